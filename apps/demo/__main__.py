@@ -1,0 +1,83 @@
+"""`make demo`: thick-slice scans in, isotropic volumes, pictures and a table out.
+
+    python -m apps.demo [--scan PATH] [--output_dir out/demo]
+
+Without a scan of one's own: a phantom with known truth, as a DICOM series, and the real scan of docs/example. Further
+options are overrides of the configuration and go to the inference as they are.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.geometry.refusal import Refusal
+
+from .page import write_page
+from .report import report
+from .scans import copy_example, make_phantom
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; return the inference's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m apps.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--scan", type=Path, help="one's own scan: a NIfTI file, a DICOM series or a folder of them")
+    parser.add_argument("--output_dir", type=Path, default=Path("out/demo"))
+    parser.add_argument("--config_file", type=Path, default=ROOT / "configs" / "inference.yaml")
+    options, overrides = parser.parse_known_args(arguments)
+    out, config = options.output_dir.resolve(), options.config_file.resolve()
+    try:
+        return run(out, config, None if options.scan is None else options.scan.resolve(), overrides)
+    except (Refusal, OSError) as error:
+        sys.stderr.write(f"demo: {error}\n")
+        return 2
+
+
+def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = ()) -> int:
+    """Prepare the scans, run the inference on them, write pictures and the page, print the table.
+
+    Args:
+        out: where everything goes.
+        config: configs/inference.yaml.
+        scan: the user's scans; None: the phantom and the real scan of docs/example.
+        overrides: of the configuration, as `--weights_path models/model.pt`.
+
+    Returns:
+        The inference's exit code.
+    """
+    begun, truth = time.time(), None
+    if scan is None:
+        scan, truth = out / "scans", out / "truth" / "phantom_truth.nii.gz"
+        sys.stdout.write("making the phantom ...\n")
+        sys.stdout.flush()
+        make_phantom(scan / "phantom", truth)
+        copy_example(ROOT / "docs" / "example", scan)
+    results = out / "results"
+    code = infer(config, scan, results, overrides)
+    summary = results / "summary.json"
+    if summary.is_file() and summary.stat().st_mtime >= begun:
+        lines, pictures = report(config, scan, results, out / "pictures", truth)
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        page = write_page(out / "index.html", lines, pictures)
+        sys.stdout.write(f"\n{time.time() - begun:.0f} s; pictures and table: {page}\n")
+    if code:
+        sys.stdout.flush()
+        sys.stderr.write(f"demo: the inference ended with exit code {code}: its lines above say why\n")
+    return code
+
+
+def infer(config: Path, scan: Path, results: Path, overrides: Sequence[str]) -> int:
+    """`monai.bundle run inference` in a process of its own; returns its exit code."""
+    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(config)]
+    command += ["--bundle_root", str(ROOT), "--dataset_dir", str(scan), "--output_dir", str(results), *overrides]
+    sys.stdout.write(f"$ {' '.join(['python', *command[1:]])}\n")
+    sys.stdout.flush()
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

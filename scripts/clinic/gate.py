@@ -1,0 +1,206 @@
+"""Accept or refuse a stack of slices by its geometry, before any pixel is trusted.
+
+Pure functions of positions and directions (patient coordinates LPS, mm; PS3.3, C.7.6.2). They collect every reason to
+refuse, and notes on what is unusual yet usable.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MINIMUM_SLICES = 5
+"""Fewer slices hold too little through-plane information for super-resolution."""
+EVEN_SPACING_TOLERANCE = 0.01
+"""Largest deviation of one slice distance from their median, relative."""
+EVEN_SPACING_TOLERANCE_MM = 2e-3
+"""The same in mm: what positions rounded to three decimals may add."""
+SAME_POSITION_MM = 0.01
+"""Slices closer than this along their normal are at one position."""
+ORIENTATION_TOLERANCE = 2e-4
+"""Largest difference of a direction cosine within one stack (0.1 mm at the edge of a 500 mm field of view)."""
+UNIT_TOLERANCE = 1e-3
+"""Largest deviation of a direction's length from 1, and of the cosine between rows and columns from 0."""
+TILT_TOLERANCE = 5e-4
+"""Largest sideways drift of the stack per distance along its normal (gantry tilt, shear)."""
+TILT_TOLERANCE_MM = 5e-3
+"""The same in mm, for what rounding of positions adds to short stacks."""
+SPACING_TAG_TOLERANCE = 0.01
+"""Relative difference above which SpacingBetweenSlices is said to contradict the positions."""
+ZERO_FILL_RATIO = 1.05
+"""Thickness over spacing above which slices overlap or partitions are zero-filled."""
+MISSING_SLICE_TOLERANCE = 0.1
+"""How near to a whole multiple of the median a gap must be to be called missing slices."""
+MAX_NAMED = 5
+"""As many positions are named in a reason, then their number is given."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Geometry of a sorted stack of slices.
+
+    Attributes:
+        order: indices that sort the slices along their normal.
+        slice_spacing_mm: mean distance of centres; None where it cannot be told.
+        affine: 4 x 4, (column, row, slice) index to RAS position in mm; None where it cannot be told.
+        reasons: why the stack is refused; empty for a usable one.
+        notes: what is unusual, and usable.
+    """
+
+    order: tuple[int, ...]
+    slice_spacing_mm: float | None
+    affine: np.ndarray | None
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def examine(
+    positions_mm: np.ndarray,
+    orientations: np.ndarray,
+    pixel_spacing_mm: tuple[float, ...],
+    *,
+    slice_thickness_mm: float | None = None,
+    slice_spacing_tag_mm: float | None = None,
+    acquisition_type: str | None = None,
+    minimum_slices: int = MINIMUM_SLICES,
+) -> Stack:
+    """Examines the slices of one volume, given in any order.
+
+    Args:
+        positions_mm: (n, 3), ImagePositionPatient.
+        orientations: (n, 6), ImageOrientationPatient.
+        pixel_spacing_mm: PixelSpacing: distance of rows, distance of columns.
+        slice_thickness_mm: SliceThickness, where known.
+        slice_spacing_tag_mm: SpacingBetweenSlices, where given; positions win over it.
+        acquisition_type: MRAcquisitionType, where known.
+        minimum_slices: fewer are refused.
+    """
+    reasons = orientation_reasons(orientations)
+    if min(pixel_spacing_mm) <= 0:
+        reasons.append(f"PixelSpacing {pixel_spacing_mm[0]:g} x {pixel_spacing_mm[1]:g} mm is not positive")
+    if reasons:
+        return Stack(tuple(range(len(positions_mm))), None, None, tuple(reasons), ())
+    row, column, normal = directions(orientations)
+    distances = positions_mm @ normal
+    order = np.argsort(distances, kind="stable")
+    distances, positions_mm = distances[order], positions_mm[order]
+    reasons += spacing_reasons(distances) + tilt_reasons(positions_mm, normal)
+    if len(distances) < minimum_slices:
+        reasons.append(f"{len(distances)} slice{'s'[: len(distances) > 1]}; at least {minimum_slices} are needed")
+    if len(distances) > 1:
+        spacing = float(distances[-1] - distances[0]) / (len(distances) - 1)
+    else:
+        spacing = slice_spacing_tag_mm or slice_thickness_mm or 0.0
+    affine = stack_affine(positions_mm[0], row, column, normal, (*pixel_spacing_mm, spacing)) if spacing > 0 else None
+    notes = thickness_notes(spacing, slice_thickness_mm, slice_spacing_tag_mm, acquisition_type) if not reasons else []
+    return Stack(tuple(int(i) for i in order), spacing or None, affine, tuple(reasons), tuple(notes))
+
+
+def directions(orientations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vectors along a row, along a column, and along the normal (LPS) of slices that share one orientation."""
+    mean = np.mean(orientations, axis=0)
+    row = mean[:3] / np.linalg.norm(mean[:3])
+    column = mean[3:] - (mean[3:] @ row) * row
+    column /= np.linalg.norm(column)
+    return row, column, np.cross(row, column)
+
+
+def orientation_reasons(orientations: np.ndarray) -> list[str]:
+    """Directions that are no unit vectors, not perpendicular, or not the same for all slices."""
+    rows, columns = orientations[:, :3], orientations[:, 3:]
+    lengths = np.linalg.norm(np.stack([rows, columns]), axis=-1)
+    if np.abs(lengths - 1).max() > UNIT_TOLERANCE:
+        return [f"ImageOrientationPatient holds a direction of length {lengths.flat[np.abs(lengths - 1).argmax()]:.4g}"]
+    skew = np.abs((rows * columns).sum(-1)).max()
+    if skew > UNIT_TOLERANCE:
+        return [f"rows and columns are not perpendicular (cosine {skew:.4f})"]
+    spread = np.ptp(orientations, axis=0).max()
+    if spread > ORIENTATION_TOLERANCE:
+        return [f"slices are not parallel (direction cosines differ by {spread:.4f})"]
+    return []
+
+
+def spacing_reasons(distances: np.ndarray) -> list[str]:
+    """Repeated positions, missing slices (named by their distance from the first), and uneven spacing."""
+    steps = np.diff(distances)
+    same = steps < SAME_POSITION_MM
+    if same.any():
+        named = _named(distances[:-1][same] - distances[0])
+        return [f"{int(same.sum())} slice(s) at a position that is already taken ({named} from the first)"]
+    if len(steps) < 2:
+        return []
+    # The lower median, for with as many gaps as steps the higher one would be the gap.
+    median = float(np.sort(steps)[(len(steps) - 1) // 2])
+    tolerance = max(EVEN_SPACING_TOLERANCE * median, EVEN_SPACING_TOLERANCE_MM)
+    if np.abs(steps - median).max() <= tolerance:
+        return []
+    multiples = np.rint(steps / median)
+    if np.abs(steps / median - multiples).max() <= MISSING_SLICE_TOLERANCE and multiples.min() >= 1:
+        missing = [distances[i] + k * median for i in range(len(steps)) for k in range(1, int(min(multiples[i], 1000)))]
+        if missing:
+            named = _named(np.array(missing) - distances[0])
+            return [
+                f"{len(missing)} slice{'s'[: len(missing) > 1]} missing at {named} from the first: "
+                f"distances {steps.min():.3g} to {steps.max():.3g} mm"
+            ]
+    return [f"slice distances are uneven: {steps.min():.4g} to {steps.max():.4g} mm, median {median:.4g} mm"]
+
+
+def tilt_reasons(positions_mm: np.ndarray, normal: np.ndarray) -> list[str]:
+    """Slices that drift sideways: gantry tilt, shear, or a single shifted slice."""
+    offsets = positions_mm - positions_mm[0]
+    along = offsets @ normal
+    sideways = np.linalg.norm(offsets - along[:, None] * normal, axis=1)
+    worst = int(sideways.argmax())
+    if sideways[worst] <= max(TILT_TOLERANCE * float(along[-1]), TILT_TOLERANCE_MM):
+        return []
+    angle = np.degrees(np.arctan2(sideways[worst], abs(along[worst])))
+    return [f"slices are shifted sideways by up to {sideways[worst]:.3g} mm (tilt or shear of {angle:.2g} degrees)"]
+
+
+def thickness_notes(
+    slice_spacing_mm: float,
+    slice_thickness_mm: float | None,
+    slice_spacing_tag_mm: float | None,
+    acquisition_type: str | None,
+) -> list[str]:
+    """Gap, overlap or zero-filled partitions, and a spacing tag that the positions contradict."""
+    notes = []
+    if slice_spacing_tag_mm and abs(slice_spacing_tag_mm / slice_spacing_mm - 1) > SPACING_TAG_TOLERANCE:
+        notes.append(
+            f"SpacingBetweenSlices says {slice_spacing_tag_mm:g} mm, "
+            f"the positions {slice_spacing_mm:.4g} mm: positions win"
+        )
+    if slice_thickness_mm is None:
+        return [*notes, "SliceThickness is absent"]
+    if slice_thickness_mm > ZERO_FILL_RATIO * slice_spacing_mm:
+        kind = "zero-filled partitions" if acquisition_type == "3D" else "overlapping slices"
+        notes.append(f"{kind}: thickness {slice_thickness_mm:g} mm at a spacing of {slice_spacing_mm:.4g} mm")
+    elif slice_spacing_mm > ZERO_FILL_RATIO * slice_thickness_mm:
+        notes.append(f"gap of {slice_spacing_mm - slice_thickness_mm:.3g} mm between slices")
+    return notes
+
+
+def stack_affine(
+    first_mm: np.ndarray, row: np.ndarray, column: np.ndarray, normal: np.ndarray, spacing_mm: tuple[float, ...]
+) -> np.ndarray:
+    """RAS affine (4 x 4, float64) of voxel (column, row, slice), by PS3.3, equation C.7.6.2.1-1.
+
+    Args:
+        first_mm: LPS centre of the first voxel of the first slice.
+        row: LPS unit vector along a row (growing column index).
+        column: LPS unit vector along a column (growing row index).
+        normal: LPS unit vector from slice to slice.
+        spacing_mm: distance of rows, of columns, of slices.
+    """
+    affine = np.eye(4)
+    affine[:3, 0] = row * spacing_mm[1]
+    affine[:3, 1] = column * spacing_mm[0]
+    affine[:3, 2] = normal * spacing_mm[2]
+    affine[:3, 3] = first_mm
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _named(values_mm: np.ndarray) -> str:
+    text = ", ".join(f"{value:.1f}" for value in values_mm[:MAX_NAMED])
+    more = len(values_mm) - MAX_NAMED
+    return f"{text} mm" + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,245 @@
+"""Unpaired patches: domain Y from a scan's sharp planes, domain X from its blurred ones."""
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import Dataset, MetaTensor
+from monai.transforms import MapTransform, Randomizable
+
+from ..geometry.grid import AXES
+from ..geometry.refusal import Refusal
+from ..physics.acquisition import Acquisition, SliceGeometry
+from ..physics.consistency import DataConsistency
+from ..physics.interpolation import CubicInterpolation
+from .transforms import grid_of, protocol_of
+
+FOREGROUND = 0.1  # of the robust intensity range; air and noise lie below
+MIN_FOREGROUND_SHARE = 0.3  # of a patch's pixels
+logger = logging.getLogger(__name__)
+TRIES = 8  # patches looked at before the one with most foreground is taken
+
+
+class RandSharpPatchd(Randomizable, MapTransform):
+    """A patch of a sharp plane (domain Y).
+
+    A thick-slice scan gives its acquired slices, never interpolated planes; a near-isotropic scan gives the planes
+    of all three directions. Any of the 8 flips and transposes is right here, since a sharp plane has no preferred
+    direction.
+
+    Args:
+        keys: the scan: a MetaTensor (1, X, Y, N), through-plane axis last, square in-plane pixels, scaled.
+        patch_size: rows and columns of the patch, pixels.
+        output_key: where the patch (1, rows, columns) goes.
+    """
+
+    def __init__(self, keys: KeysCollection, patch_size: Sequence[int], output_key: str = "sharp"):
+        MapTransform.__init__(self, keys)
+        self.patch_size = tuple(patch_size)
+        self.output_key = output_key
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """The data with the patch added."""
+        scan = data[self.keys[0]]
+        volume = scan.as_tensor()[0]
+        return {**data, self.output_key: _most_body(lambda: self._patch(volume, grid_of(scan).is_near_isotropic))}
+
+    def _patch(self, volume: torch.Tensor, any_direction: bool) -> torch.Tensor:
+        axis = int(self.R.randint(AXES)) if any_direction else AXES - 1
+        plane = volume.select(axis, int(self.R.randint(volume.shape[axis])))
+        if self.R.randint(2):
+            plane = plane.T
+        rows, columns = (
+            _window(size, wanted, self.R.random_sample())
+            for size, wanted in zip(plane.shape, self.patch_size, strict=True)
+        )
+        patch = plane[torch.as_tensor(rows)][:, torch.as_tensor(columns)].float()
+        return patch.flip([axis for axis in (0, 1) if self.R.randint(2)])[None]
+
+
+class RandBlurredPatchd(Randomizable, MapTransform):
+    """A patch of a blurred plane (domain X) with the acquired slices behind it.
+
+    The plane holds one in-plane axis (rows) and the through-plane axis (columns, last). Slices are interpolated to
+    the in-plane spacing by `U` only here, so that a scan is cached as it was acquired. A field of view narrower than
+    the patch is continued by its mirror image, which keeps the slice spacing. Flips are right; a transpose is not.
+
+    Args:
+        keys: the scan, as for `RandSharpPatchd`, with meta["protocol"].
+        patch_size: rows and columns of the patch, pixels of the in-plane spacing.
+        views: which in-plane axes may be the rows: 0, 1 or both. For a coronal scan the paper's sagittal planes hold
+            the head-foot axis, the second of them.
+
+    Adds to the data:
+        blurred: U b, (1, rows, columns).
+        blurred_told: `SliceGeometry.told`, (4, columns).
+        blurred_projector: A* (A A* + lambda I)^-1 A, (columns, columns): the part of a row that the slices determine.
+        blurred_determined: A* (A A* + lambda I)^-1 b, (1, rows, columns): what the slices say about that part.
+    """
+
+    def __init__(self, keys: KeysCollection, patch_size: Sequence[int], views: Sequence[int] = (0, 1)):
+        MapTransform.__init__(self, keys)
+        self.patch_size = tuple(patch_size)
+        self.views = tuple(views)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """The data with the patch and what is known of it added."""
+        scan = data[self.keys[0]]
+        volume, spacing_mm = scan.as_tensor()[0], grid_of(scan).spacing_mm
+        protocol = protocol_of(scan)
+        slices, first = _most_body(lambda: self._slices(volume, protocol.slice_spacing_mm / spacing_mm[0]), first=True)
+        geometry = SliceGeometry(
+            self.patch_size[1],
+            slices.shape[-1],
+            protocol.slice_spacing_mm / spacing_mm[0],
+            protocol.slice_thickness_mm / spacing_mm[0],
+            protocol.profile,
+            first,
+        )
+        inside, measured = _slices_inside(geometry, slices)
+        consistency = DataConsistency(Acquisition(inside))
+        return {
+            **data,
+            "blurred": CubicInterpolation(geometry)(slices),
+            "blurred_told": torch.as_tensor(geometry.told(), dtype=torch.float32),
+            "blurred_projector": torch.as_tensor(
+                consistency.correction.matrix @ consistency.acquisition.matrix, dtype=torch.float32
+            ),
+            "blurred_determined": consistency.correction(measured),
+        }
+
+    def _slices(self, volume: torch.Tensor, factor: float) -> tuple[torch.Tensor, float]:
+        """Rows of a random plane with the slices under a random window: (1, rows, slices), centre of the first."""
+        rows_axis = int(self.R.choice(self.views))
+        plane = volume.select(1 - rows_axis, int(self.R.randint(volume.shape[1 - rows_axis])))
+        rows = _window(plane.shape[0], self.patch_size[0], self.R.random_sample())
+        columns = self.patch_size[1]
+        # window of thin voxels [start, start + columns) on the field of view [-0.5, count * factor - 0.5)
+        slack = plane.shape[1] * factor - columns
+        start = self.R.uniform(0, slack) if slack > 0 else slack / 2
+        centre = 0.5 * factor - 0.5  # of slice 0
+        lowest = int(np.floor((start - centre) / factor)) - 2  # two slices beyond the window carry the spline over it
+        highest = int(np.ceil((start + columns - centre) / factor)) + 2
+        numbers = _mirrored(np.arange(lowest, highest + 1), plane.shape[1])
+        slices = plane[torch.as_tensor(rows)][:, torch.as_tensor(numbers)]
+        first = centre + lowest * factor - start
+        if self.R.randint(2):
+            slices, first = slices.flip(1), columns - 1 - (first + (slices.shape[1] - 1) * factor)
+        if self.R.randint(2):
+            slices = slices.flip(0)
+        return slices[None].float(), float(first)
+
+
+class UnpairedPatches(Dataset, Randomizable):
+    """Pairs (x, y) of unpaired patches, each from a scan of its own; item i of an epoch depends on the seed alone.
+
+    Scans are drawn in proportion to the square root of their voxels, so that a large one does not drown the others.
+
+    Args:
+        data: loaded scans: dicts with a MetaTensor under "image".
+        blurred: the transform that draws x; None where no term of the loss needs it.
+        sharp: the transform that draws y.
+        transform: applied to the pair afterwards (augmentation), or None.
+        patches: pairs in one epoch.
+        seed: of all draws.
+
+    Raises:
+        Refusal: if no scan is anisotropic enough for domain X, or there is no scan at all.
+    """
+
+    def __init__(self, data: Sequence[Mapping], blurred, sharp, transform=None, patches: int = 2391, seed: int = 0):
+        super().__init__(data, transform)
+        if not len(data):
+            raise Refusal("no scan to train on: --dataset_dir must name a folder with NIfTI or DICOM scans")
+        self.thick = [scan for scan in data if not grid_of(scan["image"]).is_near_isotropic]
+        if blurred is not None and not self.thick:
+            raise Refusal(
+                "domain X is empty: no scan has slices thicker than its pixels. Add one, "
+                "or switch the unpaired terms off (weights adversarial, cycle, gradient, acquisition: 0)"
+            )
+        self.blurred, self.sharp = blurred, sharp
+        self.patches, self.seed, self.epoch = patches, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start the draws of another epoch; the same epoch always gives the same patches."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Pairs in one epoch."""
+        return self.patches
+
+    def _transform(self, index: int) -> dict:
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        item = {"sharp": self._draw(self.sharp, self.data, rng)["sharp"]}
+        if self.blurred is not None:
+            x = self._draw(self.blurred, self.thick, rng)
+            item |= {key: value for key, value in x.items() if str(key).startswith("blurred")}
+        if self.transform is not None:
+            self.transform.set_random_state(int(rng.integers(2**31)))
+            item = self.transform(item)
+        # plain tensors: a MetaTensor would carry its meta through every operation of the networks
+        return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in item.items()}
+
+    @staticmethod
+    def _draw(patch, scans: Sequence[Mapping], rng: np.random.Generator) -> dict:
+        weights = np.sqrt([scan["image"].numel() for scan in scans])
+        patch.set_random_state(int(rng.integers(2**31)))
+        return patch({"image": scans[rng.choice(len(scans), p=weights / weights.sum())]["image"]})
+
+
+def load_scans(cases: Sequence[Mapping], transform) -> list[dict]:
+    """The cases, loaded once for training; a scan that is refused is named on the log and left out."""
+    scans = []
+    for case in cases:
+        try:
+            scans.append(transform(case))
+        except Refusal as refusal:
+            logger.warning("not trained on: %s", refusal)
+    return scans
+
+
+def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
+    """Indices continued by mirror images of the whole field of view: ... 1 0 | 0 1 ... size-1 | size-1 ..."""
+    folded = index % (2 * size)
+    return np.where(folded < size, folded, 2 * size - 1 - folded)
+
+
+def _window(size: int, wanted: int, fraction: float) -> np.ndarray:
+    """`wanted` neighbouring indices of an axis; mirrored about a centred field of view where it is too short."""
+    slack = size - wanted
+    start = int(fraction * (slack + 1)) if slack >= 0 else slack // 2
+    return _mirrored(np.arange(start, start + wanted), size)
+
+
+def _slices_inside(geometry: SliceGeometry, slices: torch.Tensor) -> tuple[SliceGeometry, torch.Tensor]:
+    """The slices that lie wholly inside the window, and where they are on it."""
+    margin = geometry.slice_thickness_voxels / 2
+    centres = geometry.slice_centres_voxels
+    inside = np.flatnonzero((centres - margin >= -0.5) & (centres + margin <= geometry.thin_size - 0.5))
+    first, last = int(inside[0]), int(inside[-1])
+    return (
+        SliceGeometry(
+            geometry.thin_size,
+            last - first + 1,
+            geometry.slice_spacing_voxels,
+            geometry.slice_thickness_voxels,
+            geometry.profile,
+            float(centres[first]),
+        ),
+        slices[..., first : last + 1],
+    )
+
+
+def _most_body(draw, first: bool = False):
+    """The first of `TRIES` draws that shows enough body, or the one that shows most."""
+    best, most = None, -1.0
+    for _ in range(TRIES):
+        drawn = draw()
+        share = float(((drawn[0] if first else drawn) > FOREGROUND).float().mean())
+        if share > most:
+            best, most = drawn, share
+        if share >= MIN_FOREGROUND_SHARE:
+            break
+    return best

@@ -1,0 +1,198 @@
+"""Handlers of the training workflow that neither MONAI nor Ignite has."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import BasicTimeProfiler, ProgressBar
+from torch.utils.tensorboard import SummaryWriter
+
+from ..geometry.refusal import Refusal
+
+
+class EpochOfPatches:
+    """Tells the patch dataset which epoch begins, so that an epoch's patches depend on its number and the seed alone.
+
+    Args:
+        dataset: has `set_epoch`.
+    """
+
+    def __init__(self, dataset):
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        """Call `set_epoch` when an epoch starts."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda e: self.dataset.set_epoch(e.state.epoch))
+
+
+class ProgressOfLosses:
+    """Ignite's progress bar with every named loss of the iteration; on the first rank alone."""
+
+    def attach(self, engine: Engine) -> None:
+        """Attach the bar."""
+        if idist.get_rank() == 0:
+            ProgressBar(persist=True).attach(engine, output_transform=lambda losses: losses)
+
+
+class LossesToTensorBoard:
+    """Writes every named loss and the learning rate of the iteration to TensorBoard; on the first rank alone.
+
+    Args:
+        log_dir: folder of the event files.
+        optimizers: name to optimiser, whose learning rates are written.
+        interval: iterations between two entries.
+    """
+
+    def __init__(self, log_dir: str, optimizers: Mapping[str, torch.optim.Optimizer], interval: int = 10):
+        self.log_dir, self.optimizers, self.interval = log_dir, dict(optimizers), interval
+
+    def attach(self, engine: Engine) -> None:
+        """Open the event file when training starts, and write."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._open)
+            engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._write)
+            engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
+
+    def _open(self, engine: Engine) -> None:
+        self.writer = SummaryWriter(self.log_dir)
+
+    def _write(self, engine: Engine) -> None:
+        for name, value in engine.state.output.items():
+            self.writer.add_scalar(f"loss/{name}", value, engine.state.iteration)
+        for name, optimizer in self.optimizers.items():
+            self.writer.add_scalar(f"learning_rate/{name}", optimizer.param_groups[0]["lr"], engine.state.iteration)
+
+    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
+        self.writer.close()
+        if error is not None:  # Ignite hands an exception to its handlers instead of raising it
+            raise error
+
+
+class PlanesToTensorBoard:
+    """Shows planes of a validation's last batch side by side: U b, the answer, the truth; on the first rank alone.
+
+    Args:
+        log_dir: folder of the event files.
+        planes: how many, one below the other.
+    """
+
+    def __init__(self, log_dir: str, planes: int = 4):
+        self.log_dir, self.planes = log_dir, planes
+
+    def attach(self, engine: Engine) -> None:
+        """Write when the evaluator has run."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        shown = engine.state.output[: self.planes]
+        rows = [torch.cat([item[key] for key in ("image", "pred", "label")], dim=-1) for item in shown]
+        with SummaryWriter(self.log_dir) as writer:
+            picture = torch.cat(rows, dim=-2).clamp(0, 1).cpu()
+            writer.add_image("validation/interpolated_answer_truth", picture, engine.state.epoch)
+
+
+class WaitForData:
+    """Logs after each epoch which share of its time the iterations waited for patches (Ignite's time profiler)."""
+
+    def __init__(self):
+        self.profiler = BasicTimeProfiler()
+
+    def attach(self, engine: Engine) -> None:
+        """Attach the profiler and the log line."""
+        self.profiler.attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
+
+    def _log(self, engine: Engine) -> None:
+        done = slice((engine.state.epoch - 1) * engine.state.epoch_length, engine.state.iteration)
+        loading = float(self.profiler.dataflow_times[done].sum())
+        computing = float(self.profiler.processing_times[done].sum())
+        share = loading / max(loading + computing, 1e-9)
+        engine.logger.info(f"epoch {engine.state.epoch}: {share:.1%} of the time waited for data")
+
+
+class BestModel:
+    """Keeps the bare weights of a network whenever a validation is the best so far; remembers it through a resume.
+
+    Args:
+        network: the network whose weights are kept.
+        path: the file; replaced whole, never half-written.
+    """
+
+    def __init__(self, network: torch.nn.Module, path: str):
+        self.network, self.path = network, Path(path)
+        self.value, self.epoch = float("-inf"), 0
+
+    def attach(self, engine: Engine) -> None:
+        """Look at the evaluator's key metric when it has run."""
+        engine.add_event_handler(Events.COMPLETED, self._keep)
+
+    def _keep(self, engine: Engine) -> None:
+        name = engine.state.key_metric_name
+        value = float(engine.state.metrics[name])
+        engine.logger.info(f"epoch {engine.state.epoch}: {name} {value:.4f}, best before {self.value:.4f}")
+        if value > self.value:
+            self.value, self.epoch = value, engine.state.epoch
+            if idist.get_rank() == 0:
+                save_whole({name: tensor.cpu() for name, tensor in self.network.state_dict().items()}, self.path)
+
+    def state_dict(self) -> dict:
+        """The best value and its epoch."""
+        return {"value": self.value, "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Continue from `state_dict`."""
+        self.value, self.epoch = float(state["value"]), int(state["epoch"])
+
+
+class Checkpoints:
+    """Saves everything after each epoch, and continues from such a file exactly.
+
+    Args:
+        path: the file; replaced whole, never half-written.
+        objects: name to anything with `state_dict` and `load_state_dict`; the trainer is added when attached.
+    """
+
+    def __init__(self, path: str, objects: Mapping[str, object]):
+        self.path, self.objects = Path(path), dict(objects)
+
+    def attach(self, engine: Engine) -> None:
+        """Save when an epoch is over, validation included; the first rank writes."""
+        self.objects["trainer"] = engine
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+
+    def resume(self, engine: Engine, path: str | None) -> None:
+        """Load a file that this class wrote; None starts anew.
+
+        Raises:
+            Refusal: if the file is missing or does not fit what is trained.
+        """
+        if path is None:
+            return
+        if not Path(path).is_file():
+            raise Refusal(f"{path}: no such checkpoint to resume from; leave --resume out to start anew")
+        epochs = engine.state.max_epochs
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            for name, thing in self.objects.items():
+                thing.load_state_dict(saved[name])
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise Refusal(
+                f"{path} does not fit what is trained ({reason}): resume with the configs that it was made with"
+            ) from error
+        engine.state.max_epochs = epochs
+
+    def _save(self, engine: Engine) -> None:
+        if idist.get_rank() == 0:
+            save_whole({name: thing.state_dict() for name, thing in self.objects.items()}, self.path)
+
+
+def save_whole(content, path: Path) -> None:
+    """torch.save under a temporary name, then a rename: the file is whole or the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".partial")
+    torch.save(content, partial)
+    partial.replace(path)

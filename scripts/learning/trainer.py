@@ -1,0 +1,194 @@
+"""The trainer: one iteration of GLADE, in the letters of the CycleGAN paper."""
+
+from collections.abc import Mapping
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from monai.engines import Trainer
+from monai.engines.utils import IterationEvents
+from torch import nn
+from torch.optim import Optimizer
+
+from ..geometry.refusal import Refusal
+from ..physics.measurement import Measurement
+from ..physics.protocol import ProtocolRange
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TERMS = ("adversarial", "cycle", "gradient", "identity", "sharpen", "blur", "acquisition")
+UNPAIRED = {"adversarial", "cycle", "gradient", "identity", "acquisition"}  # need a patch x of a blurred plane
+
+
+class CycleGanTrainer(Trainer):
+    """Trains G (blurred -> sharp), F (sharp -> blurred) and their critics D_Y, D_X.
+
+    Args:
+        device: where the networks are.
+        max_epochs: epochs to train.
+        train_data_loader: batches with "sharp" and, where an unpaired term has weight, "blurred" and what
+            `RandBlurredPatchd` adds.
+        networks: {"G", "F", "D_Y", "D_X"}.
+        optimizers: {"generators", "critics"}.
+        weights: {term: weight}; a term of weight 0 is not computed.
+        adversarial_loss: least squares, called as MONAI's `PatchAdversarialLoss`.
+        gradient_loss: `GradientMappingLoss`.
+        protocols: what acquisitions are simulated; a list of (first iteration, range), the last one reached counts.
+        unpaired_from: iteration from which the unpaired terms act; until then both generators learn from simulated
+            pairs alone.
+        history: {"Y": pool, "X": pool} of past fakes.
+        consistent: whether G's answer to a simulated or measured plane ends in the projection P.
+        clip: largest norm of the generators' gradient, or None.
+        precision: "float32", "bfloat16" or "float16" (the last with a gradient scaler, CUDA alone).
+        seed: of the simulated acquisitions.
+        train_handlers: Ignite handlers.
+        key_train_metric: MONAI's.
+        postprocessing: MONAI's.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader,
+        networks: Mapping[str, nn.Module],
+        optimizers: Mapping[str, Optimizer],
+        weights: Mapping[str, float],
+        adversarial_loss: nn.Module,
+        gradient_loss: nn.Module,
+        protocols: list[tuple[int, ProtocolRange]],
+        unpaired_from: int,
+        history: Mapping[str, object],
+        consistent: bool = True,
+        clip: float | None = None,
+        precision: str = "float32",
+        seed: int = 0,
+        train_handlers=None,
+        key_train_metric=None,
+        postprocessing=None,
+        epoch_length: int | None = None,
+    ):
+        unknown = set(weights) ^ set(TERMS)
+        if unknown:
+            raise Refusal(f"weights must name exactly the terms {', '.join(TERMS)}; check {', '.join(sorted(unknown))}")
+        super().__init__(
+            device=torch.device(device),
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            epoch_length=epoch_length,
+            handlers=train_handlers,
+            key_metric=key_train_metric,
+            postprocessing=postprocessing,
+            decollate=False,
+        )
+        self.networks, self.optimizers, self.weights = dict(networks), dict(optimizers), dict(weights)
+        self.adversarial_loss, self.gradient_loss = adversarial_loss, gradient_loss
+        self.protocols, self.unpaired_from, self.history = protocols, unpaired_from, history
+        self.consistent, self.clip, self.seed = consistent, clip, seed
+        self.precision, self._device = PRECISIONS[precision], torch.device(device)
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self.precision is torch.float16)
+
+    def _iteration(self, engine: Trainer, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """One step of both generators, then of both critics; returns the losses by name."""
+        G, F, D_Y, D_X = (self.networks[name] for name in ("G", "F", "D_Y", "D_X"))
+        on = self._active_terms(engine.state.iteration)
+        y = batch["sharp"].to(self._device)
+        loss, critic = {}, {}
+        with self._precision():
+            if on & {"sharpen", "blur"}:  # the physics' own pairs: y and its simulated acquisition
+                sim = self._simulate(y, engine.state.iteration)
+                if "sharpen" in on:
+                    loss["sharpen"] = nnf.l1_loss(self._consistent(sim, G(sim.told_with(sim.image))), y)
+                if "blur" in on:
+                    loss["blur"] = nnf.l1_loss(F(sim.told_with(y)), sim.image)
+            if on & UNPAIRED:  # the paper: x from a blurred plane, y from a sharp one
+                real = Measurement.from_batch(batch, self._device)
+                x = real.image
+                y_raw = G(real.told_with(x))
+                y_hat, x_hat = self._consistent(real, y_raw), F(real.told_with(y))
+                if on & {"cycle", "gradient"}:
+                    x_cyc, y_cyc = F(real.told_with(y_hat)), G(real.told_with(x_hat))
+                if "adversarial" in on:
+                    loss["adversarial"] = self._fooled(D_Y, y_hat) + self._fooled(D_X, x_hat)
+                if "cycle" in on:
+                    loss["cycle"] = nnf.l1_loss(x_cyc, x) + nnf.l1_loss(y_cyc, y)
+                if "gradient" in on:
+                    loss["gradient"] = self.gradient_loss(x_cyc, x) + self.gradient_loss(y_cyc, y)
+                if "identity" in on:
+                    loss["identity"] = nnf.l1_loss(G(real.told_with(y)), y) + nnf.l1_loss(F(real.told_with(x)), x)
+                if "acquisition" in on:
+                    loss["acquisition"] = real.correction(y_raw).abs().mean()
+        self._step("generators", loss)
+        if "adversarial" in on:
+            with self._precision():
+                critic["critic_Y"] = self._told_apart(D_Y, y, self.history["Y"](y_hat.detach()))
+                critic["critic_X"] = self._told_apart(D_X, x, self.history["X"](x_hat.detach()))
+            self._step("critics", critic)
+        engine.state.output = {name: float(value.detach()) for name, value in (loss | critic).items()}
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output
+
+    def _active_terms(self, iteration: int) -> set[str]:
+        """The terms that have weight at this iteration (counted from 1)."""
+        on = {term for term, weight in self.weights.items() if weight > 0}
+        return on if iteration > self.unpaired_from else on - UNPAIRED
+
+    def _simulate(self, y: torch.Tensor, iteration: int) -> Measurement:
+        """The planes y, acquired by a protocol drawn for this batch; the same one whenever the iteration comes."""
+        rng = np.random.default_rng((self.seed, iteration))
+        protocols = [protocols for first, protocols in self.protocols if iteration > first][-1]
+        geometry, noise = protocols.draw(y.shape[-1], rng)
+        generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**31)))
+        return Measurement.simulate(y, geometry, noise, generator)
+
+    def _consistent(self, measurement: Measurement, v: torch.Tensor) -> torch.Tensor:
+        return measurement.project(v) if self.consistent else v
+
+    def _fooled(self, critic: nn.Module, fake: torch.Tensor) -> torch.Tensor:
+        """The generators' side: the critic's last map should say real. The critic itself does not learn from it."""
+        critic.requires_grad_(False)
+        return self.adversarial_loss(critic(fake)[-1].float(), target_is_real=True, for_discriminator=False)
+
+    def _told_apart(self, critic: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """The critic's side: half the sum of both errors, as in CycleGAN."""
+        critic.requires_grad_(True)
+        return 0.5 * (
+            self.adversarial_loss(critic(real)[-1].float(), target_is_real=True, for_discriminator=True)
+            + self.adversarial_loss(critic(fake)[-1].float(), target_is_real=False, for_discriminator=True)
+        )
+
+    def _step(self, name: str, losses: Mapping[str, torch.Tensor]) -> None:
+        """One optimiser step on the weighted sum of the losses (weight 1 for a critic's)."""
+        optimizer = self.optimizers[name]
+        total = sum(self.weights.get(term, 1.0) * value for term, value in losses.items())
+        if not torch.isfinite(total):
+            terms = ", ".join(f"{term} {float(value):.3g}" for term, value in losses.items())
+            raise Refusal(
+                f"the loss is not finite at iteration {self.state.iteration} ({terms}): the last checkpoint is kept; "
+                f"lower the learning rate or set clip, then resume from it"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(total).backward()
+        self._average_gradients(optimizer)
+        if self.clip is not None:
+            self._scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip)
+        self._scaler.step(optimizer)
+        self._scaler.update()
+
+    @staticmethod
+    def _average_gradients(optimizer: Optimizer) -> None:
+        """The mean gradient over all processes, so that they take the same step.
+
+        One flat all-reduce instead of DistributedDataParallel: a generator is called several times a step, and a
+        critic takes part in a step that does not train it.
+        """
+        if idist.get_world_size() > 1:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            flat = idist.all_reduce(torch.cat([g.flatten() for g in gradients])) / idist.get_world_size()
+            for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(mean.view_as(gradient))
+
+    def _precision(self) -> torch.autocast:
+        """Mixed precision on this device; MONAI's own engines switch it on for CUDA alone."""
+        return torch.autocast(self._device.type, dtype=self.precision, enabled=self.precision is not torch.float32)

@@ -1,0 +1,67 @@
+"""A batch of planes as measured: the blurred image, what is told of its acquisition, and what its slices determine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from .acquisition import Acquisition, SliceGeometry
+from .consistency import DataConsistency
+from .interpolation import CubicInterpolation
+from .noise import add_rician_noise
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Planes (B, 1, H, W), through-plane axis last, and the slices behind them in a form that batches.
+
+    Slices of different protocols differ in number; on the thin grid they all say the same kind of thing: with
+    C = A* (A A* + lambda I)^-1, the part C A v of a row v is determined to be C b.
+
+    Attributes:
+        image: U b, (B, 1, H, W), intensity scale.
+        told: `SliceGeometry.told`, (B, 4, W).
+        projector: C A, (B, 1, W, W).
+        determined: C b, (B, 1, H, W), intensity scale.
+    """
+
+    image: torch.Tensor
+    told: torch.Tensor
+    projector: torch.Tensor
+    determined: torch.Tensor
+
+    @classmethod
+    def from_batch(cls, batch: Mapping[str, torch.Tensor], device: torch.device) -> "Measurement":
+        """From what `RandBlurredPatchd` adds to a batch."""
+        names = ("blurred", "blurred_told", "blurred_projector", "blurred_determined")
+        image, told, projector, determined = (batch[name].to(device) for name in names)
+        return cls(image, told, projector[:, None], determined)
+
+    @classmethod
+    def simulate(
+        cls, sharp: torch.Tensor, geometry: SliceGeometry, noise: float = 0.0, generator: torch.Generator | None = None
+    ) -> "Measurement":
+        """The measurement of sharp planes (B, 1, H, W) by thick slices along their last axis, with Rician noise."""
+        A = Acquisition(geometry)
+        slices = A(sharp)
+        if noise > 0:
+            slices = add_rician_noise(slices, noise, generator)
+        C = DataConsistency(A).correction
+        told = torch.as_tensor(geometry.told(), dtype=sharp.dtype, device=sharp.device)
+        projector = torch.as_tensor(C.matrix @ A.matrix, dtype=sharp.dtype, device=sharp.device)
+        return cls(
+            CubicInterpolation(geometry)(slices), told.expand(len(sharp), -1, -1), projector[None, None], C(slices)
+        )
+
+    def told_with(self, image: torch.Tensor) -> torch.Tensor:
+        """A generator's input: an image (B, 1, H, W) with the told channels behind it, (B, 1 + told, H, W)."""
+        told = self.told[:, :, None, :].expand(-1, -1, image.shape[2], -1)
+        return torch.cat([image, told.to(image)], dim=1)
+
+    def correction(self, v: torch.Tensor) -> torch.Tensor:
+        """C (b - A v): what P adds to planes v of shape (B, 1, H, W)."""
+        return self.determined - v.float() @ self.projector.mT
+
+    def project(self, v: torch.Tensor) -> torch.Tensor:
+        """P(v): the planes v, made consistent with the slices."""
+        return v + self.correction(v)

@@ -1,0 +1,148 @@
+import errno
+import json
+import resource
+import signal
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import ImageWriter, MetaTensor
+from monai.transforms import SaveImaged
+
+from scripts.data.saving import SaveImageCased
+
+from .thick_scans import oblique_affine
+
+
+def result(value=0.0, shape=(12, 10, 14)) -> MetaTensor:
+    noise = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
+    return MetaTensor(torch.as_tensor(noise + value), affine=torch.as_tensor(oblique_affine((0.8, 0.8, 0.8))))
+
+
+def case(name="knee", **more) -> dict:
+    return {"case": name, "pred": result(), "added_detail": result(1), "confidence": result(2), **more}
+
+
+def saver(folder, **more) -> SaveImageCased:
+    return SaveImageCased(["pred", "added_detail", "confidence"], folder, allow_missing_keys=True, **more)
+
+
+def names(folder) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_results_are_written_with_their_own_geometry_and_values(tmp_path):
+    saver(tmp_path / "out")(case())
+    assert names(tmp_path / "out") == [
+        "knee",
+        "knee/knee_added_detail.nii.gz",
+        "knee/knee_confidence.nii.gz",
+        "knee/knee_glade.nii.gz",
+    ]
+    image = nibabel.load(tmp_path / "out/knee/knee_glade.nii.gz")
+    assert image.get_data_dtype() == np.float32
+    assert image.header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), result().numpy()[0])
+    for form, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
+        assert code == 1
+        np.testing.assert_allclose(form, oblique_affine((0.8, 0.8, 0.8)), atol=1e-5)
+
+
+def test_an_input_affine_in_the_meta_does_not_resample(tmp_path):
+    d = case()
+    d["pred"].meta.update(original_affine=np.diag([1.0, 1, 4, 1]), spatial_shape=(10, 10, 3))
+    saver(tmp_path)(d)
+    assert nibabel.load(tmp_path / "knee/knee_glade.nii.gz").shape == (12, 10, 14)
+
+
+def test_a_missing_result_is_not_written(tmp_path):
+    d = case()
+    del d["confidence"]
+    saver(tmp_path)(d)
+    assert "knee/knee_confidence.nii.gz" not in names(tmp_path)
+
+
+def test_it_is_known_to_the_platforms_as_a_saver(tmp_path):
+    assert "SaveImage" in SaveImageCased.__name__
+    assert isinstance(saver(tmp_path), SaveImaged)
+    assert not (tmp_path / "knee").exists()
+
+
+class Writer(ImageWriter):
+    def __init__(self, error=None):
+        super().__init__()
+        self.error, self.calls = error, []
+
+    def set_data_array(self, data_array, channel_dim=0, **kwargs):
+        self.data_obj = data_array
+
+    def set_metadata(self, meta_dict=None, resample=True, **options):
+        self.source = json.loads(meta_dict["source_files"])
+
+    def write(self, filename, verbose=False, **kwargs):
+        self.calls.append((self.data_obj.shape, self.source))
+        filename.mkdir()
+        (filename / "1.dcm").write_bytes(b"x")
+        if self.error:
+            raise self.error
+
+
+def test_dicom_input_gives_a_derived_series_beside(tmp_path):
+    writer = Writer()
+    saver(tmp_path, dicom_writer=writer)(case(format="dicom", sources=["a", "b"]))
+    assert writer.calls == [((1, 12, 10, 14), ["a", "b"])]
+    assert (tmp_path / "knee/knee_glade_dicom/1.dcm").is_file()
+    saver(tmp_path, dicom_writer=writer)(case("other", format="nifti", sources=["a"]))
+    assert len(writer.calls) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), ValueError("x"), KeyboardInterrupt()])
+def test_nothing_half_written_stays_when_writing_breaks(tmp_path, error):
+    with pytest.raises(type(error)):
+        saver(tmp_path, dicom_writer=Writer(error))(case(format="dicom", sources=["a"]))
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_gives_one_line_and_leaves_nothing(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))  # bytes a file may have: a disk that is full
+    try:
+        with pytest.raises(OSError, match="the result cannot be written to out: File too large") as caught:
+            saver(tmp_path / "out")(case())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path / "out") == []
+
+
+def test_an_unwritable_folder_gives_one_line(tmp_path):
+    (tmp_path / "out").write_text("a file is in the way")
+    with pytest.raises(OSError, match="the result cannot be written to out"):
+        saver(tmp_path / "out")(case())
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    (tmp_path / ".knee.partial/old").mkdir(parents=True)
+    saver(tmp_path)(case())
+    assert ".knee.partial" not in names(tmp_path)
+    assert "knee/old" not in names(tmp_path)
+
+
+def test_results_in_place_are_replaced_and_strange_files_are_kept(tmp_path):
+    (tmp_path / "knee/knee_glade_dicom").mkdir(parents=True)
+    (tmp_path / "knee/knee_glade_dicom/old.dcm").write_bytes(b"old")
+    (tmp_path / "knee/knee.nii.gz").write_bytes(b"the input itself")
+    (tmp_path / "knee/knee_glade.nii.gz").write_bytes(b"old")
+    saver(tmp_path, dicom_writer=Writer())(case(format="dicom", sources=["a"]))
+    assert (tmp_path / "knee/knee.nii.gz").read_bytes() == b"the input itself"
+    assert names(tmp_path / "knee/knee_glade_dicom") == ["1.dcm"]
+    assert nibabel.load(tmp_path / "knee/knee_glade.nii.gz").shape == (12, 10, 14)
+    assert not [name for name in names(tmp_path) if "partial" in name]
+
+
+def test_postfixes_must_match_the_keys(tmp_path):
+    with pytest.raises(ValueError, match="as many as keys"):
+        SaveImageCased("pred", tmp_path)
