@@ -52,7 +52,7 @@ def _against_truth(volumes: Mapping[str, Volume], true: Volume, row: Mapping) ->
     """The phantom's table: each method against the truth."""
     factor = row["protocol"]["slice_spacing_mm"] / min(row["output"]["spacing_mm"])
     axis = row["protocol"]["through_plane_axis"]
-    reference = _on_grid_of(true, volumes["GLADE"])
+    reference = on_grid_of(true, volumes["GLADE"])
     lines = [f"{'phantom against its truth':<34}" + "".join(f"{title:>20}" for title in SCORES)]
     for method in METHODS:
         values = scores(volumes[method][0], reference, axis, factor)
@@ -60,7 +60,7 @@ def _against_truth(volumes: Mapping[str, Volume], true: Volume, row: Mapping) ->
     return lines
 
 
-def _on_grid_of(truth: Volume, result: Volume) -> np.ndarray:
+def on_grid_of(truth: Volume, result: Volume) -> np.ndarray:
     """The truth's voxels in the array order of the result.
 
     Raises:

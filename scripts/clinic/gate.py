@@ -30,6 +30,8 @@ ZERO_FILL_RATIO = 1.05
 """Thickness over spacing above which slices overlap or partitions are zero-filled."""
 MISSING_SLICE_TOLERANCE = 0.1
 """How near to a whole multiple of the median a gap must be to be called missing slices."""
+MAX_LENGTH_MM = 1e5
+"""Positions and spacings beyond are no patient's."""
 MAX_NAMED = 5
 """As many positions are named in a reason, then their number is given."""
 
@@ -75,8 +77,10 @@ def examine(
         minimum_slices: fewer are refused.
     """
     reasons = orientation_reasons(orientations)
-    if min(pixel_spacing_mm) <= 0:
-        reasons.append(f"PixelSpacing {pixel_spacing_mm[0]:g} x {pixel_spacing_mm[1]:g} mm is not positive")
+    if not np.abs(positions_mm).max() < MAX_LENGTH_MM:
+        reasons.append("ImagePositionPatient is beyond any scanner")
+    if not 0 < min(pixel_spacing_mm) <= max(pixel_spacing_mm) < MAX_LENGTH_MM:
+        reasons.append(f"PixelSpacing {pixel_spacing_mm[0]:g} x {pixel_spacing_mm[1]:g} mm is not possible")
     if reasons:
         return Stack(tuple(range(len(positions_mm))), None, None, tuple(reasons), ())
     row, column, normal = directions(orientations)
@@ -90,7 +94,11 @@ def examine(
         spacing = float(distances[-1] - distances[0]) / (len(distances) - 1)
     else:
         spacing = slice_spacing_tag_mm or slice_thickness_mm or 0.0
-    affine = stack_affine(positions_mm[0], row, column, normal, (*pixel_spacing_mm, spacing)) if spacing > 0 else None
+    affine = None
+    if 0 < spacing < MAX_LENGTH_MM:
+        affine = stack_affine(positions_mm[0], row, column, normal, (*pixel_spacing_mm, spacing))
+    elif not reasons:
+        reasons.append("the distance of slices is not known")
     notes = thickness_notes(spacing, slice_thickness_mm, slice_spacing_tag_mm, acquisition_type) if not reasons else []
     return Stack(tuple(int(i) for i in order), spacing or None, affine, tuple(reasons), tuple(notes))
 

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage
 
-MAX_INFLATED_BYTES = 2**30
+MAX_INFLATED_BYTES = 2**28
 """A deflated file may grow to this size in memory, no further (decompression bombs)."""
 MAX_TEXT = 64
 """Longest text kept of one attribute (the limit of LO, PS3.5, 6.2)."""

@@ -39,11 +39,12 @@ def read_planes(frames: Sequence[Frame]) -> np.ndarray:
     volume = np.empty((first.columns, first.rows, len(frames)), dtype=np.float32)
     block = np.empty((min(BLOCK, len(frames)), first.rows, first.columns), dtype=np.float32)
     planes = _planes(frames)
-    for start in range(0, len(frames), BLOCK):
-        count = min(BLOCK, len(frames) - start)
-        for offset in range(count):
-            block[offset] = next(planes)
-        volume[:, :, start : start + count] = block[:count].transpose(2, 1, 0)
+    with np.errstate(over="ignore"):  # found below
+        for start in range(0, len(frames), BLOCK):
+            count = min(BLOCK, len(frames) - start)
+            for offset in range(count):
+                block[offset] = next(planes)
+            volume[:, :, start : start + count] = block[:count].transpose(2, 1, 0)
     if not np.isfinite(volume).all():
         raise Refusal("voxels are not finite after rescaling; RescaleSlope or RescaleIntercept is out of range")
     return volume

@@ -166,6 +166,8 @@ class Acceptd(MapTransform):
             reasons = [*_reasons_of_voxels(scan), *scan.meta.pop(REASONS, [])]
             if scan.ndim == 4 and "protocol" in scan.meta:
                 reasons += self._reasons_of_grid(_grid(scan), scan.meta["protocol"]["through_plane_axis"])
+            elif not reasons and not _is_near_isotropic(scan):  # else nothing would have looked at its geometry
+                raise KeyError("no protocol in the meta: Protocold must come before Acceptd")
             if reasons:
                 raise Refusal(f"{scan_name(d, key)}: {'; '.join(reasons)}")
         return d

@@ -265,8 +265,8 @@ def _canal(canvas: Canvas) -> None:
     if block is None:
         return
     x, z = block.x, block.z
-    y = block.y - spine_y_mm(z) + 26.5
-    bottom = -118 - z
+    y = block.y - spine_y_mm(z) + along(z, (-112, -72), (10, 26.5))  # within the sacrum at its lower end
+    bottom = -112 - z
     sac = np.maximum(ellipse(x, y, 10.5, 8.0), bottom)
     block.paint(sac - 1.8, FAT)
     block.paint(sac, CSF)

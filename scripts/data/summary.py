@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -77,14 +78,12 @@ class Summary:
             Refusal: if the folder cannot be made or written to, or there are no weights.
         """
         _ = self.weights_sha256
-        probe = self.output_dir / ROWS / f".{os.getpid()}.probe"
+        rows = self.output_dir / ROWS
         try:
-            probe.parent.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"\n")
-            probe.unlink()
+            rows.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=rows) as probe:
+                probe.write(b"\n")
         except OSError as error:
-            if probe.parent.is_dir():
-                probe.unlink(missing_ok=True)
             raise Refusal(
                 f"the output folder {self.output_dir} cannot be written to ({error.strerror}): set output_dir"
             ) from error

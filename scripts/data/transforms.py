@@ -301,7 +301,9 @@ def _smooth(volume: torch.Tensor, sigma_voxels: float) -> torch.Tensor:
 
 
 def _volume(tensor: torch.Tensor, grid: Grid, meta: Mapping) -> MetaTensor:
-    return MetaTensor(tensor, affine=torch.as_tensor(np.array(grid.affine)), meta=dict(meta))
+    volume = MetaTensor(tensor, meta=dict(meta))
+    volume.affine = torch.as_tensor(np.array(grid.affine))
+    return volume
 
 
 def _text(value) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 from ..geometry.refusal import Refusal
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # after the choice of a backend that needs no display
+from matplotlib import patheffects, pyplot  # after the choice of a backend that needs no display
 
 WINDOW_PERCENTILES = (1.0, 99.5)  # of the values that are not background
 CELL_INCHES = 4.0
 DOTS_PER_INCH = 140
-INK, PAPER = "#f2f2f2", "#101214"
+INK, PAPER, LETTER = "#f2f2f2", "#101214", "#ffd24a"
 # view: (fixed axis, horizontal axis, vertical axis) of an array in RAS order, and the letters left, right, top, bottom;
 # as radiologists hang them: the patient's right on the left, anterior on the left of a sagittal view
 VIEWS = {
@@ -78,6 +78,7 @@ def compare_views(
         facecolor=PAPER,
         figsize=(inch_per_mm * sum(widths) + 0.4, inch_per_mm * heights * len(canonical) + 0.6),
         gridspec_kw={"width_ratios": widths},
+        layout="constrained",
     )
     try:
         for row, (name, volume) in zip(cells, canonical.items(), strict=True):
@@ -90,7 +91,6 @@ def compare_views(
             kind = "" if acquired is None else " (acquired plane)" if fixed == acquired else " (across the slices)"
             cell.set_title(view + kind, color=INK, fontsize=10)
         figure.suptitle(title, color=INK, fontsize=11)
-        figure.tight_layout(pad=0.5)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=DOTS_PER_INCH, facecolor=PAPER)
@@ -150,12 +150,14 @@ def _draw(cell, volume: Volume, view: str, point_mm, field_mm, window: tuple[flo
     if field_mm is not None:
         cell.set_xlim(-field_mm / 2, field_mm / 2)
         cell.set_ylim(-field_mm / 2, field_mm / 2)
+    cell.set_anchor("N")
     cell.set_xticks([])
     cell.set_yticks([])
     for letter, x, y in zip(VIEWS[view][3], (0.02, 0.98, 0.5, 0.5), (0.5, 0.5, 0.98, 0.02), strict=True):
         sides = {"ha": "left" if x < 0.1 else "right" if x > 0.9 else "center",
                  "va": "top" if y > 0.9 else "bottom" if y < 0.1 else "center"}  # fmt: skip
-        cell.text(x, y, letter, transform=cell.transAxes, color="#ffd24a", fontsize=8, **sides)
+        text = cell.text(x, y, letter, transform=cell.transAxes, color=LETTER, fontsize=8, **sides)
+        text.set_path_effects([patheffects.withStroke(linewidth=1.5, foreground="black")])
 
 
 def _frame_mm(volume: Volume, view: str, field_mm: float | None) -> tuple[float, float]:

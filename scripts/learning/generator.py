@@ -35,7 +35,7 @@ class DemodulatedConv2d(nn.Module):
 
     def demodulated(self) -> torch.Tensor:
         """The weights that act: shape (out_channels, in_channels, 3, 3)."""
-        return self.gain * self.weight * torch.rsqrt(self.weight.square().sum((1, 2, 3), keepdim=True) + EPSILON)
+        return self.gain * nnf.normalize(self.weight.flatten(1)).view_as(self.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H, W)."""
@@ -79,6 +79,7 @@ class Generator(nn.Module):
 
     def __init__(self, channels: int, blocks: int, fold: tuple[int, int], told_channels: int = 0):
         super().__init__()
+        self.epsilon = EPSILON
         self.rows, self.columns = int(fold[0]), int(fold[1])
         self.told_channels = told_channels
         pixels = self.rows * self.columns
@@ -98,7 +99,7 @@ class Generator(nn.Module):
         padded = nnf.pad(x, [0, right, 0, down], mode="replicate")
         image, told = padded[:, :1], padded[:, 1 : 1 + self.told_channels]
         deviation, mean = torch.std_mean(image.float(), dim=(2, 3), keepdim=True)
-        deviation = deviation + EPSILON
+        deviation = deviation + self.epsilon
         pixels = _fold((image - mean) / deviation, self.rows, self.columns)
         h = torch.cat([pixels, _fold(told[:, :, :: self.rows], 1, self.columns)], dim=1)
         h = self.tail(self.trunk(self.head(h)))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
+from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
 from ..geometry.refusal import Refusal
@@ -79,7 +80,7 @@ class OrthogonalInferer(Inferer):
                     shown = torch.cat([some, told[None, :, None].expand(len(some), -1, some.shape[2], -1)], dim=1)
                     out[start : start + self.batch] = self._infer(shown, network)[:, 0]
                     bar.update()
-        return MetaTensor(answers[None], affine=inputs.affine, meta=inputs.meta)
+        return convert_to_dst_type(answers[None], inputs)[0]
 
     def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         sizes = zip(self.window, shown.shape[2:], strict=True)

@@ -30,7 +30,7 @@ def test_slices_in_any_order_are_sorted_along_the_normal():
         ([0, 4, 8, 12.5, 16.5], "uneven"),
         ([0, 4, 8, 8, 12], "already taken"),
         ([0, 4, 8, 12], "at least 5"),
-        ([0, 4, 8, 12, 10000000], "missing"),
+        ([0, 4, 8, 12, 90000], "missing"),
     ],
 )
 def test_positions_that_are_no_even_stack_are_refused(z_mm, text):
@@ -80,4 +80,14 @@ def test_what_is_unusual_is_noted(known, text):
 
 
 def test_pixels_of_no_size_are_refused():
-    assert "not positive" in stack([0, 4, 8, 12, 16], spacing=(1.0, 0.0)).reasons[0]
+    assert "not possible" in stack([0, 4, 8, 12, 16], spacing=(1.0, 0.0)).reasons[0]
+    assert "not possible" in stack([0, 4, 8, 12, 16], spacing=(1.0, 1e300)).reasons[0]
+
+
+def test_one_slice_without_a_distance_is_refused():
+    assert stack([4], minimum_slices=1).reasons == ("the distance of slices is not known",)
+    assert stack([4], minimum_slices=1, slice_thickness_mm=3.0).slice_spacing_mm == 3
+
+
+def test_positions_out_of_this_world_are_refused():
+    assert "beyond any scanner" in stack([0, 4, 8, 12, 1e308]).reasons[0]

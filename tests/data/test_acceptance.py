@@ -189,3 +189,11 @@ def test_a_stated_spacing_that_disagrees_is_said_aloud(caplog):
 def test_acceptance_needs_the_protocol():
     with pytest.raises(KeyError, match="Protocold must come before"):
         Acceptd("image")(scan())
+
+
+def test_a_near_isotropic_scan_is_taken_without_a_protocol_where_it_is_welcome():
+    taken = judge(scan(spacing=(1, 1, 1.02)), near_isotropic=True)
+    assert "protocol" not in taken["image"].meta
+    assert "protocol" in judge(scan(), near_isotropic=True)["image"].meta
+    with pytest.raises(Refusal, match="constant"):
+        judge(scan(spacing=(1, 1, 1.02), data=np.full((24, 20, 8), 7)), near_isotropic=True)

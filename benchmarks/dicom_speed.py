@@ -1,0 +1,83 @@
+"""Time and peak memory of discovery plus reading of a long DICOM series, against ITK alone on the same files.
+
+`python -m benchmarks.dicom_speed [SLICES]`; each reader runs in a process of its own, imports not counted.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+SLICES = 1000
+PLANE = (256, 256)
+REPEATS = 3
+
+
+def read_glade(folder: str) -> np.ndarray:
+    """Discovery of the folder, then the one usable volume."""
+    from scripts.clinic.dicom_reader import DicomSeriesReader
+    from scripts.clinic.discovery import find_series
+
+    case = next(case for case in find_series(folder) if case["refusal"] is None)
+    reader = DicomSeriesReader()
+    return reader.get_data(reader.read(case["image"]))[0]
+
+
+def read_itk(folder: str) -> np.ndarray:
+    """GDCM's series names, then ITK's series reader."""
+    import itk
+
+    names = itk.GDCMSeriesFileNames.New()
+    names.SetDirectory(folder)
+    series = names.GetSeriesUIDs()
+    return itk.array_from_image(itk.imread(list(names.GetFileNames(series[0])), itk.F))
+
+
+def measure(reader: str, folder: str, pipe: multiprocessing.connection.Connection) -> None:
+    """Sends seconds, peak memory above that before reading, and the sum of the voxels."""
+    import itk
+
+    from scripts.clinic import dicom_reader
+
+    _ = (itk.GDCMSeriesFileNames, itk.imread, dicom_reader)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    array = {"glade": read_glade, "itk": read_itk}[reader](folder)
+    seconds = time.perf_counter() - start
+    pipe.send(
+        (seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, float(array.sum(dtype=np.float64)))
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Prints a table; the exit code is 1 where the readers' voxels differ."""
+    from scripts.clinic.synthetic_series import write_series
+
+    slices = int(arguments[0]) if arguments else SLICES
+    volume = np.random.default_rng(0).integers(0, 1001, (*PLANE, slices), dtype=np.int16)
+    sums = set()
+    with tempfile.TemporaryDirectory() as folder:
+        write_series(Path(folder), volume, np.diag([-1.0, -1.0, 1.0, 1.0]))
+        sys.stdout.write(f"{PLANE[0]} x {PLANE[1]} x {slices}: {volume.size * 4 >> 20} MiB of float32\n")
+        for reader in ("glade", "itk"):
+            rows = []
+            for _ in range(REPEATS):
+                here, there = multiprocessing.Pipe()
+                context = multiprocessing.get_context("spawn")
+                process = context.Process(target=measure, args=(reader, folder, there))
+                process.start()
+                rows.append(here.recv())
+                process.join()
+            seconds, memory, total = min(rows)
+            sums.add(total)
+            sys.stdout.write(f"{reader:6} {seconds:6.2f} s  {memory >> 10:6d} MiB above the start\n")
+    return int(len(sums) > 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from scripts.learning.generator import DemodulatedConv2d, Generator
+from scripts.learning.resnet import ResnetGenerator
+
+
+def trained(told_channels: int = 4, fold=(2, 2)) -> Generator:
+    """A small generator whose tail says something, as after training."""
+    torch.manual_seed(0)
+    network = Generator(channels=8, blocks=2, fold=fold, told_channels=told_channels)
+    torch.nn.init.normal_(network.tail.weight, std=0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("size", [(92, 92), (16, 16), (37, 51), (5, 208)])
+@pytest.mark.parametrize("fold", [(2, 2), (1, 4)])
+def test_any_plane_size_comes_back(size, fold):
+    assert trained(fold=fold)(torch.rand(2, 5, *size)).shape == (2, 1, *size)
+
+
+def test_the_first_answer_is_the_input():
+    x = torch.rand(2, 5, 24, 36)
+    assert torch.allclose(Generator(8, 2, (2, 2), 4)(x), x[:, :1])
+
+
+def test_answer_follows_the_intensity_scale():
+    network, x = trained(), torch.rand(2, 5, 24, 36)
+    scaled = x.clone()
+    scaled[:, :1] = 300 * x[:, :1] - 40
+    assert torch.allclose(network(scaled), 300 * network(x) - 40, rtol=1e-4, atol=1e-2)
+
+
+def test_a_constant_plane_stays_finite():
+    assert torch.isfinite(trained()(torch.zeros(1, 5, 16, 16))).all()
+
+
+def test_planes_of_a_batch_do_not_mix():
+    network, x = trained(), torch.rand(3, 5, 24, 36)
+    assert torch.allclose(network(x)[1:2], network(x[1:2]), atol=1e-6)
+
+
+def test_what_is_told_matters_and_further_channels_do_not():
+    network, x = trained(), torch.rand(1, 5, 24, 36)
+    other = x.clone()
+    other[:, 1:] += 1
+    assert not torch.allclose(network(x), network(other))
+    blind = trained(told_channels=0)
+    assert torch.equal(blind(x), blind(other))
+
+
+def test_demodulation_ignores_the_scale_of_its_weights():
+    layer, x = DemodulatedConv2d(3, 4, 1.0), torch.rand(2, 3, 9, 9)
+    before = layer(x)
+    layer.weight.data *= 7
+    assert torch.allclose(layer(x), before, atol=1e-5)
+
+
+def test_folded_generator_is_plain_and_says_the_same():
+    network, x = trained(), torch.rand(2, 5, 30, 44)
+    plain = network.folded()
+    assert not any(isinstance(module, DemodulatedConv2d) for module in plain.modules())
+    assert torch.allclose(plain(x), network(x), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torchscript_says_the_same():
+    network, x = trained(), torch.rand(2, 5, 30, 44)
+    assert torch.allclose(torch.jit.script(network)(x), network(x), atol=1e-6)
+
+
+def test_bfloat16_autocast_is_near():
+    network, x = trained(), torch.rand(2, 5, 32, 44)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = network(x)
+    added = network(x) - x[:, :1]
+    assert rough.dtype == torch.float32
+    assert float((rough - network(x)).norm() / added.norm()) < 0.02
+
+
+@pytest.mark.parametrize("size", [(92, 92), (33, 50)])
+def test_resnet_answers_in_range_for_any_size(size):
+    network = ResnetGenerator(channels=8, blocks=6)
+    answer = network(torch.rand(2, 5, *size))
+    assert answer.shape == (2, 1, *size)
+    assert 0 <= answer.min() <= answer.max() <= 1
+
+
+def test_resnet_has_cyclegans_parameters():
+    # the published 9-block generator for one channel: 11.366 M parameters (3 channels: 11.378 M)
+    assert sum(p.numel() for p in ResnetGenerator(64, 9).parameters()) == 11_365_633

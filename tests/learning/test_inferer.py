@@ -1,0 +1,102 @@
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from scripts.geometry.refusal import Refusal
+from scripts.learning.inferer import OrthogonalInferer, body_box
+from tests.learning.test_generator import trained
+
+
+def interpolated(shape=(20, 26, 24)) -> MetaTensor:
+    torch.manual_seed(1)
+    slices = {
+        "thin_size": shape[-1],
+        "slice_count": shape[-1] // 4,
+        "slice_spacing_voxels": 4.0,
+        "slice_thickness_voxels": 4.0,
+        "profile": "rect",
+        "first_slice_voxels": 1.5,
+    }
+    return MetaTensor(torch.rand(1, 1, *shape), affine=torch.eye(4), meta={"slices": slices})
+
+
+def inferer(**settings) -> OrthogonalInferer:
+    return OrthogonalInferer(**{"views": (0, 1), "precision": "float32"} | settings)
+
+
+def test_a_view_holds_its_in_plane_axis_and_the_through_plane_axis():
+    volume, seen = interpolated(), []
+
+    def network(x):
+        seen.append(tuple(x.shape[1:]))
+        return x[:, :1]
+
+    with torch.no_grad():
+        answer = inferer()(volume, network)
+    assert answer.shape == (1, 2, 20, 26, 24)
+    assert torch.allclose(answer.as_tensor(), volume.as_tensor().expand(1, 2, -1, -1, -1))
+    assert set(seen) == {(5, 20, 24), (5, 26, 24)}
+
+
+def test_views_agree_with_planes_one_by_one():
+    volume, network = interpolated(), trained()
+    from scripts.physics.acquisition import geometry_of
+
+    told = torch.from_numpy(geometry_of(volume).told()).float()
+    with torch.no_grad():
+        answer = inferer(batch=3)(volume, network)[0].as_tensor()
+        for x in (0, 7, 19):
+            plane = torch.cat([volume.as_tensor()[0, :, x], told[:, None].expand(-1, 26, -1)])[None]
+            assert torch.allclose(answer[1, x], network(plane)[0, 0], atol=1e-5)
+        for y in (0, 11, 25):
+            plane = torch.cat([volume.as_tensor()[0, :, :, y], told[:, None].expand(-1, 20, -1)])[None]
+            assert torch.allclose(answer[0, :, y], network(plane)[0, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_batch_size_does_not_show(batch):
+    volume, network = interpolated(), trained()
+    with torch.no_grad():
+        reference = inferer(batch=8)(volume, network)
+        assert torch.allclose(inferer(batch=batch)(volume, network).as_tensor(), reference.as_tensor(), atol=1e-5)
+
+
+def test_windows_blend_to_the_volume_when_the_network_changes_nothing():
+    volume = interpolated((33, 41, 37))
+    answer = inferer(window=(16, 16))(volume, lambda x: x[:, :1])
+    assert torch.allclose(answer[0, 0].as_tensor(), volume[0, 0].as_tensor(), atol=1e-5)
+
+
+def test_air_outside_the_body_stays_as_interpolated():
+    volume = interpolated((80, 90, 24))
+    volume[:, :, :30] = 0
+    volume[:, :, 50:] = 0
+    box = body_box(volume[0, 0].as_tensor())
+    assert (box[0], box[1]) == (slice(14, 66), slice(0, 90))
+    with torch.no_grad():
+        answer = inferer(views=(1,))(volume, lambda x: x[:, :1] + 1)[0, 0].as_tensor()
+    assert torch.equal(answer[:14], volume[0, 0, :14].as_tensor())
+    assert torch.allclose(answer[14:66], volume[0, 0, 14:66].as_tensor() + 1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"views": ()}, "views"),
+        ({"views": (2,)}, "views"),
+        ({"views": (0, 0)}, "views"),
+        ({"window": (92,)}, "window"),
+        ({"window": (0, 92)}, "window"),
+        ({"overlap": 1.0}, "overlap"),
+        ({"batch": 0}, "batch"),
+        ({"precision": "int8"}, "precision"),
+    ],
+)
+def test_unknown_settings_are_refused(setting, words):
+    with pytest.raises(Refusal, match=words):
+        inferer(**setting)
+
+
+def test_a_volume_without_slices_is_refused():
+    with pytest.raises(Refusal, match="does not tell its slices"):
+        inferer()(torch.rand(1, 1, 8, 8, 8), lambda x: x)

@@ -1,0 +1,54 @@
+import pytest
+import torch
+from scipy.ndimage import sobel
+
+from scripts.learning.losses import FORMS, GradientMappingLoss
+
+
+def test_sobel_maps_agree_with_scipy():
+    image = torch.rand(1, 1, 12, 15, dtype=torch.float64)
+    maps = GradientMappingLoss("paper").double().gradients(image)[0]
+    assert maps[0].numpy() == pytest.approx(sobel(image[0, 0].numpy(), axis=1, mode="nearest") / 8)
+    assert maps[1].numpy() == pytest.approx(sobel(image[0, 0].numpy(), axis=0, mode="nearest") / 8)
+
+
+def ramp(x: float, y: float) -> torch.Tensor:
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    return (x * columns + y * rows)[None, None]
+
+
+@pytest.mark.parametrize(("form", "opposite"), [("paper", 0.0), ("components", 2.0), ("magnitude", 2**0.5)])
+def test_opposite_errors_cancel_in_the_papers_form_alone(form, opposite):
+    # by hand, interior of a ramp with slopes +1 and -1: S_x = 1, S_y = -1 after normalisation
+    loss = GradientMappingLoss(form)
+    inside = [m[..., 1:-1, 1:-1] for m in (ramp(1, -1), torch.zeros(1, 1, 8, 8))]
+    interior = loss.gradients(ramp(1, -1))[..., 2:-2, 2:-2]
+    assert interior[0, 0].unique() == 1
+    assert interior[0, 1].unique() == -1
+    flat = GradientMappingLoss(form)
+    flat.gradients = lambda image: torch.stack([image, -image], dim=1)[:, :, 0]  # a map without borders
+    assert float(flat(torch.ones_like(inside[0]), torch.zeros_like(inside[0]))) == pytest.approx(opposite, abs=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_zero_on_equal_images_and_growing_with_blur(form):
+    loss, image = GradientMappingLoss(form), torch.zeros(1, 1, 32, 32)
+    image[..., 9:22, 12:25] = 1  # a box: blurring it takes its edges away
+    assert float(loss(image, image)) == pytest.approx(0, abs=1e-6)
+    blurs = [torch.nn.functional.avg_pool2d(image, k, 1, k // 2, count_include_pad=False) for k in (3, 5, 9)]
+    values = [float(loss(blurred, image)) for blurred in blurs]
+    assert 0 < values[0] < values[1] < values[2]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradient_is_finite_on_flat_images(form):
+    image = torch.zeros(1, 1, 9, 9, requires_grad=True)
+    GradientMappingLoss(form)(image, torch.rand(1, 1, 9, 9)).backward()
+    assert torch.isfinite(image.grad).all()
+
+
+def test_unknown_forms_and_shapes_are_refused():
+    with pytest.raises(ValueError, match="form must be one of paper, components, magnitude, got 'sum'"):
+        GradientMappingLoss("sum")
+    with pytest.raises(ValueError, match="one shape"):
+        GradientMappingLoss("paper")(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 9))

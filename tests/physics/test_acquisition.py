@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from scripts.physics.acquisition import TOLD_CHANNELS, Acquisition, SliceGeometry
+from scripts.physics.profile import PROFILES, profile_weights
+from tests.strategies import slice_geometries
+
+
+def test_rect_of_whole_factor_is_the_block_average(rng):
+    x = torch.rand(3, 2, 20, generator=rng, dtype=torch.float64)
+    blocks = torch.nn.functional.avg_pool1d(x, 4)  # the independent hand
+    assert torch.allclose(Acquisition(SliceGeometry(20, 5, 4, 4))(x), blocks)
+
+
+def test_rect_overlaps_real_valued_slices_by_hand():
+    # two slices of 2.5 voxels on 5: the third voxel is shared half and half
+    matrix = Acquisition(SliceGeometry(5, 2, 2.5, 2.5)).matrix
+    assert matrix == pytest.approx(np.array([[2, 2, 1, 0, 0], [0, 0, 1, 2, 2]]) / 5)
+
+
+def test_a_gap_leaves_voxels_unseen_by_hand():
+    matrix = Acquisition(SliceGeometry(8, 2, 4, 2)).matrix
+    assert matrix == pytest.approx(np.array([[0, 1, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1, 0]]) / 2)
+
+
+@pytest.mark.parametrize("thickness", [3.0, 5.5])
+def test_profiles_have_their_full_width_at_half_maximum(thickness):
+    step = 1e-3  # voxels a thousand times finer than the slice: the average over one voxel is the profile itself
+    z = np.arange(-20, 20, step) / step
+    for profile in ("rect", "gauss"):
+        weights = profile_weights(z, thickness / step, profile)
+        above = z[weights >= weights.max() / 2] * step
+        assert above[-1] - above[0] == pytest.approx(thickness, rel=2e-3)
+    fourier = profile_weights(z, thickness / step, "fourier")
+    assert abs(z[fourier <= 0][np.abs(z[fourier <= 0]).argmin()] * step) == pytest.approx(thickness, rel=2e-3)
+
+
+def test_fourier_is_band_limited():
+    z = np.arange(-256, 256)
+    spectrum = np.abs(np.fft.rfft(profile_weights(z, 6.0, "fourier")))
+    frequency = np.fft.rfftfreq(512)
+    edge = 0.5 / 6  # cycles a voxel: the Nyquist frequency of slices 6 voxels apart
+    assert spectrum[frequency > 1.6 * edge].max() < 0.01 * spectrum[0]
+    assert spectrum[frequency < 0.4 * edge].min() > 0.95 * spectrum[0]
+
+
+@given(slice_geometries())
+def test_a_constant_stays_that_constant(geometry):
+    ones = torch.ones(1, geometry.thin_size, dtype=torch.float64)
+    assert torch.allclose(Acquisition(geometry)(ones), torch.ones(1, geometry.slice_count, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_an_impulse_arrives_in_the_slice_above_it(profile):
+    A = Acquisition(SliceGeometry(46, 10, 4.615, 4.615, profile))
+    for index in range(46):
+        impulse = torch.zeros(46, dtype=torch.float64)
+        impulse[index] = 1
+        nearest = np.abs(A.geometry.slice_centres_voxels - index).argmin()
+        assert A(impulse)[nearest] == A(impulse).max()
+
+
+def test_slices_share_the_centre_of_the_field_of_view():
+    for count, thin in ((5, 23), (6, 28)):
+        centres = SliceGeometry(thin, count, 4.615, 4).slice_centres_voxels
+        assert centres.mean() == pytest.approx((thin - 1) / 2)
+
+
+def test_told_is_zero_phase_at_slice_centres():
+    told = SliceGeometry(24, 6, 4, 3).told()
+    assert told.shape == (TOLD_CHANNELS, 24)
+    phase = np.arctan2(told[1], told[0])
+    assert np.exp(1j * phase[[1, 2]]).sum().imag == pytest.approx(0, abs=1e-12)  # 1 and 2 lie about the centre 1.5
+    assert told[2] == pytest.approx(2.0)  # log2 of factor 4
+    assert told[3] == pytest.approx(-0.25)  # thickness 3 of spacing 4
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"profile": "box"}, "slice profile must be one of rect, gauss, fourier, got 'box'"),
+        ({"slice_thickness_voxels": 0.0}, "slice_thickness_voxels must be positive"),
+        ({"slice_spacing_voxels": float("nan")}, "slice_spacing_voxels must be positive"),
+        ({"slice_count": 0}, "sizes must be positive"),
+    ],
+)
+def test_a_geometry_refuses_what_cannot_be(change, words):
+    with pytest.raises(ValueError, match=words):
+        SliceGeometry(**{"thin_size": 24, "slice_count": 6, "slice_spacing_voxels": 4, "slice_thickness_voxels": 4} | change)
+
+
+def test_a_slice_outside_the_grid_is_refused():
+    with pytest.raises(ValueError, match="slice 2 lies outside"):
+        Acquisition(SliceGeometry(8, 4, 4, 4, "rect", 2))

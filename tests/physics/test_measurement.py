@@ -1,0 +1,29 @@
+import torch
+from hypothesis import given
+
+from scripts.physics.acquisition import Acquisition
+from scripts.physics.consistency import DataConsistency
+from scripts.physics.interpolation import CubicInterpolation
+from scripts.physics.measurement import Measurement
+from tests.strategies import slice_geometries
+
+
+@given(slice_geometries())
+def test_projection_of_planes_equals_that_of_volumes(geometry):
+    random = torch.Generator().manual_seed(0)
+    sharp, other = torch.rand(2, 2, 1, 7, geometry.thin_size, generator=random)
+    measured = Measurement.simulate(sharp, geometry)
+    A = Acquisition(geometry)
+    slices = A(sharp)
+    assert torch.allclose(measured.image, CubicInterpolation(geometry)(slices))
+    assert torch.allclose(measured.project(other), DataConsistency(A)(other, slices), atol=1e-4)
+
+
+@given(slice_geometries())
+def test_told_channels_follow_the_image(geometry):
+    sharp = torch.rand(3, 1, 5, geometry.thin_size)
+    measured = Measurement.simulate(sharp, geometry)
+    shown = measured.told_with(sharp)
+    assert shown.shape == (3, 5, 5, geometry.thin_size)
+    assert torch.equal(shown[:, :1], sharp)
+    assert torch.equal(shown[1, 1:, 2], torch.from_numpy(geometry.told()).float())

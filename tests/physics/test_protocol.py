@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from scripts.physics.acquisition import Acquisition
+from scripts.physics.protocol import Protocol, ProtocolRange
+
+
+def test_gap_is_spacing_minus_thickness():
+    assert Protocol(3.6, 3.0, "gauss").slice_gap_mm == pytest.approx(0.6)
+    assert Protocol(3.0, 3.6, "gauss").slice_gap_mm == pytest.approx(-0.6)
+
+
+def test_geometry_is_in_thin_voxels():
+    geometry = Protocol(6.0, 5.2, "rect").geometry(208, 45, 1.3)
+    assert geometry.slice_spacing_voxels == pytest.approx(6 / 1.3)
+    assert geometry.slice_thickness_voxels == pytest.approx(4.0)
+
+
+def test_drawn_geometries_cover_the_axis_and_stay_in_range():
+    protocols = ProtocolRange((2, 7), (0.7, 1.2), ["rect", "gauss", "fourier"], (0.0, 0.02))
+    seen = set()
+    for seed in range(200):
+        geometry, noise = protocols.draw(92, np.random.default_rng(seed))
+        centres, spacing = geometry.slice_centres_voxels, geometry.slice_spacing_voxels
+        assert 2 <= spacing <= 7
+        assert 0.7 <= geometry.slice_thickness_voxels / spacing <= 1.2
+        assert -0.5 <= centres[0] < spacing - 0.5
+        assert 91.5 - spacing < centres[-1] <= 91.5
+        assert 0 <= noise <= 0.02
+        Acquisition(geometry)
+        seen.add(geometry.profile)
+    assert seen == {"rect", "gauss", "fourier"}
+
+
+def test_the_same_seed_draws_the_same():
+    protocols = ProtocolRange((2, 7), (0.7, 1.2), ["rect", "gauss"])
+    assert protocols.draw(92, np.random.default_rng(3)) == protocols.draw(92, np.random.default_rng(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (((0.5, 4), (1, 1), ["rect"]), "factor"),
+        (((4, 2), (1, 1), ["rect"]), "factor"),
+        (((2, 4), (1.2, 0.7), ["rect"]), "thickness_over_spacing"),
+        (((2, 4), (1, 1), ["box"]), "slice profile"),
+    ],
+)
+def test_ranges_that_are_none_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        ProtocolRange(*arguments)
+
+
+def test_a_protocol_refuses_a_thickness_of_zero():
+    with pytest.raises(ValueError, match="slice_thickness_mm must be positive, got 0.0 mm"):
+        Protocol(3.0, 0.0, "rect")
