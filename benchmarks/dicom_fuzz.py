@@ -266,7 +266,7 @@ class Examiner:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the fuzz; the exit code is 1 if anything crashed, hung, took too much memory or raised what it should not."""
+    """Runs the fuzz; the exit code is 1 if anything crashed, hung, took too much memory or raised out of turn."""
     count = int(arguments[0]) if arguments else COUNT
     chance = random.Random(0)
     kinds: Counter[str] = Counter()

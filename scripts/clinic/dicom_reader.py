@@ -12,7 +12,7 @@ from monai.utils import MetaKeys, SpaceKeys
 from ..geometry.refusal import Refusal
 from .discovery import MAGNITUDE, Volume, _walk, resolve, source_file
 from .gate import MINIMUM_SLICES
-from .headers import looks_like_dicom
+from .headers import DamagedError, looks_like_dicom
 from .pixels import read_planes
 
 SLICE_AXIS = 2
@@ -119,9 +119,14 @@ def source_files(meta: dict[str, Any]) -> list[str]:
 
 
 def _holds_dicom(path: Path) -> bool:
-    if path.is_dir():
-        return any(looks_like_dicom(file) for file in _walk(path))
-    return looks_like_dicom(path)
+    files = _walk(path) if path.is_dir() else [path]
+    for file in files:
+        try:
+            if looks_like_dicom(file):
+                return True
+        except DamagedError:
+            continue  # the survey names it
+    return False
 
 
 def _listed(volumes: Sequence[Volume], most: int = 8) -> str:

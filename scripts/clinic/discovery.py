@@ -146,10 +146,10 @@ def survey_files(
     damaged: Counter[str] = Counter()
     for file in files:
         file = Path(file)
-        if not looks_like_dicom(file):
-            ignored += 1
-            continue
         try:
+            if not looks_like_dicom(file):
+                ignored += 1
+                continue
             found = read_frames(file)
         except DamagedError as error:
             damaged[str(error)] += 1

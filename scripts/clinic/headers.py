@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ MAX_INFLATED_BYTES = 2**28
 """A deflated file may grow to this size in memory, no further (decompression bombs)."""
 MAX_TEXT = 64
 """Longest text kept of one attribute (the limit of LO, PS3.5, 6.2)."""
+MAX_REMEMBERED = 8192
+"""Files whose header stays in memory, about 2 KiB each."""
 CHUNK_BYTES = 2**20
 PREAMBLE_BYTES = 128
 
@@ -88,6 +91,9 @@ TAGS = [Tag(keyword) for keyword in KEYWORDS] + [
     tag for _, group, element in PRIVATE.values() for tag in (Tag(group, 0x0010), Tag(group, element))
 ]
 
+TAG_OF = {keyword: Tag(keyword) for keyword in KEYWORDS}
+"""Looking a keyword up costs more than looking its attribute up."""
+
 REPEAT_KEYWORDS = [
     "AcquisitionNumber",
     "DiffusionGradientOrientation",
@@ -150,14 +156,20 @@ class Frame:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a regular file begins as DICOM: the prefix DICM (PS3.10, 7.1), or a first element of group 2 or 8."""
+    """Whether a regular file begins as DICOM: the prefix DICM (PS3.10, 7.1), or a first element of group 2 or 8.
+
+    Raises:
+        DamagedError: the file cannot be opened, so nobody knows.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
         with path.open("rb") as file:
             head = file.read(PREAMBLE_BYTES + 4)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        raise DamagedError("the file cannot be opened") from None
     if head[PREAMBLE_BYTES:] == b"DICM":
         return True
     # Files without preamble, as old archives hold them: element (0002,00xx) or (0008,00xx), a VR or a short length.
@@ -203,8 +215,8 @@ def quiet() -> Iterator[None]:
         pydicom.config.logger.disabled = disabled
 
 
-def read_frames(path: str | Path) -> list[Frame]:
-    """All image planes of one DICOM file.
+def read_frames(path: str | Path) -> tuple[Frame, ...]:
+    """All image planes of one DICOM file; a file that did not change is parsed once.
 
     Args:
         path: file that begins as DICOM.
@@ -215,10 +227,20 @@ def read_frames(path: str | Path) -> list[Frame]:
     Raises:
         DamagedError: the file cannot be parsed.
     """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        raise DamagedError("the file cannot be opened") from None
+    return _read_frames(str(path), status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _read_frames(path: str, mtime_ns: int, size: int) -> tuple[Frame, ...]:
+    """Discovery, reading and writing ask for the same headers; `mtime_ns` and `size` tell a changed file."""
     dataset = read_dataset(path, TAGS)
     try:
         with quiet():
-            return list(_frames(str(path), dataset))
+            return tuple(_frames(path, dataset))
     except Exception as error:  # as above: any attribute may be of any kind in a damaged file
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
@@ -397,7 +419,8 @@ def _private(dataset: Dataset, name: str) -> Any:
 
 def _value(dataset: Dataset, key: Any) -> Any:
     try:
-        return dataset[key].value if key in dataset else None
+        tag = TAG_OF.get(key, key)
+        return dataset[tag].value if tag in dataset else None
     except Exception:  # an attribute that cannot be read counts as absent; the gate then refuses what it needs
         return None
 

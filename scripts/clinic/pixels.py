@@ -7,6 +7,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
+from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
 from ..geometry.refusal import Refusal
@@ -17,6 +18,18 @@ MAX_VOXELS = 2**29
 BLOCK = 16
 """Slices that are turned to (column, row, slice) together, for whole cache lines."""
 BITS_ALLOCATED = (8, 16, 32)
+TAGS = [
+    *(
+        Tag(keyword)
+        for keyword in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation")
+    ),
+    *(Tag(keyword) for keyword in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData")),
+    *(Tag(keyword) for keyword in ("PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")),
+    *(Tag(keyword) for keyword in ("RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence")),
+    *(Tag(keyword) for keyword in ("PerFrameFunctionalGroupsSequence", "SOPClassUID")),
+    *(Tag(group, 0x0102) for group in range(0x6000, 0x6020, 2)),
+]
+"""What pixels depend on; (60xx,0102), OverlayBitPosition, tells an overlay in the unused bits."""
 
 
 def read_planes(frames: Sequence[Frame]) -> np.ndarray:
@@ -56,7 +69,7 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
         try:
             with quiet():
                 if frame.file != file:
-                    file, dataset = frame.file, pydicom.dcmread(frame.file, force=True)
+                    file, dataset = frame.file, pydicom.dcmread(frame.file, force=True, specific_tags=TAGS)
                 plane = _plane(dataset, frame)
         except Refusal:
             raise

@@ -3,11 +3,13 @@ import json
 import logging
 import os
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from monai.data import MetaTensor
 
 from scripts.data.cases import find_nifti
@@ -204,6 +206,19 @@ def test_what_is_not_finite_is_null_in_json(make, case):
     summary = make()
     do(summary, case, residual=float("nan"))
     assert rows(summary)["knee"]["residual"] is None
+
+
+def test_merge_waits_for_a_merge_of_another_process(make, case):
+    summary = make()
+    summary.refused(case, "no")
+    (summary.output_dir / "summary.json").unlink()
+    thread = threading.Thread(target=summary.merge)
+    with FileLock(summary.output_dir / ".rows/.lock"):
+        thread.start()
+        thread.join(0.3)
+        assert not (summary.output_dir / "summary.json").exists()
+    thread.join(10)
+    assert list(rows(summary)) == ["knee"]
 
 
 def test_many_at_once_lose_no_row(make, case):

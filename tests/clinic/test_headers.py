@@ -1,0 +1,108 @@
+import logging
+import warnings
+import zlib
+
+import pydicom
+import pytest
+
+from scripts.clinic import headers
+from scripts.clinic.headers import DamagedError, looks_like_dicom, read_dataset, read_frames
+from scripts.clinic.synthetic_series import write_series
+
+from .conftest import AFFINES, phantom
+
+AFFINE = AFFINES["axial"]
+
+
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (bytes(128) + b"DICM", True),
+        (b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100", True),
+        (b"\x08\x00\x08\x00\x16\x00\x00\x00ORIGINAL\\PRIMARY", True),
+        (b"\x00\x08\x00\x08CS\x00\x16ORIGINAL\\PRIMARY", True),
+        (b"", False),
+        (b"\x08\x00", False),
+        (b"\x08\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", False),
+        (b"\x1f\x8b\x08\x00" + bytes(300), False),
+        (b"\x5c\x01\x00\x00" + bytes(300), False),
+    ],
+)
+def test_a_file_is_known_by_its_first_bytes(tmp_path, head, expected):
+    (tmp_path / "file").write_bytes(head)
+    assert looks_like_dicom(tmp_path / "file") is expected
+
+
+def test_a_folder_and_nothing_are_no_files(tmp_path):
+    assert not looks_like_dicom(tmp_path)
+    assert not looks_like_dicom(tmp_path / "absent")
+
+
+def test_a_header_is_read_as_it_was_written(tmp_path):
+    file = write_series(tmp_path, phantom(), AFFINE, slice_thickness_mm=3.0, acquisition_type="3D")[2]
+    (frame,) = read_frames(file)
+    dataset = pydicom.dcmread(file)
+    assert frame.position_mm == tuple(dataset.ImagePositionPatient)
+    assert frame.orientation == tuple(dataset.ImageOrientationPatient)
+    assert frame.pixel_spacing_mm == (0.9, 0.9)
+    assert (frame.slice_thickness_mm, frame.acquisition_type) == (3.0, "3D")
+    assert (frame.rows, frame.columns) == (dataset.Rows, dataset.Columns)
+    assert (frame.instance_number, frame.echo_time_ms) == (3, 101)
+
+
+@pytest.mark.parametrize(
+    ("group", "creator", "element", "vr", "value", "b_value"),
+    [
+        (0x0019, "SIEMENS MR HEADER", 0x0C, "IS", "800", 800),
+        (0x0043, "GEMS_PARM_01", 0x39, "IS", ["1000000800", "8", "0", "0"], 800),
+        (0x0043, "GEMS_PARM_01", 0x39, "UN", b"500\\8\\0\\0 ", 500),
+        (0x2001, "Philips Imaging DD 001", 0x03, "FL", 400.0, 400),
+        (0x0065, "Image Private Header", 0x09, "FD", 50.0, 50),
+        (0x0019, "SOMEONE ELSE", 0x0C, "IS", "800", None),
+    ],
+)
+def test_b_values_of_vendors_are_found(tmp_path, group, creator, element, vr, value, b_value):
+    file = write_series(tmp_path, phantom(), AFFINE)[0]
+    dataset = pydicom.dcmread(file)
+    dataset.private_block(group, creator, create=True).add_new(element, vr, value)
+    dataset.save_as(file)
+    assert read_frames(file)[0].b_value == b_value
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    file = write_series(tmp_path, phantom(), AFFINE)[0]
+    assert read_frames(file)[0].modality == "MR"
+    write_series(tmp_path, phantom(), AFFINE, header={"Modality": "OTHER"})
+    assert read_frames(file)[0].modality == "OTHER"
+
+
+def test_a_deflated_bomb_is_not_inflated(tmp_path, monkeypatch):
+    monkeypatch.setattr(headers, "MAX_INFLATED_BYTES", 2**22)
+    file = write_series(tmp_path, phantom(), AFFINE)[0]
+    dataset = pydicom.dcmread(file)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(file)
+    assert read_frames(file)
+    with open(file, "ab") as damaged:
+        damaged.truncate(132 + 12 + dataset.file_meta.FileMetaInformationGroupLength)
+    with open(file, "ab") as damaged:
+        deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+        damaged.write(deflater.compress(bytes(2**23)) + deflater.flush())
+    with pytest.raises(DamagedError, match="grows beyond 4 MiB"):
+        read_frames(file)
+
+
+def test_damage_is_one_line_that_quotes_nothing(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    file = write_series(tmp_path, phantom(), AFFINE, header={"PatientName": "Mustermann^Erika"})[0]
+    with open(file, "r+b") as damaged:
+        damaged.seek(132)
+        damaged.write(b"\xff" * 60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            read_dataset(file)
+        except DamagedError as error:
+            assert "\n" not in str(error)
+            assert "Mustermann" not in str(error)
+    assert "Mustermann" not in caplog.text

@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.data import MetaTensor
+
+from scripts.data.transforms import (
+    Confidenced,
+    DataConsistencyd,
+    FuseViewsd,
+    InterpolateSlicesd,
+    OriginalIntensityd,
+    OriginalOrientationd,
+    ScaleIntensityRobustd,
+    SquarePixelsd,
+    ThroughPlaneLastd,
+    grid_of,
+)
+from scripts.geometry.grid import Grid
+from scripts.geometry.refusal import Refusal
+from scripts.physics.acquisition import Acquisition, geometry_of
+from tests.strategies import grids
+
+
+def scan(grid: Grid, axis: int = 2, profile: str = "rect", thickness_mm: float | None = None) -> MetaTensor:
+    voxels = torch.rand(1, *grid.shape, generator=torch.Generator().manual_seed(0)) * 900 + 20
+    spacing = float(grid.spacing_mm[axis])
+    protocol = {"through_plane_axis": axis, "slice_spacing_mm": spacing, "profile": profile}
+    protocol["slice_thickness_mm"] = thickness_mm or spacing
+    volume = MetaTensor(voxels, meta={"protocol": protocol})
+    volume.affine = torch.as_tensor(np.array(grid.affine))
+    return volume
+
+
+def thick(shape=(14, 12, 7), spacing=(1.2, 1.2, 5.0)) -> Grid:
+    return Grid(shape, np.diag([*spacing, 1.0]))
+
+
+def to_isotropic(volume: MetaTensor, spacing_mm=None) -> dict:
+    data = {"image": volume}
+    for step in (
+        ThroughPlaneLastd("image"),
+        ScaleIntensityRobustd("image", 0.5, 99.5),
+        SquarePixelsd("image", spacing_mm),
+        InterpolateSlicesd("image"),
+    ):
+        data = step(data)
+    return data
+
+
+def back(data: dict) -> dict:
+    differences = "added_detail"
+    data = OriginalIntensityd(["pred", differences], differences)(data)
+    return OriginalOrientationd(["pred", differences])(data)
+
+
+@given(grids(st.integers(8, 14)), st.integers(0, 2))
+@settings(max_examples=25)
+def test_every_scan_keeps_its_field_of_view_orientation_and_scale(grid, axis):
+    thick_spacing = grid.spacing_mm.copy()
+    factor = 5 * thick_spacing.max() / thick_spacing[axis]
+    affine = np.array(grid.affine)
+    affine[:3, axis] *= factor  # the axis becomes the through-plane one
+    start = np.delete(thick_spacing, axis)
+    if start.max() > 3 * start.min():
+        affine[:3, :3] *= 1  # far from square: still resampled, only the volume grows
+    grid = Grid(tuple(np.minimum(grid.shape, 9)), affine)
+    volume = scan(grid, axis)
+    data = to_isotropic(volume, spacing_mm=float(np.delete(grid.spacing_mm, axis).max()))
+    pred = data["image"]
+    out = back({"pred": pred, "added_detail": pred - pred})
+    result = grid_of(out["pred"])
+    axes = grid.affine[:3, :3] / grid.spacing_mm
+    assert np.allclose(result.affine[:3, :3] / result.spacing_mm, axes, atol=1e-6)  # same axes, same directions
+    moved = (result.corners_mm() - grid.corners_mm()) @ axes
+    assert np.abs(moved).max() <= result.spacing_mm[0] / 2 + 1e-6
+    assert float(out["pred"].mean()) == pytest.approx(float(volume.mean()), rel=0.1)
+
+
+def test_slices_stay_as_acquired_on_square_pixels():
+    data = to_isotropic(scan(thick()))
+    low, high = np.percentile(scan(thick()).numpy(), [0.5, 99.5])
+    restored = data["slices"].as_tensor() * float(high - low) + float(low)
+    assert torch.allclose(restored, scan(thick()).as_tensor(), atol=1e-2)
+    assert data["image"].shape == (1, 14, 12, round(7 * 5 / 1.2))
+
+
+def test_non_square_pixels_become_squares_of_the_smaller_side():
+    data = to_isotropic(scan(thick((14, 12, 7), (1.2, 0.9, 5.0))))
+    assert data["image"].shape == (1, round(14 * 1.2 / 0.9), 12, round(7 * 5 / 0.9))
+    assert grid_of(data["image"]).spacing_mm == pytest.approx([0.9, 0.9, 0.9])
+
+
+def test_intensity_is_not_clipped_and_comes_back():
+    volume = scan(thick())
+    volume[0, 3, 3, 3] = 50_000
+    data = ScaleIntensityRobustd("image", 0.5, 99.5)({"image": volume})
+    assert float(data["image"].max()) > 10
+    out = OriginalIntensityd("image")(data)
+    assert torch.allclose(out["image"].as_tensor(), volume.as_tensor(), rtol=1e-5, atol=1e-2)
+
+
+def test_an_isotropic_spacing_above_the_slices_is_refused():
+    with pytest.raises(Refusal, match="is not below the slice spacing 5 mm"):
+        to_isotropic(scan(thick()), spacing_mm=6.0)
+
+
+@pytest.mark.parametrize("profile", ["rect", "gauss", "fourier"])
+@pytest.mark.parametrize("thickness_mm", [4.0, 5.0, 6.0])
+def test_the_result_gives_the_slices_back(profile, thickness_mm):
+    data = to_isotropic(scan(thick(), profile=profile, thickness_mm=thickness_mm))
+    noise = torch.randn(data["image"].shape, generator=torch.Generator().manual_seed(1))
+    data["pred"] = data["image"] + 0.2 * noise
+    out = DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=1e-5)(data)
+    A = Acquisition(geometry_of(out["image"]))
+    residual = (A(out["pred"].as_tensor()) - out["slices"].as_tensor()).norm() / out["slices"].as_tensor().norm()
+    assert float(residual) < 1e-3
+    assert float(out["pred"].meta["residual"]) == pytest.approx(float(residual), abs=1e-6)
+    assert float(A(out["added_detail"].as_tensor()).abs().max()) < 1e-2  # the slices know nothing of it
+
+
+def test_the_dial_runs_from_consistent_cubic_to_the_network():
+    data = to_isotropic(scan(thick()))
+    data["pred"] = data["image"] + 0.1
+    results = [
+        DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5)(data) for detail in (0.0, 0.5, 1.0)
+    ]
+    assert float(results[0]["added_detail"].abs().max()) == 0
+    middle = (results[0]["pred"].as_tensor() + results[2]["pred"].as_tensor()) / 2
+    assert torch.allclose(results[1]["pred"].as_tensor(), middle, atol=1e-5)
+
+
+@pytest.mark.parametrize("detail", [-0.1, float("nan")])
+def test_a_dial_that_is_none_is_refused(detail):
+    with pytest.raises(Refusal, match="detail"):
+        DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5)
+
+
+def test_views_are_fused_to_mean_and_half_range():
+    views = MetaTensor(torch.tensor([1.0, 4.0]).reshape(2, 1, 1, 1).expand(2, 2, 2, 2).clone())
+    out = FuseViewsd("pred")({"pred": views})
+    assert out["pred"].shape == (1, 2, 2, 2)
+    assert float(out["pred"].unique()) == 2.5
+    assert float(out["disagreement"].unique()) == 1.5
+
+
+def test_confidence_is_one_where_nothing_was_added_and_falls_with_doubt():
+    def confidence(added, disagreement):
+        shape = (1, 9, 9, 9)
+        data = {"added_detail": MetaTensor(torch.full(shape, added)), "disagreement": MetaTensor(torch.full(shape, disagreement))}
+        out = Confidenced("confidence", level=0.05, share=0.5, sigma_voxels=1.0)(data)
+        return float(out["confidence"][0, 4, 4, 4])
+
+    assert confidence(0.0, 0.0) == 1
+    assert confidence(0.0, 0.05) == pytest.approx(0.5, abs=0.01)  # the level is where it is one half
+    assert 1 > confidence(0.02, 0.0) > confidence(0.1, 0.0) > confidence(0.1, 0.2) > 0
