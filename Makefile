@@ -1,0 +1,44 @@
+# Two commands are enough: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+PY := .venv/bin/python
+SCAN ?=
+OUT ?= out/demo
+SCANS ?= scans
+
+.PHONY: help setup demo test fast lint format laws check clean
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+setup: .venv/installed ## make .venv with pinned packages
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "GLADE needs Python 3.11 or newer: make PYTHON=python3.11 ..."'
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb"))["project"]; print("\n".join(d["dependencies"] + d["optional-dependencies"]["dev"]))' > .venv/requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --requirement .venv/requirements.txt
+	touch $@
+
+demo: setup ## the phantom and one real scan (or SCAN=path) to isotropic volumes, pictures and a table
+	$(PY) -m apps.demo --output_dir $(OUT) $(if $(SCAN),--scan "$(SCAN)")
+
+test: setup ## every test, on as many processes as there are cores
+	$(PY) -m pytest -n auto
+
+fast: setup ## the tests that take less than ten seconds each
+	$(PY) -m pytest -n auto -m "not slow"
+
+laws: setup ## the laws of the house alone
+	$(PY) -m pytest -q tests/laws
+
+lint: setup ## ruff
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: setup ## ruff, mending
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+check: lint test ## what CI runs
+
+clean: ## remove what was made here, .venv included
+	rm -rf .venv out runs .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,89 @@
+"""PIQUE against pypiqe: differences and speed side by side, on one core. Run: python benchmarks/piqe_speed.py.
+
+Uses the scans of ../shared/data where they are beside the checkout, and synthetic planes.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from pypiqe import piqe as pypiqe
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from scripts.judging.piqe import piqe
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHAPE = (256, 208)  # a reformatted plane of the abstract's abdomen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--planes", type=int, default=64, help="planes in the batch that is timed")
+    parser.add_argument("--crops", type=int, default=6, help="random crops a scan")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    rows = [("synthetic", synthetic_planes(rng))]
+    rows += [(path.name, random_crops(path, arguments.crops, rng)) for path in sorted(SHARED.glob("benchmark/*.nii.gz"))]
+    sys.stdout.write(f"{'planes':48s} n   PIQUE (ours)  largest |difference|\n")
+    for name, planes in rows:
+        if planes:
+            ours, theirs = both(planes)
+            sys.stdout.write(
+                f"{name:48s} {len(ours):2d}  {ours.mean():8.3f}      {np.abs(ours - theirs).max():.2e}\n"
+            )
+    batch = torch.from_numpy(rng.gamma(2, 40, (arguments.planes, 1, *SHAPE))).float()
+    ours_ms = 1e3 * min(timed(lambda: piqe(batch)) for _ in range(5)) / len(batch)
+    plane = batch[0, 0].double().numpy()
+    theirs_ms = 1e3 * min(timed(lambda: pypiqe(plane)) for _ in range(3))
+    sys.stdout.write(
+        f"\n{SHAPE[0]} x {SHAPE[1]} plane, one thread: ours {ours_ms:.2f} ms (batch of {len(batch)}), "
+        f"pypiqe {theirs_ms:.1f} ms: {theirs_ms / ours_ms:.0f} x faster\n"
+    )
+
+
+def both(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the same planes by both implementations."""
+    ours = [float(piqe(torch.from_numpy(p)[None, None]).score) for p in planes]
+    return np.array(ours), np.array([pypiqe(p)[0] for p in planes])
+
+
+def synthetic_planes(rng: np.random.Generator) -> list[np.ndarray]:
+    """Ramp, checkerboard, noise, discs, odd sizes; float64."""
+    y, x = np.mgrid[0:93, 0:117].astype(float)
+    disc = 200.0 * (np.hypot(x - 60, y - 40) < 30) + 20
+    planes = [x, 100.0 * ((x // 5 + y // 7) % 2) + 10, disc, disc + rng.normal(0, 8, disc.shape).clip(-20)]
+    planes += [rng.uniform(0, 255, (16, 16)), 90 + 80 * np.sin(x / 3) * np.cos(y / 4), rng.gamma(2, 40, (200, 35))]
+    return planes
+
+
+def random_crops(path: Path, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Crops of random size, place and axis that are not empty; float64."""
+    volume = nibabel.load(path).get_fdata()
+    crops = []
+    for _ in range(count):
+        planes = np.moveaxis(volume, rng.integers(3), 0)
+        plane = planes[rng.integers(planes.shape[0])]
+        if min(plane.shape) < 16:
+            continue
+        sizes = [rng.integers(16, size + 1) for size in plane.shape]
+        starts = [rng.integers(0, total - size + 1) for total, size in zip(plane.shape, sizes, strict=True)]
+        crop = plane[tuple(slice(a, a + b) for a, b in zip(starts, sizes, strict=True))]
+        if crop.max() > 0:
+            crops.append(np.ascontiguousarray(crop))
+    return crops
+
+
+def timed(action) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
