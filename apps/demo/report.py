@@ -12,7 +12,7 @@ from scripts.judging.figures import compare_views, robust_window
 
 from .baselines import Baselines, as_volume
 from .scans import PHANTOM_POINT_MM
-from .scores import SCORES, scores
+from .scores import SCORES, Judge
 
 Volume = tuple[np.ndarray, np.ndarray]
 METHODS = ("cubic", "consistent cubic", "GLADE")
@@ -52,10 +52,10 @@ def _against_truth(volumes: Mapping[str, Volume], true: Volume, row: Mapping) ->
     """The phantom's table: each method against the truth."""
     factor = row["protocol"]["slice_spacing_mm"] / min(row["output"]["spacing_mm"])
     axis = row["protocol"]["through_plane_axis"]
-    reference = on_grid_of(true, volumes["GLADE"])
+    judge = Judge(on_grid_of(true, volumes["GLADE"]), axis, factor)
     lines = [f"{'phantom against its truth':<34}" + "".join(f"{title:>20}" for title in SCORES)]
     for method in METHODS:
-        values = scores(volumes[method][0], reference, axis, factor)
+        values = judge(volumes[method][0])
         lines.append(f"{method:<34}" + "".join(f"{value:>20.3f}" for value in values))
     return lines
 

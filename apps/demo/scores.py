@@ -9,15 +9,21 @@ from scripts.judging.spectrum import high_band
 SCORES = ("PSNR dB", "SSIM", "high-band energy", "high-band error")
 
 
-def scores(result: np.ndarray, truth: np.ndarray, axis: int, factor: float) -> tuple[float, ...]:
-    """What `SCORES` names, of a result (X, Y, Z) against the truth on the same grid.
+class Judge:
+    """Gives what `SCORES` names; one mask and one data range for all methods.
 
     Args:
-        result: in the truth's units.
-        truth: same shape.
+        truth: (X, Y, Z).
         axis: through-plane.
         factor: slice spacing over voxel size.
     """
-    mask, span = body_mask(truth), robust_range(truth)
-    band = high_band(result, truth, factor, axis, mask)
-    return psnr(result, truth, mask, span), ssim(result, truth, mask, span), band.energy, band.error
+
+    def __init__(self, truth: np.ndarray, axis: int, factor: float):
+        self.truth, self.axis, self.factor = truth, axis, factor
+        self.mask, self.span = body_mask(truth), robust_range(truth)
+
+    def __call__(self, result: np.ndarray) -> tuple[float, ...]:
+        """The scores of a result (X, Y, Z) on the truth's grid, in its units."""
+        band = high_band(result, self.truth, self.factor, self.axis, self.mask)
+        fidelity = (measure(result, self.truth, self.mask, self.span) for measure in (psnr, ssim))
+        return (*fidelity, band.energy, band.error)

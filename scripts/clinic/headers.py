@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, EnhancedMRImageStorage
 
-MAX_INFLATED_BYTES = 2**28
+MAX_INFLATED_BYTES = 2**27
 """A deflated file may grow to this size in memory, no further (decompression bombs)."""
 MAX_TEXT = 64
 """Longest text kept of one attribute (the limit of LO, PS3.5, 6.2)."""
@@ -235,12 +235,14 @@ def read_frames(path: str | Path) -> tuple[Frame, ...]:
 
 
 @lru_cache(maxsize=MAX_REMEMBERED)
-def _read_frames(path: str, mtime_ns: int, size: int) -> tuple[Frame, ...]:
+def _read_frames(path: str, mtime_ns: int, size: int) -> tuple[Frame, ...]:  # noqa: ARG001 (the cache's key)
     """Discovery, reading and writing ask for the same headers; `mtime_ns` and `size` tell a changed file."""
     dataset = read_dataset(path, TAGS)
     try:
         with quiet():
             return tuple(_frames(path, dataset))
+    except DamagedError:
+        raise
     except Exception as error:  # as above: any attribute may be of any kind in a damaged file
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
@@ -269,6 +271,10 @@ def _bound_deflated(path: str | Path) -> None:
 def _frames(path: str, dataset: Dataset) -> Iterator[Frame]:
     rows, columns = _integer(dataset, "Rows"), _integer(dataset, "Columns")
     if not rows or not columns:
+        if _text(dataset, "SOPClassUID") is None and not getattr(dataset, "file_meta", {}).get(
+            "MediaStorageSOPClassUID"
+        ):
+            raise DamagedError("no SOPClassUID")
         return
     per_frame = _items(dataset, "PerFrameFunctionalGroupsSequence")
     shared = _items(dataset, "SharedFunctionalGroupsSequence")[:1]

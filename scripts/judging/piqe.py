@@ -113,7 +113,7 @@ def _check(planes: torch.Tensor, window: tuple[float, float] | None) -> None:
         raise Refusal(f"planes must be a tensor (N, 1, H, W), got {getattr(planes, 'shape', type(planes).__name__)}")
     if min(planes.shape[-2:]) < BLOCK:
         raise Refusal(f"planes of {tuple(planes.shape[-2:])} pixels are smaller than one {BLOCK} x {BLOCK} block")
-    if not torch.isfinite(planes).all():
+    if not torch.isfinite(planes.sum(dtype=torch.float64)):  # one pass; no image overflows float64
         raise Refusal("planes hold values that are not finite (NaN or infinite): repair or exclude them")
     if window is None:
         top = planes.amax(dim=(1, 2, 3))
@@ -136,11 +136,13 @@ def _padded(planes: torch.Tensor) -> torch.Tensor:
 def _score(planes: torch.Tensor, window: tuple[float, float] | None) -> tuple[torch.Tensor, ...]:
     values = _normalised(_grey(planes, window))
     count, height, width = values.shape
-    blocks = values.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3)
-    variance = blocks.flatten(-2).var(dim=-1)
+    blocks = values.reshape(count, height // BLOCK, BLOCK, width // BLOCK, BLOCK).transpose(2, 3).contiguous()
+    centred = blocks - blocks.mean(dim=(-2, -1), keepdim=True)
+    sums, squares = centred.sum(dim=-2), (centred * centred).sum(dim=-2)  # of each column
+    variance = squares.sum(dim=-1) / (BLOCK * BLOCK - 1)
     active = variance > ACTIVE_VARIANCE
     artefact = active & _has_flat_segment(blocks)
-    noise = active & _is_noisy(blocks, variance.sqrt())
+    noise = active & _is_noisy(sums, squares, variance.sqrt())
     distortion = (artefact * (1 - variance) + noise * variance).sum(dim=(1, 2))
     return (distortion + 1) / (active.sum(dim=(1, 2)) + 1) * WORST, active, artefact, noise
 
@@ -156,8 +158,8 @@ def _grey(planes: torch.Tensor, window: tuple[float, float] | None) -> torch.Ten
 def _normalised(grey: torch.Tensor) -> torch.Tensor:
     """Mean-subtracted, contrast-normalised values (MSCN), as float64: a variance of squares cancels in float32."""
     mean = _blurred(grey)
-    deviation = (_blurred(grey * grey) - mean * mean).abs_().sqrt_()
-    return (grey - mean) / deviation.add_(1)
+    deviation = _blurred(grey * grey).addcmul_(mean, mean, value=-1).abs_().sqrt_()
+    return (grey - mean).div_(deviation.add_(1))
 
 
 def _blurred(planes: torch.Tensor) -> torch.Tensor:
@@ -177,19 +179,29 @@ def _blurred(planes: torch.Tensor) -> torch.Tensor:
 
 def _has_flat_segment(blocks: torch.Tensor) -> torch.Tensor:
     edges = torch.stack([blocks[..., 0, :], blocks[..., -1, :], blocks[..., 0], blocks[..., -1]], dim=-2)
-    return (edges.unfold(-1, SEGMENT, 1).std(dim=-1) < FLAT_DEVIATION).flatten(-2).any(dim=-1)
+    count = BLOCK - SEGMENT + 1
+    segments = edges.new_zeros(BLOCK, count)  # which pixels of an edge belong to which segment
+    for first in range(count):
+        segments[first : first + SEGMENT, first] = 1
+    sums, squares = edges @ segments, (edges * edges) @ segments
+    return (_variance(sums, squares, SEGMENT).sqrt_() < FLAT_DEVIATION).flatten(-2).any(dim=-1)
 
 
-def _is_noisy(blocks: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+def _variance(sums: torch.Tensor, squares: torch.Tensor, count: int) -> torch.Tensor:
+    """Sample variance from sums over `count` values of order one; rounding never makes it negative."""
+    return ((squares - sums * sums / count) / (count - 1)).clamp_(min=0)
+
+
+def _is_noisy(sums: torch.Tensor, squares: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
     """Deviation of a block against beta, its relative difference from centre over surround.
 
     The centre is columns 7 and 8. The surround leaves out columns 7 and 9: the published implementations delete one
     column and then count anew. Kept, since scores are compared with theirs.
     """
     middle = BLOCK // 2
-    centre = blocks[..., middle - 1 : middle + 1].flatten(-2).std(dim=-1)
-    around = torch.cat([blocks[..., : middle - 1], blocks[..., middle : middle + 1], blocks[..., middle + 2 :]], dim=-1)
-    ratio = centre / around.flatten(-2).std(dim=-1)
+    centre = [column[..., middle - 1 : middle + 1].sum(dim=-1) for column in (sums, squares)]
+    around = [column.sum(dim=-1) - column[..., middle - 1] - column[..., middle + 1] for column in (sums, squares)]
+    ratio = (_variance(*centre, 2 * BLOCK) / _variance(*around, (BLOCK - 2) * BLOCK)).sqrt()
     ratio = torch.where(ratio.isnan(), 0, ratio)  # a block without any deviation
     beta = (deviation - ratio).abs() / torch.maximum(deviation, ratio)
     return deviation > NOISE_RATIO * beta

@@ -80,7 +80,7 @@ def run(tmp_path, monkeypatch):
     def in_process(**overrides):
         monai.bundle.run(
             "inference",
-            config_file=str(config),
+            config_file=config,
             logging_file=False,
             **{"dataset_dir": str(tmp_path / "scans"), "output_dir": str(tmp_path / "out"), **overrides},
         )
@@ -141,6 +141,16 @@ def one_scan(tmp_path):
         (one_scan, {"slice_thickness_mm": "thick"}, "slice_thickness_mm must be"),
         (one_scan, {"slice_thickness_mm": -2}, "slice_thickness_mm must be"),
         (one_scan, {"frames": "first"}, "frames must be"),
+        (one_scan, {"views": [2]}, "views must be"),
+        (one_scan, {"window": [0, 92]}, "window must be"),
+        (one_scan, {"overlap": 1.5}, "overlap must be"),
+        (one_scan, {"batch": 0}, "batch must be"),
+        (one_scan, {"precision": "int8"}, "precision must be"),
+        (one_scan, {"detail": -1}, "detail must be"),
+        (one_scan, {"isotropic_spacing_mm": -1}, "isotropic_spacing_mm must be"),
+        (one_scan, {"weights_path": "{tmp}/nowhere.pt"}, "nowhere.pt"),
+        (one_scan, {"weights_path": "{tmp}/scans/a.nii.gz"}, "a.nii.gz: not a file of weights"),
+        (one_scan, {"network_def::channels": 6}, r"tiny.pt does not fit Generator: \d+ tensors differ"),
     ],
 )
 def test_a_run_that_cannot_begin_is_refused_in_one_line(run, tmp_path, prepare, overrides, line):
@@ -165,7 +175,7 @@ def test_a_setting_can_settle_what_was_refused(run, tmp_path):
     assert row["protocol"]["axis_source"] == "setting through_plane_axis"
 
 
-def command(config: Path, *arguments: str) -> list[str]:
+def command(config: list[str], *arguments: str) -> list[str]:
     monai_run = ["-m", "monai.bundle", "run", "inference", "--config_file", str(config), "--logging_file", "False"]
     return [*monai_run, *arguments]
 
@@ -190,7 +200,7 @@ def test_an_unknown_override_ends_the_command_with_one_line(run, tmp_path, monke
 def test_two_processes_share_the_cases_and_a_killed_one_loses_its_case_in_hand_only(run, tmp_path):
     scans, out = tmp_path / "scans", tmp_path / "out"
     for name in "abcde":
-        write_scan(scans / f"{name}.nii.gz", marked(-1, dtype=np.int16) if name == "d" else None)
+        write_scan(scans / f"{name}.nii.gz")
     write_scan(scans / "f.nii.gz", voxels((24, 20)))
     arguments = command(run.config, "--dataset_dir", str(scans), "--output_dir", str(out))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]
@@ -200,7 +210,7 @@ def test_two_processes_share_the_cases_and_a_killed_one_loses_its_case_in_hand_o
             torchrun, cwd=tmp_path, env=environment(**more), capture_output=True, text=True, check=False, timeout=120
         )
 
-    killed = launch(KILL_ON_MARK="1")  # the second process has b, d, f and dies in d
+    killed = launch(KILL_AT="d.nii.gz")  # the second process has b, d, f and dies in d
     assert killed.returncode != 0
     first = rows(out)
     assert first["b"]["status"] == "done"

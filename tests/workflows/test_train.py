@@ -1,0 +1,155 @@
+"""The shipped training workflow on small scans with small networks: learns, resumes exactly, refuses."""
+
+import os
+import subprocess
+import sys
+
+import monai.bundle
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.utils import set_determinism
+
+from scripts.data.phantoms import abdomen
+from scripts.data.reasons import refusal_of
+from scripts.geometry.grid import Grid
+from tests.workflows.tiny_inference import ROOT, TINY, tiny_generator
+
+SMALL = {
+    "patch_size": [24, 24],
+    "batch_size": 2,
+    "patches_per_epoch": 8,
+    "validation_patches": 4,
+    "held_back": 0.3,
+    "max_epochs": 2,
+    "constant_epochs": 2,
+    "unpaired_from": 2,
+    "mixed_from": 1,
+    "network_def": {"_target_": "scripts.learning.generator.Generator", **TINY},
+    "blur_network_def": {"_target_": "scripts.learning.generator.Generator", **TINY},
+    "device": "$torch.device('cpu')",
+}
+SMALL_CRITIC = {"D_Y_def::channels": 4, "D_X_def::channels": 4, "D_Y_def::num_layers_d": 2, "D_X_def::num_layers_d": 2}
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Two thick scans and two near-isotropic ones of the phantom."""
+    folder = tmp_path_factory.mktemp("scans")
+    for seed in (0, 1):
+        for name, shape, spacing in (("thick", (40, 36, 12), (5, 5, 14)), ("iso", (40, 36, 30), (5, 5, 5))):
+            affine = np.diag([*spacing, 1.0])
+            affine[:3, 3] = -(np.array(shape) - 1) / 2 * spacing
+            volume = abdomen(Grid(shape, affine), seed)
+            nibabel.save(nibabel.Nifti1Image(volume, affine), folder / f"{name}{seed}.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def train(scans, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # train.yaml takes the generator from configs/inference.yaml
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(name="run", overlays=(), **overrides):
+        output = tmp_path / name
+        settings = {**SMALL, **SMALL_CRITIC, **overrides}
+        configs = ["configs/train.yaml", *overlays]
+        monai.bundle.run(
+            "training", config_file=configs, logging_file=False, dataset_dir=str(scans), output_dir=str(output), **settings
+        )
+        return torch.load(output / "last.pt", weights_only=True), output
+
+    yield run
+    set_determinism(None)
+
+
+def test_training_is_repeatable_and_resumes_exactly(train):
+    whole, output = train("whole")
+    again, _ = train("again")
+    train("half", max_epochs=1, constant_epochs=1)
+    resumed, _ = train("half", resume=str(output.parent / "half" / "last.pt"))
+    assert whole["trainer"]["iteration"] == 8
+    for name in ("G", "F", "D_Y", "D_X", "ema"):
+        for key, value in whole[name].items():
+            assert torch.equal(value, again[name][key]), (name, key)
+            assert torch.equal(value, resumed[name][key]), (name, key)
+    assert len(whole["history_Y"]["images"]) == 12  # 6 unpaired iterations of 2
+    best = torch.load(output / "model.pt", weights_only=True)
+    assert best.keys() == tiny_generator().state_dict().keys()
+    assert list(output.glob("events.out.tfevents.*"))
+
+
+def test_simulated_pairs_teach_both_generators(train, capsys):
+    _, output = train(
+        max_epochs=12, constant_epochs=12, patches_per_epoch=64, unpaired_from=1000, mixed_from=1000,
+        learning_rate=3e-3, ema_momentum=0.1, val_interval=6
+    )
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    scalars = {}
+    for file in output.glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        scalars |= {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+        if events.Tags()["images"]:
+            assert events.Tags()["images"] == ["validation/interpolated_answer_truth"]
+    blur = scalars["loss/blur"]  # F: on patches that differ from batch to batch
+    assert np.mean(blur[-10:]) < 0.8 * np.mean(blur[:10]), blur
+    assert scalars["val_psnr"][-1] > scalars["val_psnr"][0] + 0.05, scalars["val_psnr"]  # G: on held-back planes
+
+
+def test_the_paper_runs_on_top(train):
+    small = {"network_def::channels": 4, "network_def::blocks": 1, "views": [0]}
+    settings = {k: v for k, v in SMALL.items() if k not in ("network_def", "blur_network_def", "unpaired_from")}
+    monai_run = {**settings, **small}
+    # keys of SMALL that name networks would replace the paper's own
+    state, output = train(
+        overlays=["configs/paper.yaml"],
+        **{"network_def": _paper(), "blur_network_def": _paper(), "unpaired_from": 0},
+        **{k: v for k, v in monai_run.items() if "::" not in k},
+    )
+    assert state["trainer"]["iteration"] == 8
+    assert "layers.1.weight" in state["G"]
+    assert (output / "model.pt").is_file()
+
+
+def _paper() -> dict:
+    return {"_target_": "scripts.learning.resnet.ResnetGenerator", "channels": 4, "blocks": 1}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ({"resume": "nowhere.pt"}, "nowhere.pt: no such checkpoint"),
+        ({"gradient_form": "sum"}, "form must be one of"),
+        ({"weights": {"cycle": 1.0}}, "weights must name exactly the terms"),
+        ({"exclude": ["hip*"]}, "fits none of the 4 cases"),
+        ({"exclude": ["thick*"], "held_back": 0.0}, "domain X is empty"),
+        ({"constant_epochs": 5}, "constant_epochs must be from 0 to max_epochs = 2"),
+        ({"learning_rate": 1e30, "clip": None}, "the loss is not finite"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused_in_one_line(train, overrides, line):
+    with pytest.raises(RuntimeError) as error:
+        train(**overrides)
+    found = refusal_of(error.value) or error.value.__cause__
+    while found is not None and line not in str(found):
+        found = found.__cause__ or found.__context__
+    assert found is not None, f"no error says {line!r}"
+
+
+@pytest.mark.slow
+def test_two_processes_stay_in_step(scans, tmp_path):
+    options = {**SMALL, **SMALL_CRITIC, "dataset_dir": str(scans), "output_dir": str(tmp_path / "two"), "device": None}
+    arguments = [part for key, value in options.items() if value is not None for part in (f"--{key}", str(value))]
+    configs = "['configs/train.yaml','configs/multi_gpu.yaml']"
+    command = ["-m", "monai.bundle", "run", "training", "--config_file", configs, *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLADE_CHECK_STEP": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    state = torch.load(tmp_path / "two" / "last.pt", weights_only=True)
+    assert state["trainer"]["iteration"] == 4  # 8 patches, 2 processes, 2 a batch, 2 epochs
