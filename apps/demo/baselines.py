@@ -1,5 +1,6 @@
 """What interpolation alone makes of a scan: the shipped preprocessing without the network."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -7,9 +8,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-import scripts.clinic.dicom_reader
-import scripts.clinic.discovery
-import scripts.data.cases  # the configuration names these three
+from scripts.data.cases import require_cases
 from scripts.data.transforms import OriginalIntensityd, OriginalOrientationd
 from scripts.physics.acquisition import Acquisition, geometry_of
 from scripts.physics.consistency import DataConsistency
@@ -23,15 +22,17 @@ class Baselines:
     Args:
         config: configs/inference.yaml.
         dataset_dir: file or folder with the scans.
+        overrides: of the configuration, where the inference had some.
     """
 
-    def __init__(self, config: Path, dataset_dir: Path):
-        parser = ConfigParser(globals={"scripts": scripts})
+    def __init__(self, config: Path, dataset_dir: Path, overrides: Mapping | None = None):
+        parser = ConfigParser()
         parser.read_config(config)
-        parser["dataset_dir"] = str(dataset_dir)
+        for key, value in {"dataset_dir": str(dataset_dir), **(overrides or {})}.items():
+            parser[key] = value
         parser.parse()
         found = parser.get_parsed_content("cases")
-        self.cases = {case["case"]: case for case in scripts.data.cases.require_cases(found, dataset_dir)}
+        self.cases = {case["case"]: case for case in require_cases(found, dataset_dir)}
         self.regularisation = float(parser["regularisation"])
         self._prepare = parser.get_parsed_content("preprocessing")
         self._restore = Compose([OriginalIntensityd(KEYS), OriginalOrientationd(KEYS)])

@@ -156,10 +156,10 @@ def _grey(planes: torch.Tensor, window: tuple[float, float] | None) -> torch.Ten
 
 
 def _normalised(grey: torch.Tensor) -> torch.Tensor:
-    """Mean-subtracted, contrast-normalised values (MSCN), as float64: a variance of squares cancels in float32."""
+    """Mean-subtracted, contrast-normalised values (MSCN), float32; a variance of squares would cancel in it."""
     mean = _blurred(grey)
-    deviation = _blurred(grey * grey).addcmul_(mean, mean, value=-1).abs_().sqrt_()
-    return (grey - mean).div_(deviation.add_(1))
+    variance = _blurred(grey * grey).addcmul_(mean, mean, value=-1)
+    return (grey - mean).float().div_(variance.float().abs_().sqrt_().add_(1))
 
 
 def _blurred(planes: torch.Tensor) -> torch.Tensor:
