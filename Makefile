@@ -5,7 +5,7 @@ SCAN ?=
 OUT ?= out/demo
 SCANS ?= scans
 
-.PHONY: help setup demo test fast lint format laws check clean
+.PHONY: help setup demo test fast lint format laws json check clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -37,6 +37,9 @@ lint: setup ## ruff
 format: setup ## ruff, mending
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
+	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
 
 check: lint test ## what CI runs
 

@@ -33,6 +33,9 @@ from pydicom.uid import (
 
 COUNT = 2000
 HANG_S = 5.0
+"""Processor time of one file, so that a busy machine makes no hang ..."""
+PATIENCE_S = 60.0
+"""... and wall time after which nothing will come any more."""
 MEMORY_BYTES = 2 * 2**30
 MAX_SEED_BYTES = 2_000_000
 SYNTAXES = (
@@ -230,11 +233,13 @@ def worker(pipe: multiprocessing.connection.Connection) -> None:
     """Examines the paths it is sent; answers with the outcome and the peak of memory."""
     resource.setrlimit(resource.RLIMIT_AS, (4 * MEMORY_BYTES, 4 * MEMORY_BYTES))
     while path := pipe.recv():
+        start = time.process_time()
         try:
             outcome = examine(path)
         except Exception as error:
             outcome = f"UNEXPECTED {type(error).__name__}: {error}"
-        pipe.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        seconds = time.process_time() - start
+        pipe.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds))
 
 
 class Examiner:
@@ -254,19 +259,19 @@ class Examiner:
         self.pipe.send(self.sound)
         self.pipe.recv()
 
-    def __call__(self, path: str, patience_s: float) -> tuple[str, int]:
-        """Outcome and peak memory in bytes for one file."""
+    def __call__(self, path: str) -> tuple[str, int, float]:
+        """Outcome, peak memory in bytes and processor seconds for one file."""
         self.pipe.send(path)
         try:
-            if self.pipe.poll(patience_s):
+            if self.pipe.poll(PATIENCE_S):
                 return self.pipe.recv()
-            outcome = f"HANG over {patience_s} s"
+            outcome = f"HANG over {PATIENCE_S} s"
         except EOFError:
             outcome = f"CRASH {self.process.exitcode}"
         self.process.kill()
         self.process.join()
         self.start()
-        return outcome, 0
+        return outcome, 0, PATIENCE_S
 
 
 def main(arguments: list[str]) -> int:
@@ -295,9 +300,9 @@ def main(arguments: list[str]) -> int:
             path = among if chance.random() < 1 / 3 else alone
             kind, data = mutate(sound if path is among else chance.choice(pool), chance)
             path.write_bytes(data)
-            start = time.perf_counter()
-            outcome, memory = examiner(str(path), HANG_S)
-            seconds = time.perf_counter() - start
+            outcome, memory, seconds = examiner(str(path))
+            if seconds > HANG_S:
+                outcome = f"HANG: {outcome}"
             base = base or memory
             kinds[kind] += 1
             read += outcome == "read"

@@ -66,8 +66,12 @@ class Grid:
 
     def corners_mm(self) -> np.ndarray:
         """The 8 outer corners of the field of view (voxel edges, not centres), shape (8, 3), RAS mm."""
-        return self.world_mm([[n - 0.5 if far else -0.5 for n, far in zip(self.shape, fars, strict=True)]
-                              for fars in product((False, True), repeat=AXES)])
+        return self.world_mm(
+            [
+                [n - 0.5 if far else -0.5 for n, far in zip(self.shape, fars, strict=True)]
+                for fars in product((False, True), repeat=AXES)
+            ]
+        )
 
     def through_plane_axis(self, setting: int | str = "auto") -> int:
         """The array axis across the acquired slices.

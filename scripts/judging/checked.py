@@ -20,7 +20,7 @@ def as_image(value: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     Raises:
         Refusal: if it has another number of axes or channels, no voxel, or a value that is not finite.
     """
-    array = np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value)
+    array = np.asarray(value.detach().cpu().double() if isinstance(value, torch.Tensor) else value)
     if array.ndim == WITH_CHANNEL and array.shape[0] == 1:
         array = array[0]
     if array.ndim not in (PLANE, VOLUME) or array.size == 0:
@@ -30,7 +30,7 @@ def as_image(value: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     array = array.astype(np.float64, copy=False)
     if not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
-        raise Refusal(f"{name} holds {count} values that are not finite (NaN or infinite): repair or exclude the volume")
+        raise Refusal(f"{name} holds {count} values that are not finite (NaN, infinite): repair or exclude it")
     return array
 
 

@@ -90,7 +90,9 @@ def ssim(result, truth, mask=None, data_range: float | None = None, axis: int | 
     smallest = 2 * SSIM_RADIUS_VOXELS + 1
     windowed = [size for a, size in enumerate(truth.shape) if axis is None or a != checked_axis(axis, truth)]
     if min(windowed) < smallest:
-        raise Refusal(f"image of shape {truth.shape} is smaller than SSIM's window of {smallest} voxels: choose an axis")
+        raise Refusal(
+            f"image of shape {truth.shape} is smaller than SSIM's window of {smallest} voxels: choose an axis"
+        )
     if axis is None:
         box = tuple(_at_least(part, smallest, size) for part, size in zip(box, truth.shape, strict=True))
         return float(_ssim_map(result[box], truth[box], span)[inside[box]].mean())

@@ -17,7 +17,7 @@ ACTIVE_VARIANCE = 0.1  # of the normalised (MSCN) values
 FLAT_DEVIATION = 0.1  # of a segment, under which it is a noticeable artefact
 NOISE_RATIO = 2.0  # deviation over beta, above which a block is noisy
 WORST = 100.0  # a plane without content, by definition
-PIXELS_AT_ONCE = 2**17  # float64 intermediates of that many pixels stay in the cache of one core
+PIXELS_AT_ONCE = 2**18  # float64 intermediates of that many pixels stay in the cache of one core
 WINDOW_PERCENTILES = (0.5, 99.5)  # low of the whole reference, high of its body
 MIN_BODY_SHARE = 0.1  # of a plane; emptier planes say nothing
 
@@ -75,12 +75,12 @@ def piqe(planes: torch.Tensor, window: tuple[float, float] | None = None) -> Piq
             window for a plane without positive values.
     """
     _check(planes, window)
+    planes = planes.as_subclass(torch.Tensor)  # the score of a MetaTensor has no affine
     height, width = planes.shape[-2:]
     chunk = max(PIXELS_AT_ONCE // (height * width), 1)
     parts = [_score(_padded(part[:, 0].to(torch.float64)), window) for part in planes.split(chunk)]
     score, *blocks = (torch.cat(values) for values in zip(*parts, strict=True))
-    masks = [m.repeat_interleave(BLOCK, 1).repeat_interleave(BLOCK, 2)[:, None, :height, :width] for m in blocks]
-    return Piqe(score, *masks)
+    return Piqe(score, *(_per_pixel(mask, height, width) for mask in blocks))
 
 
 def piqe_of_planes(volume, axis: int, window: tuple[float, float] | None = None, mask=None) -> np.ndarray:
@@ -121,6 +121,12 @@ def _check(planes: torch.Tensor, window: tuple[float, float] | None) -> None:
             raise Refusal("a plane has no positive value to scale by: give a window (low, high)")
     elif not window[1] > window[0]:
         raise Refusal(f"window {tuple(window)} is empty: give (low, high) with low under high")
+
+
+def _per_pixel(blocks: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    count, rows, columns = blocks.shape
+    pixels = blocks[:, None, :, None, :, None].expand(count, 1, rows, BLOCK, columns, BLOCK)
+    return pixels.reshape(count, 1, rows * BLOCK, columns * BLOCK)[..., :height, :width]
 
 
 def _padded(planes: torch.Tensor) -> torch.Tensor:

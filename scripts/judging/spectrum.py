@@ -153,7 +153,7 @@ def slice_period_artefact(volume, factor: float, axis: int = -1, mask=None, trut
     if truth is None:
         return SlicePeriodArtefact(*own)
     truths = _period_ratios(_lines(truth, axis, inside), factor)
-    return SlicePeriodArtefact(*own, own[0] / truths[0], own[1] / truths[1])
+    return SlicePeriodArtefact(*own, *(o / t if t > 0 else float("inf") for o, t in zip(own, truths, strict=True)))
 
 
 def _lines(image: np.ndarray, axis: int, inside: np.ndarray) -> np.ndarray:
@@ -177,8 +177,10 @@ def _checked_factor(factor: float) -> float:
 def _period_ratios(lines: np.ndarray, factor: float) -> tuple[float, float]:
     steps = np.abs(np.diff(lines, axis=-1)).mean(axis=(0, 1))
     profile = (steps - steps.mean())[None, None]
-    return (_peak_ratio(_power(lines - lines.mean(axis=-1, keepdims=True)), lines.shape[-1], factor),
-            _peak_ratio(_power(profile), steps.size, factor))
+    return (
+        _peak_ratio(_power(lines - lines.mean(axis=-1, keepdims=True)), lines.shape[-1], factor),
+        _peak_ratio(_power(profile), steps.size, factor),
+    )
 
 
 def _peak_ratio(power: np.ndarray, size: int, factor: float) -> float:

@@ -108,9 +108,7 @@ class Generator(nn.Module):
 
     def folded(self) -> "Generator":
         """A copy in plain convolutions with the same output, for inference and export."""
-        plain = Generator(
-            self.tail.in_channels, len(self.trunk), (self.rows, self.columns), self.told_channels
-        )
+        plain = Generator(self.tail.in_channels, len(self.trunk), (self.rows, self.columns), self.told_channels)
         for block, mine in zip(plain.trunk, self.trunk, strict=True):
             block.first, block.second = mine.first.folded(), mine.second.folded()
         plain.head.load_state_dict(self.head.state_dict())

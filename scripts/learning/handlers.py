@@ -113,6 +113,28 @@ class WaitForData:
         engine.logger.info(f"epoch {engine.state.epoch}: {share:.1%} of the time waited for data")
 
 
+class InStep:
+    """Makes sure after each epoch that all processes hold the same weights; for one process it does nothing.
+
+    Args:
+        networks: name to network.
+    """
+
+    def __init__(self, networks: Mapping[str, torch.nn.Module]):
+        self.networks = dict(networks)
+
+    def attach(self, engine: Engine) -> None:
+        """Check when an epoch is over, before anything is saved."""
+        if idist.get_world_size() > 1:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._check)
+
+    def _check(self, engine: Engine) -> None:
+        for name, network in self.networks.items():
+            own = torch.stack([parameter.detach().double().sum() for parameter in network.parameters()])
+            if not all(torch.equal(own, other) for other in idist.all_gather(own[None])):
+                raise Refusal(f"the processes hold different weights of {name} after epoch {engine.state.epoch}: stop")
+
+
 class BestModel:
     """Keeps the bare weights of a network whenever a validation is the best so far; remembers it through a resume.
 

@@ -15,7 +15,7 @@ def join_processes() -> torch.device:
         Refusal: if torchrun did not start this process.
     """
     if "LOCAL_RANK" not in os.environ:
-        raise Refusal("configs/multi_gpu.yaml needs torchrun: torchrun --nproc_per_node=N -m monai.bundle run training ...")
+        raise Refusal("configs/multi_gpu.yaml needs torchrun: torchrun --nproc_per_node=N -m monai.bundle run ...")
     if idist.get_world_size() == 1 and int(os.environ["WORLD_SIZE"]) > 1:
         idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")

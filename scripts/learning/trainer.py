@@ -71,6 +71,8 @@ class CycleGanTrainer(Trainer):
         unknown = set(weights) ^ set(TERMS)
         if unknown:
             raise Refusal(f"weights must name exactly the terms {', '.join(TERMS)}; check {', '.join(sorted(unknown))}")
+        if precision not in PRECISIONS:
+            raise Refusal(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         super().__init__(
             device=torch.device(device),
             max_epochs=max_epochs,

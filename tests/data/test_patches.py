@@ -5,7 +5,6 @@ from monai.data import MetaTensor
 
 from scripts.data.patches import RandBlurredPatchd, RandSharpPatchd, UnpairedPatches
 from scripts.geometry.refusal import Refusal
-from scripts.physics.acquisition import Acquisition
 from scripts.physics.measurement import Measurement
 
 
@@ -64,7 +63,9 @@ def test_what_is_known_of_a_blurred_patch_agrees_with_a_simulation_of_its_acquis
 
     n, columns = 40, 60
     fine = (np.arange(n * 1000) + 0.5) * factor / 1000 - 0.5  # a thousand samples a slice: the rect's own average
-    slices = [truth(fine[np.abs(fine - c) < ratio * factor / 2]).mean() for c in factor / 2 - 0.5 + factor * np.arange(n)]
+    slices = [
+        truth(fine[np.abs(fine - c) < ratio * factor / 2]).mean() for c in factor / 2 - 0.5 + factor * np.arange(n)
+    ]
     volume = torch.tensor(slices, dtype=torch.float32).expand(1, 30, 31, n).clone()
     volume = scan((30, 31, n), (1.0, 1.0, factor), ratio * factor, volume)
     draw = RandBlurredPatchd("image", (16, columns))
@@ -90,7 +91,9 @@ def test_blurred_patches_avoid_air():
     shares = []
     for seed in range(30):
         draw.set_random_state(seed)
-        shares.append(float((draw({"image": scan((60, 60, 30), (1.0, 1.0, 4.0), fill=voxels)})["blurred"] > 0.1).float().mean()))
+        shares.append(
+            float((draw({"image": scan((60, 60, 30), (1.0, 1.0, 4.0), fill=voxels)})["blurred"] > 0.1).float().mean())
+        )
     assert np.mean(shares) > 0.3
 
 

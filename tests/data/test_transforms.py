@@ -124,7 +124,8 @@ def test_the_dial_runs_from_consistent_cubic_to_the_network():
     data = to_isotropic(scan(thick()))
     data["pred"] = data["image"] + 0.1
     results = [
-        DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5)(data) for detail in (0.0, 0.5, 1.0)
+        DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5)(data)
+        for detail in (0.0, 0.5, 1.0)
     ]
     assert float(results[0]["added_detail"].abs().max()) == 0
     middle = (results[0]["pred"].as_tensor() + results[2]["pred"].as_tensor()) / 2
@@ -148,7 +149,10 @@ def test_views_are_fused_to_mean_and_half_range():
 def test_confidence_is_one_where_nothing_was_added_and_falls_with_doubt():
     def confidence(added, disagreement):
         shape = (1, 9, 9, 9)
-        data = {"added_detail": MetaTensor(torch.full(shape, added)), "disagreement": MetaTensor(torch.full(shape, disagreement))}
+        data = {
+            "added_detail": MetaTensor(torch.full(shape, added)),
+            "disagreement": MetaTensor(torch.full(shape, disagreement)),
+        }
         out = Confidenced("confidence", level=0.05, share=0.5, sigma_voxels=1.0)(data)
         return float(out["confidence"][0, 4, 4, 4])
 

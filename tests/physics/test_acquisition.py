@@ -88,7 +88,9 @@ def test_told_is_zero_phase_at_slice_centres():
 )
 def test_a_geometry_refuses_what_cannot_be(change, words):
     with pytest.raises(ValueError, match=words):
-        SliceGeometry(**{"thin_size": 24, "slice_count": 6, "slice_spacing_voxels": 4, "slice_thickness_voxels": 4} | change)
+        SliceGeometry(
+            **{"thin_size": 24, "slice_count": 6, "slice_spacing_voxels": 4, "slice_thickness_voxels": 4} | change
+        )
 
 
 def test_a_slice_outside_the_grid_is_refused():

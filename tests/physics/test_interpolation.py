@@ -14,7 +14,9 @@ def test_interpolation_agrees_with_scipys_other_spline(geometry):
     slices = np.random.default_rng(0).normal(size=geometry.slice_count)
     centres = geometry.slice_centres_voxels
     at = np.clip(np.arange(geometry.thin_size), centres[0], centres[-1])
-    assert CubicInterpolation(geometry)(torch.from_numpy(slices)).numpy() == pytest.approx(CubicSpline(centres, slices)(at))
+    assert CubicInterpolation(geometry)(torch.from_numpy(slices)).numpy() == pytest.approx(
+        CubicSpline(centres, slices)(at)
+    )
 
 
 @given(slice_geometries())

@@ -21,7 +21,7 @@ OPERATORS = sorted(
 
 
 def test_every_operator_of_physics_is_found():
-    assert OPERATORS == [Acquisition, CubicInterpolation]
+    assert [Acquisition, CubicInterpolation] == OPERATORS
 
 
 @pytest.mark.parametrize("kind", OPERATORS)
@@ -50,7 +50,9 @@ def test_composition_applies_the_right_one_first(geometry):
 
 def test_wrong_sizes_are_named():
     M = LinearOperator(np.ones((2, 3)))
-    with pytest.raises(ValueError, match=r"<2 x 3> LinearOperator needs 3 voxels along the last axis, got shape \(4, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"<2 x 3> LinearOperator needs 3 voxels along the last axis, got shape \(4, 5\)"
+    ):
         M(torch.zeros(4, 5))
     with pytest.raises(ValueError, match="cannot compose"):
         _ = M @ M

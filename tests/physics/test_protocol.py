@@ -52,5 +52,5 @@ def test_ranges_that_are_none_are_refused(arguments, words):
 
 
 def test_a_protocol_refuses_a_thickness_of_zero():
-    with pytest.raises(ValueError, match="slice_thickness_mm must be positive, got 0.0 mm"):
+    with pytest.raises(ValueError, match=r"slice_thickness_mm must be positive, got 0\.0 mm"):
         Protocol(3.0, 0.0, "rect")

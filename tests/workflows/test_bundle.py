@@ -1,0 +1,61 @@
+"""What MONAI's own commands make of the bundle."""
+
+import json
+import shutil
+import sys
+
+import monai.bundle
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from tests.workflows.tiny_inference import ROOT, TINY, tiny_generator
+
+CONFIG, META = str(ROOT / "configs" / "inference.yaml"), str(ROOT / "configs" / "metadata.json")
+TINY_DEF = {"_target_": "scripts.learning.generator.Generator", **TINY}
+
+
+def test_json_says_what_the_yaml_says():
+    assert ConfigParser.load_config_file(str(ROOT / "configs" / "inference.json")) == ConfigParser.load_config_file(
+        CONFIG
+    ), "run `make json`"
+
+
+def test_network_takes_and_gives_what_the_metadata_says():
+    monai.bundle.verify_net_in_out("network_def", meta_file=META, config_file=CONFIG, device="cpu", n=4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_export_to_torchscript_gives_the_same_answer(tmp_path):
+    network = tiny_generator()
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    monai.bundle.ckpt_export(
+        "network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(tmp_path / "model.pt"),
+        meta_file=META,
+        config_file=CONFIG,
+        network_def=TINY_DEF,
+    )
+    exported, metadata, _ = monai.data.load_net_with_metadata(tmp_path / "model.ts")
+    x = torch.rand(2, 5, 30, 44)
+    assert torch.allclose(exported(x), network(x), atol=1e-6)
+    assert metadata["name"].startswith("GLADE")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_bundle_loads_by_name(tmp_path, monkeypatch):
+    """As MONAI users load it: a folder of bundles, a name, a workflow type; weights and network come back."""
+    bundle = tmp_path / "bundles" / "glade"
+    (bundle / "models").mkdir(parents=True)
+    shutil.copytree(ROOT / "configs", bundle / "configs")
+    config = json.loads((bundle / "configs" / "inference.json").read_text())
+    config["network_def"] = TINY_DEF
+    (bundle / "configs" / "inference.json").write_text(json.dumps(config))
+    torch.save(tiny_generator().state_dict(), bundle / "models" / "model.pt")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT)])
+    network = monai.bundle.load(
+        "glade", bundle_dir=str(tmp_path / "bundles"), workflow_type="inference", source="monaihosting"
+    )
+    x = torch.rand(1, 5, 16, 16)
+    assert torch.allclose(network(x), tiny_generator()(x), atol=1e-6)
