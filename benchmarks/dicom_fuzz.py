@@ -310,6 +310,8 @@ def main(arguments: list[str]) -> int:
             if outcome.startswith(("UNEXPECTED", "HANG", "CRASH")) or memory > MEMORY_BYTES:
                 bad.append(f"{number} {kind}: {outcome} ({memory >> 20} MiB, {seconds:.2f} s)")
                 (Path(tempfile.gettempdir()) / f"dicom_fuzz_{number}.dcm").write_bytes(data)
+    examiner.pipe.send("")  # ends the worker
+    examiner.process.join()
     sys.stdout.write(
         f"{count} files from {len(pool)} seeds: {read} read, "
         f"{count - read - len(bad)} refused, {len(bad)} bad; "

@@ -11,9 +11,9 @@ from monai.transforms import MapTransform
 
 from ..geometry.grid import SPACING_TIE, Grid
 from ..geometry.refusal import Refusal
+from ..physics.profile import PROFILES
 
 AUTO = "auto"
-PROFILES = ("rect", "gauss", "fourier")
 PROFILE_OF_ACQUISITION = {"2D": "gauss", "3D": "fourier"}  # slice selection by a shaped pulse; phase encoding
 THICKEST = 2.0  # times the spacing; beyond it the slices overlap by more than half, which no protocol asks for
 REASONS = "refusal_reasons"  # meta key by which Protocold hands its reasons to Acceptd

@@ -7,7 +7,8 @@ Each takes batches (B, 1, H, W) or (B, 1, X, Y, Z), or lists of their items. An 
 from collections.abc import Callable, Sequence
 
 import torch
-from monai.metrics import CumulativeIterationMetric, RegressionMetric
+from monai.metrics import CumulativeIterationMetric
+from monai.metrics.regression import RegressionMetric
 
 from ..geometry.refusal import Refusal
 from .fidelity import psnr, ssim

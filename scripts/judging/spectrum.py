@@ -29,8 +29,9 @@ class HighBand(NamedTuple):
 class SlicePeriodArtefact(NamedTuple):
     """Power at the slice frequency and its harmonics over that of the neighbouring frequencies; 1 is none.
 
-    `banding`: of the intensity (stripes). `steps`: of the mean absolute difference between neighbouring planes
-    (staircase; detail that comes and goes with the slices). `..._to_truth`: the same, over the truth's own.
+    `banding`: of the planes' mean intensity (stripes). `steps`: of the mean absolute difference between neighbouring
+    planes (staircase; detail that comes and goes with the slices). `..._to_truth`: the same, over the truth's own.
+    Few frequencies make it rough: an anatomy without artefact lies between about 0.2 and 4.
     """
 
     banding: float
@@ -40,7 +41,7 @@ class SlicePeriodArtefact(NamedTuple):
 
 
 def power_spectrum(image, axis: int = -1, mask=None) -> tuple[np.ndarray, np.ndarray]:
-    """Hann-windowed power along one axis, summed over all lines inside the mask's bounding box.
+    """Hann-windowed power along one axis, summed over all lines inside the mask's bounding box, each less its mean.
 
     Args:
         image: (X, Y, Z) or (H, W).
@@ -81,9 +82,8 @@ def band_energies(result, truth, factor: float, axis: int = -1, mask=None) -> tu
     if not band.any():
         raise Refusal(f"factor {factor:g} leaves no frequency above the slices' Nyquist: it must be above 1")
     energies = [float(_power(a)[band].sum()) for a in (lines[0], lines[0] - lines[1])]
-    power = _power(lines[1])
-    own = float(power[band].sum())
-    return (*energies, own if own > EMPTY * power.sum() else 0.0)
+    own = float(_power(lines[1])[band].sum())
+    return (*energies, own if own > EMPTY * float((truth**2).sum()) else 0.0)
 
 
 def high_band(result, truth, factor: float, axis: int = -1, mask=None) -> HighBand:
@@ -122,9 +122,9 @@ def high_band_share(image, factor: float, axis: int = -1, mask=None) -> float:
     """
     image = as_image(image, "image")
     lines = _lines(image, axis, as_mask(mask, image.shape))
-    power = _power(lines - lines.mean(axis=-1, keepdims=True))
+    power = _power(lines)
     total = float(power.sum())
-    if not total > EMPTY * float((lines**2).sum()):
+    if not total > EMPTY * float((image**2).sum()):
         raise Refusal(f"image is constant along axis {axis}: its spectrum is empty")
     return float(power[np.fft.rfftfreq(lines.shape[-1]) > NYQUIST / _checked_factor(factor)].sum()) / total
 
@@ -160,6 +160,7 @@ def _lines(image: np.ndarray, axis: int, inside: np.ndarray) -> np.ndarray:
     lines = np.moveaxis(image[bounding_box(inside)], checked_axis(axis, image), -1)
     if lines.shape[-1] < MIN_VOXELS:
         raise Refusal(f"{lines.shape[-1]} voxels along axis {axis} inside the mask: a spectrum needs {MIN_VOXELS}")
+    lines = lines - lines.mean(axis=-1, keepdims=True)  # which the symmetric Hann window would leak into the band
     return lines.reshape(-1, *lines.shape[-2:])  # a stack, so that only one sheet is transformed at a time
 
 
@@ -175,15 +176,13 @@ def _checked_factor(factor: float) -> float:
 
 
 def _period_ratios(lines: np.ndarray, factor: float) -> tuple[float, float]:
+    planes = lines.mean(axis=(0, 1))
     steps = np.abs(np.diff(lines, axis=-1)).mean(axis=(0, 1))
-    profile = (steps - steps.mean())[None, None]
-    return (
-        _peak_ratio(_power(lines - lines.mean(axis=-1, keepdims=True)), lines.shape[-1], factor),
-        _peak_ratio(_power(profile), steps.size, factor),
-    )
+    return (_peak_ratio(planes, factor), _peak_ratio(steps - steps.mean(), factor))
 
 
-def _peak_ratio(power: np.ndarray, size: int, factor: float) -> float:
+def _peak_ratio(profile: np.ndarray, factor: float) -> float:
+    size, power = profile.size, _power(profile[None, None])
     if not _checked_factor(factor) >= 2:
         raise Refusal(f"factor {factor:g} is under 2: the slice frequency lies above the voxels' own Nyquist frequency")
     if size + 1 < MIN_PERIODS * factor:

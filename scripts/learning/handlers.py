@@ -11,6 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..geometry.refusal import Refusal
 
+SHORTEST_S = 1e-9  # seconds; keeps an epoch that took no measurable time from dividing by 0
+
 
 class EpochOfPatches:
     """Tells the patch dataset which epoch begins, so that an epoch's patches depend on its number and the seed alone.
@@ -109,7 +111,7 @@ class WaitForData:
         done = slice((engine.state.epoch - 1) * engine.state.epoch_length, engine.state.iteration)
         loading = float(self.profiler.dataflow_times[done].sum())
         computing = float(self.profiler.processing_times[done].sum())
-        share = loading / max(loading + computing, 1e-9)
+        share = loading / max(loading + computing, SHORTEST_S)
         engine.logger.info(f"epoch {engine.state.epoch}: {share:.1%} of the time waited for data")
 
 

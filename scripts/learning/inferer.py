@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
@@ -13,8 +12,8 @@ from ..geometry.refusal import Refusal
 from ..physics.acquisition import geometry_of
 
 WHOLE_PLANE = -1
-FOREGROUND = 0.05  # of the intensity scale; planes and margins below hold air
-MARGIN_VOXELS = 16  # kept around the body, more than a patch's border effects reach
+FOREGROUND = 0.05  # of the intensity scale; below it lies air
+MARGIN_VOXELS = 16  # at least so much air is kept around the body, nearly what the shipped generator sees (20)
 
 
 class OrthogonalInferer(Inferer):
@@ -22,7 +21,8 @@ class OrthogonalInferer(Inferer):
 
     A plane holds one in-plane axis and the through-plane axis. Planes go through the network in batches, whole or in
     overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`), so that neither the
-    window nor the batch shows. Only the box around the body is computed; the air outside stays as interpolated.
+    window nor the batch shows. Only the box around the body is computed; the air outside stays as interpolated: there
+    is nothing to sharpen, and the statistics of a plane are those of the body, as in the patches of training.
 
     Args:
         views: in-plane axes that the planes hold: (0, 1) for both views, (0,) or (1,) for one.
@@ -68,18 +68,20 @@ class OrthogonalInferer(Inferer):
             raise Refusal(f"one volume at a time, got a batch of {len(inputs)}: set the loader's batch size to 1")
         volume = inputs.as_tensor()[0, 0]
         told = torch.as_tensor(geometry_of(inputs).told(), dtype=volume.dtype, device=volume.device)
-        box = body_box(volume)
         answers = volume.expand(len(self.views), *volume.shape).clone()
-        steps = sum(-(-(box[1 - view].stop - box[1 - view].start) // self.batch) for view in self.views)
-        with tqdm(total=steps, desc="planes", unit="batch", disable=not self.progress, leave=False) as bar:
+        total = sum(volume.shape[1 - view] for view in self.views)
+        hidden = None if self.progress else True  # None: hidden where there is no terminal
+        with tqdm(total=total, desc="planes", unit="plane", disable=hidden, leave=False) as bar:
             for answer, view in zip(answers, self.views, strict=True):
-                # planes (across, rows, through-plane), views into the volume
-                planes, out = (v[box].movedim(1 - view, 0) for v in (volume, answer))
-                for start in range(0, len(planes), self.batch):
-                    some = planes[start : start + self.batch, None]
-                    shown = torch.cat([some, told[None, :, None].expand(len(some), -1, some.shape[2], -1)], dim=1)
-                    out[start : start + self.batch] = self._infer(shown, network)[:, 0]
-                    bar.update()
+                # planes (across, rows, through-plane), windows into the volume and the answer
+                planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
+                for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
+                    rows, columns = body_box(some)
+                    inside = some[:, None, rows, columns]
+                    known = told[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
+                    if inside.numel():
+                        into[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
+                    bar.update(len(some))
         return convert_to_dst_type(answers[None], inputs)[0]
 
     def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
@@ -98,17 +100,22 @@ class OrthogonalInferer(Inferer):
         return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
-def body_box(volume: torch.Tensor) -> tuple[slice, slice, slice]:
-    """The in-plane box around everything brighter than air, with a margin; the through-plane axis whole.
+def body_box(planes: torch.Tensor) -> tuple[slice, slice]:
+    """Rows and columns of the box around everything brighter than air in some planes, with a margin.
 
     Args:
-        volume: (X, Y, Z), intensities 0 (air) to 1.
+        planes: (B, H, W), intensities 0 (air) to 1.
+
+    Returns:
+        The box, in steps of `MARGIN_VOXELS` so that neighbouring batches mostly share it; empty where all is air.
     """
-    bright = volume > FOREGROUND
+    bright = (planes > FOREGROUND).any(dim=0)
     sides = []
     for axis in (0, 1):
-        seen = np.flatnonzero(bright.any(dim=2).any(dim=1 - axis).cpu().numpy())
-        size = volume.shape[axis]
-        low, high = (seen[0], seen[-1] + 1) if len(seen) else (0, size)
-        sides.append(slice(max(0, int(low) - MARGIN_VOXELS), min(size, int(high) + MARGIN_VOXELS)))
-    return (*sides, slice(None))
+        seen = torch.nonzero(bright.any(dim=1 - axis)).flatten().tolist()
+        if not seen:
+            return slice(0), slice(0)
+        low = (seen[0] // MARGIN_VOXELS - 1) * MARGIN_VOXELS
+        high = (seen[-1] // MARGIN_VOXELS + 2) * MARGIN_VOXELS
+        sides.append(slice(max(0, low), min(planes.shape[1 + axis], high)))
+    return sides[0], sides[1]

@@ -7,6 +7,7 @@ from .acquisition import Acquisition, SliceGeometry
 from .operator import LinearOperator
 
 CUBIC = 3
+SAME_SPACING = 1e-6  # relative; two spacings nearer than this are one, written by different programs
 
 
 class CubicInterpolation(LinearOperator):
@@ -30,7 +31,7 @@ def resampling(old_size: int, old_spacing_mm: float, new_size: int, new_spacing_
 
     Finer: cubic spline. Coarser: the mean over the new voxel (`A` with a box), so that nothing is aliased.
     """
-    if old_size == new_size and np.isclose(old_spacing_mm, new_spacing_mm, rtol=1e-6):
+    if old_size == new_size and np.isclose(old_spacing_mm, new_spacing_mm, rtol=SAME_SPACING):
         return None
     ratio = old_spacing_mm / new_spacing_mm
     if ratio >= 1:

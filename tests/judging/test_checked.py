@@ -10,7 +10,14 @@ from scripts.judging.checked import as_image, as_mask, as_pair, bounding_box, ch
 def test_as_image_takes_every_form_in_which_a_scan_travels():
     expected = np.arange(24.0).reshape(2, 3, 4)
     tensor = torch.arange(24).reshape(2, 3, 4)
-    for form in (expected, expected.astype(np.int16), tensor, tensor.bfloat16(), tensor[None], MetaTensor(tensor[None])):
+    for form in (
+        expected,
+        expected.astype(np.int16),
+        tensor,
+        tensor.bfloat16(),
+        tensor[None],
+        MetaTensor(tensor[None]),
+    ):
         np.testing.assert_array_equal(as_image(form, "image"), expected)
 
 

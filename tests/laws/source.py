@@ -1,21 +1,20 @@
 """The code of the bundle as syntax trees, for the laws that read it."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 
 from tests.conftest import ROOT
 
 ROOMS = ("geometry", "physics", "data", "learning", "judging", "clinic")
 
 
-def modules(*rooms: str) -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules(*rooms: str) -> list[tuple[str, ast.Module]]:
     """Path below the root and syntax tree of every module of the rooms; of all of scripts/ by default."""
-    for folder in [f"scripts/{room}" for room in rooms] or ["scripts"]:
-        files = sorted((ROOT / folder).rglob("*.py"))
-        if not files:
-            raise FileNotFoundError(f"{folder} holds no module: a law that reads nothing proves nothing")
-        for file in files:
-            yield file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))
+    files = [file for room in rooms or ("",) for file in sorted((ROOT / "scripts" / room).rglob("*.py"))]
+    if not files:
+        raise FileNotFoundError(f"no module in {rooms or 'scripts'}: a law that reads nothing proves nothing")
+    return [(file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))) for file in files]
 
 
 def constant_names(statement: ast.stmt) -> list[str]:

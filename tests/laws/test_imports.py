@@ -5,6 +5,7 @@ import importlib
 import os
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,4 +104,4 @@ def state() -> tuple:
     generator = np.random.get_state()  # noqa: NPY002 the global one is what is looked at
     seeds = (random.getstate(), generator[1].tobytes(), generator[2], torch.get_rng_state().numpy().tobytes())
     libraries = (torch.get_num_threads(), torch.get_default_dtype(), torch.cuda.is_initialized())
-    return hash(seeds), libraries, dict(os.environ), sorted(os.listdir())
+    return hash(seeds), libraries, dict(os.environ), sorted(Path.cwd().iterdir())

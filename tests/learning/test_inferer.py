@@ -71,12 +71,15 @@ def test_air_outside_the_body_stays_as_interpolated():
     volume = interpolated((80, 90, 24))
     volume[:, :, :30] = 0
     volume[:, :, 50:] = 0
-    box = body_box(volume[0, 0].as_tensor())
-    assert (box[0], box[1]) == (slice(14, 66), slice(0, 90))
+    assert body_box(volume[0, 0].as_tensor().movedim(1, 0)) == (slice(0, 80), slice(0, 24))
+    assert body_box(volume[0, 0, :, :, :1].as_tensor().movedim(2, 0)) == (slice(0, 80), slice(0, 90))
+    assert body_box(torch.nn.functional.pad(torch.ones(2, 4, 5), [100, 90, 60, 70])) == (slice(32, 80), slice(80, 128))
     with torch.no_grad():
-        answer = inferer(views=(1,))(volume, lambda x: x[:, :1] + 1)[0, 0].as_tensor()
-    assert torch.equal(answer[:14], volume[0, 0, :14].as_tensor())
-    assert torch.allclose(answer[14:66], volume[0, 0, 14:66].as_tensor() + 1)
+        answer = inferer()(volume, lambda x: x[:, :1] + 1)[0].as_tensor()
+    before = volume[0, 0].as_tensor()
+    assert torch.equal(answer[1, :24], before[:24])  # whole batches of planes without a body
+    assert torch.allclose(answer[1, 32:48], before[32:48] + 1)
+    assert torch.allclose(answer[0, 30:50], before[30:50] + 1)
 
 
 @pytest.mark.parametrize(

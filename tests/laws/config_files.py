@@ -1,0 +1,32 @@
+"""The configs of the bundle as MONAI reads them, for the laws about them."""
+
+from collections.abc import Iterator
+
+from monai.bundle import ConfigParser
+
+from tests.conftest import ROOT
+
+CONFIGS = sorted(p.name for p in (ROOT / "configs").glob("*.yaml"))
+OVERLAYS = {"paper.yaml": "train.yaml", "multi_gpu.yaml": "train.yaml"}
+BASES = [name for name in CONFIGS if name not in OVERLAYS]
+
+
+def load(name: str) -> dict:
+    """One file, as it stands."""
+    return ConfigParser.load_config_file(f"configs/{name}")
+
+
+def resolved(name: str) -> dict:
+    """The config with its macros put in, on top of what it is an overlay of."""
+    files = [f"configs/{n}" for n in (OVERLAYS.get(name), name) if n]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser.resolve_macro_and_relative_ids()
+    return parser.get()
+
+
+def walk(part, path: tuple = ()) -> Iterator[tuple[tuple, object]]:
+    """(path, value) of everything in a config, from the outside in."""
+    yield path, part
+    items = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ()
+    for key, value in items:
+        yield from walk(value, (*path, key))
