@@ -84,7 +84,7 @@ class DicomSeriesReader(ImageReader):
             "through_plane_axis": SLICE_AXIS,
             "slice_spacing_mm": volume.stack.slice_spacing_mm,
             "geometry_notes": "; ".join(volume.stack.notes),
-            "source_files": json.dumps(list(dict.fromkeys(frame.file for frame in volume.frames))),
+            "source_files": json.dumps(list(volume.image)),
         }
         thickness = {frame.slice_thickness_mm for frame in volume.frames}
         if len(thickness) == 1 and None not in thickness:

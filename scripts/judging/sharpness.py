@@ -17,6 +17,7 @@ RISE = (0.1, 0.9)  # of the way between the two plateaus
 MIN_STEP = 0.02  # between the plateaus, after scaling; under it there is no edge to time
 PLATEAU_PART = 4  # the outer 1/4 of a profile's half on each side is its plateau
 SLOPE_OF_SIGMOID = 1 / np.sqrt(2 * np.pi)  # of the normal distribution function at 0
+ROUNDING = 1e-9  # of the values, by the spline; contrast below it is none
 REACH_MM = 8.0
 COUNT = 64
 STEEPEST_PERCENTILE = 99.0  # of the gradients in the body: its edges
@@ -91,7 +92,7 @@ def measured(profiles: Profiles) -> EdgeSharpness:
     if len(values) < MIN_PROFILES:
         raise Refusal(f"{len(values)} profiles: a median and its spread need {MIN_PROFILES}")
     low, high = np.percentile(values, SCALE_PERCENTILES)
-    if not high > low:
+    if not high - low > ROUNDING * max(abs(low), abs(high)):
         raise Refusal("the region about the border is constant: there is no edge to measure")
     scaled = (values - low) / (high - low)
     places = (np.arange(scaled.shape[1]) - (scaled.shape[1] - 1) / 2) * step_mm

@@ -172,15 +172,16 @@ class BestModel:
 
 
 class Checkpoints:
-    """Saves everything after each epoch, and continues from such a file exactly.
+    """Saves everything after each epoch (last.pt) and after the best one (best.pt), and continues from there exactly.
 
     Args:
-        path: the file; replaced whole, never half-written.
+        folder: where the files go; each is replaced whole, never half-written.
         objects: name to anything with `state_dict` and `load_state_dict`; the trainer is added when attached.
+        best: knows the epoch of the best validation; one of the objects too.
     """
 
-    def __init__(self, path: str, objects: Mapping[str, object]):
-        self.path, self.objects = Path(path), dict(objects)
+    def __init__(self, folder: str, objects: Mapping[str, object], best: BestModel):
+        self.folder, self.objects, self.best = Path(folder), {**objects, "best": best}, best
 
     def attach(self, engine: Engine) -> None:
         """Save when an epoch is over, validation included; the first rank writes."""
@@ -211,7 +212,10 @@ class Checkpoints:
 
     def _save(self, engine: Engine) -> None:
         if idist.get_rank() == 0:
-            save_whole({name: thing.state_dict() for name, thing in self.objects.items()}, self.path)
+            content = {name: thing.state_dict() for name, thing in self.objects.items()}
+            save_whole(content, self.folder / "last.pt")
+            if self.best.epoch == engine.state.epoch:
+                save_whole(content, self.folder / "best.pt")
 
 
 def save_whole(content, path: Path) -> None:

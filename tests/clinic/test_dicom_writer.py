@@ -217,6 +217,16 @@ def test_an_enhanced_source_gives_a_classic_series(tmp_path, series):
     assert [int(n) for n in item.ReferencedFrameNumber] == list(range(1, len(series) + 1))
 
 
+def test_one_volume_of_an_enhanced_file_is_a_source(tmp_path, series):
+    (tmp_path / "enhanced").mkdir()
+    enhanced(tmp_path / "enhanced" / "two.dcm", series, echoes=2)
+    image = find_series(tmp_path / "enhanced")[1]["image"]
+    result = pydicom.dcmread(write(tmp_path / "derived", volume_of(), isotropic(AFFINE), image).files[0])
+    assert result.EchoTime == 20
+    frames = result.SourceImageSequence[0].ReferencedFrameNumber
+    assert [int(n) for n in frames] == list(range(2, 2 * len(series) + 1, 2))
+
+
 def test_very_many_sources_are_named_by_the_nearest(tmp_path):
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
     source = write_series(tmp_path / "source", phantom((8, 8, 129)), affine)

@@ -80,6 +80,7 @@ def test_training_is_repeatable_and_resumes_exactly(train):
             assert torch.equal(value, again[name][key]), (name, key)
             assert torch.equal(value, resumed[name][key]), (name, key)
     assert len(whole["history_Y"]["images"]) == 12  # 6 unpaired iterations of 2
+    assert torch.load(output / "best.pt", weights_only=True)["best"] == whole["best"]
     best = torch.load(output / "model.pt", weights_only=True)
     assert best.keys() == tiny_generator().state_dict().keys()
     assert list(output.glob("events.out.tfevents.*"))
