@@ -5,7 +5,6 @@ import importlib
 import os
 import random
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,28 +79,38 @@ def test_importing_every_module_has_no_side_effect(monkeypatch, tmp_path):
         monkeypatch.delitem(sys.modules, name)  # as MONAI Label does at each step
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    opened, watching = [], [True]
-    sys.addaudithook(lambda event, of: opened.append(of) if watching and event == "open" and changes(of) else None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads + 2)
-    before = state()
-    try:
-        for name in names:
-            importlib.import_module(name)
-            assert state() == before, f"importing {name} changes the state of the process"
-            assert opened == [], f"importing {name} opens a file to write"
-    finally:
-        watching.clear()
-        torch.set_num_threads(threads)
+    done, watching = [], [True]
+    sys.addaudithook(lambda event, of: done.append((event, of[0])) if watching and acts(event, of) else None)
+    threads, chance, numpy_chance = torch.get_num_threads(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.manual_seed(271828)  # a state that nothing else would set: the first import has been once already
+            np.random.seed(271828)  # noqa: NPY002 the global one is what is looked at
+            random.seed(271828)
+            torch.set_num_threads(threads + 2)
+            before = state()
+            for name in names:
+                importlib.import_module(name)
+                changed = [what for what, value in state().items() if value != before[what]]
+                assert (changed, done) == ([], []), f"importing {name} has a side effect"
+        finally:
+            watching.clear()
+            torch.set_num_threads(threads)
+            random.setstate(chance)
+            np.random.set_state(numpy_chance)  # noqa: NPY002
 
 
-def changes(opened: tuple) -> bool:
-    mode, flags = opened[1], opened[2]
-    return any(c in (mode or "") for c in "wax+") or bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+def acts(event: str, of: tuple) -> bool:
+    if event == "open":
+        return any(c in (of[1] or "") for c in "wax+") or bool(of[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    return event in ("os.putenv", "os.unsetenv", "os.mkdir", "os.remove", "os.rename", "subprocess.Popen")
 
 
-def state() -> tuple:
-    generator = np.random.get_state()  # noqa: NPY002 the global one is what is looked at
-    seeds = (random.getstate(), generator[1].tobytes(), generator[2], torch.get_rng_state().numpy().tobytes())
-    libraries = (torch.get_num_threads(), torch.get_default_dtype(), torch.cuda.is_initialized())
-    return hash(seeds), libraries, dict(os.environ), sorted(Path.cwd().iterdir())
+def state() -> dict:
+    return {
+        "random": random.getstate(),
+        "numpy.random": np.random.get_state()[1].tobytes(),  # noqa: NPY002
+        "torch.random": torch.get_rng_state().numpy().tobytes(),
+        "threads": torch.get_num_threads(),
+        "CUDA": torch.cuda.is_initialized(),
+    }
