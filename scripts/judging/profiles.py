@@ -98,11 +98,11 @@ def line_profiles(volume, start_voxels: Sequence[float], end_voxels: Sequence[fl
     start, end = (np.asarray(p, float) * spacing for p in (start_voxels, end_voxels))
     length = float(np.linalg.norm(end - start))
     extent = (np.array(volume.shape) - 1) * spacing
-    if not (length > 2 * 2 * spacing.min() and all(((p >= 0) & (p <= extent)).all() for p in (start, end))):
+    if not (length > 4 * spacing.min() and all(((p >= 0) & (p <= extent)).all() for p in (start, end))):
         raise Refusal(f"a profile from {start_voxels} to {end_voxels} is too short or leaves the volume {volume.shape}")
     normal = (end - start) / length
     across = np.linalg.svd(normal[None])[2][1:]  # two directions perpendicular to the line
-    turns = np.arange(0, 2 * np.pi, np.pi / (2 * 2))
+    turns = np.arange(0, 2 * np.pi, np.pi / 4)
     offsets = spacing.min() * np.stack([np.cos(turns), np.sin(turns)], axis=1) @ across
     points = (start + end) / 2 + np.concatenate([np.zeros((1, VOLUME)), offsets])
     return _sampled(volume, points, np.broadcast_to(normal, points.shape), spacing, length / 2)

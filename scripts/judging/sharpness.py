@@ -11,6 +11,7 @@ from ..geometry.refusal import Refusal
 from .checked import as_image, as_mask, checked_axis
 from .profiles import MIN_PROFILES, Profiles, border_profiles
 
+ANY_DIRECTION_DEG = 90.0  # no direction is further than this from an axis
 SCALE_PERCENTILES = (1.0, 99.0)  # of the profiles' region, mapped to 0 and 1
 POLYNOMIAL_DEGREE = 7  # odd, as an edge is; higher ones follow the noise
 RISE = (0.1, 0.9)  # of the way between the two plateaus
@@ -73,7 +74,7 @@ def edge_sharpness(
     Raises:
         Refusal: on bad arrays, a border too short for 6 profiles, or a region without contrast.
     """
-    angle = 90.0 if axis is None else max_angle_deg
+    angle = ANY_DIRECTION_DEG if axis is None else max_angle_deg
     return measured(
         border_profiles(volume, label, spacing_mm, reach_mm=reach_mm, count=count, axis=axis, max_angle_deg=angle)
     )
