@@ -14,6 +14,7 @@ SAMPLES_PER_VOXEL = 10  # of the smallest spacing: the spline's gradient is then
 NORMAL_SIGMA_MM = 1.5  # the staircase of a label's voxels must not tilt the normals
 SPLINE_MARGIN_VOXELS = 12  # the spline's prefilter forgets that far away
 CUBIC = 3
+ANY_ANGLE_DEG = 90.0
 
 
 class Profiles(NamedTuple):
@@ -31,7 +32,7 @@ def border_profiles(
     reach_mm: float,
     count: int,
     axis: int | None = None,
-    max_angle_deg: float = 90.0,
+    max_angle_deg: float = ANY_ANGLE_DEG,
 ) -> Profiles:
     """Profiles perpendicular to the border of a label, spread evenly over it.
 

@@ -11,7 +11,6 @@ from ..geometry.refusal import Refusal
 from .checked import as_image, as_mask, checked_axis
 from .profiles import MIN_PROFILES, Profiles, border_profiles
 
-ANY_DIRECTION_DEG = 90.0  # no direction is further than this from an axis
 SCALE_PERCENTILES = (1.0, 99.0)  # of the profiles' region, mapped to 0 and 1
 POLYNOMIAL_DEGREE = 7  # odd, as an edge is; higher ones follow the noise
 RISE = (0.1, 0.9)  # of the way between the two plateaus
@@ -21,6 +20,7 @@ SLOPE_OF_SIGMOID = 1 / np.sqrt(2 * np.pi)  # of the normal distribution function
 ROUNDING = 1e-9  # of the values, by the spline; contrast below it is none
 REACH_MM = 8.0
 COUNT = 64
+MAX_ANGLE_DEG = 30.0
 STEEPEST_PERCENTILE = 99.0  # of the gradients in the body: its edges
 
 
@@ -56,7 +56,7 @@ def edge_sharpness(
     reach_mm: float = REACH_MM,
     count: int = COUNT,
     axis: int | None = None,
-    max_angle_deg: float = 30.0,
+    max_angle_deg: float = MAX_ANGLE_DEG,
 ) -> EdgeSharpness:
     """Edge sharpness across the border of a label, from at least 6 profiles perpendicular to it.
 
@@ -74,9 +74,10 @@ def edge_sharpness(
     Raises:
         Refusal: on bad arrays, a border too short for 6 profiles, or a region without contrast.
     """
-    angle = ANY_DIRECTION_DEG if axis is None else max_angle_deg
     return measured(
-        border_profiles(volume, label, spacing_mm, reach_mm=reach_mm, count=count, axis=axis, max_angle_deg=angle)
+        border_profiles(
+            volume, label, spacing_mm, reach_mm=reach_mm, count=count, axis=axis, max_angle_deg=max_angle_deg
+        )
     )
 
 
