@@ -1,5 +1,6 @@
-"""Which cases are trained on and which are held back: split by person, so that nobody is on both sides."""
+"""Which cases are trained on and which are held back: split by person, as far as the names tell who is who."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..geometry.refusal import Refusal
 
+logger = logging.getLogger(__name__)
 BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
 
@@ -17,12 +19,14 @@ def split_by_person(
 ) -> dict[str, list]:
     """The usable cases, split into "training" and "validation".
 
-    A person is known by the BIDS subject in the path (sub-...), by an entry of `same_person`, or else each case
-    counts as a person of its own. Echoes and sessions of one person therefore belong into `same_person`.
+    A person is known by the BIDS subject in the path (sub-...) or by an entry of `same_person`; the frames of one file
+    are of one person; else each case counts as a person of its own. Echoes, sessions and the DICOM series of one
+    examination therefore belong into `same_person`.
 
     Args:
         cases: as found; those with a refusal are left out.
-        held_back: share of the persons held back for validation, 0 to under 1; 0.1 in the paper.
+        held_back: share of the persons held back for validation, 0 to under 1; 0.1 in the paper. With 0 the training
+            scans serve for validation too, and the log says so.
         seed: of the draw.
         same_person: lists of patterns ("*knee07*") that name one person each.
         exclude: patterns of case names that are not used at all.
@@ -45,18 +49,21 @@ def split_by_person(
     if len(order) <= count:
         raise Refusal(
             f"{len(usable)} usable cases of {len(order)} persons: none is left to train on; "
-            f"add scans or set held_back to 0"
+            f"add scans, or lower held_back (0 validates on the training scans)"
         )
-    return {
-        "training": [case for person in order[count:] for case in persons[person]],
-        "validation": [case for person in order[:count] for case in persons[person]],
-    }
+    training = [case for person in order[count:] for case in persons[person]]
+    held = [case for person in order[:count] for case in persons[person]]
+    if not held:
+        logger.warning("held_back is 0: validation looks at the training scans themselves")
+    return {"training": training, "validation": held or training}
 
 
 def _person(case: Mapping, same_person: Sequence[Sequence[str]]) -> str:
     for number, patterns in enumerate(same_person):
         if any(fnmatch(case["case"], pattern) for pattern in patterns):
             return f"person {number}"
-    first = case["image"] if isinstance(case["image"], str | Path) else case["image"][0]
-    subject = BIDS_SUBJECT.search(str(first))
-    return subject.group() if subject else case["case"]
+    first = str(case["image"] if isinstance(case["image"], str | Path) else case["image"][0])
+    subject = BIDS_SUBJECT.search(first)
+    if subject:
+        return subject.group()
+    return first if case.get("frame") is not None else case["case"]  # the frames of a file are of one person

@@ -18,6 +18,11 @@ from .transforms import grid_of, protocol_of
 
 FOREGROUND = 0.1  # of the robust intensity range; air and noise lie below
 MIN_FOREGROUND_SHARE = 0.3  # of a patch's pixels
+REACH = {
+    "rect": 0.5,
+    "gauss": 1.0,
+    "fourier": 2.0,
+}  # of a slice in thicknesses; 0, 0.9 and 2.3 % of it lie beyond on either side
 logger = logging.getLogger(__name__)
 TRIES = 8  # patches looked at before the one with most foreground is taken
 
@@ -141,7 +146,7 @@ class UnpairedPatches(Dataset, Randomizable):
         data: loaded scans: dicts with a MetaTensor under "image".
         blurred: the transform that draws x; None where no term of the loss needs it.
         sharp: the transform that draws y.
-        transform: applied to the pair afterwards (augmentation), or None.
+        transform: random augmentation of "augmented", a second copy of y for simulated pairs; or None.
         patches: pairs in one epoch.
         seed: of all draws.
 
@@ -156,8 +161,8 @@ class UnpairedPatches(Dataset, Randomizable):
         self.thick = [scan for scan in data if not grid_of(scan["image"]).is_near_isotropic]
         if blurred is not None and not self.thick:
             raise Refusal(
-                "domain X is empty: no scan has slices thicker than its pixels. Add one, "
-                "or switch the unpaired terms off (weights adversarial, cycle, gradient, acquisition: 0)"
+                "domain X is empty: no scan has slices thicker than its pixels. Add one, or train on pairs alone "
+                "(--unpaired_from larger than the training, --train::dataset::blurred '$None')"
             )
         self.blurred, self.sharp = blurred, sharp
         self.patches, self.seed, self.epoch = patches, seed, 0
@@ -176,6 +181,7 @@ class UnpairedPatches(Dataset, Randomizable):
         if self.blurred is not None:
             x = self._draw(self.blurred, self.thick, rng)
             item |= {key: value for key, value in x.items() if str(key).startswith("blurred")}
+        item["augmented"] = item["sharp"]  # for simulated pairs; the unpaired terms see scans as they are
         if self.transform is not None:
             self.transform.set_random_state(int(rng.integers(2**31)))
             item = self.transform(item)
@@ -214,10 +220,15 @@ def _window(size: int, wanted: int, fraction: float) -> np.ndarray:
 
 
 def _slices_inside(geometry: SliceGeometry, slices: torch.Tensor) -> tuple[SliceGeometry, torch.Tensor]:
-    """The slices that lie wholly inside the window, and where they are on it."""
-    margin = geometry.slice_thickness_voxels / 2
+    """The slices that see next to nothing beyond the window, and where they are on it."""
+    margin = geometry.slice_thickness_voxels * REACH[geometry.profile]
     centres = geometry.slice_centres_voxels
     inside = np.flatnonzero((centres - margin >= -0.5) & (centres + margin <= geometry.thin_size - 0.5))
+    if not len(inside):
+        raise Refusal(
+            f"patches of {geometry.thin_size} pixels are too small for slices {geometry.slice_spacing_voxels:.3g} "
+            f"pixels apart ({geometry.profile}): give a larger patch_size"
+        )
     first, last = int(inside[0]), int(inside[-1])
     return (
         SliceGeometry(

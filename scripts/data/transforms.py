@@ -216,7 +216,7 @@ class DataConsistencyd(MapTransform):
         keys: the network's answer v, (1, X, Y, Z); becomes the result.
         image_key: U b, the input of the network.
         slices_key: b, (1, X, Y, N).
-        detail: the dial: 0 gives consistent cubic interpolation, 1 the network's answer.
+        detail: the dial: 0 gives consistent cubic interpolation, 1 the network's answer, more exaggerates it.
         consistent: whether to project; the added detail and the residual are reported either way.
         regularisation: of P, see `DataConsistency`.
         added_key: where result - P(U b) goes, (1, X, Y, Z), on the intensity scale.
@@ -234,7 +234,7 @@ class DataConsistencyd(MapTransform):
     ):
         super().__init__(keys)
         if not np.isfinite(detail) or detail < 0:
-            raise Refusal(f"detail must be 0 (consistent cubic) to 1 (all of the network's answer), got {detail}")
+            raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the network's answer; got {detail}")
         self.detail, self.consistent, self.regularisation = float(detail), consistent, regularisation
         self.image_key, self.slices_key, self.added_key = image_key, slices_key, added_key
 
@@ -297,7 +297,9 @@ class Confidenced(MapTransform):
 
 
 def _smooth(volume: torch.Tensor, sigma_voxels: float) -> torch.Tensor:
-    return GaussianFilter(AXES, sigma_voxels)(volume[None])[0]
+    """Gaussian mean over what lies inside the volume, (1, X, Y, Z): MONAI's filter takes zeros beyond its faces."""
+    smooth = GaussianFilter(AXES, sigma_voxels)
+    return smooth(volume[None])[0] / smooth(torch.ones_like(volume[None]))[0]
 
 
 def _volume(tensor: torch.Tensor, grid: Grid, meta: Mapping) -> MetaTensor:

@@ -185,7 +185,7 @@ class Checkpoints:
 
     def attach(self, engine: Engine) -> None:
         """Save when an epoch is over, validation included; the first rank writes."""
-        self.objects["trainer"] = engine
+        self.objects |= {"trainer": engine, "scaling": engine.scaling}
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def resume(self, engine: Engine, path: str | None) -> None:
@@ -198,7 +198,7 @@ class Checkpoints:
             return
         if not Path(path).is_file():
             raise Refusal(f"{path}: no such checkpoint to resume from; leave --resume out to start anew")
-        epochs = engine.state.max_epochs
+        epochs, length = engine.state.max_epochs, len(engine.data_loader)
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             for name, thing in self.objects.items():
@@ -208,6 +208,15 @@ class Checkpoints:
             raise Refusal(
                 f"{path} does not fit what is trained ({reason}): resume with the configs that it was made with"
             ) from error
+        if engine.state.epoch >= epochs:
+            raise Refusal(
+                f"{path} is trained to epoch {engine.state.epoch} already: give a larger max_epochs than {epochs}"
+            )
+        if engine.state.epoch_length != length:
+            raise Refusal(
+                f"{path} has {engine.state.epoch_length} iterations an epoch, this training {length}: "
+                f"keep batch_size, patches_per_epoch and the number of processes"
+            )
         engine.state.max_epochs = epochs
 
     def _save(self, engine: Engine) -> None:

@@ -26,7 +26,7 @@ class HistoryPool:
                 continue
             if self.size and torch.rand((), generator=self.random) < 0.5:
                 place = int(torch.randint(self.size, (), generator=self.random))
-                shown.append(self.images[place])
+                shown.append(self.images[place].to(image))  # a resumed pool comes from the CPU
                 self.images[place] = image.clone()
             else:
                 shown.append(image)

@@ -20,9 +20,10 @@ class OrthogonalInferer(Inferer):
     """Applies a 2-D generator to the planes of one or both views; a channel of the answer per view.
 
     A plane holds one in-plane axis and the through-plane axis. Planes go through the network in batches, whole or in
-    overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`), so that neither the
-    window nor the batch shows. Only the box around the body is computed; the air outside stays as interpolated: there
-    is nothing to sharpen, and the statistics of a plane are those of the body, as in the patches of training.
+    overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the box around the
+    body in a batch is computed; the air outside stays as interpolated: there is nothing to sharpen, and the statistics
+    by which the generator standardises a plane are those of the body, as in the patches of training. Window and batch
+    therefore belong to the settings that a result depends on, if weakly.
 
     Args:
         views: in-plane axes that the planes hold: (0, 1) for both views, (0,) or (1,) for one.
@@ -86,7 +87,7 @@ class OrthogonalInferer(Inferer):
 
     def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         sizes = zip(self.window, shown.shape[2:], strict=True)
-        window = [whole if size == WHOLE_PLANE else size for size, whole in sizes]
+        window = [whole if size == WHOLE_PLANE else min(size, whole) for size, whole in sizes]  # never padded
         inferer = SlidingWindowInferer(window, sw_batch_size=self.batch, overlap=self.overlap, mode="gaussian")
         precision = self._precision(shown.device)
         with torch.autocast(shown.device.type, dtype=precision, enabled=precision is not torch.float32):

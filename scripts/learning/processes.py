@@ -16,6 +16,6 @@ def join_processes() -> torch.device:
     """
     if "LOCAL_RANK" not in os.environ:
         raise Refusal("configs/multi_gpu.yaml needs torchrun: torchrun --nproc_per_node=N -m monai.bundle run ...")
-    if idist.get_world_size() == 1 and int(os.environ["WORLD_SIZE"]) > 1:
+    if idist.backend() is None:
         idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")

@@ -33,6 +33,8 @@ class ConstantThenLinear(LambdaLR):
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Continue at the epoch of a checkpoint; the optimiser's own state must be loaded before."""
+        own = self.base_lrs
         super().load_state_dict(state_dict)
+        self.base_lrs = own  # the configuration's rate, not the checkpoint's
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate

@@ -26,7 +26,7 @@ class CycleGanTrainer(Trainer):
     Args:
         device: where the networks are.
         max_epochs: epochs to train.
-        train_data_loader: batches with "sharp" and, where an unpaired term has weight, "blurred" and what
+        train_data_loader: batches with "sharp", "augmented" and, where an unpaired term has weight, "blurred" and what
             `RandBlurredPatchd` adds.
         networks: {"G", "F", "D_Y", "D_X"}.
         optimizers: {"generators", "critics"}.
@@ -38,8 +38,8 @@ class CycleGanTrainer(Trainer):
             pairs alone.
         history: {"Y": pool, "X": pool} of past fakes.
         consistent: whether G's answer to a simulated or measured plane ends in the projection P.
-        clip: largest norm of the generators' gradient, or None.
-        precision: "float32", "bfloat16" or "float16" (the last with a gradient scaler, CUDA alone).
+        clip: largest norm of a step's gradient, generators' and critics' alike, or None.
+        precision: "float32", "bfloat16" or "float16" (the last with a gradient scaler, meant for CUDA).
         seed: of the simulated acquisitions.
         train_handlers: Ignite handlers.
         key_train_metric: MONAI's.
@@ -71,6 +71,12 @@ class CycleGanTrainer(Trainer):
         unknown = set(weights) ^ set(TERMS)
         if unknown:
             raise Refusal(f"weights must name exactly the terms {', '.join(TERMS)}; check {', '.join(sorted(unknown))}")
+        if min(weights.values()) < 0 or not any(
+            weights[term] > 0 for term in set(TERMS) - (UNPAIRED if unpaired_from else set())
+        ):
+            raise Refusal(
+                f"no term of the loss has weight from the first iteration on (or one is negative): {dict(weights)}"
+            )
         if precision not in PRECISIONS:
             raise Refusal(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         super().__init__(
@@ -88,7 +94,7 @@ class CycleGanTrainer(Trainer):
         self.protocols, self.unpaired_from, self.history = protocols, unpaired_from, history
         self.consistent, self.clip, self.seed = consistent, clip, seed
         self.precision, self._device = PRECISIONS[precision], torch.device(device)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self.precision is torch.float16)
+        self.scaling = torch.amp.GradScaler(self._device.type, enabled=self.precision is torch.float16)
 
     def _iteration(self, engine: Trainer, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One step of both generators, then of both critics; returns the losses by name."""
@@ -97,12 +103,13 @@ class CycleGanTrainer(Trainer):
         y = batch["sharp"].to(self._device)
         loss, critic = {}, {}
         with self._precision():
-            if on & {"sharpen", "blur"}:  # the physics' own pairs: y and its simulated acquisition
-                sim = self._simulate(y, engine.state.iteration)
+            if on & {"sharpen", "blur"}:  # the physics' own pairs: a sharp plane and its simulated acquisition
+                truth = batch["augmented"].to(self._device)
+                sim = self._simulate(truth, engine.state.iteration)
                 if "sharpen" in on:
-                    loss["sharpen"] = nnf.l1_loss(self._consistent(sim, G(sim.told_with(sim.image))), y)
+                    loss["sharpen"] = nnf.l1_loss(self._consistent(sim, G(sim.told_with(sim.image))), truth)
                 if "blur" in on:
-                    loss["blur"] = nnf.l1_loss(F(sim.told_with(y)), sim.image)
+                    loss["blur"] = nnf.l1_loss(F(sim.told_with(truth)), sim.image)
             if on & UNPAIRED:  # the paper: x from a blurred plane, y from a sharp one
                 real = Measurement.from_batch(batch, self._device)
                 x = real.image
@@ -139,7 +146,10 @@ class CycleGanTrainer(Trainer):
         """The planes y, acquired by a protocol drawn for this batch; the same one whenever the iteration comes."""
         rng = np.random.default_rng((self.seed, iteration))
         protocols = [protocols for first, protocols in self.protocols if iteration > first][-1]
-        geometry, noise = protocols.draw(y.shape[-1], rng)
+        try:
+            geometry, noise = protocols.draw(y.shape[-1], rng)
+        except ValueError as error:
+            raise Refusal(str(error)) from error
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**31)))
         return Measurement.simulate(y, geometry, noise, generator)
 
@@ -170,13 +180,13 @@ class CycleGanTrainer(Trainer):
                 f"lower the learning rate or set clip, then resume from it"
             )
         optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(total).backward()
+        self.scaling.scale(total).backward()
         self._average_gradients(optimizer)
         if self.clip is not None:
-            self._scaler.unscale_(optimizer)
+            self.scaling.unscale_(optimizer)
             nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], self.clip)
-        self._scaler.step(optimizer)
-        self._scaler.update()
+        self.scaling.step(optimizer)
+        self.scaling.update()
 
     @staticmethod
     def _average_gradients(optimizer: Optimizer) -> None:

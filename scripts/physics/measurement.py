@@ -60,7 +60,8 @@ class Measurement:
 
     def correction(self, v: torch.Tensor) -> torch.Tensor:
         """C (b - A v): what P adds to planes v of shape (B, 1, H, W)."""
-        return self.determined - v.float() @ self.projector.mT
+        with torch.autocast(v.device.type, enabled=False):  # physics is never computed in half precision
+            return self.determined - v.to(self.projector) @ self.projector.mT
 
     def project(self, v: torch.Tensor) -> torch.Tensor:
         """P(v): the planes v, made consistent with the slices."""

@@ -43,12 +43,14 @@ class LinearOperator:
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """M x along the last axis: (..., in_size) -> (..., out_size), same type and device."""
         self._check(x, self.in_size)
-        return x @ self._tensor(x).T
+        with torch.autocast(x.device.type, enabled=False):  # physics is never computed in half precision
+            return x @ self._tensor(x).T
 
     def adjoint(self, y: torch.Tensor) -> torch.Tensor:
         """M* y along the last axis: (..., out_size) -> (..., in_size), same type and device."""
         self._check(y, self.out_size)
-        return y @ self._tensor(y)
+        with torch.autocast(y.device.type, enabled=False):
+            return y @ self._tensor(y)
 
     __call__ = forward
 

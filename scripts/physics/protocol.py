@@ -8,6 +8,8 @@ import numpy as np
 from .acquisition import SliceGeometry
 from .profile import check_profile
 
+FEWEST_SLICES = 4  # for a cubic spline
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -74,7 +76,15 @@ class ProtocolRange:
 
         The slices cover the axis from edge to edge; the first centre lies at a random phase within half a spacing
         of where a scan of this field of view would have it.
+
+        Raises:
+            ValueError: if the axis is too short for a cubic spline through slices of the largest factor.
         """
+        if thin_size < FEWEST_SLICES * self.factor[1]:
+            raise ValueError(
+                f"patches of {thin_size} pixels hold too few slices {self.factor[1]} pixels apart: "
+                f"give a larger patch_size or a smaller factor"
+            )
         spacing = float(np.exp(rng.uniform(*np.log(self.factor))))
         thickness = spacing * float(rng.uniform(*self.thickness_over_spacing))
         profile = str(rng.choice(list(self.profiles)))

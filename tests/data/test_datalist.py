@@ -27,10 +27,18 @@ def test_named_persons_and_exclusions_count():
         assert all(("knee_a" in side) == ("knee_b" in side) for side in names)
 
 
+def test_frames_of_a_file_stay_together():
+    frames = [{"case": f"dyn_f{n}", "image": "/scans/dyn.nii.gz", "frame": n, "refusal": None} for n in range(9)]
+    for seed in range(5):
+        split = split_by_person(frames + cases("a", "b", "c"), 0.3, seed)
+        sides = [{case["image"] for case in split[side]} for side in ("training", "validation")]
+        assert not sides[0] & sides[1]
+
+
 def test_refused_cases_are_left_out():
     split = split_by_person(cases("a", "b") + cases("c", refusal="2-D"), 0, 0)
     assert {case["case"] for case in split["training"]} == {"a", "b"}
-    assert split["validation"] == []
+    assert split["validation"] == split["training"]  # held_back 0: nothing else to look at
 
 
 @pytest.mark.parametrize(

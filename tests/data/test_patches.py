@@ -123,6 +123,6 @@ def test_no_thick_scan_is_refused_where_domain_x_is_needed():
     sharp = RandSharpPatchd("image", (24, 24))
     with pytest.raises(Refusal, match="domain X is empty"):
         UnpairedPatches(scans, RandBlurredPatchd("image", (24, 24)), sharp)
-    assert set(UnpairedPatches(scans, None, sharp)[0]) == {"sharp"}
+    assert set(UnpairedPatches(scans, None, sharp)[0]) == {"sharp", "augmented"}
     with pytest.raises(Refusal, match="no scan to train on"):
         UnpairedPatches([], None, sharp)

@@ -28,6 +28,14 @@ def test_resumed_with_more_epochs_it_falls_later():
     assert optimizer.param_groups[0]["lr"] == 1.0
 
 
+def test_a_rate_that_was_lowered_before_resuming_counts():
+    _, done, _ = rates(2, 2)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    lower = ConstantThenLinear(optimizer, 4, 6)
+    lower.load_state_dict(done.state_dict())
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
+
+
 def test_a_constant_part_longer_than_the_training_is_refused():
     with pytest.raises(Refusal, match="constant_epochs must be from 0 to max_epochs = 4, got 5"):
         rates(5, 4)

@@ -1,7 +1,7 @@
 import torch
 from hypothesis import given
 
-from scripts.physics.acquisition import Acquisition
+from scripts.physics.acquisition import Acquisition, SliceGeometry
 from scripts.physics.consistency import DataConsistency
 from scripts.physics.interpolation import CubicInterpolation
 from scripts.physics.measurement import Measurement
@@ -17,6 +17,16 @@ def test_projection_of_planes_equals_that_of_volumes(geometry):
     slices = A(sharp)
     assert torch.allclose(measured.image, CubicInterpolation(geometry)(slices))
     assert torch.allclose(measured.project(other), DataConsistency(A)(other, slices), atol=1e-4)
+
+
+def test_half_precision_around_it_does_not_touch_the_physics():
+    geometry = SliceGeometry(32, 8, 4, 4)
+    sharp = torch.rand(2, 1, 16, 32)
+    exact = Measurement.simulate(sharp, geometry)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        measured = Measurement.simulate(sharp, geometry)
+        assert torch.equal(measured.image, exact.image)
+        assert torch.equal(measured.project(sharp), exact.project(sharp))
 
 
 @given(slice_geometries())

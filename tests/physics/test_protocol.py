@@ -32,6 +32,11 @@ def test_drawn_geometries_cover_the_axis_and_stay_in_range():
     assert seen == {"rect", "gauss", "fourier"}
 
 
+def test_patches_too_small_for_the_largest_factor_are_refused_at_the_first_draw():
+    with pytest.raises(ValueError, match="patches of 24 pixels hold too few slices 7 pixels apart"):
+        ProtocolRange((2, 7), (1, 1), ["rect"]).draw(24, np.random.default_rng(0))
+
+
 def test_the_same_seed_draws_the_same():
     protocols = ProtocolRange((2, 7), (0.7, 1.2), ["rect", "gauss"])
     assert protocols.draw(92, np.random.default_rng(3)) == protocols.draw(92, np.random.default_rng(3))

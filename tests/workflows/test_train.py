@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 import torch
 from monai.utils import set_determinism
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts.data.phantoms import abdomen
 from scripts.data.reasons import refusal_of
 from scripts.geometry.grid import Grid
+from scripts.learning.generator import Generator
+from scripts.learning.trainer import TERMS
+from scripts.physics.acquisition import SliceGeometry
+from scripts.physics.measurement import Measurement
 from tests.workflows.tiny_inference import ROOT, TINY, tiny_generator
 
 SMALL = {
-    "patch_size": [24, 24],
+    "patch_size": [32, 32],
     "batch_size": 2,
     "patches_per_epoch": 8,
     "validation_patches": 4,
@@ -81,34 +86,45 @@ def test_training_is_repeatable_and_resumes_exactly(train):
             assert torch.equal(value, resumed[name][key]), (name, key)
     assert len(whole["history_Y"]["images"]) == 12  # 6 unpaired iterations of 2
     assert torch.load(output / "best.pt", weights_only=True)["best"] == whole["best"]
+    with pytest.raises(RuntimeError) as error:
+        train("whole", resume=str(output / "last.pt"))
+    assert "is trained to epoch 2 already" in str(refusal_of(error.value))
     best = torch.load(output / "model.pt", weights_only=True)
     assert best.keys() == tiny_generator().state_dict().keys()
     assert list(output.glob("events.out.tfevents.*"))
 
 
-def test_simulated_pairs_teach_both_generators(train, capsys):
+def test_simulated_pairs_teach_both_generators(train, scans):
+    generator = {**TINY, "channels": 16, "blocks": 2}
     _, output = train(
-        max_epochs=12,
-        constant_epochs=12,
-        patches_per_epoch=64,
+        max_epochs=8,
+        constant_epochs=4,
+        patches_per_epoch=128,
         unpaired_from=1000,
-        mixed_from=1000,
-        learning_rate=3e-3,
-        ema_momentum=0.1,
-        val_interval=6,
+        mixed_from=1000,  # slices of 4 voxels, rect
+        held_back=0.0,  # looks at the scans it learns from: whether it learns at all, not how well
+        learning_rate=2e-3,
+        ema_momentum=0.05,
+        val_interval=8,
+        network_def={**SMALL["network_def"], **generator},
     )
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     scalars = {}
     for file in output.glob("events.out.tfevents.*"):
         events = EventAccumulator(str(file))
         events.Reload()
         scalars |= {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-        if events.Tags()["images"]:
-            assert events.Tags()["images"] == ["validation/interpolated_answer_truth"]
-    blur = scalars["loss/blur"]  # F: on patches that differ from batch to batch
+    blur = scalars["loss/blur"]
     assert np.mean(blur[-10:]) < 0.8 * np.mean(blur[:10]), blur
-    assert scalars["val_psnr"][-1] > scalars["val_psnr"][0] + 0.05, scalars["val_psnr"]  # G: on held-back planes
+    assert len(scalars["val_psnr"]) == 1
+
+    G = Generator(**generator).eval()
+    G.load_state_dict(torch.load(output / "model.pt", weights_only=True))
+    truth = torch.from_numpy(nibabel.load(scans / "iso0.nii.gz").get_fdata(dtype=np.float32))[:, None, :, :28]
+    truth = truth / truth.quantile(0.995)
+    sim = Measurement.simulate(truth, SliceGeometry(28, 7, 4, 4))
+    with torch.no_grad():
+        error = (sim.project(G(sim.told_with(sim.image))) - truth).abs().mean()
+    assert error < 0.98 * (sim.project(sim.image) - truth).abs().mean()  # truer than consistent cubic
 
 
 def test_the_paper_runs_on_top(train):
@@ -125,6 +141,8 @@ def test_the_paper_runs_on_top(train):
     ("overrides", "line"),
     [
         ({"resume": "nowhere.pt"}, "nowhere.pt: no such checkpoint"),
+        ({"weights": dict.fromkeys(TERMS, 0.0)}, "no term of the loss has weight"),
+        ({"patch_size": [16, 16]}, "hold too few slices"),
         ({"gradient_form": "sum"}, "form must be one of"),
         ({"precision": "float8"}, "precision must be one of float32"),
         ({"weights": {"cycle": 1.0}}, "weights must name exactly the terms"),
