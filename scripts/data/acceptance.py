@@ -109,8 +109,11 @@ class Protocold(MapTransform):
             return int(self.through_plane_axis), "setting through_plane_axis"
         if meta.get("through_plane_axis") is not None:
             return int(meta["through_plane_axis"]), "slices as stored"
-        if grid.spacing_mm.max() < grid.spacing_mm.min() * (1 + SPACING_TIE):
-            raise Refusal(f"already isotropic ({_by(grid.spacing_mm)} mm): nothing to do")
+        if grid.is_near_isotropic:
+            raise Refusal(
+                f"already isotropic or nearly so ({_by(grid.spacing_mm)} mm): nothing to do; "
+                f"set through_plane_axis to insist"
+            )
         return grid.through_plane_axis(), "largest spacing"
 
     def _profile(self, meta: Mapping) -> tuple[str, str]:
