@@ -98,8 +98,13 @@ class DicomSeriesWriter(ImageWriter):
             software_version: version of this bundle.
             weights_checksum: SHA-256 of the weights, in hexadecimal digits.
             plane: "source" for slices as acquired, or "axial", "coronal", "sagittal".
+
+        Raises:
+            Refusal: for any other plane.
         """
         super().__init__()
+        if plane not in ("source", *PLANES):
+            raise Refusal(f"dicom_plane must be source, {', '.join(PLANES)}, got {plane!r}")
         self.software_version, self.weights_checksum, self.plane = software_version, weights_checksum, plane
         self.affine: np.ndarray | None = None
         self.source: list[str] = []

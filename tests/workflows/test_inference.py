@@ -137,6 +137,16 @@ def test_dicom_in_is_a_derived_series_out_with_the_same_voxels(run, thick):
     assert np.abs(back.get_fdata() - nifti.get_fdata()).max() <= 0.51  # half a stored unit
 
 
+def test_a_derived_series_can_be_reformatted_to_another_plane(run, thick):
+    slices, affine = thick
+    write_series(run.scans / "series", slices, affine, slice_thickness_mm=20.0, acquisition_type="3D", seed=3)
+    rows, out = run(dicom_plane="axial", views=[1])
+    (case,) = rows
+    files = sorted((out / case / f"{case}_glade_dicom").glob("*.dcm"))
+    assert len(files) == 36  # head-foot
+    assert [float(x) for x in pydicom.dcmread(files[0]).ImageOrientationPatient] == [1, 0, 0, 0, 1, 0]
+
+
 def test_every_frame_of_a_4d_file_is_a_case(run, thick):
     slices, affine = thick
     save(np.stack([slices, 2 * slices], -1), affine, run.scans / "dyn.nii.gz")
