@@ -91,7 +91,7 @@ def test_a_row_is_there_as_soon_as_its_case_ends(make, case):
     [
         (Refusal("a.nii: too thin"), "refused", "a.nii: too thin"),
         (ValueError("x\ny"), "failed", "ValueError: x y"),
-        (OSError(28, "No space left on device", "/home/someone/x"), "failed", "No space left on device"),
+        (OSError(28, "No space left on device", "/mnt/someone/x"), "failed", "No space left on device"),
     ],
 )
 def test_an_error_behind_monais_wrappers_is_found(make, case, error, status, reason):
