@@ -3,7 +3,6 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SCAN ?=
 OUT ?= out/demo
-SCANS ?= scans
 
 .PHONY: help setup demo test fast lint format laws json check clean
 help: ## list the targets

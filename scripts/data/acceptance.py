@@ -12,6 +12,7 @@ from monai.transforms import MapTransform
 from ..geometry.grid import SPACING_TIE, Grid
 from ..geometry.refusal import Refusal
 from ..physics.profile import PROFILES
+from .transforms import grid_of
 
 AUTO = "auto"
 PROFILE_OF_ACQUISITION = {"2D": "gauss", "3D": "fourier"}  # slice selection by a shaped pulse; phase encoding
@@ -205,7 +206,7 @@ def scan_name(case: Mapping, key: Hashable) -> str:
 def _grid(scan: torch.Tensor) -> Grid:
     if scan.ndim != 4:
         raise Refusal(f"not one 3-D volume but of shape {tuple(scan.shape[1:])}: give the whole volume of slices")
-    return Grid(tuple(scan.shape[1:]), np.asarray(scan.affine, dtype=np.float64))
+    return grid_of(scan)
 
 
 def _is_near_isotropic(scan: torch.Tensor) -> bool:

@@ -21,7 +21,7 @@ MaskRule = Callable[..., object]  # truth -> mask, such as `body_mask`
 class _PerImage(RegressionMetric):
     """One number an image, of result and truth."""
 
-    def __init__(self, mask_rule: MaskRule | None, data_range: float | None):
+    def __init__(self, mask_rule: MaskRule | None = None, data_range: float | None = None):
         super().__init__()
         self.mask_rule, self.data_range = mask_rule, data_range
 
@@ -44,9 +44,6 @@ class PSNR(_PerImage):
         data_range: in the truth's units; None for each truth's own span.
     """
 
-    def __init__(self, mask_rule: MaskRule | None = None, data_range: float | None = None):
-        super().__init__(mask_rule, data_range)
-
     def _judge(self, result: torch.Tensor, truth: torch.Tensor) -> float:
         return psnr(result, truth, self._mask(truth), self.data_range)
 
@@ -59,9 +56,6 @@ class SSIM(_PerImage):
         data_range: in the truth's units; None for each truth's own span.
     """
 
-    def __init__(self, mask_rule: MaskRule | None = None, data_range: float | None = None):
-        super().__init__(mask_rule, data_range)
-
     def _judge(self, result: torch.Tensor, truth: torch.Tensor) -> float:
         return ssim(result, truth, self._mask(truth), self.data_range)
 
@@ -69,7 +63,7 @@ class SSIM(_PerImage):
 class _PooledBand(RegressionMetric):
     """Sums over all images before it divides: patches without detail weigh nothing instead of exploding."""
 
-    def __init__(self, factor: float, axis: int):
+    def __init__(self, factor: float, axis: int = -1):
         super().__init__()
         self.factor, self.axis = factor, axis
 
@@ -93,9 +87,6 @@ class HighBandEnergy(_PooledBand):
         axis: the through-plane axis of an item without its channel.
     """
 
-    def __init__(self, factor: float, axis: int = -1):
-        super().__init__(factor, axis)
-
     def aggregate(self, reduction=None) -> torch.Tensor:
         """The pooled ratio, a scalar; all images of all ranks count by their energy."""
         return self._ratio(0)
@@ -108,9 +99,6 @@ class HighBandError(_PooledBand):
         factor: slice spacing in voxels, above 1.
         axis: the through-plane axis of an item without its channel.
     """
-
-    def __init__(self, factor: float, axis: int = -1):
-        super().__init__(factor, axis)
 
     def aggregate(self, reduction=None) -> torch.Tensor:
         """The pooled ratio, a scalar; smaller is better, so key_metric_negative_sign applies."""
