@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from monai.config import KeysCollection
 from monai.data import Dataset, MetaTensor
 from monai.transforms import MapTransform, Randomizable
@@ -38,12 +39,22 @@ class RandSharpPatchd(Randomizable, MapTransform):
         keys: the scan: a MetaTensor (1, X, Y, N), through-plane axis last, square in-plane pixels, scaled.
         patch_size: rows and columns of the patch, pixels.
         output_key: where the patch (1, rows, columns) goes.
+        zoom_out: largest factor by which a plane is shrunk first (antialiased), drawn log-uniformly from 1 up for half
+            of the patches: more sizes of structures than the scans have. 1 for none.
+
+    Raises:
+        Refusal: if zoom_out is under 1.
     """
 
-    def __init__(self, keys: KeysCollection, patch_size: Sequence[int], output_key: str = "sharp"):
+    def __init__(
+        self, keys: KeysCollection, patch_size: Sequence[int], output_key: str = "sharp", zoom_out: float = 1.0
+    ):
         MapTransform.__init__(self, keys)
+        if zoom_out < 1:
+            raise Refusal(f"zoom_out must be at least 1, got {zoom_out}")
         self.patch_size = tuple(patch_size)
         self.output_key = output_key
+        self.zoom_out = zoom_out
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """The data with the patch added."""
@@ -56,11 +67,14 @@ class RandSharpPatchd(Randomizable, MapTransform):
         plane = volume.select(axis, int(self.R.randint(volume.shape[axis])))
         if self.R.randint(2):
             plane = plane.T
+        zoom = self.zoom_out ** self.R.random_sample() if self.zoom_out > 1 and self.R.randint(2) else 1.0
         rows, columns = (
-            _window(size, wanted, self.R.random_sample())
+            _window(size, round(wanted * zoom), self.R.random_sample())
             for size, wanted in zip(plane.shape, self.patch_size, strict=True)
         )
         patch = plane[torch.as_tensor(rows)][:, torch.as_tensor(columns)].float()
+        if zoom > 1:
+            patch = nnf.interpolate(patch[None, None], self.patch_size, mode="bicubic", antialias=True)[0, 0]
         return patch.flip([axis for axis in (0, 1) if self.R.randint(2)])[None]
 
 

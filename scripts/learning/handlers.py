@@ -143,10 +143,12 @@ class BestModel:
     Args:
         network: the network whose weights are kept.
         path: the file; replaced whole, never half-written.
+        latest: keep the weights of every validation instead: an adversary lowers fidelity by design, so the best
+            would be the first.
     """
 
-    def __init__(self, network: torch.nn.Module, path: str):
-        self.network, self.path = network, Path(path)
+    def __init__(self, network: torch.nn.Module, path: str, latest: bool = False):
+        self.network, self.path, self.latest = network, Path(path), latest
         self.value, self.epoch = float("-inf"), 0
 
     def attach(self, engine: Engine) -> None:
@@ -157,7 +159,7 @@ class BestModel:
         name = engine.state.key_metric_name
         value = float(engine.state.metrics[name])
         engine.logger.info(f"epoch {engine.state.epoch}: {name} {value:.4f}, best before {self.value:.4f}")
-        if value > self.value:
+        if value > self.value or self.latest:
             self.value, self.epoch = value, engine.state.epoch
             if idist.get_rank() == 0:
                 save_whole({name: tensor.cpu() for name, tensor in self.network.state_dict().items()}, self.path)

@@ -16,8 +16,10 @@ from ..physics.measurement import Measurement
 from ..physics.protocol import ProtocolRange
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-TERMS = ("adversarial", "cycle", "gradient", "identity", "sharpen", "blur", "acquisition")
+TERMS = ("adversarial", "cycle", "gradient", "identity", "sharpen", "blur", "acquisition", "typical")
 UNPAIRED = {"adversarial", "cycle", "gradient", "identity", "acquisition"}  # need a patch x of a blurred plane
+PAIRED = {"sharpen", "blur", "typical"}  # need a simulated acquisition
+LATE = UNPAIRED | {"typical"}  # terms that wait for `unpaired_from`
 
 
 class CycleGanTrainer(Trainer):
@@ -34,8 +36,8 @@ class CycleGanTrainer(Trainer):
         adversarial_loss: least squares, called as MONAI's `PatchAdversarialLoss`.
         gradient_loss: `GradientMappingLoss`.
         protocols: what acquisitions are simulated; a list of (first iteration, range), the last one reached counts.
-        unpaired_from: iteration from which the unpaired terms act; until then both generators learn from simulated
-            pairs alone.
+        unpaired_from: iteration from which the unpaired terms and the adversary act; until then both generators learn
+            from simulated pairs alone.
         history: {"Y": pool, "X": pool} of past fakes.
         consistent: whether G's answer to a simulated or measured plane ends in the projection P.
         clip: largest norm of a step's gradient, generators' and critics' alike, or None.
@@ -72,7 +74,7 @@ class CycleGanTrainer(Trainer):
         if unknown:
             raise Refusal(f"weights must name exactly the terms {', '.join(TERMS)}; check {', '.join(sorted(unknown))}")
         if min(weights.values()) < 0 or not any(
-            weights[term] > 0 for term in set(TERMS) - (UNPAIRED if unpaired_from else set())
+            weights[term] > 0 for term in set(TERMS) - (LATE if unpaired_from else set())
         ):
             raise Refusal(
                 f"no term of the loss has weight from the first iteration on (or one is negative): {dict(weights)}"
@@ -101,15 +103,8 @@ class CycleGanTrainer(Trainer):
         G, F, D_Y, D_X = (self.networks[name] for name in ("G", "F", "D_Y", "D_X"))
         on = self._active_terms(engine.state.iteration)
         y = batch["sharp"].to(self._device)
-        loss, critic = {}, {}
         with self._precision():
-            if on & {"sharpen", "blur"}:  # the physics' own pairs: a sharp plane and its simulated acquisition
-                truth = batch["augmented"].to(self._device)
-                sim = self._simulate(truth, engine.state.iteration)
-                if "sharpen" in on:
-                    loss["sharpen"] = nnf.l1_loss(self._consistent(sim, G(sim.told_with(sim.image))), truth)
-                if "blur" in on:
-                    loss["blur"] = nnf.l1_loss(F(sim.told_with(truth)), sim.image)
+            loss, shown_Y, shown_X = self._simulated_pairs(batch, on)
             if on & UNPAIRED:  # the paper: x from a blurred plane, y from a sharp one
                 real = Measurement.from_batch(batch, self._device)
                 x = real.image
@@ -119,6 +114,8 @@ class CycleGanTrainer(Trainer):
                     x_cyc, y_cyc = F(real.told_with(y_hat)), G(real.told_with(x_hat))
                 if "adversarial" in on:
                     loss["adversarial"] = self._fooled(D_Y, y_hat) + self._fooled(D_X, x_hat)
+                    shown_Y.append((y, self.history["Y"](y_hat.detach())))
+                    shown_X.append((x, self.history["X"](x_hat.detach())))
                 if "cycle" in on:
                     loss["cycle"] = nnf.l1_loss(x_cyc, x) + nnf.l1_loss(y_cyc, y)
                 if "gradient" in on:
@@ -128,19 +125,42 @@ class CycleGanTrainer(Trainer):
                 if "acquisition" in on:
                     loss["acquisition"] = real.correction(y_raw).abs().mean()
         self._step("generators", loss)
-        if "adversarial" in on:
-            with self._precision():
-                critic["critic_Y"] = self._told_apart(D_Y, y, self.history["Y"](y_hat.detach()))
-                critic["critic_X"] = self._told_apart(D_X, x, self.history["X"](x_hat.detach()))
+        critic = {}
+        with self._precision():
+            for name, D, shown in (("critic_Y", D_Y, shown_Y), ("critic_X", D_X, shown_X)):
+                if shown:
+                    critic[name] = self._told_apart(D, *map(torch.cat, zip(*shown, strict=True)))
+        if critic:
             self._step("critics", critic)
         engine.state.output = {name: float(value.detach()) for name, value in (loss | critic).items()}
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
+    def _simulated_pairs(self, batch: Mapping[str, torch.Tensor], on: set[str]) -> tuple[dict, list, list]:
+        """The physics' own pairs, absent from the paper: a sharp plane y and its simulated acquisition x_sim = U A y.
+
+        Returns the losses by name, and what D_Y and D_X are to tell apart: lists of (real, fake).
+        """
+        G, F, D_Y = (self.networks[name] for name in ("G", "F", "D_Y"))
+        loss, shown = {}, []
+        if on & PAIRED:
+            y = batch["augmented"].to(self._device)
+            sim = self._simulate(y, self.state.iteration)
+            if on & {"sharpen", "typical"}:
+                y_sim = self._consistent(sim, G(sim.told_with(sim.image)))
+            if "sharpen" in on:
+                loss["sharpen"] = nnf.l1_loss(y_sim, y)
+            if "typical" in on:
+                loss["typical"] = self._fooled(D_Y, y_sim)
+                shown.append((y, y_sim.detach()))
+            if "blur" in on:
+                loss["blur"] = nnf.l1_loss(F(sim.told_with(y)), sim.image)
+        return loss, shown, []
+
     def _active_terms(self, iteration: int) -> set[str]:
         """The terms that have weight at this iteration (counted from 1)."""
         on = {term for term, weight in self.weights.items() if weight > 0}
-        return on if iteration > self.unpaired_from else on - UNPAIRED
+        return on if iteration > self.unpaired_from else on - LATE
 
     def _simulate(self, y: torch.Tensor, iteration: int) -> Measurement:
         """The planes y, acquired by a protocol drawn for this batch; the same one whenever the iteration comes."""

@@ -1,5 +1,6 @@
 """Weights from a file into a network: the right ones, or a clear refusal; never random ones in silence."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,14 +19,80 @@ def load_weights(network: nn.Module, path: str) -> nn.Module:
     Raises:
         Refusal: if there is no such file, it holds no weights, or they are another network's; both are named.
     """
+    state = _read(path)
+    if not _is_state(state):
+        raise Refusal(f"{path}: holds no bare state_dict; a training writes one as OUTPUT/model.pt")
+    _fit(network, state, path)
+    return network.eval()
+
+
+def load_blend(network: nn.Module, path: str, sharp_path: str, sharpness: float) -> nn.Module:
+    """The network on the line from the faithful to the sharp weights, in evaluation mode.
+
+    (1 - sharpness) * faithful + sharpness * sharp, tensor by tensor: weights of one training and of its adversarial
+    continuation can be mixed so (network interpolation, Wang et al. 2018, ESRGAN, section 3.4, arXiv 1809.00219).
+
+    Args:
+        network: the network to fill.
+        path: the faithful weights, a bare state_dict.
+        sharp_path: the sharp ones; not looked at where sharpness is 0.
+        sharpness: 0 to 1.
+
+    Raises:
+        Refusal: if sharpness is not between 0 and 1, or a file does not fit.
+    """
+    if isinstance(sharpness, bool) or not isinstance(sharpness, (int, float)) or not 0 <= sharpness <= 1:
+        raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
+    load_weights(network, path)
+    if sharpness > 0:
+        faithful = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        sharp = load_weights(network, sharp_path).state_dict()
+        network.load_state_dict({name: torch.lerp(faithful[name], sharp[name], float(sharpness)) for name in faithful})
+    return network.eval()
+
+
+def begin_from(path: str | None, networks: Mapping[str, nn.Module], averaged: nn.Module) -> None:
+    """Lets a training begin with given weights instead of random ones; None leaves the networks as they are.
+
+    Args:
+        path: bare weights of G (as models/model.pt), or a checkpoint of a training (OUTPUT/best.pt), which gives F and
+            the averaged G too.
+        networks: {"G", "F", ...}.
+        averaged: the running average of G.
+
+    Raises:
+        Refusal: if there is no such file or it does not fit.
+    """
+    if path is None:
+        return
+    saved = _read(path)
+    if _is_state(saved):
+        saved = {"ema": saved}
+    if not _is_state(saved.get("ema")):
+        raise Refusal(f"{path}: neither weights nor a training's checkpoint: give OUTPUT/model.pt or OUTPUT/best.pt")
+    _fit(networks["G"], saved["ema"], path)
+    _fit(averaged, saved["ema"], path)
+    if _is_state(saved.get("F")):
+        _fit(networks["F"], saved["F"], path)
+
+
+def _read(path: str) -> dict:
     if not Path(path).is_file():
         raise Refusal(f"{path}: no such weights; give --weights_path, or train some (configs/train.yaml)")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise Refusal(f"{path}: not a file of weights ({type(error).__name__}): give --weights_path") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(saved, dict):
         raise Refusal(f"{path}: holds no bare state_dict; a training writes one as OUTPUT/model.pt")
+    return saved
+
+
+def _is_state(state) -> bool:
+    return isinstance(state, dict) and bool(state) and all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def _fit(network: nn.Module, state: Mapping[str, torch.Tensor], path: str) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -37,4 +104,3 @@ def load_weights(network: nn.Module, path: str) -> nn.Module:
             f"give the network_def these weights were trained with"
         )
     network.load_state_dict(state)
-    return network.eval()
