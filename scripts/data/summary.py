@@ -65,10 +65,7 @@ class Summary:
             Refusal: if there is no such file.
         """
         if self.weights is not None and self._checksum is None:
-            if not self.weights.is_file():
-                raise Refusal(f"no weights at {self.weights}: fetch or train them, random weights are never used")
-            with self.weights.open("rb") as file:
-                self._checksum = hashlib.file_digest(file, "sha256").hexdigest()
+            self._checksum = checksum(self.weights)
         return self._checksum
 
     def open(self) -> None:
@@ -125,6 +122,7 @@ class Summary:
         shape = meta.get("spatial_shape", image.shape[-3:])
         row["input"] |= geometry(shape, meta.get("original_affine", image.affine))
         row["protocol"] = _plain(meta.get("protocol"))
+        row["warnings"] = [str(warning) for warning in meta.get("warnings", [])]
 
     def done(self, name: str, pred: MetaTensor, residual: float | None = None) -> None:
         """Ends a case well.
@@ -206,6 +204,7 @@ class Summary:
             },
             "output": None,
             "protocol": None,
+            "warnings": [],
             "residual": None,
             "seconds": None,
             "files": [],
@@ -230,6 +229,19 @@ class Summary:
 
     def _read(self, name: str) -> dict | None:
         return _read_row(self.output_dir / ROWS / f"{name}.json")
+
+
+def checksum(weights: str | os.PathLike) -> str:
+    """SHA-256 of a file of weights, in hexadecimal digits.
+
+    Raises:
+        Refusal: if there is no such file.
+    """
+    path = Path(weights)
+    if not path.is_file():
+        raise Refusal(f"no weights at {path}: fetch or train them, random weights are never used")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def geometry(shape, affine) -> dict:

@@ -126,3 +126,18 @@ def test_no_thick_scan_is_refused_where_domain_x_is_needed():
     assert set(UnpairedPatches(scans, None, sharp)[0]) == {"sharp", "augmented"}
     with pytest.raises(Refusal, match="no scan to train on"):
         UnpairedPatches([], None, sharp)
+
+
+def test_half_of_the_patches_are_shrunk_to_show_more_of_the_scan():
+    ramp = coordinate_scan((120, 120, 110), (1.0, 1.0, 1.0), axis=0)
+    draw, spans = RandSharpPatchd("image", (40, 40), zoom_out=1.6), []
+    for seed in range(60):
+        draw.set_random_state(seed)
+        patch = draw({"image": ramp})["sharp"]
+        assert patch.shape == (1, 40, 40)
+        spans.append(float(patch.max() - patch.min()))
+    across = [span for span in spans if span > 0]  # patches that hold the ramp's axis
+    assert 0.3 < np.mean(np.isclose(across, 39.0)) < 0.7
+    assert 50 < max(across) < 40 * 1.6
+    with pytest.raises(Refusal, match="zoom_out"):
+        RandSharpPatchd("image", (40, 40), zoom_out=0.9)

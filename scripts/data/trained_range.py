@@ -1,0 +1,95 @@
+"""A warning where a scan lies outside what the network was trained on: it still answers there, but unproven."""
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from ..geometry.refusal import Refusal
+from .acceptance import scan_name
+from .transforms import grid_of, protocol_of
+
+logger = logging.getLogger(__name__)
+
+WARNINGS = "warnings"  # meta key; `Summary` copies it into the case's row
+BODY = 0.1  # of the robust intensity range; air lies below
+SLACK = 1e-3  # relative: a factor of 7.0005 is not outside of 7
+MAD_TO_SIGMA = 1.4826  # of a normal distribution
+SECOND_DIFFERENCE = 6**0.5  # deviation of a - 2 b + c, where a, b and c have deviation 1
+NAMES = {
+    "factor": "anisotropy factor",
+    "thickness_over_spacing": "slice thickness over slice spacing",
+    "pixel_mm": "in-plane pixel size in mm",
+    "brightness": "mean intensity of the body (share of the robust range)",
+    "noise": "noise (share of the robust range)",
+}
+
+
+class TrainedRanged(MapTransform):
+    """Compares a scan with the ranges of the training; warns on the log and in meta["warnings"], never refuses.
+
+    Args:
+        keys: scans (1, X, Y, N), through-plane axis last, square pixels, on the robust intensity scale.
+        ranges: {quantity: [lowest, highest]}, of the names that `quantities` gives.
+
+    Raises:
+        Refusal: if a range is none, or of an unknown quantity.
+    """
+
+    def __init__(self, keys: KeysCollection, ranges: Mapping[str, Sequence[float]]):
+        super().__init__(keys)
+        for name, bounds in ranges.items():
+            if name not in NAMES:
+                raise Refusal(f"trained_range: no quantity {name!r}; there are {', '.join(NAMES)}")
+            if len(bounds) != 2 or not bounds[0] <= bounds[1]:
+                raise Refusal(f"trained_range: {name} must be [lowest, highest], got {list(bounds)}")
+        self.ranges = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """The data, with meta["warnings"] in every key: one sentence for each quantity outside its range."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            found = quantities(out[key])
+            warnings = [
+                f"{NAMES[name]} {found[name]:.3g} is outside the trained range {low:g} to {high:g}: "
+                f"look twice at the added detail"
+                for name, (low, high) in self.ranges.items()
+                if not low * (1 - SLACK) <= found[name] <= high * (1 + SLACK)
+            ]
+            out[key].meta[WARNINGS] = [*out[key].meta.get(WARNINGS, []), *warnings]
+            for warning in warnings:
+                logger.warning("%s: %s", scan_name(out, key), warning)
+        return out
+
+
+def quantities(scan) -> dict[str, float]:
+    """What is compared, of a scan (1, X, Y, N) with meta["protocol"], through-plane axis last, square pixels.
+
+    Brightness and noise are of the acquired slices; noise is the robust deviation of the second differences along the
+    in-plane axes (median absolute deviation), which also holds the finest detail: an upper bound.
+    """
+    protocol, pixel_mm = protocol_of(scan), float(grid_of(scan).spacing_mm[0])
+    slices = scan.as_tensor()[0]
+    body = slices > BODY
+    return {
+        "factor": protocol.slice_spacing_mm / pixel_mm,
+        "thickness_over_spacing": protocol.slice_thickness_mm / protocol.slice_spacing_mm,
+        "pixel_mm": pixel_mm,
+        "brightness": float(slices[body].mean()) if body.any() else 0.0,
+        "noise": noise_of(slices, body),
+    }
+
+
+def noise_of(slices: torch.Tensor, body: torch.Tensor) -> float:
+    """Robust noise of slices (X, Y, N) inside a mask of the same shape, in their units."""
+    found = []
+    for axis in (0, 1):
+        first, middle, last = (slices.narrow(axis, start, slices.shape[axis] - 2) for start in (0, 1, 2))
+        inside = body.narrow(axis, 1, slices.shape[axis] - 2)
+        if inside.any():
+            bend = (first - 2 * middle + last)[inside].abs().numpy()
+            found.append(MAD_TO_SIGMA * float(np.median(bend)) / SECOND_DIFFERENCE)
+    return min(found, default=0.0)

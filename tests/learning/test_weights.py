@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from scripts.geometry.refusal import Refusal
+from scripts.learning.generator import Generator
+from scripts.learning.weights import begin_from, load_blend
+
+
+def generator(seed: int) -> Generator:
+    torch.manual_seed(seed)
+    network = Generator(channels=4, blocks=1, fold=(2, 2), told_channels=4)
+    torch.nn.init.normal_(network.tail.weight, std=0.1)
+    return network
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, seed in (("faithful.pt", 1), ("sharp.pt", 2)):
+        torch.save(generator(seed).state_dict(), tmp_path / name)
+    return str(tmp_path / "faithful.pt"), str(tmp_path / "sharp.pt")
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.25, 1])
+def test_the_dial_walks_a_straight_line_between_both_ends(files, sharpness):
+    mixed = load_blend(generator(0), *files, sharpness).state_dict()
+    faithful, sharp = generator(1).state_dict(), generator(2).state_dict()
+    for name, tensor in mixed.items():
+        torch.testing.assert_close(tensor, (1 - sharpness) * faithful[name] + sharpness * sharp[name])
+
+
+def test_the_faithful_end_needs_no_sharp_weights(files):
+    load_blend(generator(0), files[0], "nowhere.pt", 0)
+    with pytest.raises(Refusal, match=r"nowhere\.pt: no such weights"):
+        load_blend(generator(0), files[0], "nowhere.pt", 0.1)
+
+
+@pytest.mark.parametrize("sharpness", [-0.1, 1.1, float("nan"), "half", None, True])
+def test_a_dial_beyond_its_ends_is_refused(files, sharpness):
+    with pytest.raises(Refusal, match="sharpness must be between 0"):
+        load_blend(generator(0), *files, sharpness)
+
+
+def test_training_begins_with_bare_weights_or_a_checkpoint(files, tmp_path):
+    networks, averaged = {"G": generator(0), "F": generator(3)}, generator(0)
+    begin_from(files[1], networks, averaged)
+    for name, tensor in generator(2).state_dict().items():
+        assert torch.equal(networks["G"].state_dict()[name], tensor)
+        assert torch.equal(averaged.state_dict()[name], tensor)
+    assert torch.equal(networks["F"].head.weight, generator(3).head.weight)
+    torch.save({"ema": generator(4).state_dict(), "F": generator(5).state_dict()}, tmp_path / "best.pt")
+    begin_from(str(tmp_path / "best.pt"), networks, averaged)
+    assert torch.equal(networks["G"].head.weight, generator(4).head.weight)
+    assert torch.equal(networks["F"].head.weight, generator(5).head.weight)
+
+
+def test_what_holds_no_weights_is_refused(tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "other.pt")
+    with pytest.raises(Refusal, match="neither weights nor"):
+        begin_from(str(tmp_path / "other.pt"), {"G": generator(0)}, generator(0))
