@@ -15,6 +15,7 @@ from ..geometry.refusal import Refusal
 from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.consistency import DataConsistency
 from ..physics.interpolation import CubicInterpolation
+from ..physics.protocol import ProtocolRange
 from .transforms import grid_of, protocol_of
 
 FOREGROUND = 0.1  # of the robust intensity range; air and noise lie below
@@ -41,17 +42,28 @@ class RandSharpPatchd(Randomizable, MapTransform):
         output_key: where the patch (1, rows, columns) goes.
         zoom_out: largest factor by which a plane is shrunk first (antialiased), drawn log-uniformly from 1 up for half
             of the patches: more sizes of structures than the scans have. 1 for none.
+        held_planes: where the held-back planes of each direction lie, as shares of their number; None: none are.
+        held: draw from the held-back planes instead of from all others.
 
     Raises:
-        Refusal: if zoom_out is under 1.
+        Refusal: if zoom_out is under 1, or held_planes are no part of the planes.
     """
 
     def __init__(
-        self, keys: KeysCollection, patch_size: Sequence[int], output_key: str = "sharp", zoom_out: float = 1.0
+        self,
+        keys: KeysCollection,
+        patch_size: Sequence[int],
+        output_key: str = "sharp",
+        zoom_out: float = 1.0,
+        held_planes: tuple[float, float] | None = None,
+        held: bool = False,
     ):
         MapTransform.__init__(self, keys)
         if zoom_out < 1:
             raise Refusal(f"zoom_out must be at least 1, got {zoom_out}")
+        if held_planes is not None and not 0 <= held_planes[0] < held_planes[1] <= 1:
+            raise Refusal(f"held_planes must be two shares, 0 <= first < last <= 1, got {list(held_planes)}")
+        self.held_planes, self.held = held_planes, held
         self.patch_size = tuple(patch_size)
         self.output_key = output_key
         self.zoom_out = zoom_out
@@ -64,7 +76,7 @@ class RandSharpPatchd(Randomizable, MapTransform):
 
     def _patch(self, volume: torch.Tensor, any_direction: bool) -> torch.Tensor:
         axis = int(self.R.randint(AXES)) if any_direction else AXES - 1
-        plane = volume.select(axis, int(self.R.randint(volume.shape[axis])))
+        plane = volume.select(axis, int(self.R.choice(self._planes(volume.shape[axis]))))
         if self.R.randint(2):
             plane = plane.T
         zoom = self.zoom_out ** self.R.random_sample() if self.zoom_out > 1 and self.R.randint(2) else 1.0
@@ -76,6 +88,16 @@ class RandSharpPatchd(Randomizable, MapTransform):
         if zoom > 1:
             patch = nnf.interpolate(patch[None, None], self.patch_size, mode="bicubic", antialias=True)[0, 0]
         return patch.flip([axis for axis in (0, 1) if self.R.randint(2)])[None]
+
+    def _planes(self, count: int) -> np.ndarray:
+        """Which of the planes of a direction may be drawn; at least one is held back, at least one is not."""
+        numbers = np.arange(count)
+        if self.held_planes is None:
+            return numbers
+        first = min(int(self.held_planes[0] * count), count - 1)
+        last = min(max(first + 1, round(self.held_planes[1] * count)), max(count - 1, 1))
+        apart = (numbers >= first) & (numbers < last)
+        return numbers[apart == self.held]
 
 
 class RandBlurredPatchd(Randomizable, MapTransform):
@@ -218,6 +240,25 @@ def load_scans(cases: Sequence[Mapping], transform) -> list[dict]:
         except Refusal as refusal:
             logger.warning("not trained on: %s", refusal)
     return scans
+
+
+def own_protocol(scans: Sequence[Mapping]) -> ProtocolRange:
+    """The protocols by which the thick-slice scans were acquired, as a range to simulate from.
+
+    Args:
+        scans: loaded scans, from `load_scans`.
+
+    Raises:
+        Refusal: if none of them has thick slices.
+    """
+    thick = [scan["image"] for scan in scans if "protocol" in scan["image"].meta]
+    if not thick:
+        raise Refusal("no scan with slices thicker than its pixels: there is no protocol to adapt to")
+    protocols = [protocol_of(image) for image in thick]
+    factors = [p.slice_spacing_mm / grid_of(i).spacing_mm[0] for p, i in zip(protocols, thick, strict=True)]
+    ratios = [p.slice_thickness_mm / p.slice_spacing_mm for p in protocols]
+    profiles = sorted({p.profile for p in protocols})
+    return ProtocolRange((min(factors), max(factors)), (min(ratios), max(ratios)), profiles)
 
 
 def _mirrored(index: np.ndarray, size: int) -> np.ndarray:

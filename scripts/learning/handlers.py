@@ -6,7 +6,7 @@ from pathlib import Path
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import BasicTimeProfiler, ProgressBar
+from ignite.handlers import BasicTimeProfiler, ProgressBar, TimeLimit
 from torch.utils.tensorboard import SummaryWriter
 
 from ..geometry.refusal import Refusal
@@ -135,6 +135,53 @@ class InStep:
             own = torch.stack([parameter.detach().double().sum() for parameter in network.parameters()])
             if not all(torch.equal(own, other) for other in idist.all_gather(own[None])):
                 raise Refusal(f"the processes hold different weights of {name} after epoch {engine.state.epoch}: stop")
+
+
+class StopAfter:
+    """Ends the training when its time is over (Ignite's TimeLimit); the epoch in hand is not finished.
+
+    Args:
+        minutes: from the first iteration.
+    """
+
+    def __init__(self, minutes: float):
+        if not minutes > 0:
+            raise Refusal(f"the time limit must be more than 0 minutes, got {minutes}")
+        self.minutes = minutes
+
+    def attach(self, engine: Engine) -> None:
+        """Start the clock when training starts."""
+        seconds = max(1, round(60 * self.minutes))
+        engine.add_event_handler(
+            Events.STARTED, lambda e: e.add_event_handler(Events.ITERATION_COMPLETED, TimeLimit(seconds))
+        )
+
+
+class ValidateFirst:
+    """Validates once before the first iteration, so that weights that were given are among those to choose from.
+
+    Args:
+        validator: the evaluator.
+        best: keeps the best weights.
+    """
+
+    def __init__(self, validator, best: "BestModel"):
+        self.validator, self.best = validator, best
+
+    def attach(self, engine: Engine) -> None:
+        """Validate when training starts; say in the end whether anything better was found."""
+        engine.add_event_handler(Events.STARTED, self._first)
+        engine.add_event_handler(Events.COMPLETED, self._tell)
+
+    def _first(self, engine: Engine) -> None:
+        if engine.state.epoch == 0:
+            self.validator.run(1)
+            self.best.epoch, self.begun = 0, self.best.value
+
+    def _tell(self, engine: Engine) -> None:
+        gain = self.best.value - self.begun
+        found = f"improved by {gain:.3f}, epoch {self.best.epoch}" if gain > 0 else "not improved: kept as they were"
+        engine.logger.info(f"the weights this training began with: {found}")
 
 
 class BestModel:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.data.patches import RandBlurredPatchd, RandSharpPatchd, UnpairedPatches
+from scripts.data.patches import RandBlurredPatchd, RandSharpPatchd, UnpairedPatches, own_protocol
 from scripts.geometry.refusal import Refusal
 from scripts.physics.measurement import Measurement
 
@@ -141,3 +141,26 @@ def test_half_of_the_patches_are_shrunk_to_show_more_of_the_scan():
     assert 50 < max(across) < 40 * 1.6
     with pytest.raises(Refusal, match="zoom_out"):
         RandSharpPatchd("image", (40, 40), zoom_out=0.9)
+
+
+@pytest.mark.parametrize("count", [2, 5, 9, 40])
+def test_held_back_planes_are_never_drawn_for_training(count):
+    volume = coordinate_scan((40, 50, count), (1.0, 1.0, 5.0), axis=2)
+    seen = {}
+    for held in (False, True):
+        draw = RandSharpPatchd("image", (24, 24), held_planes=(0.4, 0.6), held=held)
+        draw.set_random_state(0)
+        seen[held] = {int(draw({"image": volume})["sharp"][0, 0, 0]) for _ in range(200)}
+    assert seen[False] | seen[True] == set(range(1, count + 1))
+    assert not seen[False] & seen[True]
+    assert len(seen[True]) == max(1, round(0.2 * count))
+
+
+def test_own_protocol_is_what_the_scans_were_acquired_by():
+    scans = [{"image": scan((40, 50, 9), (1.0, 1.0, 5.0), thickness_mm=4.0)}, {"image": scan((9, 9, 9), (2, 2, 2.0))}]
+    protocols = own_protocol(scans)
+    assert protocols.factor == (5.0, 5.0)
+    assert protocols.thickness_over_spacing == (0.8, 0.8)
+    assert list(protocols.profiles) == ["rect"]
+    with pytest.raises(Refusal, match="no protocol to adapt to"):
+        own_protocol(scans[1:])

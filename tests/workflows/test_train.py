@@ -64,9 +64,7 @@ def train(scans, tmp_path, monkeypatch):
             "training",
             config_file=configs,
             logging_file=False,
-            dataset_dir=str(scans),
-            output_dir=str(output),
-            **settings,
+            **{"dataset_dir": str(scans), "output_dir": str(output), **settings},
         )
         return torch.load(output / "last.pt", weights_only=True), output
 
@@ -137,9 +135,45 @@ def test_the_paper_runs_on_top(train):
     assert (output / "model.pt").is_file()
 
 
+def test_the_adversary_goes_on_from_faithful_weights(train):
+    _, output = train("pairs", unpaired_from=1000)
+    state, sharp = train(
+        "sharp", overlays=["configs/sharp.yaml"], start_from=str(output / "best.pt"), unpaired_from=0, mixed_from=0
+    )
+    assert state["trainer"]["iteration"] == 8
+    began, ended = (torch.load(folder / "model.pt", weights_only=True) for folder in (output, sharp))
+    assert any(not torch.equal(began[name], ended[name]) for name in began)
+    latest = torch.load(sharp / "last.pt", weights_only=True)["ema"]
+    assert all(torch.equal(latest[name], ended[name]) for name in ended)  # fidelity falls: the latest is kept
+
+
+def test_a_scan_adapts_the_weights_and_never_makes_them_worse(train, scans, tmp_path):
+    weights = tmp_path / "shipped.pt"
+    torch.save(tiny_generator().state_dict(), weights)
+    own = {
+        "dataset_dir": str(scans / "thick0.nii.gz"),
+        "start_from": str(weights),
+        "held_back": 0.0,
+        "unpaired_from": 1000,
+        "mixed_from": 0,
+        "ema_momentum": 0.5,
+    }
+    state, output = train("adapted", overlays=["configs/adapt.yaml"], **own, learning_rate=1e-3, max_epochs=4)
+    assert state["best"]["epoch"] > 0
+    shipped, adapted = torch.load(weights), torch.load(output / "model.pt", weights_only=True)
+    assert any(not torch.equal(shipped[name], adapted[name]) for name in shipped)
+    state, output = train("ruined", overlays=["configs/adapt.yaml"], **own, learning_rate=10.0)
+    assert state["best"]["epoch"] == 0
+    kept = torch.load(output / "model.pt", weights_only=True)
+    assert all(torch.equal(shipped[name], kept[name]) for name in shipped)
+
+
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
+        ({"start_from": "nowhere.pt"}, "nowhere.pt: no such weights"),
+        ({"held_planes": [0.6, 0.4]}, "held_planes must be two shares"),
+        ({"minutes": -1}, "the time limit must be more than 0"),
         ({"resume": "nowhere.pt"}, "nowhere.pt: no such checkpoint"),
         ({"weights": dict.fromkeys(TERMS, 0.0)}, "no term of the loss has weight"),
         ({"patch_size": [16, 16]}, "hold too few slices"),
