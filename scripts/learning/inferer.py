@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..geometry.refusal import Refusal
 from ..physics.acquisition import geometry_of
+from .precision import precision_on
 
 WHOLE_PLANE = -1
 FOREGROUND = 0.05  # of the intensity scale; below it lies air
@@ -89,16 +90,9 @@ class OrthogonalInferer(Inferer):
         sizes = zip(self.window, shown.shape[2:], strict=True)
         window = [whole if size == WHOLE_PLANE else min(size, whole) for size, whole in sizes]  # never padded
         inferer = SlidingWindowInferer(window, sw_batch_size=self.batch, overlap=self.overlap, mode="gaussian")
-        precision = self._precision(shown.device)
+        precision = precision_on(shown.device, self.precision)
         with torch.autocast(shown.device.type, dtype=precision, enabled=precision is not torch.float32):
             return inferer(shown.contiguous(memory_format=torch.channels_last), network).float()
-
-    def _precision(self, device: torch.device) -> torch.dtype:
-        if self.precision != "auto":
-            return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.precision]
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-        return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
 def body_box(planes: torch.Tensor) -> tuple[slice, slice]:

@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from ..geometry.refusal import Refusal
 from ..physics.measurement import Measurement
 from ..physics.protocol import ProtocolRange
+from .precision import precision_on
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TERMS = ("adversarial", "cycle", "gradient", "identity", "sharpen", "blur", "acquisition", "typical")
 UNPAIRED = {"adversarial", "cycle", "gradient", "identity", "acquisition"}  # need a patch x of a blurred plane
 PAIRED = {"sharpen", "blur", "typical"}  # need a simulated acquisition
@@ -41,7 +41,8 @@ class CycleGanTrainer(Trainer):
         history: {"Y": pool, "X": pool} of past fakes.
         consistent: whether G's answer to a simulated or measured plane ends in the projection P.
         clip: largest norm of a step's gradient, generators' and critics' alike, or None.
-        precision: "float32", "bfloat16" or "float16" (the last with a gradient scaler, meant for CUDA).
+        precision: "float32", "bfloat16" or "float16" (the last with a gradient scaler, meant for CUDA); "auto" takes
+            bfloat16 where the device computes in it.
         seed: of the simulated acquisitions.
         train_handlers: Ignite handlers.
         key_train_metric: MONAI's.
@@ -79,8 +80,6 @@ class CycleGanTrainer(Trainer):
             raise Refusal(
                 f"no term of the loss has weight from the first iteration on (or one is negative): {dict(weights)}"
             )
-        if precision not in PRECISIONS:
-            raise Refusal(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
         super().__init__(
             device=torch.device(device),
             max_epochs=max_epochs,
@@ -95,7 +94,7 @@ class CycleGanTrainer(Trainer):
         self.adversarial_loss, self.gradient_loss = adversarial_loss, gradient_loss
         self.protocols, self.unpaired_from, self.history = protocols, unpaired_from, history
         self.consistent, self.clip, self.seed = consistent, clip, seed
-        self.precision, self._device = PRECISIONS[precision], torch.device(device)
+        self.precision, self._device = precision_on(device, precision), torch.device(device)
         self.scaling = torch.amp.GradScaler(self._device.type, enabled=self.precision is torch.float16)
 
     def _iteration(self, engine: Trainer, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
 """The shipped inference workflow on the phantom: same place, same scale, true to the slices, in any orientation."""
 
+import hashlib
 import json
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.transforms import LoadImage
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
@@ -16,7 +18,7 @@ from scripts.clinic.synthetic_series import write_series
 from scripts.data.phantoms import abdomen, acquire
 from scripts.geometry.grid import Grid
 from scripts.physics.acquisition import Acquisition, SliceGeometry
-from tests.workflows.tiny_inference import write_config
+from tests.workflows.tiny_inference import ROOT, SHIPPED, write_config
 
 FACTOR = 4
 
@@ -175,3 +177,22 @@ def test_non_square_pixels_become_isotropic(run, thick):
     result = load(out, "oblong")
     assert result.header.get_zooms() == pytest.approx((4, 4, 4), abs=1e-4)
     assert result.shape == (50, 36, 40)
+
+
+@pytest.mark.slow
+def test_adapting_to_the_scan_is_one_option_of_the_inference(run, thick):
+    save(*thick, run.scans / "pelvis.nii.gz", np.int16)
+    small = {"patch_size": [20, 20], "patches_per_epoch": 16, "max_epochs": 1, "constant_epochs": 1}
+    small |= {"batch_size": 4, "validation_patches": 4}
+    shipped = ConfigParser.load_config_file(SHIPPED)  # a training takes its generator from there
+    settings = {f"adaptation::settings::{key}": value for key, value in small.items()}
+    settings |= {"network_def": shipped["network_def"], "weights_path": str(ROOT / "models" / "model.pt")}
+    rows, out = run(adapt=True, **settings)
+    assert rows["pelvis"]["residual"] < 1e-3
+    assert rows["pelvis"]["settings"]["adapt"] is True
+    assert "began with:" in (out / "adapted" / "adaptation.log").read_text()
+    adapted = (out / "adapted" / "model.pt").read_bytes()
+    assert rows["pelvis"]["weights_sha256"] == hashlib.sha256(adapted).hexdigest()
+    before = (out / "adapted" / "model.pt").stat().st_mtime_ns
+    run(adapt=True, **settings)
+    assert (out / "adapted" / "model.pt").stat().st_mtime_ns == before  # done once

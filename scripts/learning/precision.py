@@ -1,0 +1,29 @@
+"""Which floating-point format the networks' passes take on a device; MONAI's own engines switch on CUDA alone."""
+
+import torch
+
+from ..geometry.refusal import Refusal
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+AUTO = "auto"
+
+
+def precision_on(device: torch.device | str, name: str) -> torch.dtype:
+    """The format of that name; "auto" takes bfloat16 where the device computes in it natively, else float32.
+
+    Args:
+        device: where the networks are.
+        name: "auto", "float32", "bfloat16" or "float16".
+
+    Raises:
+        Refusal: if there is no such format.
+    """
+    if name != AUTO:
+        if name not in PRECISIONS:
+            raise Refusal(f"precision must be one of {', '.join([AUTO, *PRECISIONS])}, got {name!r}")
+        return PRECISIONS[name]
+    if torch.device(device).type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
