@@ -17,7 +17,7 @@ setup: .venv/installed ## make .venv with pinned packages
 	$(PY) -m pip install --quiet --disable-pip-version-check --requirement .venv/requirements.txt
 	touch $@
 
-demo: setup ## the phantom and one real scan (or SCAN=path) to isotropic volumes, pictures and a table
+demo: setup ## the phantom and one real scan (or SCAN=path) to isotropic volumes, a table and a report
 	$(PY) -m apps.demo --output_dir $(OUT) $(if $(SCAN),--scan "$(SCAN)")
 
 test: setup ## every test, on as many processes as there are cores

@@ -1,84 +1,166 @@
-"""Fidelity against truth: near-isotropic scans, thick slices simulated by `A`, cubic, consistent cubic and GLADE.
+"""Tables of docs/README.md from the evaluation workflow: what it measured, never typed.
 
-    python -m benchmarks.fidelity SCANS --factors 4 --profiles rect --output_dir out/fidelity [--weights_path ...]
+    python -m benchmarks.fidelity SCANS --factors 3 4 6 --profiles rect gauss --output_dir out/fidelity
+    python -m benchmarks.fidelity --evaluation out/evaluation
 
-SCANS is a folder of near-isotropic NIfTI scans (iso_*). Each is put in RAS order and its voxels are taken as cubes; the
-last axis (head-foot) becomes the through-plane one, cropped to whole slices. The thick scans are written to disk, the
-shipped workflow runs on them, and all methods are scored on the truth's grid, inside the body mask of the truth.
+The first runs configs/evaluate.yaml on the near-isotropic scans of a folder (further options are overrides of that
+configuration), the second takes a finished evaluation. Both keep what a table is made of in docs/tables/*.csv and
+write the tables between their markers in docs/README.md.
 """
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-import nibabel
-import numpy as np
-import torch
-
-from apps.demo.baselines import Baselines
-from apps.demo.scores import SCORES, Judge
-from scripts.physics.acquisition import Acquisition, SliceGeometry
+from scripts.data.cases import file_stem
+from scripts.judging.statistics import POOLED, REAL, SIMULATED, Statistic, read_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs" / "inference.yaml"
-METHODS = ("cubic", "consistent cubic", "GLADE")
+DOCS = ROOT / "docs" / "README.md"
+TABLES = ROOT / "docs" / "tables"
+END = "<!-- end -->"
+CONSISTENT = "consistent cubic"
+ORDER = ("nearest", "linear", "cubic", CONSISTENT, "GLADE")
+COLUMNS: dict[str, Mapping[str, tuple[str, str]]] = {  # table -> metric -> title, format
+    "fidelity": {
+        "psnr": ("PSNR dB", ".2f"),
+        "ssim": ("SSIM", ".3f"),
+        "high_band_energy": ("high-band energy", ".3f"),
+        "high_band_error": ("high-band error", ".3f"),
+        "pique": ("PIQUE", ".1f"),
+        "residual": ("residual", ".1e"),
+    },
+    "real": {
+        "pique": ("PIQUE", ".1f"),
+        "sharpness_closed": ("sharpness closed", ".2f"),
+        "spectrum_closed": ("spectrum closed", ".2f"),
+        "slice_period_steps": ("slice steps", ".2f"),
+        "residual": ("residual", ".1e"),
+    },
+    "cross_plane": {
+        "cross_plane_correlation": ("local correlation", ".3f"),
+        "cross_plane_coherence": ("high-band coherence", ".3f"),
+    },
+}
+DIFFERENCE = {"fidelity": "psnr", "real": "sharpness_closed", "cross_plane": "cross_plane_coherence"}
 
 
-def simulate(scan: Path, factor: int, profile: str, folder: Path) -> tuple[str, np.ndarray]:
-    """Write a thick scan of `factor` voxels a slice, thickness = spacing; returns its name and the truth."""
-    image = nibabel.as_closest_canonical(nibabel.load(scan))
-    truth = np.asarray(image.dataobj, dtype=np.float32)
-    truth = truth[..., : truth.shape[2] // factor * factor]
-    count = truth.shape[2] // factor
-    A = Acquisition(SliceGeometry(truth.shape[2], count, factor, factor, profile))
-    thick = A(torch.from_numpy(truth)).numpy()
-    name = f"{scan.name.removesuffix('.nii.gz')}_{factor}x_{profile}"
-    affine = np.diag([1.0, 1.0, factor, 1.0])
-    affine[2, 3] = (factor - 1) / 2
-    nibabel.save(nibabel.Nifti1Image(thick, affine), folder / f"{name}.nii.gz")
-    return name, truth
+def belongs(found: Statistic, table: str) -> bool:
+    """Whether a statistic is part of a table's CSV."""
+    if found.metric not in COLUMNS[table] or found.axis or found.against not in ("", CONSISTENT):
+        return False
+    simulated = found.profile == SIMULATED if found.factor == POOLED else True
+    return simulated if table == "fidelity" else found.profile == REAL
 
 
-def main() -> None:
-    """Simulate, run, score, print and write fidelity.csv."""
+def table_of(rows: Sequence[Statistic], table: str) -> str:
+    """The Markdown of a table: a line a protocol and method, means over n scans, and the main difference."""
+    columns, key = COLUMNS[table], DIFFERENCE[table]
+    titles = ["protocol", "n", "method", *(title for title, _ in columns.values())]
+    titles.append(f"{columns[key][0]} over {CONSISTENT}")
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    groups = sorted({(r.factor, r.profile) for r in rows}, key=lambda group: (group[0] == POOLED, group[1], group[0]))
+    if len(groups) == 2 and groups[-1][0] == POOLED:  # of one protocol: it would say the same again
+        groups.pop()
+    for factor, profile in groups:
+        here = [r for r in rows if (r.factor, r.profile) == (factor, profile)]
+        means = {(r.method, r.metric): r for r in here if not r.against}
+        gains = {r.method: r for r in here if r.against == CONSISTENT and r.metric == key}
+        methods = dict.fromkeys(r.method for r in here)
+        name = f"{profile}, pooled" if factor == POOLED else f"{factor}x {profile}"
+        for method in sorted(methods, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m)):
+            cells = [means.get((method, metric)) for metric in columns]
+            count = max((c.n for c in cells if c is not None), default=0)
+            values = [
+                "-" if c is None else format(c.mean, form) for c, (_, form) in zip(cells, columns.values(), strict=True)
+            ]
+            gain = "" if method not in gains else _gain(gains[method], columns[key][1])
+            lines.append(f"| {name} | {count} | {method} | {' | '.join(values)} | {gain} |")
+            name = ""
+    return "\n".join(lines)
+
+
+def _gain(found: Statistic, form: str) -> str:
+    interval = "" if found.low != found.low else f" [{found.low:+{form}}, {found.high:+{form}}]"  # NaN for one scan
+    p = "" if found.p != found.p else f", p {found.p:.2g}"
+    return f"{found.mean:+{form}}{interval}{p}"
+
+
+def with_table(text: str, table: str, content: str) -> str:
+    """The document with the content between the markers of a table; as it was where it has no such markers."""
+    start = f"<!-- table: {table} -->"
+    before, found, rest = text.partition(start)
+    if not found:
+        return text
+    _, ended, after = rest.partition(END)
+    if not ended:
+        raise ValueError(f"docs/README.md: {start} has no {END}")
+    return f"{before}{start}\n{content}\n{END}{after}"
+
+
+def write_tables(evaluation: Path, docs: Path = DOCS, tables: Path = TABLES) -> list[str]:
+    """Keep what the tables are made of and write them into the document; returns the names of those written."""
+    rows, written = read_statistics(evaluation / "statistics.csv"), []
+    for table in COLUMNS:
+        own = [row for row in rows if belongs(row, table)]
+        if own:
+            tables.mkdir(exist_ok=True)
+            with (tables / f"{table}.csv").open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows([Statistic._fields, *([_rounded(v) for v in row] for row in own)])
+            content = table_of(read_statistics(tables / f"{table}.csv"), table)
+            docs.write_text(with_table(docs.read_text(encoding="utf-8"), table, content), encoding="utf-8")
+            written.append(table)
+    return written
+
+
+def _rounded(value):
+    if not isinstance(value, float):
+        return value
+    return "" if value != value else f"{value:.6g}"
+
+
+def evaluate(scans: Path, pattern: str, protocols: Sequence[tuple[float, str]], out: Path, more: Sequence[str]) -> int:
+    """Run the evaluation workflow on the scans that fit the pattern; returns its exit code."""
+    others = [file_stem(file) for file in sorted(scans.glob("*.nii*")) if not file.match(pattern)]
+    given = {
+        "bundle_root": ROOT,
+        "dataset_dir": scans.resolve(),
+        "output_dir": out.resolve(),
+        "exclude": others,
+        "protocols": [{"factor": factor, "profile": profile} for factor, profile in protocols],
+    }
+    command = [sys.executable, "-m", "monai.bundle", "run", "evaluation"]
+    command += ["--config_file", str(ROOT / "configs" / "evaluate.yaml")]
+    command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    return subprocess.run([*command, *more], cwd=ROOT, check=False).returncode
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate where asked for, then write the tables; returns the evaluation's exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scans", type=Path)
+    parser.add_argument("scans", type=Path, nargs="?")
+    parser.add_argument("--evaluation", type=Path, help="OUT of a finished evaluation")
     parser.add_argument("--pattern", default="iso_*.nii.gz")
-    parser.add_argument("--factors", type=int, nargs="+", default=[4])
+    parser.add_argument("--factors", type=float, nargs="+", default=[4])
     parser.add_argument("--profiles", nargs="+", default=["rect"])
     parser.add_argument("--output_dir", type=Path, default=Path("out/fidelity"))
-    options, overrides = parser.parse_known_args()
-    rows = []
-    for factor, profile in product(options.factors, options.profiles):
-        work = options.output_dir.resolve() / f"{factor}x_{profile}"
-        (work / "scans").mkdir(parents=True, exist_ok=True)
-        truths = dict(simulate(s, factor, profile, work / "scans") for s in sorted(options.scans.glob(options.pattern)))
-        settings = ["--through_plane_axis", "2", "--slice_profile", profile, *overrides]
-        command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(CONFIG)]
-        command += ["--dataset_dir", str(work / "scans"), "--output_dir", str(work / "results"), *settings]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        baselines = Baselines(CONFIG, work / "scans", {"through_plane_axis": 2, "slice_profile": profile})
-        summary = json.loads((work / "results" / "summary.json").read_text())
-        seconds = {row["case"]: row["seconds"] for row in summary["cases"]}
-        for name, truth in truths.items():
-            judge = Judge(truth, axis=2, factor=factor)
-            _, cubic, consistent = (v[0].numpy() for v in baselines(name))
-            result = nibabel.load(work / "results" / name / f"{name}_glade.nii.gz").get_fdata(dtype=np.float32)
-            for method, volume in zip(METHODS, (cubic, consistent, result), strict=True):
-                scores = judge(volume)
-                rows.append({"case": name, "method": method, **dict(zip(SCORES, scores, strict=True))})
-                line = "  ".join(f"{score} {value:.3f}" for score, value in zip(SCORES, scores, strict=True))
-                sys.stdout.write(f"{name:40s} {method:17s} {line}\n")
-            sys.stdout.write(f"{name:40s} {seconds[name]:.0f} s\n")
-    with (options.output_dir / "fidelity.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    options, overrides = parser.parse_known_args(arguments)
+    code, out = 0, options.evaluation
+    if out is None:
+        if options.scans is None:
+            parser.error("give SCANS or --evaluation")
+        out = options.output_dir
+        protocols = list(product(options.factors, options.profiles))
+        code = evaluate(options.scans, options.pattern, protocols, out, overrides)
+    written = write_tables(out)
+    sys.stdout.write(f"tables written: {', '.join(written) or 'none'}\n")
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`make demo`: thick-slice scans in, isotropic volumes, pictures and a table out.
+"""`make demo`: thick-slice scans in, isotropic volumes, a table and a report out.
 
     python -m apps.demo [--scan PATH] [--output_dir out/demo]
 
@@ -15,7 +15,6 @@ from pathlib import Path
 
 from scripts.geometry.refusal import Refusal
 
-from .page import write_page
 from .report import report
 from .scans import copy_example, make_phantom
 
@@ -38,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = ()) -> int:
-    """Prepare the scans, run the inference on them, write pictures and the page, print the table.
+    """Prepare the scans, run the inference on them, write the report, print its table.
 
     Args:
         out: where everything goes.
@@ -60,10 +59,12 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
     code = infer(config, scan, results, overrides)
     summary = results / "summary.json"
     if summary.is_file() and summary.stat().st_mtime >= begun:
-        lines, pictures = report(config, scan, results, out / "pictures", truth)
+        page = out / "index.html"
+        sys.stdout.write("measuring and drawing ...\n")
+        sys.stdout.flush()
+        lines = report(config, scan, results, page, truth, overrides)
         sys.stdout.writelines(f"{line}\n" for line in lines)
-        page = write_page(out / "index.html", lines, pictures)
-        sys.stdout.write(f"\n{time.time() - begun:.0f} s; pictures and table: {page}\n")
+        sys.stdout.write(f"\n{time.time() - begun:.0f} s; the report: {page}\n")
     if code:
         sys.stdout.flush()
         sys.stderr.write(f"demo: the inference ended with exit code {code}: its lines above say why\n")

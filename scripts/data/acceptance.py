@@ -29,7 +29,8 @@ class Protocold(MapTransform):
     A setting goes before the header, the header before the rule. Axis: else DICOM's, else that of the largest
     spacing. Thickness: else DICOM's or the sidecar's, else the spacing. Profile: else fourier for a 3-D acquisition,
     gauss for 2-D, rect where nothing is known (DESIGN.md, section 2). Writes a plain dict meta["protocol"]:
-    through_plane_axis, slice_spacing_mm, slice_thickness_mm, profile, axis_source, thickness_source, profile_source.
+    through_plane_axis, slice_spacing_mm, slice_thickness_mm, profile, axis_source, thickness_source, profile_source,
+    and notes where the reader left some (zero-filled partitions, gaps, tags that disagree).
 
     What speaks against the scan is left in the meta for `Acceptd`, which must follow: it names all reasons at once.
 
@@ -95,7 +96,7 @@ class Protocold(MapTransform):
         else:
             thickness_mm, thickness_source = spacing_mm, "unknown, taken equal to the slice spacing"
         profile, profile_source = self._profile(meta)
-        return {
+        found = {
             "through_plane_axis": axis,
             "slice_spacing_mm": spacing_mm,
             "slice_thickness_mm": thickness_mm,
@@ -104,6 +105,7 @@ class Protocold(MapTransform):
             "thickness_source": thickness_source,
             "profile_source": profile_source,
         }
+        return found | ({"notes": meta["geometry_notes"]} if meta.get("geometry_notes") else {})
 
     def _axis(self, grid: Grid, meta: Mapping) -> tuple[int, str]:
         if self.through_plane_axis != AUTO:

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import nibabel
@@ -31,6 +31,8 @@ class SaveImageCased(SaveImaged):
         dicom_writer: MONAI ImageWriter whose `write` takes a folder and whose `set_metadata` takes "affine" and, as a
             JSON list, "source_files"; used for the key whose postfix is "glade" where the case's "format" is "dicom"
             (its files are listed under "sources"). None: no DICOM is written.
+        extra: takes the data and the folder that is being filled, and writes further files of the case there (a report,
+            called <case>_...); they come and go with the volumes. None: no more files.
         allow_missing_keys: as in MONAI; a result that is not there is not written.
     """
 
@@ -40,6 +42,7 @@ class SaveImageCased(SaveImaged):
         output_dir: str | os.PathLike,
         postfixes: Sequence[str] = (RESULT, "added_detail", "confidence"),
         dicom_writer: ImageWriter | None = None,
+        extra: Callable[[Mapping, Path], object] | None = None,
         allow_missing_keys: bool = False,
     ):
         super().__init__(keys, output_dir=output_dir, resample=False, allow_missing_keys=allow_missing_keys)
@@ -48,6 +51,7 @@ class SaveImageCased(SaveImaged):
         self.output_dir = Path(output_dir)
         self.postfixes = tuple(postfixes)
         self.dicom_writer = dicom_writer
+        self.extra = extra
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """The case as it came; its results lie in OUT/<case>/ when this returns.
@@ -65,6 +69,8 @@ class SaveImageCased(SaveImaged):
                 write_nifti(d[key], partial / f"{case}_{postfix}.nii.gz")
                 if postfix == RESULT and self.dicom_writer is not None and d.get("format") == "dicom":
                     self._write_series(d[key], d["sources"], partial / f"{case}_{postfix}_dicom")
+            if self.extra is not None:
+                self.extra(d, partial)
             put_in_place(partial, self.output_dir / case)
         except OSError as error:
             why = error.strerror or str(error)

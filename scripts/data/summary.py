@@ -49,7 +49,7 @@ class Summary:
         redo: bool = False,
     ):
         self.output_dir = Path(output_dir)
-        self.settings = json.loads(json.dumps(_plain(settings), sort_keys=True))
+        self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights = None if weights is None else Path(weights)
         self.redo = redo
         self.counts: Counter = Counter()
@@ -121,8 +121,22 @@ class Summary:
         row, meta = self._open[case["case"]], image.meta
         shape = meta.get("spatial_shape", image.shape[-3:])
         row["input"] |= geometry(shape, meta.get("original_affine", image.affine))
-        row["protocol"] = _plain(meta.get("protocol"))
+        row["protocol"] = plain(meta.get("protocol"))
         row["warnings"] = [str(warning) for warning in meta.get("warnings", [])]
+
+    def so_far(self, name: str, pred: MetaTensor) -> dict:
+        """What is known of the case in hand by now, as in its row; `seconds` run on while its files are written.
+
+        Args:
+            name: the case in hand.
+            pred: its result, with a RAS affine in mm and, where it was measured, meta["residual"].
+        """
+        made = {
+            "output": geometry(pred.shape[-3:], pred.affine),
+            "residual": plain(pred.meta.get("residual")),
+            "seconds": round(time.monotonic() - self._begun[name], 3),
+        }
+        return {**self._open[name], **made}
 
     def done(self, name: str, pred: MetaTensor, residual: float | None = None) -> None:
         """Ends a case well.
@@ -166,7 +180,7 @@ class Summary:
             with FileLock(self.output_dir / ROWS / ".lock"):
                 rows = [row for row in map(_read_row, sorted((self.output_dir / ROWS).glob("*.json"))) if row]
                 counts = Counter(row["status"] for row in rows)
-                _write_json(target, {"counts": dict(sorted(counts.items())), "cases": rows})
+                write_json(target, {"counts": dict(sorted(counts.items())), "cases": rows})
         except OSError as error:
             logger.error("summary.json cannot be written: %s", error.strerror)
             return None
@@ -221,7 +235,7 @@ class Summary:
         if reason is not None:
             logger.error("%s: %s: %s", name, status, row["reason"])
         try:
-            _write_json(self.output_dir / ROWS / f"{name}.json", row)
+            write_json(self.output_dir / ROWS / f"{name}.json", row)
         except OSError as error:  # the disk is full: the count and the exit code still know of the case
             logger.error("%s: its row cannot be written: %s", name, error.strerror)
         else:
@@ -250,7 +264,7 @@ def geometry(shape, affine) -> dict:
     return {
         "shape": [int(n) for n in shape],
         "spacing_mm": [round(float(s), 6) for s in np.linalg.norm(affine[:3, :3], axis=0)],
-        "affine": _plain(affine),
+        "affine": plain(affine),
     }
 
 
@@ -281,24 +295,24 @@ def _container(path: Path) -> Path:
     return path.with_name(path.name.rpartition("#")[0] or path.name)
 
 
-def _plain(value):
+def plain(value):
     """The value as JSON has it: plain numbers, lists and dicts; what is not finite becomes null."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _write_json(path: Path, content: Mapping) -> None:
+def write_json(path: Path, content: Mapping) -> None:
     """Writes the file whole or not at all."""
     trial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        trial.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        trial.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
         trial.replace(path)
     finally:
         trial.unlink(missing_ok=True)

@@ -26,6 +26,25 @@ class CubicInterpolation(LinearOperator):
         self.geometry = geometry
 
 
+def simple_interpolation(geometry: SliceGeometry, order: int) -> LinearOperator:
+    """What a viewer does with acquired slices -> thin grid: the nearest slice (order 0) or linearly between two (1).
+
+    Constant beyond the outer slice centres, as `CubicInterpolation`; a voxel midway between two takes the earlier.
+
+    Args:
+        geometry: where the slices lie.
+        order: 0 or 1.
+    """
+    if order not in (0, 1):
+        raise ValueError(f"order must be 0 (nearest) or 1 (linear), got {order}: CubicInterpolation is the next")
+    centres = geometry.slice_centres_voxels
+    places = np.arange(geometry.thin_size)
+    if order == 0:
+        nearest = np.abs(places[:, None] - centres).argmin(axis=1)
+        return LinearOperator(np.eye(geometry.slice_count)[nearest])
+    return LinearOperator(np.stack([np.interp(places, centres, unit) for unit in np.eye(geometry.slice_count)], axis=1))
+
+
 def resampling(old_size: int, old_spacing_mm: float, new_size: int, new_spacing_mm: float) -> LinearOperator | None:
     """The operator from samples of one spacing to another about a common centre, or None where nothing changes.
 

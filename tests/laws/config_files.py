@@ -7,7 +7,12 @@ from monai.bundle import ConfigParser
 from tests.conftest import ROOT
 
 CONFIGS = sorted(p.name for p in (ROOT / "configs").glob("*.yaml"))
-OVERLAYS = {"paper.yaml": "train.yaml", "sharp.yaml": "train.yaml", "adapt.yaml": "train.yaml", "multi_gpu.yaml": "train.yaml"}
+OVERLAYS = {
+    "paper.yaml": "train.yaml",
+    "sharp.yaml": "train.yaml",
+    "adapt.yaml": "train.yaml",
+    "multi_gpu.yaml": "train.yaml",
+}
 BASES = [name for name in CONFIGS if name not in OVERLAYS]
 
 

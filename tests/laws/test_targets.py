@@ -14,6 +14,7 @@ from ..workflows.tiny_inference import write_config
 from .config_files import CONFIGS, resolved, walk
 
 LOCATOR = ComponentLocator()
+FEW = {"study.yaml": 2}  # targets; every other config has more than ten
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_every_target_takes_its_arguments(name):
             except TypeError as error:
                 pytest.fail(f"{name}, {where}: {part['_target_']}: {error}")
             seen += 1
-    assert seen > 10
+    assert seen >= FEW.get(name, 11)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("inference.yaml", "inference"), ("train.yaml", "train")])

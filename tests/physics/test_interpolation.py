@@ -5,7 +5,7 @@ from hypothesis import given
 from scipy.interpolate import CubicSpline
 
 from scripts.physics.acquisition import SliceGeometry
-from scripts.physics.interpolation import CubicInterpolation, resampling
+from scripts.physics.interpolation import CubicInterpolation, resampling, simple_interpolation
 from tests.strategies import slice_geometries
 
 
@@ -41,3 +41,16 @@ def test_coarser_is_the_mean_and_finer_the_spline():
     assert torch.allclose(resampling(12, 1.0, 4, 3.0)(x), x.reshape(4, 3).mean(1))
     finer = resampling(12, 1.0, 36, 1 / 3)(x)
     assert torch.allclose(finer[1::3], x)  # odd factor: every third fine centre is a coarse one
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_simple_interpolation_is_what_numpy_and_repetition_give(order):
+    geometry = SliceGeometry(12, 4, 3.0, 3.0)
+    b = torch.tensor([1.0, 5.0, -2.0, 4.0], dtype=torch.float64)
+    expected = np.repeat(b, 3) if order == 0 else np.interp(np.arange(12), [1, 4, 7, 10], b)
+    np.testing.assert_allclose(simple_interpolation(geometry, order)(b), expected, atol=1e-12)
+
+
+def test_higher_orders_are_not_simple():
+    with pytest.raises(ValueError, match="CubicInterpolation"):
+        simple_interpolation(SliceGeometry(12, 4, 3.0, 3.0), 3)

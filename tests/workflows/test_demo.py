@@ -1,14 +1,18 @@
 import json
+import sys
 
+import monai.bundle
 import nibabel
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 
 from apps.demo import __main__ as demo
 from apps.demo import report as reporting
-from apps.demo.page import write_page
 from apps.demo.scans import copy_example, make_phantom
 from scripts.clinic.discovery import find_series
+from tests.judging.page_checks import check_page
+from tests.workflows.tiny_inference import write_config
 
 
 def test_phantom_becomes_one_dicom_series_and_a_truth_beside_it(tmp_path):
@@ -55,32 +59,46 @@ def test_demo_hands_overrides_to_the_inference(tmp_path, monkeypatch):
     assert list(taken[0][3]) == ["--weights_path", "w.pt"]
 
 
-def test_truth_is_turned_to_the_array_order_of_the_result():
-    affine = np.array([[-1.6, 0, 0, 5], [0, 0, -1.6, 7], [0, -1.6, 0, 9], [0, 0, 0, 1]])
-    truth = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    turned = nibabel.as_closest_canonical(nibabel.Nifti1Image(truth, affine))
-    same = reporting.on_grid_of((turned.get_fdata(), turned.affine), (truth, affine))
-    np.testing.assert_array_equal(same, truth)
-    with pytest.raises(ValueError, match="another grid"):
-        reporting.on_grid_of((truth, affine), (truth[:1], affine))
-
-
 def test_report_names_what_was_refused(tmp_path, monkeypatch):
     row = {"case": "a", "status": "refused", "reason": "a.nii.gz: a 2-D image", "input": {"format": "nifti"}}
     (tmp_path / "summary.json").write_text(json.dumps({"cases": [row, {**row, "case": "of_an_earlier_run"}]}))
 
     class OneCase:
-        def __init__(self, config, scan):
+        def __init__(self, config, scan, overrides):
             self.cases = {"a": {}}
+            assert overrides == {"isotropic_spacing_mm": 1.5, "detail": 0.5}
 
     monkeypatch.setattr(reporting, "Baselines", OneCase)
-    lines, pictures = reporting.report(tmp_path, tmp_path, tmp_path, tmp_path, None)
+    overrides = ["--isotropic_spacing_mm", "1.5", "--detail=0.5"]
+    lines = reporting.report(tmp_path, tmp_path, tmp_path, tmp_path / "index.html", None, overrides)
     assert lines[-1] == "a: refused: a.nii.gz: a 2-D image"
-    assert not pictures
     assert not any("earlier" in line for line in lines)
+    page = check_page(tmp_path / "index.html")
+    assert "a.nii.gz: a 2-D image" in page.text
+    assert "earlier" not in page.text
 
 
-def test_page_shows_table_and_pictures(tmp_path):
-    page = write_page(tmp_path / "index.html", ["a < b"], [tmp_path / "pictures" / "x.png"]).read_text()
-    assert "a &lt; b" in page
-    assert 'src="pictures/x.png"' in page
+def test_demo_measures_the_phantom_against_its_truth_and_writes_one_page(tmp_path, monkeypatch):
+    """The shipped workflow with a tiny generator, in this process, on a small phantom."""
+    config = write_config(tmp_path)
+    merged = ConfigParser.load_config_files(config)
+    whole = tmp_path / "whole.json"
+    ConfigParser.export_config_file(merged, whole)
+    small = {"shape": (56, 48, 60)}
+    monkeypatch.setattr(demo, "make_phantom", lambda *places: make_phantom(*places, **small))
+    monkeypatch.setattr(demo, "copy_example", lambda *_: None)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def infer(config, scan, results, overrides):
+        given = {"dataset_dir": str(scan), "output_dir": str(results), "views": [1]}
+        monai.bundle.run("inference", config_file=str(config), logging_file=False, **given)
+        return 0
+
+    monkeypatch.setattr(demo, "infer", infer)
+    out = tmp_path / "out"
+    assert demo.run(out, whole, None) == 0
+    page = check_page(out / "index.html")
+    assert len(page.all("img")) == 3 * 8  # with the truth and the differences to it
+    for words in ("PSNR", "High-band error", "consistent cubic", "whose truth is known", "DICOM SliceThickness"):
+        assert words in page.text
+    assert str(tmp_path) not in page.text

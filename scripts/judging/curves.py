@@ -1,0 +1,184 @@
+"""Charts as inline SVG: their colours are the page's own, light or dark, and their letters are text."""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # after the choice of a backend that needs no display
+
+from .explained import CONSISTENT, CUBIC, GLADE
+from .markup import Markup
+
+WIDE, HIGH = 5.4, 3.7  # inches: on a telephone the letters are still 8 points
+LETTERS = 11  # points
+THIN, THICK = 1.4, 2.2  # points
+DECADES = 5  # of a power spectrum shown
+HEADROOM = 1.6  # over the largest mean power, for the legend
+FAINT = 0.55  # opacity of the single cases behind their mean
+VARIABLES = {  # series -> the page's colour, and its line
+    GLADE: ("--s-glade", "-"),
+    "truth": ("--s-truth", "-"),
+    CONSISTENT: ("--s-consistent", "--"),
+    CUBIC: ("--s-cubic", "-."),
+    "linear": ("--s-linear", ":"),
+    "nearest": ("--s-nearest", ":"),
+    "in-plane": ("--s-truth", ":"),
+}
+OTHERS = ("--s-other1", "--s-other2", "--s-other3")
+MARKERS = {GLADE: "o", CONSISTENT: "s", CUBIC: "^", "linear": "v", "nearest": "D"}
+OTHER_MARKERS = ("P", "X", "*")
+UNIQUE_DIGITS = 10  # of a checksum: ids of one page differ
+INK = "#010203"  # stands for currentColor, until the SVG is written
+STAND_INS = {variable: f"#01{index:02x}fe" for index, variable in enumerate(
+    dict.fromkeys([*(v for v, _ in VARIABLES.values()), *OTHERS, "--s-slices", "--line"])
+)}  # fmt: skip
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": LETTERS,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": LETTERS - 1,
+    "axes.unicode_minus": True,
+}
+
+
+def profile_chart(
+    places_mm: np.ndarray, curves: Mapping[str, np.ndarray], slices: tuple[np.ndarray, np.ndarray], label: str
+) -> Markup:
+    """Intensities along a line across an edge.
+
+    Args:
+        places_mm: (S,), along the through-plane axis, the edge at 0.
+        curves: method -> (S,) intensities in the scan's units.
+        slices: places in mm and intensities of the acquired slices, drawn as dots.
+        label: what the chart is, for those who cannot see it.
+    """
+
+    def draw(axes):
+        for name, values in curves.items():
+            axes.plot(places_mm, values, label=name, zorder=_rank(name), **_line(name, curves))
+        axes.plot(*slices, "o", color=STAND_INS["--s-slices"], markersize=5, label="acquired slices", zorder=LETTERS)
+        axes.set_xlabel("mm through-plane")
+        axes.set_ylabel("intensity")
+
+    return _svg(draw, label)
+
+
+def spectrum_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], nyquist: float, label: str) -> Markup:
+    """Power spectra over one another.
+
+    Args:
+        curves: name -> frequencies in cycles/mm and power, relative to a common reference.
+        nyquist: the slices' Nyquist frequency, cycles/mm.
+        label: what the chart is, for those who cannot see it.
+    """
+
+    def draw(axes):
+        top = 0.0
+        for name, (frequencies, power) in curves.items():
+            axes.semilogy(frequencies[1:], power[1:], label=name, zorder=_rank(name), **_line(name, curves))
+            top = max(top, float(power[1:].max()))
+        axes.set_ylim(top / 10**DECADES, HEADROOM * top)
+        axes.axvline(nyquist, color=INK, linewidth=1, linestyle=(0, (1, 2)))
+        axes.annotate(
+            "slices' Nyquist", (nyquist, 0), xycoords=("data", "axes fraction"), xytext=(4, 5),
+            textcoords="offset points", fontsize=LETTERS - 1,
+        )  # fmt: skip
+        axes.set_xlim(left=0)
+        axes.set_xlabel("cycles/mm through-plane")
+        axes.set_ylabel("relative power")
+
+    return _svg(draw, label)
+
+
+def scatter_chart(
+    points: Mapping[str, tuple[Sequence[float], Sequence[float]]], names: tuple[str, str], label: str
+) -> Markup:
+    """Fidelity (y) against sharpness (x): a faint point a case, and the mean of each method.
+
+    Args:
+        points: method -> sharpness and fidelity of its cases.
+        names: titles of the two axes.
+        label: what the chart is, for those who cannot see it.
+    """
+
+    def draw(axes):
+        others = [name for name in points if name not in MARKERS]
+        axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (1, 2)))
+        axes.annotate(
+            "as the truth", (1, 0), xycoords=("data", "axes fraction"), xytext=(-4, 5),
+            textcoords="offset points", fontsize=LETTERS - 1, ha="right",
+        )  # fmt: skip
+        for name, (x, y) in points.items():
+            marker = MARKERS.get(name) or OTHER_MARKERS[others.index(name) % len(OTHER_MARKERS)]
+            colour = STAND_INS[_variable(name, points)]
+            if len(x) > 1:
+                axes.plot(x, y, marker, color=colour, alpha=FAINT, markersize=5, markeredgewidth=0)
+            axes.plot(np.mean(x), np.mean(y), marker, color=colour, markersize=10, markeredgecolor=INK, label=name)
+        axes.set_xlabel(names[0])
+        axes.set_ylabel(names[1])
+
+    return _svg(draw, label, legend_outside=True)
+
+
+def _variable(name: str, all_names) -> str:
+    if name in VARIABLES:
+        return VARIABLES[name][0]
+    others = [other for other in all_names if other not in VARIABLES]
+    return OTHERS[others.index(name) % len(OTHERS)]
+
+
+def _line(name: str, all_names) -> dict:
+    style = VARIABLES.get(name, ("", (0, (6, 2))))[1]
+    width = THICK if name in (GLADE, "truth") else THIN
+    return {"color": STAND_INS[_variable(name, all_names)], "linestyle": style, "linewidth": width}
+
+
+def _rank(name: str) -> int:
+    return list(VARIABLES)[::-1].index(name) + 2 if name in VARIABLES else 2
+
+
+def _svg(draw, label: str, legend_outside: bool = False) -> Markup:
+    """The chart as an <svg> element; ids are its own, colours are the page's, nothing refers to anywhere."""
+    file = io.StringIO()
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": hashlib.sha256(label.encode()).hexdigest()}):
+        figure, axes = pyplot.subplots(figsize=(WIDE, HIGH), layout="constrained")
+        try:
+            draw(axes)
+            if legend_outside:
+                figure.legend(loc="outside upper center", ncols=3, handletextpad=0)
+            else:
+                figure.legend(loc="outside upper center", ncols=3)
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+        finally:
+            pyplot.close(figure)
+    return _inlined(file.getvalue(), label)
+
+
+def _inlined(text: str, label: str) -> Markup:
+    """What matplotlib wrote, as a part of an HTML page."""
+    text = text[text.index("<svg") :]
+    for rest in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->", r"(?<=<g) id=\"[^\"]*\""):
+        text = re.sub(rest, "", text, flags=re.DOTALL)
+    opening, inner = text.split(">", 1)
+    view = re.search(r'viewBox="[^"]*"', opening).group()
+    for variable, stand_in in STAND_INS.items():
+        inner = inner.replace(stand_in, f"var({variable})")
+    inner = re.sub(r"font-family: [^;\"]*", "font-family: inherit", inner.replace(INK, "currentColor"))
+    unique = hashlib.sha256(label.encode()).hexdigest()[:UNIQUE_DIGITS]
+    inner = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>c{unique}-", inner)
+    inner = re.sub(r"\s*\n\s*", " ", inner)
+    return Markup(f'<svg role="img" aria-label="{escape(label)}" {view}>{inner.strip()}')

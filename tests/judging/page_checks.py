@@ -1,0 +1,96 @@
+"""What holds for every page: read by an HTML parser and, where there is one, by a browser."""
+
+import re
+import shutil
+import subprocess
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+VOID = {"meta", "img", "br", "hr"}
+TELEPHONE = 390  # pixels
+
+
+class Reader(HTMLParser):
+    """Follows open and closed elements, and keeps tags, attributes and text."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.texts = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == [], f"left open: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def all(self, *names) -> list[dict]:
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+
+def check_page(path: Path) -> Reader:
+    """Well-formed, self-contained, accessible; returns what stands on it."""
+    source = path.read_text(encoding="utf-8")
+    reader = Reader(source)
+    assert re.findall(r"https?:|//\w", re.sub(r"base64,[^\"]*", "", source)) == []
+    assert reader.all("script", "link", "iframe", "object", "form") == []
+    assert [a for _, attributes in reader.tags for a in attributes if a.startswith("on")] == []
+    policy = next(m["content"] for m in reader.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    identifiers = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(set(identifiers)) == len(identifiers)
+    anchors = [a["href"] for a in reader.all("a")]
+    assert {a[1:] for a in anchors} <= set(identifiers)
+    assert all(image["alt"] and image["src"].startswith("data:image/") for image in reader.all("img"))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in reader.all("svg"))
+    assert all(cell.get("scope") in ("col", "row") for cell in reader.all("th"))
+    assert "no medical device" in reader.text
+    assert "synthesised" in reader.text
+    assert not list(path.parent.glob(".*partial"))
+    return reader
+
+
+def in_browser(page: Path, folder: Path) -> tuple[str, str]:
+    """The page as Chromium sees it at the width of a telephone: its title (width / widest content) and its log."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("needs chromium on PATH")
+    source = page.read_text(encoding="utf-8").replace("<details", "<details open")  # folded parts shall fit as well
+    frame = f'<iframe id="f" style="border:0;width:{TELEPHONE}px;height:800px" srcdoc="{escape(source)}"></iframe>'
+    measure = "const d=document.getElementById('f').contentDocument.documentElement;"
+    measure += "document.title=d.clientWidth+' '+d.scrollWidth"
+    copy = folder / "probe.html"
+    copy.write_text(f'<body onload="{measure}">{frame}</body>', encoding="utf-8")
+    options = [
+        "--headless",
+        "--hide-scrollbars",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--no-first-run",
+    ]
+    options += ["--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'browser'}"]
+    options += ["--enable-logging=stderr", "--log-level=0", "--dump-dom"]
+    done = subprocess.run(
+        [browser, *options, f"file://{copy}"], capture_output=True, text=True, timeout=120, check=True
+    )
+    return re.search("<title>(.*?)</title>", done.stdout).group(1), done.stderr

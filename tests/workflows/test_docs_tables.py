@@ -1,0 +1,46 @@
+"""The tables of docs/README.md are generated: what stands there is what the generator makes of the stored CSV."""
+
+import pytest
+
+from benchmarks import fidelity
+from scripts.judging.statistics import Statistic, read_statistics
+
+STORED = sorted(fidelity.TABLES.glob("*.csv"))
+NAN = float("nan")
+
+
+def test_there_is_a_stored_table():
+    assert "fidelity" in {path.stem for path in STORED}
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_the_docs_hold_what_the_generator_makes(path):
+    text = fidelity.DOCS.read_text(encoding="utf-8")
+    rows = read_statistics(path)
+    assert all(fidelity.belongs(row, path.stem) for row in rows)
+    start = f"<!-- table: {path.stem} -->"
+    assert start in text
+    assert fidelity.with_table(text, path.stem, fidelity.table_of(rows, path.stem)) == text
+
+
+def test_a_table_is_written_between_its_markers_and_kept(tmp_path):
+    row = Statistic("psnr", "", "dB", "4", "rect", "GLADE", "", 5, 28.123, 27.0, 29.0, NAN)
+    gain = row._replace(against="consistent cubic", mean=1.25, low=1.0, high=1.5, p=0.03)
+    real = row._replace(factor="all", profile="real", metric="pique", mean=40.0)
+    lines = [",".join(Statistic._fields), *(",".join("" if v != v else str(v) for v in r) for r in (row, gain, real))]
+    (tmp_path / "statistics.csv").write_text("\n".join(lines) + "\n")
+    docs = tmp_path / "README.md"
+    docs.write_text("before\n<!-- table: fidelity -->\nold\n<!-- end -->\nafter\n")
+    assert fidelity.write_tables(tmp_path, docs, tmp_path / "tables") == ["fidelity", "real"]
+    text = docs.read_text()
+    assert "old" not in text
+    assert "| 4x rect | 5 | GLADE | 28.12 |" in text
+    assert "+1.25 [+1.00, +1.50], p 0.03 |" in text
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- end -->\nafter\n")
+    assert read_statistics(tmp_path / "tables/real.csv")[0].mean == 40
+
+
+def test_an_open_table_is_an_error():
+    with pytest.raises(ValueError, match="no <!-- end -->"):
+        fidelity.with_table("<!-- table: real -->", "real", "x")
