@@ -13,18 +13,17 @@ from pydicom.uid import MRImageStorage
 from pydicom.valuerep import DS
 
 from .discovery import Volume
-from .headers import Frame, _first, _items, _number, _text, _texts, quiet, read_dataset
+from .elements import first_of, items_of, number_of, text_of, texts_of
+from .files import quiet, read_dataset
+from .headers import Frame
 from .pixels import rescale_of
+from .references import code_item
 from .uids import uid_from
 
 MAKER = "GLADE"
 NOTICE = "GLADE SR synthesised"
 """Head of SeriesDescription: what a viewer's list shows of it even where the column is narrow."""
 SERIES_NUMBER_OFFSET = 90_000
-MAX_REFERENCES = 128
-"""As many source images are named in every derived one; more would outweigh its pixels ..."""
-NEAREST_REFERENCES = 32
-"""... and then as many are, the nearest ones."""
 WINDOW_PERCENTILES = (0.5, 99.5)
 
 KEPT_BY_MODULE = {
@@ -94,7 +93,6 @@ LOSSY_METHODS = {
     "1.2.840.10008.1.2.4.91": "ISO_15444_1",
 }
 SPATIAL_RESAMPLING = Code("113085", "DCM", "Spatial resampling")
-SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 
 
@@ -143,7 +141,7 @@ def _keep(header: Dataset, base: Dataset, source: Volume) -> None:
         other = read_dataset(file, tags)
         kept = {tag: e for tag, e in kept.items() if tag in other and other[tag].value == e.value}
         syntax = str(other.file_meta.get("TransferSyntaxUID", "")) if hasattr(other, "file_meta") else ""
-        if _text(other, "LossyImageCompression") == "01" or syntax in LOSSY_METHODS:
+        if text_of(other, "LossyImageCompression") == "01" or syntax in LOSSY_METHODS:
             lossy = other
             lossy.LossyImageCompression = "01"
             if "LossyImageCompressionMethod" not in lossy and syntax in LOSSY_METHODS:
@@ -161,21 +159,21 @@ def _keep_from_groups(header: Dataset, base: Dataset, frame: Frame) -> None:
     """Takes from the functional groups of an enhanced image what a classic one has at the top."""
     groups = _groups(base, frame)
     for keyword, (sequence, attribute) in FROM_GROUPS.items():
-        value = _first([item for group in groups for item in _items(group, sequence)[:1]], attribute, _number)
+        value = first_of([item for group in groups for item in items_of(group, sequence)[:1]], attribute, number_of)
         if value is not None and keyword not in header:
             setattr(header, keyword, str(int(value)) if keyword == "EchoTrainLength" else DS(value, auto_format=True))
-    family = _text(base, "EchoPulseSequence")
+    family = text_of(base, "EchoPulseSequence")
     if "ScanningSequence" not in header and family in SEQUENCE_FAMILIES:
         header.ScanningSequence = SEQUENCE_FAMILIES[family]
-    nucleus = _text(base, "ResonantNucleus")
+    nucleus = text_of(base, "ResonantNucleus")
     if "ImagedNucleus" not in header and nucleus:
         header.ImagedNucleus = nucleus
 
 
 def _groups(base: Dataset, frame: Frame) -> list[Dataset]:
-    per_frame = _items(base, "PerFrameFunctionalGroupsSequence")
+    per_frame = items_of(base, "PerFrameFunctionalGroupsSequence")
     own = per_frame[frame.index : frame.index + 1] if frame.index is not None else []
-    return [*own, *_items(base, "SharedFunctionalGroupsSequence")[:1]]
+    return [*own, *items_of(base, "SharedFunctionalGroupsSequence")[:1]]
 
 
 def _complete(header: Dataset, source: Volume, created: datetime) -> None:
@@ -215,13 +213,13 @@ def _describe(header: Dataset, base: Dataset, source: Volume, slices: int) -> No
         f"{slices} slices. Through-plane detail finer than the acquired slices is synthesised by a neural network: "
         "it is plausible, not measured. Findings must be checked in the source images."
     )
-    header.DerivationCodeSequence = [_code(SPATIAL_RESAMPLING)]
+    header.DerivationCodeSequence = [code_item(SPATIAL_RESAMPLING)]
 
 
 def _sign(header: Dataset, source: Volume, version: str, weights: str, created: datetime) -> None:
     """Adds this bundle to the equipment that contributed (PS3.3, C.12.1.1.5)."""
     item = Dataset()
-    item.PurposeOfReferenceCodeSequence = [_code(PROCESSING_EQUIPMENT)]
+    item.PurposeOfReferenceCodeSequence = [code_item(PROCESSING_EQUIPMENT)]
     item.Manufacturer = MAKER
     item.ManufacturerModelName = f"{MAKER} MONAI bundle"
     item.SoftwareVersions = [
@@ -236,9 +234,9 @@ def _sign(header: Dataset, source: Volume, version: str, weights: str, created: 
 
 def _window(header: Dataset, base: Dataset, frame: Frame, volume: np.ndarray) -> tuple[DS, DS]:
     """The source's first window, or what holds most of the values where there is none to trust."""
-    places = [item for group in _groups(base, frame) for item in _items(group, "FrameVOILUTSequence")[:1]]
-    center, width = (_first([*places, base], key, _first_number) for key in ("WindowCenter", "WindowWidth"))
-    linear = (_first([*places, base], "VOILUTFunction", _text) or "LINEAR") == "LINEAR"
+    places = [item for group in _groups(base, frame) for item in items_of(group, "FrameVOILUTSequence")[:1]]
+    center, width = (first_of([*places, base], key, _first_number) for key in ("WindowCenter", "WindowWidth"))
+    linear = (first_of([*places, base], "VOILUTFunction", text_of) or "LINEAR") == "LINEAR"
     if center is None or width is None or width < 1 or not linear or frame.photometric == "MONOCHROME1":
         step = max(volume.size // 1_000_000, 1)
         low, high = np.percentile(volume.reshape(-1)[::step], WINDOW_PERCENTILES)
@@ -250,62 +248,15 @@ def _window(header: Dataset, base: Dataset, frame: Frame, volume: np.ndarray) ->
 
 
 def _first_number(dataset: Dataset, keyword: str) -> float | None:
-    texts = _texts_of(dataset, keyword)
+    texts = _all_texts(dataset, keyword)
     try:
         return float(texts[0]) if texts else None
     except ValueError:
         return None
 
 
-def _texts_of(dataset: Dataset, keyword: str) -> Sequence[str]:
+def _all_texts(dataset: Dataset, keyword: str) -> Sequence[str]:
     element: Any = dataset.get(keyword)
     if element is None or element == "":
         return ()
-    return (str(element),) if isinstance(element, str | int | float) else (_texts(dataset, keyword) or ())
-
-
-def references(source: Volume, position_mm: np.ndarray) -> Dataset:
-    """SourceImageSequence and ReferencedSeriesSequence of a derived slice.
-
-    Args:
-        source: the volume it derives from; all its images are named, or the nearest where there are very many.
-        position_mm: LPS position of the slice.
-    """
-    frames = list(source.frames)
-    if len(frames) > MAX_REFERENCES:
-        normal = source.stack.affine[:3, 2] * (-1, -1, 1)
-        normal /= np.linalg.norm(normal)
-        distance = [abs((np.array(frame.position_mm) - position_mm) @ normal) for frame in frames]
-        frames = [frames[i] for i in sorted(np.argsort(distance, kind="stable")[:NEAREST_REFERENCES])]
-    named = Dataset()
-    named.SourceImageSequence = [_reference(group, True) for group in _by_instance(frames)]
-    series = Dataset()
-    series.SeriesInstanceUID = frames[0].series or uid_from("series of", frames[0].sop_instance)
-    series.ReferencedInstanceSequence = [_reference(group, False) for group in _by_instance(frames)]
-    named.ReferencedSeriesSequence = [series]
-    return named
-
-
-def _by_instance(frames: Sequence[Frame]) -> list[list[Frame]]:
-    groups: dict[str, list[Frame]] = {}
-    for frame in frames:
-        groups.setdefault(frame.sop_instance or frame.file, []).append(frame)
-    return list(groups.values())
-
-
-def _reference(frames: Sequence[Frame], with_purpose: bool) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = frames[0].sop_class
-    item.ReferencedSOPInstanceUID = frames[0].sop_instance
-    if frames[0].index is not None:
-        item.ReferencedFrameNumber = [str(frame.index + 1) for frame in sorted(frames, key=lambda f: f.index)]
-    if with_purpose:
-        item.PurposeOfReferenceCodeSequence = [_code(SOURCE_IMAGE)]
-        item.SpatialLocationsPreserved = "NO"
-    return item
-
-
-def _code(code: Code) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
-    return item
+    return (str(element),) if isinstance(element, str | int | float) else (texts_of(dataset, keyword) or ())

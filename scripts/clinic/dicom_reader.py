@@ -10,9 +10,9 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 
 from ..geometry.refusal import Refusal
-from .discovery import MAGNITUDE, Volume, _walk, resolve, source_file
+from .discovery import MAGNITUDE, Volume, resolve, source_file
+from .files import DamagedError, looks_like_dicom, regular_files
 from .gate import MINIMUM_SLICES
-from .headers import DamagedError, looks_like_dicom
 from .pixels import read_planes
 
 SLICE_AXIS = 2
@@ -86,9 +86,9 @@ class DicomSeriesReader(ImageReader):
             "geometry_notes": "; ".join(volume.stack.notes),
             "source_files": json.dumps(list(volume.image)),
         }
-        thickness = {frame.slice_thickness_mm for frame in volume.frames}
-        if len(thickness) == 1 and None not in thickness:
-            meta |= {"slice_thickness_mm": first.slice_thickness_mm, "thickness_source": "DICOM SliceThickness"}
+        if volume.stack.slice_thickness_mm is not None:
+            meta["slice_thickness_mm"] = volume.stack.slice_thickness_mm
+            meta["thickness_source"] = volume.stack.stated_by
         if first.acquisition_type in ("2D", "3D"):
             meta |= {
                 "acquisition_type": first.acquisition_type,
@@ -119,7 +119,7 @@ def source_files(meta: dict[str, Any]) -> list[str]:
 
 
 def _holds_dicom(path: Path) -> bool:
-    files = _walk(path) if path.is_dir() else [path]
+    files = regular_files(path) if path.is_dir() else [path]
     for file in files:
         try:
             if looks_like_dicom(file):

@@ -6,7 +6,6 @@ A classic MR Image Storage series (PS3.3, A.4), as every archive and viewer take
 import hashlib
 import os
 import shutil
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,19 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import ImageWriter
-from pydicom.charset import convert_encodings
-from pydicom.dataset import Dataset, FileMetaDataset, validate_file_meta
-from pydicom.filebase import DicomBytesIO, DicomIO
-from pydicom.filewriter import write_dataset, write_file_meta_info
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
 from pydicom.valuerep import DS
 
 from ..geometry.refusal import Refusal
-from .derived_header import MAX_REFERENCES, derived_header, references
+from .coding import Coding, coding_of
+from .derived_header import derived_header
 from .dicom_reader import source_files
 from .discovery import Volume, resolve, source_file
+from .files import DamagedError
 from .gate import directions
-from .headers import DamagedError, quiet
+from .references import MAX_REFERENCES, references
+from .slice_files import SliceFiles
 from .uids import uid_from
 
 PLANES = {
@@ -38,36 +36,10 @@ PLANES = {
     "sagittal": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (-1.0, 0.0, 0.0)),
 }
 """LPS directions of a row, of a column and from slice to slice, as radiologists hang the planes."""
-FULL_SCALE = 2**16 - 1
-MINIMUM_LEVELS = 256
-"""Values that span fewer units are scaled up to 16 bits: whole units would lose what lies between them."""
 SKEW_TOLERANCE = 1e-3
 """Largest cosine between two axes of a volume that slices can still describe."""
 FILE_NAME = "IM{:05d}.dcm"
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Coding:
-    """How values become 16-bit integers: value = stored * slope + intercept, within `precision` of the truth.
-
-    Attributes:
-        signed: PixelRepresentation.
-        slope: RescaleSlope; None where stored values are the values.
-        intercept: RescaleIntercept.
-        precision: largest rounding error, in the scan's units.
-    """
-
-    signed: bool
-    slope: float | None
-    intercept: float
-    precision: float
-
-    def encode(self, plane: np.ndarray) -> bytes:
-        """Stored values of a plane (rows, columns), little endian."""
-        info = np.iinfo(np.int16 if self.signed else np.uint16)
-        stored = np.rint((plane.astype(np.float64) - self.intercept) / (self.slope or 1.0))
-        return np.clip(stored, info.min, info.max).astype("<i2" if self.signed else "<u2").tobytes()
 
 
 @dataclass(frozen=True)
@@ -202,7 +174,7 @@ def write_derived_series(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        files = _SliceFiles(header)
+        files = SliceFiles(header)
         for index in range(volume.shape[2]):
             own = _own_elements(header, origin, lps, index)
             files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T))
@@ -213,24 +185,6 @@ def write_derived_series(
         shutil.rmtree(partial, ignore_errors=True)
     names = tuple(str(folder / FILE_NAME.format(index + 1)) for index in range(volume.shape[2]))
     return DerivedSeries(names, series_uid, coding)
-
-
-def coding_of(low: float, high: float, source_is_identity: bool) -> Coding:
-    """Integers for values from `low` to `high`, with no more precision lost than the scan itself has.
-
-    Stored values are the values where the source stores them so, they fit 16 bits and span at least `MINIMUM_LEVELS`
-    units: rounding then costs at most half a unit, which is the scan's own step. Else the range is spread over all
-    65,536 levels, and rounding costs at most half of its 65,535th part.
-    """
-    if source_is_identity and high - low >= MINIMUM_LEVELS:
-        if low >= 0 and high <= FULL_SCALE:
-            return Coding(False, None, 0.0, 0.5)
-        if low >= -(2**15) and high <= 2**15 - 1:
-            return Coding(True, None, 0.0, 0.5)
-    # The decimal strings of 16 characters are what a reader will use; they are rounded outwards.
-    intercept = float(DS(low, auto_format=True))
-    slope = float(DS(max(high - intercept, low - intercept, 0.0) / FULL_SCALE * (1 + 1e-9) or 1.0, auto_format=True))
-    return Coding(False, slope, intercept, slope / 2)
 
 
 def in_plane_order(
@@ -312,44 +266,6 @@ def _add_coding(header: Dataset, coding: Coding, shape: Sequence[int]) -> None:
             _ds(coding.intercept),
             "US",
         )
-
-
-class _SliceFiles:
-    """Writes the files of a series; what its slices share is encoded once.
-
-    In explicit VR a data set is the concatenation of its elements in the order of their tags (PS3.5, 7.1).
-    """
-
-    def __init__(self, header: Dataset) -> None:
-        self.header = header
-        self.charset = convert_encodings(header.get("SpecificCharacterSet", "ISO_IR 6"))
-        self.encoded = self._elements(header)
-
-    def write(self, path: Path, own: Dataset, pixels: bytes) -> None:
-        """Writes one file: the shared elements, the slice's own, the pixels."""
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = self.header.SOPClassUID, own.SOPInstanceUID
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        validate_file_meta(meta, enforce_standard=True)
-        elements = self.encoded | self._elements(own)
-        with path.open("wb") as file:
-            file.write(bytes(128) + b"DICM")
-            write_file_meta_info(DicomIO(file), meta, enforce_standard=True)
-            file.writelines(elements[tag] for tag in sorted(elements))
-            # PixelData (7FE0,0010), OW, reserved, length
-            file.write(struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, len(pixels)) + pixels)
-
-    def _elements(self, dataset: Dataset) -> dict[int, bytes]:
-        encoded = {}
-        for element in dataset:
-            buffer = DicomBytesIO()
-            buffer.is_little_endian, buffer.is_implicit_VR = True, False
-            single = Dataset()
-            single.add(element)
-            with quiet():
-                write_dataset(buffer, single, self.charset)
-            encoded[int(element.tag)] = buffer.getvalue()
-        return encoded
 
 
 def _own_elements(header: Dataset, source: Volume, lps: np.ndarray, index: int) -> Dataset:

@@ -28,6 +28,8 @@ SPACING_TAG_TOLERANCE = 0.01
 """Relative difference above which SpacingBetweenSlices is said to contradict the positions."""
 ZERO_FILL_RATIO = 1.05
 """Thickness over spacing above which slices overlap or partitions are zero-filled."""
+ZERO_FILLED = "zero-filled partitions"
+"""How the note on slices reconstructed closer than they were measured begins."""
 MISSING_SLICE_TOLERANCE = 0.1
 """How near to a whole multiple of the median a gap must be to be called missing slices."""
 MAX_LENGTH_MM = 1e5
@@ -46,6 +48,8 @@ class Stack:
         affine: 4 x 4, (column, row, slice) index to RAS position in mm; None where it cannot be told.
         reasons: why the stack is refused; empty for a usable one.
         notes: what is unusual, and usable.
+        slice_thickness_mm: FWHM along the normal, as far as headers tell; None where they do not.
+        stated_by: the attribute that tells the thickness.
     """
 
     order: tuple[int, ...]
@@ -53,6 +57,8 @@ class Stack:
     affine: np.ndarray | None
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
+    slice_thickness_mm: float | None = None
+    stated_by: str | None = None
 
 
 def examine(
@@ -63,6 +69,7 @@ def examine(
     slice_thickness_mm: float | None = None,
     slice_spacing_tag_mm: float | None = None,
     acquisition_type: str | None = None,
+    zero_filling: tuple[float, str] | None = None,
     minimum_slices: int = MINIMUM_SLICES,
 ) -> Stack:
     """Examines the slices of one volume, given in any order.
@@ -74,6 +81,7 @@ def examine(
         slice_thickness_mm: SliceThickness, where known.
         slice_spacing_tag_mm: SpacingBetweenSlices, where given; positions win over it.
         acquisition_type: MRAcquisitionType, where known.
+        zero_filling: slices reconstructed of each partition that was measured, and the attribute that tells it.
         minimum_slices: fewer are refused.
     """
     reasons = orientation_reasons(orientations)
@@ -99,8 +107,15 @@ def examine(
         affine = stack_affine(positions_mm[0], row, column, normal, (*pixel_spacing_mm, spacing))
     elif not reasons:
         reasons.append("the distance of slices is not known")
-    notes = thickness_notes(spacing, slice_thickness_mm, slice_spacing_tag_mm, acquisition_type) if not reasons else []
-    return Stack(tuple(int(i) for i in order), spacing or None, affine, tuple(reasons), tuple(notes))
+    thickness, source = measured_thickness(spacing, slice_thickness_mm, zero_filling)
+    notes = []
+    if not reasons:
+        notes = [
+            *spacing_notes(spacing, slice_spacing_tag_mm),
+            *thickness_notes(spacing, thickness, acquisition_type, zero_filling),
+        ]
+    order = tuple(int(i) for i in order)
+    return Stack(order, spacing or None, affine, tuple(reasons), tuple(notes), thickness, source)
 
 
 def directions(orientations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -165,27 +180,43 @@ def tilt_reasons(positions_mm: np.ndarray, normal: np.ndarray) -> list[str]:
     return [f"slices are shifted sideways by up to {sideways[worst]:.3g} mm (tilt or shear of {angle:.2g} degrees)"]
 
 
+def measured_thickness(
+    slice_spacing_mm: float, slice_thickness_mm: float | None, zero_filling: tuple[float, str] | None
+) -> tuple[float | None, str | None]:
+    """Thickness of what was measured, and the attribute that tells it.
+
+    Where partitions are zero-filled, a header may state their distance as the thickness; the larger of the two holds.
+    """
+    if zero_filling and slice_spacing_mm * zero_filling[0] > (slice_thickness_mm or 0.0) * ZERO_FILL_RATIO:
+        return slice_spacing_mm * zero_filling[0], f"DICOM {zero_filling[1]}"
+    return slice_thickness_mm, slice_thickness_mm and "DICOM SliceThickness"
+
+
+def spacing_notes(slice_spacing_mm: float, slice_spacing_tag_mm: float | None) -> list[str]:
+    """A spacing tag that the positions contradict."""
+    if slice_spacing_tag_mm and abs(slice_spacing_tag_mm / slice_spacing_mm - 1) > SPACING_TAG_TOLERANCE:
+        stated = f"SpacingBetweenSlices says {slice_spacing_tag_mm:g} mm"
+        return [f"{stated}, the positions {slice_spacing_mm:.4g} mm: positions win"]
+    return []
+
+
 def thickness_notes(
     slice_spacing_mm: float,
     slice_thickness_mm: float | None,
-    slice_spacing_tag_mm: float | None,
     acquisition_type: str | None,
+    zero_filling: tuple[float, str] | None = None,
 ) -> list[str]:
-    """Gap, overlap or zero-filled partitions, and a spacing tag that the positions contradict."""
-    notes = []
-    if slice_spacing_tag_mm and abs(slice_spacing_tag_mm / slice_spacing_mm - 1) > SPACING_TAG_TOLERANCE:
-        notes.append(
-            f"SpacingBetweenSlices says {slice_spacing_tag_mm:g} mm, "
-            f"the positions {slice_spacing_mm:.4g} mm: positions win"
-        )
+    """Gap, overlap, or zero-filled partitions, by the thickness and by what the header tells of the encoding."""
     if slice_thickness_mm is None:
-        return [*notes, "SliceThickness is absent"]
+        return ["SliceThickness is absent"]
+    sizes = f"thickness {slice_thickness_mm:.4g} mm at a spacing of {slice_spacing_mm:.4g} mm"
+    if zero_filling:
+        return [f"{ZERO_FILLED}: {zero_filling[0]:.3g} slices of each one measured ({zero_filling[1]}), {sizes}"]
     if slice_thickness_mm > ZERO_FILL_RATIO * slice_spacing_mm:
-        kind = "zero-filled partitions" if acquisition_type == "3D" else "overlapping slices"
-        notes.append(f"{kind}: thickness {slice_thickness_mm:g} mm at a spacing of {slice_spacing_mm:.4g} mm")
-    elif slice_spacing_mm > ZERO_FILL_RATIO * slice_thickness_mm:
-        notes.append(f"gap of {slice_spacing_mm - slice_thickness_mm:.3g} mm between slices")
-    return notes
+        return [f"{ZERO_FILLED if acquisition_type == '3D' else 'overlapping slices'}: {sizes}"]
+    if slice_spacing_mm > ZERO_FILL_RATIO * slice_thickness_mm:
+        return [f"gap of {slice_spacing_mm - slice_thickness_mm:.3g} mm between slices"]
+    return []
 
 
 def stack_affine(

@@ -39,7 +39,7 @@ def table(found: Survey) -> str:
 def _row(volume: Volume) -> list[str]:
     first, stack = volume.frames[0], volume.stack
     spacing = stack.slice_spacing_mm if stack else None
-    thickness = first.slice_thickness_mm
+    thickness = (stack.slice_thickness_mm if stack else None) or first.slice_thickness_mm
     pixel = "x".join(f"{value:.3g}" for value in first.pixel_spacing_mm or ())
     notes = "; ".join(stack.notes) if stack else ""
     return [

@@ -11,7 +11,9 @@ from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
 from ..geometry.refusal import Refusal
-from .headers import DamagedError, Frame, _first, _items, _number, quiet
+from .elements import first_of, items_of, number_of
+from .files import DamagedError, quiet
+from .headers import Frame
 
 MAX_VOXELS = 2**29
 """Largest volume (2 GiB of float32); beyond it lies no MR scan but a forged header."""
@@ -120,13 +122,13 @@ def rescale_of(dataset: Dataset, frame: Frame) -> tuple[float, float]:
         DamagedError: the slope is 0.
     """
     groups = []
-    per_frame = _items(dataset, "PerFrameFunctionalGroupsSequence")
+    per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence")
     if per_frame and (frame.index or 0) < len(per_frame):
         groups.append(per_frame[frame.index or 0])
-    groups += _items(dataset, "SharedFunctionalGroupsSequence")[:1]
-    places = [item for group in groups for item in _items(group, "PixelValueTransformationSequence")[:1]]
-    slope = _first([*places, dataset], "RescaleSlope", _number)
-    intercept = _first([*places, dataset], "RescaleIntercept", _number)
+    groups += items_of(dataset, "SharedFunctionalGroupsSequence")[:1]
+    places = [item for group in groups for item in items_of(group, "PixelValueTransformationSequence")[:1]]
+    slope = first_of([*places, dataset], "RescaleSlope", number_of)
+    intercept = first_of([*places, dataset], "RescaleIntercept", number_of)
     if slope == 0:
         raise DamagedError("RescaleSlope is 0")
     return (1.0 if slope is None else slope), (intercept or 0.0)

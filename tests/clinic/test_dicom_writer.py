@@ -10,8 +10,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from scripts.clinic.coding import coding_of
 from scripts.clinic.dicom_reader import DicomSeriesReader
-from scripts.clinic.dicom_writer import DicomSeriesWriter, coding_of, in_plane_order, write_derived_series
+from scripts.clinic.dicom_writer import DicomSeriesWriter, in_plane_order, write_derived_series
 from scripts.clinic.discovery import find_series
 from scripts.clinic.synthetic_series import write_series
 from scripts.geometry.refusal import Refusal
@@ -280,7 +281,7 @@ def test_a_series_appears_whole_or_not_at_all(tmp_path, series, monkeypatch):
         if len(calls) > 3:
             raise OSError("disk full")
 
-    monkeypatch.setattr("scripts.clinic.dicom_writer._SliceFiles.write", fail)
+    monkeypatch.setattr("scripts.clinic.slice_files.SliceFiles.write", fail)
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path / "out" / "derived", volume_of(), isotropic(AFFINE), series)
     assert list((tmp_path / "out").iterdir()) == []

@@ -10,6 +10,7 @@ import pytest
 
 from scripts.clinic.discovery import find_series, survey
 from scripts.clinic.synthetic_series import write_series
+from scripts.geometry.refusal import Refusal
 
 from .conftest import AFFINES, SHAPE, phantom
 
@@ -285,3 +286,19 @@ def test_positions_win_over_the_spacing_tag_and_the_log_says_so(tmp_path, caplog
     assert refusal(tmp_path) is None
     assert "positions win" in caplog.text
     assert np.isclose(survey(tmp_path).volumes[0].stack.slice_spacing_mm, 3.6)
+
+
+def test_names_hold_the_patient_where_that_is_asked_for(tmp_path):
+    header = {"PatientName": "Müller^Erika", "PatientID": "K-7781234", "SpecificCharacterSet": "ISO_IR 192"}
+    write_series(tmp_path / "a", phantom(), AFFINE, series_number=1, header=header)
+    write_series(tmp_path / "b", phantom(), AFFINE, series_number=2, header=header | {"PatientName": ""})
+    write_series(
+        tmp_path / "c", phantom(), AFFINE, series_number=3, header=header | {"PatientName": "", "PatientID": ""}
+    )
+    named = ["Muller_Erika_001_T2_TSE", "K_7781234_002_T2_TSE", "003_T2_TSE"]
+    for yes in (True, "true", "True"):  # --keep_names true is text on the command line
+        assert [case["case"] for case in find_series(tmp_path, keep_names=yes)] == named
+    for no in (False, "false"):
+        assert [case["case"] for case in find_series(tmp_path, keep_names=no)] == [name[-10:] for name in named]
+    with pytest.raises(Refusal, match="keep_names must be true or false, got 'yes'"):
+        find_series(tmp_path, keep_names="yes")

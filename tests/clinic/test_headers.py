@@ -6,8 +6,9 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from scripts.clinic import headers
-from scripts.clinic.headers import DamagedError, looks_like_dicom, quiet, read_dataset, read_frames
+from scripts.clinic import files
+from scripts.clinic.files import DamagedError, looks_like_dicom, quiet, read_dataset
+from scripts.clinic.headers import read_frames
 from scripts.clinic.synthetic_series import write_series
 
 from .conftest import AFFINES, phantom
@@ -78,7 +79,7 @@ def test_a_changed_file_is_read_again(tmp_path):
 
 
 def test_a_deflated_bomb_is_not_inflated(tmp_path, monkeypatch):
-    monkeypatch.setattr(headers, "MAX_INFLATED_BYTES", 2**22)
+    monkeypatch.setattr(files, "MAX_INFLATED_BYTES", 2**22)
     file = write_series(tmp_path, phantom(), AFFINE)[0]
     dataset = pydicom.dcmread(file)
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian

@@ -1,0 +1,94 @@
+"""What other software makes of our DICOM, in and out: a table of geometry and of the validators' verdicts.
+
+`python -m benchmarks.dicom_oracles SCANS [OUT]`
+
+SCANS: every accepted series read by us, by ITK and by highdicom. OUT, what `run inference` made of SCANS: every derived
+series read back by ITK, pydicom and highdicom against the NIfTI volume beside it, and the errors that `dciodvfy -new`
+and `dcentvfy` (Debian's dicom3tools) find in it but not in its source.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from scripts.clinic.discovery import Volume, survey
+from scripts.clinic.pixels import read_planes
+from tests.clinic.oracles import highdicom_read, itk_read, pydicom_read
+
+NEIGHBOURS = 3
+"""Derived files that dcentvfy compares with a file of the source, as of one study."""
+
+
+def differences(array: np.ndarray, affine: np.ndarray, other: np.ndarray, other_affine: np.ndarray) -> tuple:
+    """Largest distance of a corner in mm and largest difference of a voxel, whatever the order of the other's axes."""
+    there = nibabel.orientations.ornt_transform(*(nibabel.io_orientation(a) for a in (other_affine, affine)))
+    other_affine = other_affine @ nibabel.orientations.inv_ornt_aff(there, other.shape)
+    other = nibabel.orientations.apply_orientation(other, there)
+    if array.shape != other.shape:
+        return np.inf, np.inf
+    ends = np.array([*np.ndindex(2, 2, 2)]) * (np.array(array.shape) - 1)
+    apart = nibabel.affines.apply_affine(affine, ends) - nibabel.affines.apply_affine(other_affine, ends)
+    return float(np.linalg.norm(apart, axis=1).max()), float(np.abs(array - other.astype(np.float64)).max())
+
+
+def sources(found: list[Volume]) -> None:
+    """A row a series and reader."""
+    for volume in found:
+        ours = read_planes(volume.frames), volume.stack.affine
+        files = list(dict.fromkeys(frame.file for frame in volume.frames))
+        for name, reader in (("ITK", itk_read), ("highdicom", highdicom_read)):
+            if name == "highdicom" and volume.frames[0].enhanced:
+                continue  # get_volume_from_series takes single-frame images
+            place, voxel = differences(*ours, *reader(files))
+            sys.stdout.write(f"{volume.name:40} read by {name:9} {place:.1e} mm  voxels {voxel:g}\n")
+
+
+def errors(command: list[str], *files: str) -> set[str]:
+    """Lines that a validator calls errors."""
+    report = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+    return {line for line in (report.stderr + report.stdout).splitlines() if line.startswith("Error")}
+
+
+def derived(volume: Volume, folder: Path) -> bool:
+    """Rows of one derived series; whether a validator found an error that the source does not have."""
+    files = [str(file) for file in sorted(folder.glob("*.dcm"))]
+    nifti = nibabel.load(folder.parent / f"{volume.name}_glade.nii.gz")
+    step = float(getattr(pydicom_header(files[0]), "RescaleSlope", 1.0))
+    for name, reader in (("ITK", itk_read), ("pydicom", pydicom_read), ("highdicom", highdicom_read)):
+        place, voxel = differences(nifti.get_fdata(), nifti.affine, *reader(files))
+        sys.stdout.write(f"{volume.name:40} back by {name:9} {place:.1e} mm  voxels {voxel / step:.2f} of a step\n")
+    source, new = volume.frames[0].file, set()
+    for file in files:
+        new |= errors(["dciodvfy", "-new"], file) - errors(["dciodvfy", "-new"], source)
+    new |= errors(["dcentvfy"], source, *files[:NEIGHBOURS]) - errors(["dcentvfy"], source)
+    own = len(errors(["dciodvfy", "-new"], source))
+    sys.stdout.write(f"{volume.name:40} {len(files)} files: {len(new)} errors of their own, the source has {own}\n")
+    sys.stdout.writelines(f"    {line}\n" for line in sorted(new))
+    return bool(new)
+
+
+def pydicom_header(file: str):
+    """Header of one file."""
+    import pydicom
+
+    return pydicom.dcmread(file, stop_before_pixels=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the tables; the exit code is 1 where a derived series has an error of its own."""
+    if not arguments or (len(arguments) > 1 and not shutil.which("dciodvfy")):
+        sys.stdout.write(f"{__doc__}\nneeded for OUT: dicom3tools\n")
+        return 2
+    usable = [volume for volume in survey(arguments[0]).volumes if not volume.reasons]
+    sources(usable)
+    found = [Path(arguments[1]) / v.name / f"{v.name}_glade_dicom" for v in usable] if len(arguments) > 1 else []
+    bad = [derived(volume, folder) for volume, folder in zip(usable, found, strict=False) if folder.is_dir()]
+    return int(any(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
