@@ -3,8 +3,10 @@ PYTHON ?= python3
 PY := .venv/bin/python
 SCAN ?=
 OUT ?= out/demo
+STUDIES ?= studies
+PORT ?= 8000
 
-.PHONY: help setup demo test fast lint format laws json check clean
+.PHONY: help setup demo test fast lint format laws json check label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -40,7 +42,18 @@ format: setup ## ruff, mending
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
 
-check: lint test ## what CI runs
+check: setup ## the model zoo's own checks of this bundle, a table
+	$(PY) -m apps.zoo
+
+label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, PORT=8000
+	.venv-label/bin/python -m apps.label --studies "$(STUDIES)" --port $(PORT)
+
+.venv-label/installed: pyproject.toml apps/label/requirements.txt
+	test -x .venv-label/bin/python || $(PYTHON) -m venv .venv-label
+	$(PYTHON) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))' > .venv-label/requirements.txt
+	.venv-label/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-label/requirements.txt --requirement apps/label/requirements.txt
+	.venv-label/bin/python -m pip install --quiet --disable-pip-version-check --no-deps monailabel==0.8.5
+	touch $@
 
 clean: ## remove what was made here, .venv included
-	rm -rf .venv out runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-label out runs .pytest_cache .ruff_cache .hypothesis

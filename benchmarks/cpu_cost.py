@@ -1,20 +1,25 @@
-"""What a volume costs on this CPU: seconds, peak memory, and the share of the processor's convolution rate.
+"""What a volume costs on this CPU, in float32 and in bfloat16: seconds, peak memory, the difference of the results.
 
     python -m benchmarks.cpu_cost [--weights_path ...]
 
 The phantom at the paper's protocol, 256 x 256 x 45 at 1.3 x 1.3 x 6 mm, both views, by `monai.bundle run inference` in
-a process of its own. The convolution rate is measured in the same run, before and after, on the trunk's own layer.
+a process of its own for each precision. CPU seconds are those of the process, all threads together: other work on the
+machine lengthens the wall's seconds, hardly these. The convolution rate is measured in the same run, before and after,
+on the trunk's own layer. Further arguments go to the inference.
 """
 
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,6 +28,17 @@ from scripts.data.phantom_files import make_scan, write_scan
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "inference.yaml"
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One inference: the case's row of summary.json, seconds of the wall and of the CPU with start-up, GiB."""
+
+    row: dict
+    wall: float
+    cpu: float
+    peak: float
 
 
 def convolution_rate(channels: int) -> float:
@@ -38,6 +54,33 @@ def convolution_rate(channels: int) -> float:
     return statistics.median(rates[2:])
 
 
+def run(scans: Path, results: Path, precision: str) -> Cost:
+    """One inference in a process of its own.
+
+    Raises:
+        SystemExit: if it fails.
+    """
+    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(CONFIG)]
+    command += ["--dataset_dir", str(scans), "--output_dir", str(results), "--precision", precision, *sys.argv[1:]]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - begun
+    if status:
+        raise SystemExit(f"the inference in {precision} failed: {' '.join(command)}")
+    (row,) = json.loads((results / "summary.json").read_text())["cases"]
+    return Cost(row, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
+
+
+def difference(results: Path, postfix: str) -> float:
+    """Norm of the difference between both precisions over the norm in float32, of one of the result's volumes."""
+    exact, fast = (
+        nibabel.load(next((results / precision).glob(f"*/*_{postfix}.nii.gz"))).get_fdata(dtype=np.float32)
+        for precision in PRECISIONS
+    )
+    return float(np.linalg.norm(fast - exact) / np.linalg.norm(exact))
+
+
 def main() -> None:
     """Make the phantom, run, measure, print."""
     parser = ConfigParser()
@@ -50,27 +93,33 @@ def main() -> None:
         write_scan(scan, work)
         del scan
         before = convolution_rate(channels)
-        command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(CONFIG)]
-        command += ["--dataset_dir", str(work / "scans"), "--output_dir", str(work / "results"), *sys.argv[1:]]
-        begun = time.perf_counter()
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wall = time.perf_counter() - begun
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        costs = {precision: run(work / "scans", work / "results" / precision, precision) for precision in PRECISIONS}
         after = convolution_rate(channels)
-        (row,) = json.loads((work / "results" / "summary.json").read_text())["cases"]
-    shape = row["output"]["shape"]
+        errors = {postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "confidence")}
     plane = torch.rand(1, 1 + network.told_channels, 64, 64)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(plane)
     per_pixel = counter.get_total_flops() / 64**2
+    shape = costs["float32"].row["output"]["shape"]
     total = per_pixel * 2 * shape[0] * shape[1] * shape[2]
-    rate = (before + after) / 2
     lines = [
-        f"output {' x '.join(map(str, shape))}, {row['seconds']:.1f} s for the case, {wall:.1f} s with start-up",
-        f"peak memory {peak:.2f} GiB",
+        f"output {' x '.join(map(str, shape))}; {torch.get_num_threads()} threads; bfloat16 in the processor: "
+        f"{torch.cpu._is_avx512_bf16_supported()}, AMX: {torch.cpu._is_amx_tile_supported()}"
+    ]
+    lines += [
+        f"{precision}: {cost.row['seconds']:.1f} s for the case, {cost.wall:.1f} s with start-up, "
+        f"{cost.cpu:.1f} CPU seconds; peak memory {cost.peak:.2f} GiB"
+        for precision, cost in costs.items()
+    ]
+    exact, fast = costs["float32"], costs["bfloat16"]
+    lines += [
+        f"bfloat16 is {exact.row['seconds'] / fast.row['seconds']:.2f} times as fast for the case, "
+        f"{exact.cpu / fast.cpu:.2f} times in CPU seconds with start-up; relative difference: "
+        + ", ".join(f"{postfix} {error:.1e}" for postfix, error in errors.items()),
         f"network {per_pixel / 2e3:.0f} thousand multiply-adds a pixel; whole planes would be {total / 1e12:.2f} TFLOP",
-        f"convolution rate {before:.0f} before, {after:.0f} GFLOP/s after; "
-        f"share reached {total / row['seconds'] / 1e9 / rate:.0%} (over 100 %: air outside the body is not computed)",
+        f"convolution rate {before:.0f} before, {after:.0f} GFLOP/s after (float32); share reached in float32 "
+        f"{total / exact.row['seconds'] / 1e9 / ((before + after) / 2):.0%} "
+        "(air outside the body is not computed, which counts in its favour)",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -3,6 +3,8 @@
 One class, two instances: G (blurred -> sharp) and F (sharp -> blurred).
 """
 
+from copy import deepcopy
+
 import torch
 import torch.nn.functional as nnf
 from torch import nn
@@ -110,10 +112,19 @@ class Generator(nn.Module):
         """A copy in plain convolutions with the same output, for inference and export."""
         plain = Generator(self.tail.in_channels, len(self.trunk), (self.rows, self.columns), self.told_channels)
         for block, mine in zip(plain.trunk, self.trunk, strict=True):
-            block.first, block.second = mine.first.folded(), mine.second.folded()
+            block.first, block.second = _plain(mine.first), _plain(mine.second)
         plain.head.load_state_dict(self.head.state_dict())
         plain.tail.load_state_dict(self.tail.state_dict())
         return plain.to(self.tail.weight.device).train(self.training)
+
+    def __prepare_scriptable__(self) -> "Generator":
+        """What torch.jit.script, hence MONAI's ckpt_export, makes a TorchScript module of: the folded copy."""
+        return self.folded()
+
+
+def _plain(layer: nn.Module) -> nn.Module:
+    """The layer as a plain convolution of its own; one that is plain already is copied."""
+    return layer.folded() if isinstance(layer, DemodulatedConv2d) else deepcopy(layer)
 
 
 def _fold(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:

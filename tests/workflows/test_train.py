@@ -178,7 +178,7 @@ def test_a_scan_adapts_the_weights_and_never_makes_them_worse(train, scans, tmp_
         ({"weights": dict.fromkeys(TERMS, 0.0)}, "no term of the loss has weight"),
         ({"patch_size": [16, 16]}, "hold too few slices"),
         ({"gradient_form": "sum"}, "form must be one of"),
-        ({"precision": "float8"}, "precision must be one of float32"),
+        ({"precision": "float8"}, "precision must be one of auto, float32"),
         ({"weights": {"cycle": 1.0}}, "weights must name exactly the terms"),
         ({"exclude": ["hip*"]}, "fits none of the 4 cases"),
         ({"exclude": ["thick*"], "held_back": 0.0}, "domain X is empty"),

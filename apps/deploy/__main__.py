@@ -1,0 +1,64 @@
+"""GLADE as a MONAI Deploy application: `python -m apps.deploy --input FOLDER --output OUT`."""
+
+import logging
+import sys
+from pathlib import Path
+
+from monai.deploy.conditions import CountCondition
+from monai.deploy.core import AppContext, Application
+from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
+
+from scripts.data.reasons import one_line, refusal_of
+from scripts.geometry.refusal import Refusal
+
+from .glue import BUNDLE, Bundle, rules, without_descriptions
+from .operators import IMAGE, PRED, SELECTED, DerivedSeriesWriter, GladeOperator, SeriesLoader, SeriesReader
+
+
+class GladeApp(Application):
+    """Loader, selector, our reader, the bundle, our writer."""
+
+    def __init__(self, context: AppContext, selection: str, bundle: Bundle):
+        """Takes the SDK's context, the selection rules as JSON text, and the bundle."""
+        self.context, self.selection, self.bundle = context, selection, bundle
+        super().__init__()
+
+    def compose(self) -> None:
+        """Lays the operators in a row."""
+        folder, bundle = Path(self.context.input_path), self.bundle
+        # without a count it would look at the folder for ever
+        loader = SeriesLoader(self, CountCondition(self, 1), input_folder=folder, must_load=False, name="loader")
+        selector = DICOMSeriesSelectorOperator(self, rules=self.selection, all_matched=True, name="selector")
+        self.reader = SeriesReader(self, folder=folder, bundle=bundle, name="reader")
+        glade = GladeOperator(self, app_context=self.context, bundle=bundle, name="glade")
+        writer = DerivedSeriesWriter(self, bundle=bundle, name="writer")
+        self.add_flow(loader, selector, {("dicom_study_list", "dicom_study_list")})
+        self.add_flow(selector, self.reader, {(SELECTED, SELECTED)})
+        self.add_flow(self.reader, glade, {(IMAGE, IMAGE)})
+        self.add_flow(glade, writer, {(PRED, PRED)})
+
+
+def main() -> int:
+    """Runs the app; the exit code is 0 where every selected series is done, else 1."""
+    try:
+        context = Application.init_app_context(sys.argv)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(without_descriptions)
+        if not context.input_path or not context.output_path:
+            raise Refusal("no folders: give --input and --output, or HOLOSCAN_INPUT_PATH and HOLOSCAN_OUTPUT_PATH")
+        app = GladeApp(context, rules(), Bundle(BUNDLE, Path(context.output_path).resolve()))
+        app.run()
+        if app.reader.refusal:
+            raise app.reader.refusal
+        app.bundle.summary.conclude()
+    except Exception as error:
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise
+        sys.stderr.write(f"refused: {one_line(str(refusal))}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""What the Deploy app does that is not the SDK's: which series, the shipped bundle as it stands, files whole or not."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from scripts.clinic.discovery import find_series, survey
+from scripts.data.readers import LoadImageCased
+from scripts.data.saving import RESULT, SaveImageCased, partial_folder, put_in_place
+from scripts.data.summary import Summary
+from scripts.geometry.refusal import Refusal
+from scripts.learning.weights import load_blend
+
+BUNDLE = Path(__file__).resolve().parents[2]
+RULES = Path(__file__).with_name("rules.json")
+DIAL = ("weights_path", "sharp_weights_path", "sharpness")
+SELECTOR = ("dicom_series_selector_operator", "dicom_data_loader_operator")
+
+
+def rules() -> str:
+    """The selection rules as JSON text: the file that GLADE_RULES names, or the app's own.
+
+    Raises:
+        Refusal: there is no such file.
+    """
+    path = Path(os.environ.get("GLADE_RULES") or RULES)
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        raise Refusal(f"no selection rules at {path.name}: correct GLADE_RULES") from None
+
+
+def without_descriptions(record: logging.LogRecord) -> bool:
+    """Log filter: the SDK's loader and selector quote study and series descriptions, which may name the patient."""
+    return record.module not in SELECTOR
+
+
+def one_file_a_series(folder: Path) -> list[str]:
+    """A file of each series: all that the SDK's loader needs to see for its rules.
+
+    The loader would hold every file of the study in memory, stop at a damaged one, and keep one of several echoes.
+    """
+    return list({volume.frames[0].series: volume.frames[0].file for volume in survey(folder).volumes}.values())
+
+
+def cases_of(folder: Path, series: Iterable[str]) -> list[dict]:
+    """The volumes of the selected series as cases, refusals included; damaged files are a refused case.
+
+    Raises:
+        Refusal: there is no DICOM, or nothing was selected.
+    """
+    chosen, found = set(series), survey(folder)
+    if not found.volumes:
+        raise Refusal("no DICOM series with images in the input folder: give one")
+    names = {volume.name for volume in found.volumes if volume.frames[0].series in chosen}
+    if not names:
+        raise Refusal(f"none of {len(found.volumes)} DICOM volumes matches the selection rules: see rules.json")
+    known = {volume.name for volume in found.volumes} - names
+    return [case for case in find_series(folder) if case["case"] not in known]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A volume on its way: the case, and its image of shape (1, X, Y, Z), first as acquired, then super-resolved."""
+
+    case: dict
+    image: MetaTensor
+
+
+class Bundle:
+    """The shipped bundle, driven by the one configs/inference.yaml; nothing of it is said a second time here.
+
+    Args:
+        root: folder of the bundle.
+        output_dir: OUT.
+    """
+
+    def __init__(self, root: Path, output_dir: Path):
+        if str(root) not in sys.path:
+            sys.path.insert(0, str(root))
+        self.parser = ConfigParser()
+        self.parser.read_meta(str(root / "configs" / "metadata.json"))
+        self.parser.read_config(str(root / "configs" / "inference.yaml"))
+        self.parser["bundle_root"], self.parser["output_dir"] = str(root), str(output_dir)
+        self.output_dir = output_dir
+        self.summary: Summary = self.part("summary")
+        saver = next(t for t in self.part("postprocessing").transforms if isinstance(t, SaveImageCased))
+        self.reader = next(t for t in self.part("preprocessing").transforms if isinstance(t, LoadImageCased))
+        self.writer = saver.dicom_writer
+
+    def part(self, key: str):
+        """What a key of inference.yaml stands for."""
+        return self.parser.get_parsed_content(key)
+
+    def transforms(self, key: str) -> Compose:
+        """A chain of inference.yaml without reading and writing, which are operators of their own here."""
+        steps = [t for t in self.part(key).transforms if not isinstance(t, (LoadImageCased, SaveImageCased))]
+        return Compose(steps)
+
+    def network(self) -> torch.nn.Module:
+        """The generator with the weights that the settings ask for, on the settings' device."""
+        weights = load_blend(self.part("network_def"), *(self.part(key) for key in DIAL))
+        return weights.to(self.part("device"))
+
+    def admit(self, folder: Path, series: Iterable[str]) -> list[dict]:
+        """The cases of the selected series, once there are any, weights to do them with, and a place to write to.
+
+        Raises:
+            Refusal: one of these is missing; nothing has been written then.
+        """
+        cases = cases_of(folder, series)
+        self.summary.open()
+        return cases
+
+    def read(self, cases: Iterable[dict]) -> Iterator[Scan]:
+        """Reads one case after the other by our own reader; what is done already is passed over."""
+        for case in cases:
+            if case["refusal"]:
+                self.summary.refused(case, case["refusal"])
+                continue
+            if self.summary.is_done(case):
+                self.summary.kept(case)
+                continue
+            self.summary.begin(case)
+            try:
+                yield Scan(case, self.reader(dict(case))["image"])
+            except Exception as error:  # whatever is wrong with one series, the others are still done
+                self.summary.stopped(case, error)
+
+    def write(self, answers: Iterable[Scan]) -> None:
+        """Writes OUT/<case>/<case>_glade_dicom for each answer, whole or not at all."""
+        for answer in answers:
+            name = answer.case["case"]
+            partial = partial_folder(self.output_dir, name)
+            try:
+                writer = self.writer
+                writer.set_data_array(answer.image, channel_dim=0)
+                writer.set_metadata(
+                    {"affine": answer.image.affine, "source_files": json.dumps(list(answer.case["image"]))}
+                )
+                writer.write(partial / f"{name}_{RESULT}_dicom")
+                put_in_place(partial, self.output_dir / name)
+                self.summary.done(name, answer.image, answer.image.meta.get("residual"))
+            except Exception as error:
+                self.summary.stopped(answer.case, error)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,108 @@
+"""The app's operators: the SDK's own where they can be trusted with a volume, ours around them where not."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from monai.deploy.core import AppContext, Fragment, Image, IOType, Operator, OperatorSpec
+from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
+from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
+
+from scripts.geometry.refusal import Refusal
+
+from .glue import Bundle, Scan, one_file_a_series
+
+IMAGE, PRED, SELECTED = "image", "pred", "study_selected_series_list"
+
+
+class SeriesLoader(DICOMDataLoaderOperator):
+    """The SDK's loader, shown one file of each series: enough for rules, and nothing else is asked of it."""
+
+    def _list_files(self, path: Path, files: list[str]) -> None:
+        files += one_file_a_series(path)
+
+
+class SeriesReader(Operator):
+    """Our series check and reader in place of the SDK's, which swaps row and column spacing in the affine."""
+
+    def __init__(self, fragment: Fragment, *args, folder: Path, bundle: Bundle, **kwargs):
+        """Reads below `folder`; `refusal` is the line to end with where there is nothing to do."""
+        self.folder, self.bundle, self.refusal = folder, bundle, None
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Selected series in, scans out."""
+        spec.input(SELECTED)
+        spec.output(IMAGE)
+
+    def compute(self, op_input, op_output, context) -> None:
+        """Emits an iterator that reads one volume when the next one is asked for."""
+        studies = op_input.receive(SELECTED) or []
+        series = [str(chosen.series.SeriesInstanceUID) for study in studies for chosen in study.selected_series]
+        try:
+            cases = self.bundle.admit(self.folder, series)
+        except Refusal as refusal:
+            self.refusal, cases = refusal, []
+        op_output.emit(self.bundle.read(cases), IMAGE)
+
+
+class GladeOperator(MonaiBundleInferenceOperator):
+    """The SDK's bundle operator less three habits.
+
+    Its cast to 8 bits, the input's meta data on the output, and random or default weights where a setting asks for
+    others.
+    """
+
+    def __init__(self, fragment: Fragment, *args, app_context: AppContext, bundle: Bundle, **kwargs):
+        """The bundle's parts take the places that the SDK would fill by itself."""
+        self.bundle = bundle
+        super().__init__(
+            fragment,
+            *args,
+            app_context=app_context,
+            input_mapping=[IOMapping(IMAGE, Image, IOType.IN_MEMORY)],
+            output_mapping=[IOMapping(PRED, Image, IOType.IN_MEMORY)],
+            **kwargs,
+        )
+        self._inputs = self._outputs = dict.fromkeys([PRED])
+        self._inferer, self._device = bundle.part("inferer"), bundle.part("device")
+        self._preproc, self._postproc = bundle.transforms("preprocessing"), bundle.transforms("postprocessing")
+
+    def compute(self, op_input, op_output, context) -> None:
+        """Emits an iterator of answers."""
+        op_output.emit(self.answers(op_input.receive(IMAGE)), PRED)
+
+    def answers(self, scans: Iterable[Scan]) -> Iterator[Scan]:
+        """One super-resolved volume after the other, float32, on the isotropic grid."""
+        for scan in scans:
+            try:
+                yield replace(scan, image=self.answer(scan))
+            except Exception as error:  # a refusal of preprocessing, or memory: the other series are still done
+                self.bundle.summary.stopped(scan.case, error)
+
+    @torch.no_grad()
+    def answer(self, scan: Scan):
+        """The SDK's steps for one volume."""
+        self._model_network = self._model_network or self.bundle.network()
+        inputs = self.pre_process({**scan.case, IMAGE: scan.image})
+        self.bundle.summary.loaded(scan.case, inputs[IMAGE])
+        views = self.predict(data=inputs[IMAGE][None].to(self._device))
+        return self.post_process(views[0], **{self.kw_preprocessed_inputs: inputs})[PRED]
+
+
+class DerivedSeriesWriter(Operator):
+    """Our writer of derived MR series; the SDK has none for images."""
+
+    def __init__(self, fragment: Fragment, *args, bundle: Bundle, **kwargs):
+        """Writes into the bundle's output folder."""
+        self.bundle = bundle
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Answers in."""
+        spec.input(PRED)
+
+    def compute(self, op_input, op_output, context) -> None:
+        """Draws the volumes through the app, one at a time."""
+        self.bundle.write(op_input.receive(PRED))

@@ -1,0 +1,67 @@
+"""Starts MONAI Label with the GLADE app over a folder of studies: `python -m apps.label --studies FOLDER`.
+
+On loopback unless told otherwise. Uploads, results and Label's own working files lie in a private folder that goes when
+the server does; only Label's book of studies (datastore_v2.json, labels/) is kept beside the studies.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from .absent import stand_in
+
+BUNDLE = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    """Command line.
+
+    Raises:
+        SystemExit: 2 if there is no such folder; else when the server ends.
+    """
+    parser = argparse.ArgumentParser(prog="python -m apps.label", description=__doc__.splitlines()[0])
+    parser.add_argument("--studies", type=Path, required=True, help="folder of NIfTI files and DICOM series")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    if not options.studies.is_dir():
+        sys.stderr.write(f"{options.studies}: no such folder: give --studies (make label STUDIES=folder)\n")
+        raise SystemExit(2)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the private folder goes
+    with tempfile.TemporaryDirectory(prefix="glade_label_") as work:
+        serve(options, Path(work))
+
+
+def serve(options: argparse.Namespace, work: Path) -> None:
+    """Runs the server until it is stopped.
+
+    Args:
+        options: studies, host, port.
+        work: private folder.
+    """
+    for part in ("app", "tmp"):
+        (work / part).mkdir()
+    (work / "app" / "main.py").write_text("from apps.label.main import GladeApp\n")
+    tempfile.tempdir = os.environ["TMPDIR"] = str(work / "tmp")
+    os.environ |= {
+        "MONAI_LABEL_RELOAD_APP_LIB": "false",  # the bundle's modules stay as they were imported
+        "MONAI_LABEL_TASKS_TRAIN": "false",
+        "MONAI_LABEL_TASKS_SCORING": "false",
+        "MONAI_LABEL_SESSIONS": "false",
+    }
+    if str(BUNDLE) not in sys.path:
+        sys.path.insert(0, str(BUNDLE))
+    stand_in()
+    from monailabel.main import Main  # reads the settings above when it is imported
+
+    arguments = ["start_server", "--app", str(work / "app"), "--studies", str(options.studies)]
+    arguments += ["--host", options.host, "--port", str(options.port), "--uvicorn_app", "apps.label.server:app"]
+    sys.argv = ["monailabel", *arguments]
+    Main().run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""What the Label app does that is not Label's: which study, which settings, what is answered, files whole or not."""
+
+import contextlib
+import errno
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+
+from scripts.clinic.discovery import find_series
+from scripts.data.cases import find_nifti, require_cases
+from scripts.data.reasons import one_line, reason_of
+from scripts.data.saving import write_nifti
+from scripts.data.summary import geometry, plain
+from scripts.geometry.refusal import Refusal
+
+BUNDLE = Path(__file__).resolve().parents[2]
+CONFIG = BUNDLE / "configs" / "inference.yaml"
+MODEL = "glade"
+VOLUMES = {"glade": "pred", "added_detail": "added_detail", "confidence": "confidence"}
+SETTINGS = (  # of inference.yaml, that a request may set; the others belong to the site
+    "frames",
+    "through_plane_axis",
+    "slice_thickness_mm",
+    "slice_profile",
+    "isotropic_spacing_mm",
+    "views",
+    "precision",
+    "sharpness",
+    "detail",
+)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+RESULTS = "results"
+FORGOTTEN_SECONDS = 3600  # a result that nobody fetched by then is removed
+
+
+class Answer(Exception):
+    """What a client is told when there is no result: an HTTP status and one line."""
+
+    def __init__(self, status: int, line: str):
+        super().__init__(line)
+        self.status, self.line = status, one_line(line)
+
+
+def answer_for(error: Exception) -> Answer:
+    """422 for a refused scan or setting, 507 for a full disk, else 500."""
+    if isinstance(error, Answer):
+        return error
+    if isinstance(error, OSError) and error.errno in FULL:
+        return Answer(507, f"the server's disk is full ({error.strerror}): nothing was kept")
+    status, reason = reason_of(error)
+    return Answer(422 if status == "refused" else 500, f"{status}: {reason}")
+
+
+def study_of(image: object, studies: Path, uploads: Path) -> Path:
+    """The file or folder that a request means: in the studies' folder, or uploaded with it.
+
+    Args:
+        image: path relative to the studies' folder, or absolute; with or without .nii or .nii.gz.
+        studies: folder that is served.
+        uploads: folder of this server's uploads.
+
+    Raises:
+        Answer: 404, if there is no such study; what lies elsewhere on the server counts as absent.
+    """
+    text = str(image or "")
+    for name in (text, f"{text}.nii.gz", f"{text}.nii"):
+        with contextlib.suppress(OSError, ValueError):  # too long a name, a null byte
+            path = (studies / name).resolve()
+            if text and path.exists() and any(path.is_relative_to(root.resolve()) for root in (studies, uploads)):
+                return path
+    raise Answer(404, f"no study is called {text!r}: give a NIfTI file or a DICOM folder within the served studies")
+
+
+def case_of(study: Path, frames: object = "all", wanted: str | None = None) -> dict:
+    """The one scan of a study as a case of the workflow.
+
+    Args:
+        study: NIfTI file, DICOM series or folder.
+        frames: as in inference.yaml.
+        wanted: name of the case, where the study holds several.
+
+    Raises:
+        Refusal: if there is none or more than one, or it cannot be used.
+    """
+    cases = require_cases(find_nifti(study, frames) + find_series(study), study.name)
+    if wanted is not None:
+        cases = [case for case in cases if case["case"] == wanted] or _none(wanted, study, cases)
+    if len(cases) > 1:
+        usable = [case for case in cases if not case["refusal"]]
+        if len(usable) != 1:
+            names = ", ".join(case["case"] for case in usable or cases)
+            raise Refusal(f"{study.name} holds {len(usable)} usable scans of {len(cases)}: choose one by case: {names}")
+        cases = usable
+    if cases[0]["refusal"]:
+        raise Refusal(cases[0]["refusal"])
+    return cases[0]
+
+
+def bundle_config(settings: Mapping) -> ConfigParser:
+    """configs/inference.yaml with a request's settings.
+
+    Raises:
+        Refusal: if a setting is not one that a request may set.
+    """
+    if not isinstance(settings, Mapping):
+        raise Refusal(f"settings must be an object of names and values, got {settings!r}")
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        raise Refusal(f"no request may set {', '.join(unknown)}: it may set {', '.join(SETTINGS)}")
+    parser = ConfigParser()
+    parser.read_config(CONFIG)
+    parser["bundle_root"] = str(BUNDLE)
+    for name, value in settings.items():
+        if not _is_plain(value):  # MONAI would run "$...", build {"_target_": ...}
+            raise Refusal(f"{name} must be a number, a word or a list of numbers, got {value!r}")
+        parser[name] = value
+    return parser
+
+
+def write_result(volume: MetaTensor) -> Path:
+    """Writes a volume (1, X, Y, Z) into the server's folder of results, whole or not at all.
+
+    Raises:
+        OSError: if it cannot be written; nothing is left of it.
+    """
+    folder = Path(tempfile.gettempdir()) / RESULTS
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        if old.stat().st_mtime < time.time() - FORGOTTEN_SECONDS:
+            old.unlink(missing_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".nii.gz", dir=folder)
+    os.close(handle)
+    try:
+        write_nifti(volume, Path(name))
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
+
+
+def row_of(case: str, pred: MetaTensor, settings: Mapping) -> dict:
+    """What goes back beside the volume, as in a row of summary.json; plain values."""
+    told = {key: plain(pred.meta.get(key)) for key in ("protocol", "residual")}
+    warnings = [str(warning) for warning in pred.meta.get("warnings", [])]
+    output = geometry(pred.shape[-3:], pred.affine)
+    return {"case": case, **told, "warnings": warnings, "output": output, "settings": plain(settings)}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, (int, float)) for item in value)
+    return value is None or isinstance(value, (int, float)) or (isinstance(value, str) and value.isalnum())
+
+
+def _none(wanted: str, study: Path, cases: list[dict]) -> list:
+    raise Refusal(f"{study.name} holds no {wanted}: it holds {', '.join(case['case'] for case in cases)}")

@@ -1,0 +1,48 @@
+"""The app that MONAI Label serves: one model, the bundle this folder belongs to."""
+
+import tempfile
+from pathlib import Path
+
+from monailabel.interfaces.app import MONAILabelApp
+
+from scripts.data.identity import bundle_version
+
+from .glue import MODEL, Answer, study_of
+from .task import GladeTask
+
+
+class GladeApp(MONAILabelApp):
+    """MONAI Label's app with the one model `glade`; no training, no labels.
+
+    Args:
+        app_dir: Label's working folder.
+        studies: folder that is served.
+        conf: Label's --conf.
+    """
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
+        super().__init__(
+            app_dir, studies, conf, name="GLADE", description="thick slices to isotropic volumes", version="2.0"
+        )
+        self.bundle_version = bundle_version()
+
+    def init_infers(self) -> dict[str, GladeTask]:
+        """The one model."""
+        return {MODEL: GladeTask(self.conf)}
+
+    def infer(self, request: dict, datastore: object = None) -> dict:
+        """One study through the bundle; what was uploaded for it is gone when it fails.
+
+        Raises:
+            Answer: whatever goes wrong.
+        """
+        uploads = Path(tempfile.gettempdir())
+        if request.get("model") != MODEL:
+            raise Answer(404, f"no model is called {request.get('model')!r}: there is {MODEL}")
+        study = study_of(request.get("image"), Path(self.studies), uploads)
+        try:
+            return super().infer({**request, "image": str(study)}, datastore)
+        except Answer:
+            if study.parent == uploads.resolve():
+                study.unlink(missing_ok=True)
+            raise

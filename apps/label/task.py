@@ -1,0 +1,73 @@
+"""The bundle as a task of MONAI Label: the stock task, which neither shrinks nor rounds the result."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from monailabel.interfaces.tasks.infer_v2 import InferType
+from monailabel.tasks.infer.bundle import BundleInferTask
+
+from scripts.geometry.refusal import Refusal
+from scripts.learning.weights import load_blend
+
+from .glue import BUNDLE, VOLUMES, answer_for, bundle_config, case_of, row_of, write_result
+
+DIAL = ("weights_path", "sharp_weights_path", "sharpness")
+
+
+class GladeTask(BundleInferTask):
+    """`monai.bundle run inference` for one study: same steps, same weights, same file, to the last bit.
+
+    The stock task would resize the result to the thick grid (Restored), take weights that do not fit, and give the
+    file the extension of the input. A request's params may hold "settings" (`glue.SETTINGS`), "volume" (glade,
+    added_detail or confidence) and "case" (which scan of a folder of several). Requests take turns.
+
+    Args:
+        conf: Label's --conf.
+    """
+
+    def __init__(self, conf: dict[str, str]):
+        super().__init__(
+            str(BUNDLE),
+            conf,
+            type=InferType.OTHERS,
+            extend_load_image=False,
+            add_post_restore=False,
+            load_strict=True,
+        )
+        self.labels = {}  # channels of the network are no labels
+        self._turn = threading.Lock()
+
+    def __call__(self, request: dict, callbacks: dict | None = None) -> tuple[str | None, dict]:
+        """The result's file, which the server removes once it is sent, and what is told beside it.
+
+        Raises:
+            Answer: whatever goes wrong.
+        """
+        with self._turn:
+            try:
+                if request.get("volume", "glade") not in VOLUMES:
+                    raise Refusal(f"volume must be one of {', '.join(VOLUMES)}, got {request['volume']!r}")
+                self.bundle_config = bundle_config(request.get("settings") or {})
+                return super().__call__(request, callbacks)
+            except Exception as error:
+                raise answer_for(error) from error
+
+    def pre_transforms(self, data: dict | None = None) -> Sequence[Callable]:
+        """The study becomes a case, then the bundle's own steps."""
+        return [_as_case, *super().pre_transforms(data)]
+
+    def writer(self, data: dict, extension: str | None = None, dtype: object = None) -> tuple[str, dict]:
+        """The volume asked for, float32 with its own affine, as the bundle writes it."""
+        row = row_of(data["case"], data["pred"], data.get("settings") or {})
+        return str(write_result(data[VOLUMES[data.get("volume", "glade")]])), row
+
+    def _get_network(self, device: str, data: dict | None) -> torch.nn.Module:
+        part = self.bundle_config.get_parsed_content
+        return load_blend(part("network_def"), *(part(key) for key in DIAL)).to(device)
+
+
+def _as_case(data: dict) -> dict:
+    settings = data.get("settings") or {}
+    return {**data, **case_of(Path(data["image"]), settings.get("frames", "all"), data.get("case"))}

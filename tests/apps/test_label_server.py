@@ -1,0 +1,189 @@
+"""`make label`'s server over HTTP: the bundle's own bytes come back; bad requests are answered and leave nothing."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import monai.bundle
+import pytest
+
+from scripts.clinic.synthetic_series import write_series
+
+from ..conftest import ROOT
+from ..data.thick_scans import oblique_affine, voxels, write_scan
+
+PYTHON = ROOT / ".venv-label" / "bin" / "python"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (ROOT / ".venv-label" / "installed").exists(), reason="needs MONAI Label: `make label` sets it up"
+    ),
+]
+
+
+class Server:
+    """A running server; `ask` gives (HTTP status, body)."""
+
+    def __init__(self, studies: Path, work: Path):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.studies, self.work, self.log = studies, work, work / "log.txt"
+        command = [PYTHON, "-m", "apps.label", "--studies", str(studies), "--port", str(self.port)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env={**os.environ, "TMPDIR": str(work)}, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def wait(self) -> None:
+        end = time.monotonic() + 120
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                self.ask("/info/", None)
+            except OSError:
+                time.sleep(0.3)
+            else:
+                return
+        pytest.fail(f"the server does not start: {self.log.read_text()[-2000:]}")
+
+    def ask(self, path: str, params: dict | None, file: bytes | None = None) -> tuple[int, bytes]:
+        """GET without params, else POST of params and file as a form."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        if params is not None:
+            boundary = uuid.uuid4().hex
+            request.data = form(params, file, boundary)
+            request.add_header("Content-Type", f"multipart/form-data; boundary={boundary}")
+        try:
+            with urllib.request.urlopen(request, timeout=100) as reply:
+                return reply.status, reply.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def leftovers(self) -> list[str]:
+        """Volumes in the server's private folder; what was sent is removed just after the client has it."""
+        end = time.monotonic() + 5
+        while (found := [path.name for path in self.work.rglob("*.nii.gz")]) and time.monotonic() < end:
+            time.sleep(0.1)
+        return found
+
+
+def form(params: dict, file: bytes | None, boundary: str) -> bytes:
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="params"\r\n\r\n{json.dumps(params)}\r\n'
+    body = head.encode()
+    if file is not None:
+        disposition = 'Content-Disposition: form-data; name="file"; filename="scan.nii.gz"\r\n\r\n'
+        body += f"--{boundary}\r\n{disposition}".encode() + file + b"\r\n"
+    return body + f"--{boundary}--\r\n".encode()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    studies, work = tmp_path_factory.mktemp("studies"), tmp_path_factory.mktemp("work")
+    write_scan(studies / "scan.nii.gz", voxels((24, 20, 8)))
+    write_series(studies / "series", voxels((24, 20, 8)), oblique_affine((1, 1.25, 4)))
+    write_series(studies / "ct", voxels((24, 20, 8)), oblique_affine(), header={"Modality": "CT"}, seed=1)
+    running = Server(studies, work)
+    running.wait()
+    yield running
+    running.process.terminate()
+    assert running.process.wait(30) == 0
+    assert {path.name for path in work.iterdir()} == {"log.txt"}  # the private folder is gone
+
+
+@pytest.fixture(scope="module")
+def own(server, tmp_path_factory):
+    """What the bundle itself makes of the studies: {name of the case: bytes of its file}."""
+    out, scans = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("scans")
+    shutil.copy(server.studies / "scan.nii.gz", scans)
+    shutil.copytree(server.studies / "series", scans / "series")
+    path, where = list(sys.path), Path.cwd()
+    try:
+        os.chdir(ROOT)
+        monai.bundle.run(
+            "inference",
+            config_file=str(ROOT / "configs" / "inference.yaml"),
+            logging_file=False,
+            dataset_dir=str(scans),
+            output_dir=str(out),
+            device="$torch.device('cpu')",
+        )
+    finally:
+        os.chdir(where)
+        sys.path[:] = path
+    return {file.name.partition("_glade")[0]: file.read_bytes() for file in out.glob("*/*_glade.nii.gz")}
+
+
+def test_a_nifti_and_a_dicom_study_come_back_as_the_bundle_writes_them(server, own):
+    nifti, dicom = own["scan"], own["001_T2_TSE"]
+    assert server.ask("/infer/glade?image=scan&output=image", {}) == (200, nifti)
+    assert server.ask("/infer/glade?image=series&output=image", {}) == (200, dicom)
+    uploaded = (server.studies / "scan.nii.gz").read_bytes()
+    assert server.ask("/infer/glade?output=image", {}, uploaded) == (200, nifti)
+    status, added = server.ask("/infer/glade?image=scan&output=image", {"volume": "added_detail"})
+    assert status == 200
+    assert added != nifti
+    status, told = server.ask("/infer/glade?image=scan&output=json", {"settings": {"slice_thickness_mm": 3.5}})
+    row = json.loads(told)
+    assert status == 200
+    assert row["protocol"]["slice_thickness_mm"] == 3.5
+    assert row["output"]["spacing_mm"] == pytest.approx([1, 1, 1])
+    assert row["residual"] < 1e-3
+
+
+def test_two_requests_at_once_are_both_answered(server, own):
+    with ThreadPoolExecutor(2) as pool:
+        names = ("scan", "series", "scan", "nowhere")
+        answers = list(pool.map(lambda name: server.ask(f"/infer/glade?image={name}&output=image", {}), names))
+    assert [status for status, _ in answers] == [200, 200, 200, 404]
+    assert answers[0][1] == answers[2][1] == own["scan"]
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "file", "status", "line"),
+    [
+        ("/infer/gladys?image=scan", {}, None, 404, "no model is called 'gladys': there is glade"),
+        ("/infer/?image=scan", {}, None, 404, "Not Found"),
+        ("/infer/glade", {}, None, 500, "Neither Image nor File"),
+        ("/infer/glade?image=nowhere", {}, None, 404, "no study is called 'nowhere'"),
+        ("/infer/glade?image=/etc/hostname", {}, None, 404, "no study is called"),
+        ("/infer/glade?image=ct", {}, None, 422, "refused: .*CT"),
+        ("/infer/glade?image=scan", {"settings": {"detail": -1}}, None, 422, "refused: detail must be"),
+        ("/infer/glade?image=scan", {"settings": {"weights_path": "x"}}, None, 422, "no request may set weights_path"),
+        ("/infer/glade?image=scan", {"volume": "all"}, None, 422, "volume must be one of glade, added_detail"),
+        ("/infer/glade?image=scan", [1], None, 400, "params must be a JSON object"),
+        ("/infer/glade", {}, b"no scan", 422, "refused: .*header cannot be read"),
+        ("/infer/glade", {}, b"", 422, "refused: .*header cannot be read"),
+    ],
+)
+def test_a_bad_request_is_answered_in_one_line(server, path, params, file, status, line):
+    found, body = server.ask(path, params, file)
+    assert found == status
+    detail = json.loads(body)["detail"]
+    assert "\n" not in detail
+    assert re.search(line, detail), detail
+    assert server.leftovers() == []
+
+
+def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(server, own):
+    body = form({}, b"x" * 3_000_000, "edge")
+    head = f"POST /infer/glade HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=edge\r\n\r\n" + body[:2_000_000])
+    assert server.ask("/infer/glade?image=scan&output=image", {}) == (200, own["scan"])
+    assert server.leftovers() == []
+
+
+def test_a_page_of_another_site_may_not_read_answers(server):
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/info/", headers={"Origin": "http://elsewhere"})
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        assert "access-control-allow-origin" not in {name.lower() for name in reply.headers}
