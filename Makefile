@@ -42,8 +42,7 @@ format: setup ## ruff, mending
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
 
-check: setup ## the model zoo's own checks of this bundle, a table
-	$(PY) -m apps.zoo
+check: lint test ## what CI runs
 
 label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, PORT=8000
 	.venv-label/bin/python -m apps.label --studies "$(STUDIES)" --port $(PORT)
