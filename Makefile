@@ -6,7 +6,7 @@ OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: help setup demo test fast lint format laws json check label clean
+.PHONY: help setup demo test fast lint format laws json check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -42,6 +42,15 @@ format: setup ## ruff, mending
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
 
+deploy: .venv-deploy/installed ## the MONAI Deploy app on a folder of DICOM: SCAN=folder [OUT=folder]
+	$(if $(SCAN),,$(error say which folder of DICOM: make deploy SCAN=folder))
+	CUDA_VISIBLE_DEVICES= .venv-deploy/bin/python -m apps.deploy --input "$(SCAN)" --output "$(if $(filter out/demo,$(OUT)),out/deploy,$(OUT))"
+
+.venv-deploy/installed: apps/deploy/requirements.txt
+	test -x .venv-deploy/bin/python || $(PYTHON) -m venv .venv-deploy
+	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement apps/deploy/requirements.txt
+	touch $@
+
 check: lint test ## what CI runs
 
 label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, PORT=8000
@@ -55,4 +64,4 @@ label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, POR
 	touch $@
 
 clean: ## remove what was made here, .venv included
-	rm -rf .venv .venv-label out runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-deploy .venv-label out runs .pytest_cache .ruff_cache .hypothesis
