@@ -1,4 +1,5 @@
 import errno
+import gzip
 import json
 import resource
 import signal
@@ -10,7 +11,7 @@ import torch
 from monai.data import ImageWriter, MetaTensor
 from monai.transforms import SaveImaged
 
-from scripts.data.saving import SaveImageCased
+from scripts.data.saving import SaveImageCased, write_nifti
 
 from .thick_scans import oblique_affine
 
@@ -146,3 +147,18 @@ def test_results_in_place_are_replaced_and_strange_files_are_kept(tmp_path):
 def test_postfixes_must_match_the_keys(tmp_path):
     with pytest.raises(ValueError, match="as many as keys"):
         SaveImageCased("pred", tmp_path)
+
+
+def test_a_packed_volume_is_read_by_others_and_the_same_every_time(tmp_path):
+    import itk
+
+    volume = MetaTensor(torch.rand(1, 7, 6, 5), affine=torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0])))
+    volume[0, :3] = 0  # air
+    for name in ("a", "b"):
+        write_nifti(volume, tmp_path / f"{name}.nii.gz")
+    image = itk.imread(str(tmp_path / "a.nii.gz"))
+    assert np.array_equal(itk.array_from_image(image).transpose(), volume[0].numpy())
+    assert list(image.GetSpacing()) == [2, 3, 4]
+    with gzip.open(tmp_path / "a.nii.gz") as file:
+        assert len(file.read()) == 352 + 4 * 7 * 6 * 5
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()

@@ -157,3 +157,26 @@ def test_confidence_is_one_where_nothing_was_added_and_falls_with_doubt():
     assert confidence(0.0, 0.0) == 1
     assert confidence(0.0, 0.05) == pytest.approx(0.5, abs=1e-4)  # the level is where it is one half
     assert 1 > confidence(0.02, 0.0) > confidence(0.1, 0.0) > confidence(0.1, 0.2) > 0
+
+
+def test_confidence_looks_at_the_neighbourhood_inside_the_volume_alone():
+    """u^2 is a Gaussian mean that takes nothing from beyond the faces; scipy convolves, and divides by the ones."""
+    from scipy.ndimage import correlate1d
+    from scipy.special import erf
+
+    shape, sigma, level = (9, 12, 7), 1.3, 0.05
+    torch.manual_seed(3)
+    added, apart = torch.rand(1, *shape), torch.rand(1, *shape)
+    data = {"added_detail": MetaTensor(added), "disagreement": MetaTensor(apart)}
+    confidence = Confidenced("confidence", level=level, share=0.5, sigma_voxels=sigma)(data)["confidence"][0].numpy()
+    places = np.arange(-5, 6)  # int(4 sigma + 0.5)
+    kernel = (erf((places + 0.5) / sigma / 2**0.5) - erf((places - 0.5) / sigma / 2**0.5)) / 2
+
+    def smooth(volume):
+        for axis in range(3):
+            volume = correlate1d(volume, kernel, axis, mode="constant")
+        return volume
+
+    square = (apart**2 + (0.5 * added) ** 2)[0].double().numpy()
+    expected = 1 / (1 + np.sqrt(smooth(square) / smooth(np.ones(shape))) / level)
+    assert np.abs(confidence - expected).max() < 1e-6

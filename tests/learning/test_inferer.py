@@ -3,7 +3,7 @@ import torch
 from monai.data import MetaTensor
 
 from scripts.geometry.refusal import Refusal
-from scripts.learning.inferer import OrthogonalInferer, body_box
+from scripts.learning.inferer import OrthogonalInferer, _ready, body_box
 from tests.learning.test_generator import trained
 
 
@@ -103,3 +103,33 @@ def test_unknown_settings_are_refused(setting, words):
 def test_a_volume_without_slices_is_refused():
     with pytest.raises(Refusal, match="does not tell its slices"):
         inferer()(torch.rand(1, 1, 8, 8, 8), lambda x: x)
+
+
+class Watched(torch.nn.Module):
+    """A network that tells what it was run as."""
+
+    def __init__(self, network, seen, folded=False):
+        super().__init__()
+        self.network, self.seen, self.is_folded = network, seen, folded
+
+    def folded(self):
+        return Watched(self.network.folded(), self.seen, folded=True)
+
+    def forward(self, x):
+        weight = self.network.trunk[0].first.weight
+        self.seen.append((self.is_folded, weight.is_contiguous(memory_format=torch.channels_last), len(x)))
+        return self.network(x)
+
+
+def test_the_network_runs_folded_and_channels_last_unless_gradients_are_wanted():
+    volume, seen = interpolated(), []
+    network = Watched(trained(), seen)
+    with torch.no_grad():
+        fast = inferer(batch=8)(volume, network)
+        assert {(folded, last) for folded, last, _ in seen} == {(True, True)}
+        assert max(planes for _, _, planes in seen) <= 2  # more leave the cache of a CPU
+        seen.clear()
+        plain = inferer(batch=8)(volume, lambda x: network(x))  # cannot be folded
+    assert {folded for folded, _, _ in seen} == {False}
+    assert torch.allclose(fast.as_tensor(), plain.as_tensor(), atol=1e-5)
+    assert _ready(network) is network  # here gradients are on, and folded weights have none
