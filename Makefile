@@ -51,7 +51,8 @@ deploy: .venv-deploy/installed ## the MONAI Deploy app on a folder of DICOM: SCA
 	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement apps/deploy/requirements.txt
 	touch $@
 
-check: lint test ## what CI runs
+check: lint test ## lint, every test, and the list of the model zoo's checks with their outcome
+	$(PY) -m apps.zoo
 
 label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, PORT=8000
 	.venv-label/bin/python -m apps.label --studies "$(STUDIES)" --port $(PORT)

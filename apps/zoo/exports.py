@@ -1,0 +1,110 @@
+"""The generator for programs without this bundle's code: TorchScript and ONNX, its demodulation folded.
+
+    python -m apps.zoo.exports OUT [--sharpness 0]
+
+Both take any number of planes of any size, with the channels that configs/metadata.json describes.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from monai.bundle import ConfigParser, ckpt_export
+
+from scripts.geometry.refusal import Refusal
+from scripts.learning.generator import Generator
+from scripts.learning.weights import load_blend
+
+BUNDLE = Path(__file__).resolve().parents[2]
+CONFIG, METADATA = BUNDLE / "configs" / "inference.yaml", BUNDLE / "configs" / "metadata.json"
+INPUT, OUTPUT = "image", "pred"  # as metadata.json calls them
+EXAMPLE = (2, 30, 46)  # planes, rows, columns that the tracer sees; the exported network takes others
+
+
+def metadata() -> dict:
+    """What configs/metadata.json says."""
+    return json.loads(METADATA.read_text(encoding="utf-8"))
+
+
+def random_planes(planes: int, rows: int, columns: int) -> torch.Tensor:
+    """Planes as the metadata describes the network's input, (planes, channels, rows, columns); the same every time."""
+    channels = metadata()["network_data_format"]["inputs"][INPUT]["num_channels"]
+    return torch.rand(planes, channels, rows, columns, generator=torch.Generator().manual_seed(0))
+
+
+def shipped_generator(sharpness: float = 0.0) -> Generator:
+    """The generator of configs/inference.yaml with its weights, on the CPU, in evaluation mode.
+
+    Args:
+        sharpness: the dial, 0 to 1.
+
+    Raises:
+        Refusal: if the dial is outside, or the weights are absent or another network's.
+    """
+    parser = ConfigParser()
+    parser.read_config(CONFIG)
+    parser["bundle_root"] = str(BUNDLE)
+    part = parser.get_parsed_content
+    return load_blend(part("network_def"), part("weights_path"), part("sharp_weights_path"), sharpness)
+
+
+def to_torchscript(network: Generator, path: Path) -> None:
+    """Writes a TorchScript file with metadata and config inside, by `monai.bundle ckpt_export`.
+
+    The generator hands TorchScript its folded copy (`Generator.__prepare_scriptable__`).
+    """
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))  # TorchScript's own farewell
+        weights = Path(folder) / "model.pt"
+        torch.save(network.state_dict(), weights)
+        ckpt_export(
+            "network_def",
+            filepath=str(path),
+            ckpt_file=str(weights),
+            meta_file=str(METADATA),
+            config_file=str(CONFIG),
+            bundle_root=str(BUNDLE),
+        )
+
+
+def to_onnx(network: Generator, path: Path) -> None:
+    """Writes an ONNX file.
+
+    By the exporter that traces: torch.export fixes the sizes of the planes, because the padding depends on them.
+    """
+    sizes = {0: "planes", 2: "rows", 3: "columns"}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the tracer: that the sizes are traced
+        torch.onnx.export(
+            network.folded(),
+            (random_planes(*EXAMPLE),),
+            str(path),
+            dynamo=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: sizes, OUTPUT: sizes},
+        )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m apps.zoo.exports", description=__doc__.splitlines()[0])
+    parser.add_argument("output_dir", type=Path)
+    parser.add_argument("--sharpness", type=float, default=0.0, help="the dial, 0 to 1")
+    options = parser.parse_args()
+    try:
+        network = shipped_generator(options.sharpness)
+        options.output_dir.mkdir(parents=True, exist_ok=True)
+    except (Refusal, OSError) as error:
+        sys.exit(str(error))
+    for name, write in (("model.ts", to_torchscript), ("model.onnx", to_onnx)):
+        write(network, options.output_dir / name)
+        sys.stdout.write(f"{options.output_dir / name}\n")
+
+
+if __name__ == "__main__":
+    main()
