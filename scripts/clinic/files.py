@@ -1,20 +1,33 @@
 """DICOM files on a disk: which there are, which begin as DICOM, and their data sets, safely parsed."""
 
-import os
 import re
 import stat
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from ..data.folders import every_folder
 
 MAX_INFLATED_BYTES = 2**27
 """A deflated file may grow to this size in memory, no further (decompression bombs)."""
+MAX_ELEMENTS = 2**15
+"""Elements at the top of one file; scanners write a few hundred."""
+MAX_ITEMS = 2**17
+"""Sequence items of one file: an empty one takes 8 bytes there and a kilobyte in memory. An enhanced file has about 15
+a frame."""
+ITEM_BYTES = 8
+ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+"""Tag of an item (PS3.5, 7.5), little and big endian."""
+PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+"""Tags of float, double and integer pixel data."""
 CHUNK_BYTES = 2**20
 PREAMBLE_BYTES = 128
 
@@ -29,16 +42,9 @@ def regular_files(path: Path) -> Iterator[Path]:
         if path.exists():
             yield path
         return
-    seen: set[tuple[int, int]] = set()
-    for folder, names, files in os.walk(path, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            names.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        names.sort()
-        for name in sorted(files):
-            file = Path(folder) / name
+    for folder, names in every_folder(path):
+        for name in names:
+            file = folder / name
             try:
                 regular = stat.S_ISREG(file.stat().st_mode)
             except OSError:  # a link that leads nowhere, or back to itself
@@ -72,20 +78,24 @@ def looks_like_dicom(path: Path) -> bool:
     return element <= 0x0018 and (re.match(rb"[A-Z]{2}", head[4:6]) is not None or head[6:8] == b"\x00\x00")
 
 
-def read_dataset(path: str | Path, tags: list | None = None) -> Dataset:
-    """Header of a DICOM file, read without its pixels.
+def read_dataset(path: str | Path, tags: Collection[int] | None = None, pixels: bool = False) -> Dataset:
+    """Data set of a DICOM file.
 
     Args:
         path: a file that `looks_like_dicom`.
         tags: only these attributes are kept in memory; all when None.
+        pixels: whether to read on where the pixels begin.
 
     Raises:
-        DamagedError: pydicom cannot parse the file, or it inflates beyond `MAX_INFLATED_BYTES`.
+        DamagedError: pydicom cannot parse the file, it inflates beyond `MAX_INFLATED_BYTES`, or it holds more than
+            `MAX_ELEMENTS` elements or `MAX_ITEMS` items.
     """
     try:
-        with quiet():
-            _bound_deflated(path)
-            return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+        with quiet(), Path(path).open("rb") as file:
+            _bound(file)
+            # plain numbers: pydicom compares every tag with all of these
+            wanted = None if tags is None else [int(tag) for tag in tags]
+            return read_partial(file, _stop(pixels), force=True, specific_tags=wanted)
     except DamagedError:
         raise
     # Damaged bytes raise whatever the spot that meets them raises (KeyError, struct.error, RecursionError ...); its
@@ -107,22 +117,53 @@ def quiet() -> Iterator[None]:
         pydicom.config.logger.disabled = disabled
 
 
-def _bound_deflated(path: str | Path) -> None:
-    """Refuses a deflated file that grows beyond the bound, before pydicom inflates it whole."""
-    with Path(path).open("rb") as file:
-        head = file.read(PREAMBLE_BYTES + 4)
-        if head[PREAMBLE_BYTES:] != b"DICM":
-            return
+def _stop(pixels: bool) -> Callable[[int, str | None, int], bool]:
+    """Tells pydicom, which asks at every element of the top, where to stop."""
+    count = 0
+
+    def stop(tag: int, vr: str | None, length: int) -> bool:  # noqa: ARG001 (pydicom's signature)
+        nonlocal count
+        count += 1
+        if count > MAX_ELEMENTS:
+            raise DamagedError(f"more than {MAX_ELEMENTS} elements")
+        return not pixels and int(tag) in PIXELS
+
+    return stop
+
+
+def _bound(file: BinaryIO) -> None:
+    """Refuses what would grow in memory, before anything is parsed; the file is at its start again."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    deflated = _is_deflated(file)
+    if deflated or size >= MAX_ITEMS * ITEM_BYTES:
+        total = items = 0
+        for chunk in _inflated(file) if deflated else iter(lambda: file.read(CHUNK_BYTES), b""):
+            total += len(chunk)
+            items += sum(chunk.count(item) for item in ITEMS)
+            if deflated and total > MAX_INFLATED_BYTES:
+                raise DamagedError(f"deflated file grows beyond {MAX_INFLATED_BYTES >> 20} MiB")
+            if items > MAX_ITEMS:
+                raise DamagedError(f"more than {MAX_ITEMS} sequence items")
+    file.seek(0)
+
+
+def _is_deflated(file: BinaryIO) -> bool:
+    """Whether the data set is deflated (PS3.5, A.5); the file then stands where it begins, else at its start."""
+    if file.read(PREAMBLE_BYTES + 4)[PREAMBLE_BYTES:] == b"DICM":
         try:
             meta = pydicom.filereader._read_file_meta_info(file)
-        except Exception:  # dcmread will say what is wrong
-            return
-        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-            return
-        inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while chunk := file.read(CHUNK_BYTES):
-            while chunk:
-                total += len(inflater.decompress(chunk, CHUNK_BYTES))
-                chunk = inflater.unconsumed_tail
-                if total > MAX_INFLATED_BYTES:
-                    raise DamagedError(f"deflated file grows beyond {MAX_INFLATED_BYTES >> 20} MiB")
+            if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                return True
+        except Exception:  # the parser will say what is wrong
+            pass
+    file.seek(0)
+    return False
+
+
+def _inflated(file: BinaryIO) -> Iterator[bytes]:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    while chunk := file.read(CHUNK_BYTES):
+        while chunk:
+            yield inflater.decompress(chunk, CHUNK_BYTES)
+            chunk = inflater.unconsumed_tail

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
@@ -12,11 +11,17 @@ from pydicom.uid import RLELossless
 
 from ..geometry.refusal import Refusal
 from .elements import first_of, items_of, number_of
-from .files import DamagedError, quiet
+from .files import DamagedError, quiet, read_dataset
 from .headers import Frame
 
 MAX_VOXELS = 2**29
 """Largest volume (2 GiB of float32); beyond it lies no MR scan but a forged header."""
+MAX_PLANE_VOXELS = 2**23
+"""Largest plane, twice 2048 x 2048: decoders need many times its size at once."""
+RLE_OVERHEAD = 2
+"""Bytes of a plane after run-length coding (PS3.5, G.3) over those before, beside the header: at worst every byte is a
+run of its own."""
+RLE_HEADER_BYTES = 64
 BLOCK = 16
 """Slices that are turned to (column, row, slice) together, for whole cache lines."""
 BITS_ALLOCATED = (8, 16, 32)
@@ -47,9 +52,11 @@ def read_planes(frames: Sequence[Frame]) -> np.ndarray:
         Refusal: pixels are absent, truncated, damaged, of another size than the header says, or too many.
     """
     first = frames[0]
-    if first.rows * first.columns * len(frames) > MAX_VOXELS:
+    plane = first.rows * first.columns
+    if plane > MAX_PLANE_VOXELS or plane * len(frames) > MAX_VOXELS:
+        limits = f"{MAX_PLANE_VOXELS} a slice, {MAX_VOXELS} in all"
         raise Refusal(
-            f"{first.columns} x {first.rows} x {len(frames)} voxels exceed the limit of {MAX_VOXELS}; crop the series"
+            f"{first.columns} x {first.rows} x {len(frames)} voxels exceed the limit of {limits}; crop the series"
         )
     volume = np.empty((first.columns, first.rows, len(frames)), dtype=np.float32)
     block = np.empty((min(BLOCK, len(frames)), first.rows, first.columns), dtype=np.float32)
@@ -71,7 +78,7 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
         try:
             with quiet():
                 if frame.file != file:
-                    file, dataset = frame.file, pydicom.dcmread(frame.file, force=True, specific_tags=TAGS)
+                    file, dataset = frame.file, read_dataset(frame.file, TAGS, pixels=True)
                 plane = _plane(dataset, frame)
         except Refusal:
             raise
@@ -150,8 +157,13 @@ def _unused_bits_removed(plane: np.ndarray, dataset: Dataset, bits: tuple[int, i
 
 
 def _check_codestream(dataset: Dataset, index: int, frame: Frame) -> None:
-    """Compares the size that a codestream claims with the header's, before a decoder believes it."""
+    """Compares the size that a codestream claims, or has, with the header's, before a decoder believes it."""
     data = get_frame(dataset.PixelData, index, number_of_frames=frame.frames_in_file)
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        raw = frame.rows * frame.columns * dataset.BitsAllocated // 8
+        if len(data) > raw * RLE_OVERHEAD + 2 * RLE_HEADER_BYTES:
+            raise DamagedError(f"{len(data)} run-length coded bytes for a plane of {raw}")
+        return
     size = codestream_size(data)
     if size is not None and size != (frame.rows, frame.columns, 1):
         raise DamagedError(

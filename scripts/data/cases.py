@@ -13,6 +13,7 @@ import nibabel
 from monai.data import partition_dataset
 
 from ..geometry.refusal import Refusal
+from .folders import every_folder
 from .reasons import one_line
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -122,19 +123,11 @@ def _check_frames(frames: str | int | Sequence[int]) -> list[int] | None:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    seen = set()
-
     def complain(error: OSError) -> None:
         logger.warning("%s: cannot be listed (%s), its scans are left out", Path(error.filename).name, error.strerror)
 
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=complain):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link that leads back, or a second way to the same folder
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in files if not name.startswith("."))
+    for folder, names in every_folder(root, hidden=False, complain=complain):
+        yield from (folder / name for name in names)
 
 
 def _is_own_result(file: Path) -> bool:

@@ -1,5 +1,6 @@
 import json
 import os
+import struct
 
 import nibabel
 import numpy as np
@@ -7,6 +8,7 @@ import pydicom
 import pytest
 from monai.data import DataLoader, Dataset, NibabelReader, decollate_batch, list_data_collate
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -300,6 +302,18 @@ def test_a_forged_size_takes_no_memory(tmp_path):
         dataset.save_as(file)
     with pytest.raises(Refusal, match="exceed the limit"):
         read(files)
+
+
+def test_a_run_length_bomb_is_not_decoded(series):
+    dataset = pydicom.dcmread(series[2])
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    segment = b"\x81\x00" * 100_000  # 128 zeros of each pair
+    header = struct.pack("<16I", 2, 64, 64 + len(segment), *[0] * 13)
+    dataset.PixelData = encapsulate([header + segment * 2])
+    dataset.save_as(series[2])
+    reader = DicomSeriesReader()
+    with pytest.raises(Refusal, match="run-length coded bytes for a plane of"):
+        reader.get_data(reader.read(series))
 
 
 def test_verify_suffix_looks_at_the_content(tmp_path, series):

@@ -10,6 +10,7 @@ import pytest
 
 from scripts.clinic.discovery import find_series, survey
 from scripts.clinic.synthetic_series import write_series
+from scripts.data.cases import find_nifti
 from scripts.geometry.refusal import Refusal
 
 from .conftest import AFFINES, SHAPE, phantom
@@ -62,6 +63,19 @@ def test_links_in_circles_and_to_nowhere_are_safe(tmp_path, series):
     (tmp_path / "self").symlink_to(tmp_path / "self")
     os.mkfifo(tmp_path / "pipe")
     assert len(only(tmp_path)["image"]) == len(series)
+
+
+def test_a_thousand_folders_within_each_other_do_not_stop_the_search(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1100):
+        os.mkdir("d")  # by relative paths: a shell's own way around the limit of a path's length
+        os.chdir("d")
+    write_series(tmp_path / "e", phantom(), AFFINES["axial"])
+    assert [case["refusal"] for case in find_series(tmp_path)] == [None]
+    assert find_nifti(tmp_path) == []
+    for _ in range(1100):
+        os.chdir("..")
+        os.rmdir("d")
 
 
 def test_echoes_and_components_of_one_series_become_volumes(tmp_path):

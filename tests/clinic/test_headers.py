@@ -1,4 +1,5 @@
 import logging
+import struct
 import warnings
 import zlib
 from pathlib import Path
@@ -117,3 +118,24 @@ def test_warnings_of_values_are_not_shown(tmp_path, caplog):
         with quiet():
             assert read_dataset(file).PatientBirthDate == "Mustermann"
     assert "Mustermann" not in caplog.text
+
+
+@pytest.mark.parametrize("length", [8 * 3000, 0xFFFFFFFF])
+def test_a_small_file_of_empty_items_does_not_fill_the_memory(tmp_path, monkeypatch, length):
+    monkeypatch.setattr(files, "MAX_ITEMS", 2000)
+    file = Path(write_series(tmp_path, phantom(), AFFINE)[0])
+    data = file.read_bytes()
+    pixels = data.find(b"\xe0\x7f\x10\x00")
+    sequence = struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, length)
+    file.write_bytes(data[:pixels] + sequence + (b"\xfe\xff\x00\xe0" + bytes(4)) * 3000 + data[pixels:] + bytes(16000))
+    with pytest.raises(DamagedError, match="more than 2000 sequence items"):
+        read_frames(file)
+
+
+def test_a_file_of_elements_without_end_does_not_hang(tmp_path):
+    file = Path(write_series(tmp_path, phantom(), AFFINE)[0])
+    data = file.read_bytes()
+    pixels = data.find(b"\xe0\x7f\x10\x00")
+    file.write_bytes(data[:pixels] + struct.pack("<HH2sH", 0x0043, 0x1001, b"LO", 0) * 40_000 + data[pixels:])
+    with pytest.raises(DamagedError, match="more than 32768 elements"):
+        read_frames(file)
