@@ -32,13 +32,14 @@ COLUMNS: dict[str, Mapping[str, tuple[str, str]]] = {  # table -> metric -> titl
         "high_band_energy": ("high-band energy", ".3f"),
         "high_band_error": ("high-band error", ".3f"),
         "pique": ("PIQUE", ".1f"),
+        "slice_period_modulation": ("slice modulation", ".3f"),
         "residual": ("residual", ".1e"),
     },
     "real": {
         "pique": ("PIQUE", ".1f"),
         "sharpness_closed": ("sharpness closed", ".2f"),
         "spectrum_closed": ("spectrum closed", ".2f"),
-        "slice_period_steps": ("slice steps", ".2f"),
+        "slice_period_modulation": ("slice modulation", ".3f"),
         "residual": ("residual", ".1e"),
     },
     "cross_plane": {

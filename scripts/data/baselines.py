@@ -37,6 +37,7 @@ class Baselines:
         found = parser.get_parsed_content("cases")
         self.cases = {case["case"]: case for case in require_cases(found, dataset_dir)}
         self.regularisation = float(parser.get_parsed_content("regularisation"))
+        self.smoothness = float(parser.get_parsed_content("smoothness"))
         self._prepare = parser.get_parsed_content("preprocessing")
 
     def __call__(self, name: str, methods: Sequence[str] = (INPUT, CUBIC, CONSISTENT)) -> dict[str, MetaTensor]:
@@ -63,7 +64,7 @@ class Baselines:
             if method in ORDERS:
                 values = simple_interpolation(geometry, ORDERS[method])(slices.as_tensor())
             elif method == CONSISTENT:
-                project = DataConsistency(Acquisition(geometry), self.regularisation)
+                project = DataConsistency(Acquisition(geometry), self.regularisation, self.smoothness)
                 values = project(cubic.as_tensor(), slices.as_tensor())
             else:
                 values = cubic.as_tensor()

@@ -88,7 +88,8 @@ class InterpolatedMethods:
 class InferenceRun:
     """GLADE: `monai.bundle run inference` on OUT/scans, in a process of its own, into OUT/methods/GLADE.
 
-    The same code and settings as anyone's; cases that an earlier call has done are kept.
+    The same code and settings as anyone's; cases that an earlier call has done are kept. Further places of the dial
+    are methods of their own, "GLADE 0.5" for sharpness 0.5.
 
     Args:
         record: of the evaluation.
@@ -96,6 +97,7 @@ class InferenceRun:
         config: configs/inference.yaml, or a list of it and its overlays.
         overrides: of that configuration, such as {"detail": 0.5}.
         bundle_root: folder of this bundle, where the process runs.
+        dial: further values of `sharpness`, 0 to 1.
     """
 
     def __init__(
@@ -105,46 +107,54 @@ class InferenceRun:
         config: str | Sequence[str],
         overrides: Mapping,
         bundle_root: str | Path = ".",
+        dial: Sequence[float] = (),
     ):
         self.record, self.output_dir = record, Path(output_dir).resolve()
         self.config, self.overrides, self.bundle_root = config, dict(overrides), Path(bundle_root).resolve()
+        self.settings = {GLADE: {}} | {f"{GLADE} {place:g}": {"sharpness": place} for place in dial}
 
     @property
-    def command(self) -> list[str]:
-        """The command, from the interpreter on."""
+    def names(self) -> list[str]:
+        """The methods that it makes."""
+        return list(self.settings)
+
+    def command(self, method: str = GLADE) -> list[str]:
+        """The command of a method, from the interpreter on."""
         files = self.config if isinstance(self.config, str) else json.dumps(list(self.config))
         command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", files]
         given = {
             "bundle_root": self.bundle_root,
             **self.overrides,
+            **self.settings[method],
             "dataset_dir": self.output_dir / SCANS,
-            "output_dir": self.output_dir / METHODS / GLADE,
+            "output_dir": self.output_dir / METHODS / method,
         }
         return command + [part for key, value in given.items() for part in (f"--{key}", str(value))]
 
     def run(self) -> None:
-        """Runs the inference and notes how each case ended."""
-        if not self.record.open_rows():
-            return
-        code = subprocess.run(self.command, cwd=self.bundle_root, check=False).returncode
-        try:
-            rows = self._rows()
-        except Refusal as refusal:
-            self.record.problem(f"the inference ended with exit code {code}", refusal)
-            rows = {}
-        for case in self.record.open_rows():
-            row = rows.get(case["case"])
-            if row is None:
-                self.record.method_failed(case["case"], GLADE, "the inference left no row of this case")
-            elif row["status"] != DONE:
-                self.record.method_failed(case["case"], GLADE, f"{row['status']}: {row['reason']}")
-            else:
-                case["methods"][GLADE] = {"seconds": row["seconds"]}
-                self.record.weights_sha256 = row["weights_sha256"]
+        """Runs the inference of each method and notes how each case ended."""
+        for method in self.names if self.record.open_rows() else ():
+            code = subprocess.run(self.command(method), cwd=self.bundle_root, check=False).returncode
+            try:
+                rows = self._rows(method)
+            except Refusal as refusal:
+                self.record.problem(f"the inference of {method} ended with exit code {code}", refusal)
+                rows = {}
+            for case in self.record.open_rows():
+                self._note(case, method, rows.get(case["case"]))
         self.record.write()
 
-    def _rows(self) -> dict[str, dict]:
-        summary = self.output_dir / METHODS / GLADE / "summary.json"
+    def _note(self, case: dict, method: str, row: Mapping | None) -> None:
+        if row is None:
+            self.record.method_failed(case["case"], method, "the inference left no row of this case")
+        elif row["status"] != DONE:
+            self.record.method_failed(case["case"], method, f"{row['status']}: {row['reason']}")
+        else:
+            case["methods"][method] = {"seconds": row["seconds"]}
+            self.record.weights_sha256 = row["weights_sha256"]
+
+    def _rows(self, method: str) -> dict[str, dict]:
+        summary = self.output_dir / METHODS / method / "summary.json"
         if not summary.is_file():
             raise Refusal("it wrote no summary.json: its lines above say why")
         return {row["case"]: row for row in json.loads(summary.read_text(encoding="utf-8"))["cases"]}

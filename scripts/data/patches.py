@@ -116,8 +116,8 @@ class RandBlurredPatchd(Randomizable, MapTransform):
     Adds to the data:
         blurred: U b, (1, rows, columns).
         blurred_told: `SliceGeometry.told`, (4, columns).
-        blurred_projector: A* (A A* + lambda I)^-1 A, (columns, columns): the part of a row that the slices determine.
-        blurred_determined: A* (A A* + lambda I)^-1 b, (1, rows, columns): what the slices say about that part.
+        blurred_projector: C A, (columns, columns), C = S A* (A S A* + lambda I)^-1: the part that the slices determine.
+        blurred_determined: C b, (1, rows, columns): what the slices say about that part.
     """
 
     def __init__(self, keys: KeysCollection, patch_size: Sequence[int], views: Sequence[int] = (0, 1)):

@@ -219,6 +219,7 @@ class DataConsistencyd(MapTransform):
         detail: the dial: 0 gives consistent cubic interpolation, 1 the network's answer, more exaggerates it.
         consistent: whether to project; the added detail and the residual are reported either way.
         regularisation: of P, see `DataConsistency`.
+        smoothness: of P, likewise.
         added_key: where result - P(U b) goes, (1, X, Y, Z), on the intensity scale.
     """
 
@@ -228,6 +229,7 @@ class DataConsistencyd(MapTransform):
         detail: float,
         consistent: bool,
         regularisation: float,
+        smoothness: float,
         image_key: str = "image",
         slices_key: str = "slices",
         added_key: str = "added_detail",
@@ -235,7 +237,8 @@ class DataConsistencyd(MapTransform):
         super().__init__(keys)
         if not np.isfinite(detail) or detail < 0:
             raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the network's answer; got {detail}")
-        self.detail, self.consistent, self.regularisation = float(detail), consistent, regularisation
+        self.detail, self.consistent = float(detail), consistent
+        self.regularisation, self.smoothness = regularisation, smoothness
         self.image_key, self.slices_key, self.added_key = image_key, slices_key, added_key
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
@@ -243,7 +246,7 @@ class DataConsistencyd(MapTransform):
         out = dict(data)
         key = self.keys[0]
         cubic, slices = out[self.image_key].as_tensor(), out[self.slices_key].as_tensor()
-        P = DataConsistency(Acquisition(geometry_of(out[self.image_key])), self.regularisation)
+        P = DataConsistency(Acquisition(geometry_of(out[self.image_key])), self.regularisation, self.smoothness)
         result = cubic + self.detail * (out[key].as_tensor() - cubic)
         baseline = P(cubic, slices)
         if self.consistent:

@@ -92,8 +92,19 @@ METRICS = {
     "slice_period_steps": Explained(
         "Slice steps",
         "near 1",
-        "Detail that comes and goes with the slices, as in a staircase; 1 is none.",
+        "Detail that comes and goes with the slices, as in a staircase; 1 is none. It detects, see the modulation for "
+        "the strength.",
         2,
+    ),
+    "slice_period_modulation": Explained(
+        "Slice modulation",
+        "lower",
+        "How much the step from plane to plane varies in the rhythm of the slices, a share of the mean step; without "
+        "artefact some hundredths.",
+        3,
+    ),
+    "slice_period_modulation_of_truth": Explained(
+        "Slice modulation of the truth", "", "The same of the truth: what chance makes of this anatomy.", 3
     ),
     "slice_period_banding_to_truth": Explained(
         "Slice banding / truth", "near 1", "Slice banding over the truth's own.", 2

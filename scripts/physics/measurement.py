@@ -16,7 +16,7 @@ class Measurement:
     """Planes (B, 1, H, W), through-plane axis last, and the slices behind them in a form that batches.
 
     Slices of different protocols differ in number; on the thin grid they all say the same kind of thing: with
-    C = A* (A A* + lambda I)^-1, the part C A v of a row v is determined to be C b.
+    C = S A* (A S A* + lambda I)^-1, the part C A v of a row v is determined to be C b.
 
     Attributes:
         image: U b, (B, 1, H, W), intensity scale.

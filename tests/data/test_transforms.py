@@ -109,7 +109,7 @@ def test_the_result_gives_the_slices_back(profile, thickness_mm):
     data = to_isotropic(scan(thick(), profile=profile, thickness_mm=thickness_mm))
     noise = torch.randn(data["image"].shape, generator=torch.Generator().manual_seed(1))
     data["pred"] = data["image"] + 0.2 * noise
-    out = DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=1e-5)(data)
+    out = DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=1e-5, smoothness=0.2)(data)
     A = Acquisition(geometry_of(out["image"]))
     residual = (A(out["pred"].as_tensor()) - out["slices"].as_tensor()).norm() / out["slices"].as_tensor().norm()
     assert float(residual) < 1e-3
@@ -121,7 +121,7 @@ def test_the_dial_runs_from_consistent_cubic_to_the_network():
     data = to_isotropic(scan(thick()))
     data["pred"] = data["image"] + 0.1
     results = [
-        DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5)(data)
+        DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5, smoothness=0.2)(data)
         for detail in (0.0, 0.5, 1.0)
     ]
     assert float(results[0]["added_detail"].abs().max()) == 0
@@ -132,7 +132,7 @@ def test_the_dial_runs_from_consistent_cubic_to_the_network():
 @pytest.mark.parametrize("detail", [-0.1, float("nan")])
 def test_a_dial_that_is_none_is_refused(detail):
     with pytest.raises(Refusal, match="detail"):
-        DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5)
+        DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5, smoothness=0.2)
 
 
 def test_views_are_fused_to_mean_and_half_range():

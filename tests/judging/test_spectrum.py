@@ -125,6 +125,16 @@ def test_slice_period_artefact_sees_the_staircase_of_nearest_neighbour(truth):
     assert slice_period_artefact(moved, 4, axis=1).steps == pytest.approx(steps[2], rel=1e-6)
 
 
+def test_modulation_is_the_amplitude_of_the_steps():
+    """Steps of noise whose size varies by a share in the rhythm of the slices give that share back."""
+    rng = np.random.default_rng(0)
+    for share, factor in ((0.0, 4), (0.3, 4), (0.2, 5.5)):
+        sizes = 1 + share * np.cos(2 * np.pi * np.arange(120) / factor + 0.7)
+        volume = np.cumsum(rng.standard_normal((60, 60, 120)) * sizes, axis=-1)
+        assert slice_period_artefact(volume, factor).modulation == pytest.approx(share, abs=0.02)
+    assert slice_period_artefact(np.zeros((8, 8, 40)), 4).modulation == 0
+
+
 def test_slice_period_artefact_takes_a_real_valued_factor(truth):
     stripes = 60 * np.cos(2 * np.pi * np.arange(96) / 5.3)
     assert slice_period_artefact(truth + stripes, 5.3).banding > 5
