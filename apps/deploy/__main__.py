@@ -1,18 +1,27 @@
 """GLADE as a MONAI Deploy application: `python -m apps.deploy --input FOLDER --output OUT`."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import AppContext, Application
-from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 
 from scripts.data.reasons import one_line, refusal_of
 from scripts.geometry.refusal import Refusal
 
 from .glue import BUNDLE, Bundle, rules, without_descriptions
-from .operators import IMAGE, PRED, SELECTED, DerivedSeriesWriter, GladeOperator, SeriesLoader, SeriesReader
+from .operators import (
+    IMAGE,
+    PRED,
+    SELECTED,
+    DerivedSeriesWriter,
+    GladeOperator,
+    SeriesLoader,
+    SeriesReader,
+    SeriesSelector,
+)
 
 
 class GladeApp(Application):
@@ -28,29 +37,43 @@ class GladeApp(Application):
         folder, bundle = Path(self.context.input_path), self.bundle
         # without a count it would look at the folder for ever
         loader = SeriesLoader(self, CountCondition(self, 1), input_folder=folder, must_load=False, name="loader")
-        selector = DICOMSeriesSelectorOperator(self, rules=self.selection, all_matched=True, name="selector")
-        self.reader = SeriesReader(self, folder=folder, bundle=bundle, name="reader")
+        selector = SeriesSelector(self, rules=self.selection, bundle=bundle, name="selector")
+        reader = SeriesReader(self, folder=folder, bundle=bundle, name="reader")
         glade = GladeOperator(self, app_context=self.context, bundle=bundle, name="glade")
         writer = DerivedSeriesWriter(self, bundle=bundle, name="writer")
         self.add_flow(loader, selector, {("dicom_study_list", "dicom_study_list")})
-        self.add_flow(selector, self.reader, {(SELECTED, SELECTED)})
-        self.add_flow(self.reader, glade, {(IMAGE, IMAGE)})
+        self.add_flow(selector, reader, {(SELECTED, SELECTED)})
+        self.add_flow(reader, glade, {(IMAGE, IMAGE)})
         self.add_flow(glade, writer, {(PRED, PRED)})
+
+
+def context_of(arguments: list[str]) -> AppContext:
+    """The SDK's context: its options, or the variables of a container.
+
+    Raises:
+        Refusal: a folder is not said, or the output folder cannot be made.
+    """
+    try:
+        context = Application.init_app_context(arguments)
+    except OSError as error:
+        raise Refusal(f"{error.filename} cannot be made ({error.strerror}): give another --output") from None
+    if not context.input_path or not context.output_path:
+        raise Refusal("no folders: give --input and --output, or HOLOSCAN_INPUT_PATH and HOLOSCAN_OUTPUT_PATH")
+    return context
 
 
 def main() -> int:
     """Runs the app; the exit code is 0 where every selected series is done, else 1."""
+    os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "WARN")  # its account of the graph hides our one line
     try:
-        context = Application.init_app_context(sys.argv)
+        context = context_of(sys.argv)
         for handler in logging.getLogger().handlers:
             handler.addFilter(without_descriptions)
-        if not context.input_path or not context.output_path:
-            raise Refusal("no folders: give --input and --output, or HOLOSCAN_INPUT_PATH and HOLOSCAN_OUTPUT_PATH")
-        app = GladeApp(context, rules(), Bundle(BUNDLE, Path(context.output_path).resolve()))
-        app.run()
-        if app.reader.refusal:
-            raise app.reader.refusal
-        app.bundle.summary.conclude()
+        bundle = Bundle(BUNDLE, Path(context.output_path).resolve())
+        GladeApp(context, rules(), bundle).run()
+        if bundle.refusal:
+            raise bundle.refusal
+        bundle.summary.conclude()
     except Exception as error:
         refusal = refusal_of(error)
         if refusal is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import jsonschema
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
@@ -23,6 +24,33 @@ from scripts.learning.weights import load_blend
 
 BUNDLE = Path(__file__).resolve().parents[2]
 RULES = Path(__file__).with_name("rules.json")
+FORM = {  # of the rules; the SDK takes {} for "everything" and breaks off at a wrong expression
+    "type": "object",
+    "required": ["selections"],
+    "properties": {
+        "selections": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["conditions"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "conditions": {
+                        "type": "object",
+                        "minProperties": 1,
+                        "additionalProperties": {
+                            "type": ["string", "number", "array"],
+                            "minLength": 1,
+                            "minItems": 1,
+                            "format": "regex",
+                        },
+                    },
+                },
+            },
+        }
+    },
+}
 DIAL = ("weights_path", "sharp_weights_path", "sharpness")
 SELECTOR = ("dicom_series_selector_operator", "dicom_data_loader_operator")
 
@@ -31,13 +59,19 @@ def rules() -> str:
     """The selection rules as JSON text: the file that GLADE_RULES names, or the app's own.
 
     Raises:
-        Refusal: there is no such file.
+        Refusal: there is no such file, or it holds no rules.
     """
     path = Path(os.environ.get("GLADE_RULES") or RULES)
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        raise Refusal(f"no selection rules at {path.name}: correct GLADE_RULES") from None
+        text = path.read_text(encoding="utf-8")
+        jsonschema.validate(json.loads(text), FORM, format_checker=jsonschema.FormatChecker(["regex"]))
+    except OSError as error:
+        raise Refusal(f"selection rules {path.name}: {error.strerror}: correct GLADE_RULES") from None
+    except ValueError as error:  # no UTF-8, no JSON
+        raise Refusal(f"selection rules {path.name}: not JSON ({error}): correct the file") from None
+    except jsonschema.ValidationError as error:
+        raise Refusal(f"selection rules {path.name}: at {error.json_path}: {error.message}: correct the file") from None
+    return text
 
 
 def without_descriptions(record: logging.LogRecord) -> bool:
@@ -83,6 +117,10 @@ class Bundle:
     Args:
         root: folder of the bundle.
         output_dir: OUT.
+
+    Attributes:
+        refusal: the line to end with where there is nothing to do; an operator that raised would leave the SDK's
+            graph in errors of its own.
     """
 
     def __init__(self, root: Path, output_dir: Path):
@@ -92,7 +130,7 @@ class Bundle:
         self.parser.read_meta(str(root / "configs" / "metadata.json"))
         self.parser.read_config(str(root / "configs" / "inference.yaml"))
         self.parser["bundle_root"], self.parser["output_dir"] = str(root), str(output_dir)
-        self.output_dir = output_dir
+        self.output_dir, self.refusal = output_dir, None
         self.summary: Summary = self.part("summary")
         saver = next(t for t in self.part("postprocessing").transforms if isinstance(t, SaveImageCased))
         self.reader = next(t for t in self.part("preprocessing").transforms if isinstance(t, LoadImageCased))

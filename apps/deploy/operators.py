@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from monai.deploy.core import AppContext, Fragment, Image, IOType, Operator, OperatorSpec
 from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOperator
+from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 
+from scripts.data.reasons import reason_of
 from scripts.geometry.refusal import Refusal
 
 from .glue import Bundle, Scan, one_file_a_series
@@ -23,12 +25,29 @@ class SeriesLoader(DICOMDataLoaderOperator):
         files += one_file_a_series(path)
 
 
+class SeriesSelector(DICOMSeriesSelectorOperator):
+    """The SDK's selector over all series; a rule that it cannot apply becomes a line."""
+
+    def __init__(self, fragment: Fragment, *args, bundle: Bundle, **kwargs):
+        """Keeps the line in the bundle's `refusal`."""
+        self.bundle = bundle
+        super().__init__(fragment, *args, all_matched=True, **kwargs)
+
+    def filter(self, *args, **kwargs) -> list:
+        """The selected series of each study; none where a rule does not fit the kind of its attribute."""
+        try:
+            return super().filter(*args, **kwargs)
+        except Exception as error:  # whatever its comparisons of text, numbers and lists come to
+            self.bundle.refusal = Refusal(f"the selection rules do not fit these series: {reason_of(error)[1]}")
+            return []
+
+
 class SeriesReader(Operator):
     """Our series check and reader in place of the SDK's, which swaps row and column spacing in the affine."""
 
     def __init__(self, fragment: Fragment, *args, folder: Path, bundle: Bundle, **kwargs):
-        """Reads below `folder`; `refusal` is the line to end with where there is nothing to do."""
-        self.folder, self.bundle, self.refusal = folder, bundle, None
+        """Reads below `folder`; a line to end with goes to the bundle's `refusal`."""
+        self.folder, self.bundle = folder, bundle
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -43,7 +62,7 @@ class SeriesReader(Operator):
         try:
             cases = self.bundle.admit(self.folder, series)
         except Refusal as refusal:
-            self.refusal, cases = refusal, []
+            self.bundle.refusal, cases = self.bundle.refusal or refusal, []
         op_output.emit(self.bundle.read(cases), IMAGE)
 
 

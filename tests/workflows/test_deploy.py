@@ -72,11 +72,28 @@ def test_nothing_selected_and_nothing_there_are_refused(study, tmp_path):
 def test_rules_are_the_site_s_where_it_has_some(tmp_path, monkeypatch):
     assert json.loads(glue.rules())["selections"][0]["conditions"] == {"Modality": "^MR$"}
     own = tmp_path / "own.json"
-    own.write_text("{}")
+    own.write_text('{"selections": [{"name": "thick", "conditions": {"SliceThickness": [2, ">"]}}]}')
     monkeypatch.setenv("GLADE_RULES", str(own))
-    assert glue.rules() == "{}"
-    monkeypatch.setenv("GLADE_RULES", str(tmp_path / "absent.json"))
-    with pytest.raises(Refusal, match="no selection rules at absent"):
+    assert glue.rules() == own.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "No such file"),
+        ('{"selections": [', "not JSON"),
+        ("{}", "'selections' is a required property"),  # the SDK would select everything
+        ('{"selections": [{"name": "all"}]}', r"at \$.selections\[0\]: 'conditions' is a required property"),
+        ('{"selections": [{"conditions": {"Modality": ""}}]}', "should be non-empty"),  # the same
+        ('{"selections": [{"conditions": {"Modality": "(("}}]}', r"conditions.Modality: '\(\(' is not a 'regex'"),
+    ],
+)
+def test_rules_that_are_none_are_refused(text, why, tmp_path, monkeypatch):
+    own = tmp_path / "own.json"
+    if text is not None:
+        own.write_text(text)
+    monkeypatch.setenv("GLADE_RULES", str(own))
+    with pytest.raises(Refusal, match=f"^selection rules own.json: .*{why}"):
         glue.rules()
 
 
@@ -138,9 +155,9 @@ def test_pins_and_version_are_those_of_the_bundle():
     assert app["version"] == json.loads((ROOT / "configs/metadata.json").read_text())["version"]
 
 
-def deploy(folder, out):
+def deploy(folder, out, **variables):
     """The app in its own environment, on the CPU."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""} | variables
     command = [str(PYTHON), "-m", "apps.deploy", "--input", str(folder), "--output", str(out)]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
@@ -173,12 +190,22 @@ def test_derived_series_equal_those_of_run_inference(study, tmp_path, monkeypatc
             assert ours.get("RescaleIntercept") == theirs.get("RescaleIntercept")
 
 
+def refused(run, line):
+    """Whether the app ended with that line alone."""
+    said = [text for text in run.stderr.splitlines() if "refused" in text or "Traceback" in text or "[error]" in text]
+    return run.returncode == 1 and len(said) == 1 and said[0].startswith(f"refused: {line}")
+
+
 @needs_sdk
 @pytest.mark.slow
-def test_a_study_that_is_not_mr_ends_with_one_line(tmp_path):
+def test_what_leaves_nothing_to_do_ends_with_one_line(tmp_path):
     series(tmp_path / "study", Modality="CT")
     run = deploy(tmp_path / "study", tmp_path / "out")
-    assert run.returncode == 1
-    said = [line for line in run.stderr.splitlines() if "refused" in line]
-    assert said == ["refused: none of 1 DICOM volumes matches the selection rules: see rules.json"]
+    assert refused(run, "none of 1 DICOM volumes matches the selection rules: see rules.json"), run.stderr
+    own = tmp_path / "own.json"
+    own.write_text('{"selections": [{"conditions": {"Modality": ["CT"]}}]}')  # a list, where the SDK wants text
+    run = deploy(tmp_path / "study", tmp_path / "out", GLADE_RULES=str(own))
+    assert refused(run, "the selection rules do not fit these series: "), run.stderr
     assert list((tmp_path / "out").rglob("*")) == []
+    run = deploy(tmp_path / "study", own / "out")
+    assert refused(run, f"{own / 'out'} cannot be made (Not a directory)"), run.stderr
