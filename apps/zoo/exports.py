@@ -7,6 +7,7 @@ Both take any number of planes of any size, with the channels that configs/metad
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 import warnings
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("output_dir", type=Path)
     parser.add_argument("--sharpness", type=float, default=0.0, help="the dial, 0 to 1")
     options = parser.parse_args()
+    logging.disable(logging.INFO)  # MONAI's list of arguments
     try:
         network = shipped_generator(options.sharpness)
         options.output_dir.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,12 @@ from tests.learning.test_generator import trained
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+@pytest.fixture(autouse=True)
+def logging_back():
+    yield
+    logging.disable(logging.NOTSET)  # the commands keep MONAI quiet
+
+
 @pytest.mark.parametrize("name", checks.CHECKS)
 def test_the_bundle_passes(name):
     assert checks.CHECKS[name]()
@@ -91,13 +97,10 @@ def test_the_command_lists_every_check_and_fails_with_one(monkeypatch, capsys):
         raise checks.Missed("the\nreason")
 
     monkeypatch.setattr(command, "CHECKS", {"first": lambda: "fine", "second": broken, "third": lambda: "fine"})
-    try:
-        assert command.main() == 1
-        lines = capsys.readouterr().out.splitlines()
-        monkeypatch.setattr(command, "CHECKS", {"first": lambda: "fine"})
-        assert command.main() == 0
-    finally:
-        logging.disable(logging.NOTSET)
+    assert command.main() == 1
+    lines = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(command, "CHECKS", {"first": lambda: "fine"})
+    assert command.main() == 0
     assert [line.split() for line in lines] == [
         ["first", "passed", "fine"],
         ["second", "FAILED", "Missed:", "the", "reason"],

@@ -1,0 +1,118 @@
+"""The network as it is trained, folded, in bfloat16, as TorchScript and as ONNX, on the same planes: seconds and error.
+
+    python -m benchmarks.exports [SCAN] [--batches 4 --rounds 7]
+
+The shipped weights on planes of a scan (that of docs/example), as the inferer of configs/inference.yaml hands them to
+the network. Every form takes its turn in every round; CPU seconds, all threads together, so that other work on the
+machine hardly shows; ratios are taken within a round. The error is that of the added detail (answer minus plane),
+relative to that of the network as trained in float32. What a whole volume costs: `python -m benchmarks.cpu_cost`.
+"""
+
+import argparse
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime
+import torch
+from monai.bundle import ConfigParser
+
+from apps.zoo.exports import BUNDLE, CONFIG, shipped_generator, to_onnx, to_torchscript
+
+Form = Callable[[torch.Tensor], torch.Tensor]
+AS_TRAINED = "as trained"
+
+
+def planes_of(scan: Path, batches: int) -> list[torch.Tensor]:
+    """Some batches among those that the inferer makes of a scan, (B, channels, H, W) each."""
+    parser = ConfigParser()
+    parser.read_config(CONFIG)
+    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(scan)})
+    volume, inferer, seen = parser.get_parsed_content("dataset")[0]["image"], parser.get_parsed_content("inferer"), []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.clone())
+        return x[:, :1]
+
+    inferer(volume[None], network)
+    step = len(seen) // (batches + 1) or 1  # not the first and the last ones: they hold the least
+    return seen[step::step][:batches]
+
+
+def forms(folder: Path) -> dict[str, Form]:
+    """Every form of the network by name, the one as trained first."""
+    network = shipped_generator()
+    folded = network.folded().to(memory_format=torch.channels_last)
+    to_torchscript(network, folder / "model.ts")
+    to_onnx(network, folder / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting is not work
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def in_bfloat16(form: Form) -> Form:
+        return torch.autocast("cpu", dtype=torch.bfloat16)(form)
+
+    return {
+        AS_TRAINED: network,
+        "folded": folded,
+        "TorchScript": torch.jit.load(folder / "model.ts"),
+        "ONNX, onnxruntime": lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]),
+        "as trained, bfloat16": in_bfloat16(network),
+        "folded, bfloat16": in_bfloat16(folded),  # what the inferer runs where `precision` says so
+    }
+
+
+def detail(form: Form, batches: list[torch.Tensor]) -> torch.Tensor:
+    """What a form of the network adds to the planes, all in one row."""
+    return torch.cat([(form(x).float() - x[:, :1]).flatten() for x in batches])
+
+
+def seconds(form: Form, batches: list[torch.Tensor]) -> float:
+    """CPU seconds of all batches."""
+    begun = time.process_time()
+    for x in batches:
+        form(x)
+    return time.process_time() - begun
+
+
+def main() -> None:
+    """Measure, print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__.splitlines()[0])
+    parser.add_argument("scan", type=Path, nargs="?", default=BUNDLE / "docs" / "example")
+    parser.add_argument("--batches", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    logging.disable(logging.INFO)  # MONAI's list of arguments
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        batches, every = planes_of(options.scan, options.batches), forms(Path(folder))
+        details = {name: detail(form, batches) for name, form in every.items()}
+        spent = {name: [] for name in every}
+        for _ in range(options.rounds):
+            for name, form in every.items():
+                spent[name].append(seconds(form, batches))
+    exact, size = details[AS_TRAINED], " and ".join(sorted({" x ".join(map(str, x.shape[2:])) for x in batches}))
+    lines = [
+        f"{sum(map(len, batches))} planes of {size}, {options.rounds} rounds, {torch.get_num_threads()} threads; "
+        f"bfloat16 in the processor: {torch.cpu._is_avx512_bf16_supported()}",
+        "| network | CPU seconds, median | times as fast, median (range) | error, norm | error, largest |",
+        "|---|---|---|---|---|",
+    ]
+    for name, taken in spent.items():
+        ratios = [reference / mine for reference, mine in zip(spent[AS_TRAINED], taken, strict=True)]
+        error = details[name] - exact
+        lines.append(
+            f"| {name} | {statistics.median(taken):.3f} "
+            f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) "
+            f"| {error.norm() / exact.norm():.1e} | {error.abs().max() / exact.abs().max():.1e} |"
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
