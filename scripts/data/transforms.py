@@ -221,6 +221,7 @@ class DataConsistencyd(MapTransform):
         regularisation: of P, see `DataConsistency`.
         smoothness: of P, likewise.
         added_key: where result - P(U b) goes, (1, X, Y, Z), on the intensity scale.
+        correction_key: where P(v) - v goes, likewise: what the slices had to put right of the answer.
     """
 
     def __init__(
@@ -233,45 +234,49 @@ class DataConsistencyd(MapTransform):
         image_key: str = "image",
         slices_key: str = "slices",
         added_key: str = "added_detail",
+        correction_key: str = "correction",
     ):
         super().__init__(keys)
         if not np.isfinite(detail) or detail < 0:
             raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the network's answer; got {detail}")
         self.detail, self.consistent = float(detail), consistent
         self.regularisation, self.smoothness = regularisation, smoothness
-        self.image_key, self.slices_key, self.added_key = image_key, slices_key, added_key
+        self.image_key, self.slices_key = image_key, slices_key
+        self.added_key, self.correction_key = added_key, correction_key
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """The data with the result, the added detail and meta["residual"] of the result."""
+        """The data with the result, the added detail, the correction and meta["residual"] of the result."""
         out = dict(data)
         key = self.keys[0]
         cubic, slices = out[self.image_key].as_tensor(), out[self.slices_key].as_tensor()
         P = DataConsistency(Acquisition(geometry_of(out[self.image_key])), self.regularisation, self.smoothness)
         result = cubic + self.detail * (out[key].as_tensor() - cubic)
-        baseline = P(cubic, slices)
+        baseline, projected = P(cubic, slices), P(result, slices)
+        correction = projected - result
         if self.consistent:
-            result = P(result, slices)
+            result = projected
         meta = {**out[self.image_key].meta, "residual": P.residual(result, slices)}
         grid = grid_of(out[self.image_key])
         out[key] = _volume(result, grid, meta)
         out[self.added_key] = _volume(result - baseline, grid, meta)
+        out[self.correction_key] = _volume(correction, grid, meta)
         return out
 
 
 class Confidenced(MapTransform):
     """Confidence, 0 to 1 per voxel: `1 / (1 + u / level)`.
 
-    u is the root mean square, over a Gaussian neighbourhood, of the views' disagreement and a share of the added
-    detail: `u^2 = G_sigma * (disagreement^2 + (share * added)^2)`. Where both views put the same little into the
-    part that the slices leave open, u is small. Its rank correlation with the true error is measured, not assumed:
-    docs/README.md has the table.
+    u is the root mean square, over a Gaussian neighbourhood, of the views' disagreement and a share of what the slices
+    had to put right: `u^2 = G_sigma * (disagreement^2 + (share * correction)^2)`. Where both views give one answer
+    and that answer explains the slices by itself, u is small. Its rank correlation with the true error is measured,
+    not assumed: docs/README.md has the table.
 
     Args:
         keys: where the confidence goes.
         level: u at which the confidence is one half, on the intensity scale.
-        share: weight of the added detail against the disagreement.
+        share: weight of the correction against the disagreement.
         sigma_voxels: of the Gaussian neighbourhood.
-        added_key: the added detail, (1, X, Y, Z), on the intensity scale.
+        correction_key: from `DataConsistencyd`, (1, X, Y, Z), on the intensity scale.
         disagreement_key: from `FuseViewsd`.
     """
 
@@ -281,21 +286,23 @@ class Confidenced(MapTransform):
         level: float,
         share: float,
         sigma_voxels: float,
-        added_key: str = "added_detail",
+        correction_key: str = "correction",
         disagreement_key: str = "disagreement",
     ):
         super().__init__(keys)
         if level <= 0:
             raise Refusal(f"the level of half confidence must be positive, got {level}")
         self.level, self.share, self.sigma_voxels = level, share, sigma_voxels
-        self.added_key, self.disagreement_key = added_key, disagreement_key
+        self.correction_key, self.disagreement_key = correction_key, disagreement_key
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """The data with the confidence added."""
         out = dict(data)
-        added, disagreement = out[self.added_key].as_tensor(), out[self.disagreement_key].as_tensor()
-        u = _smooth(disagreement.square() + (self.share * added).square(), self.sigma_voxels).clamp(min=0).sqrt()
-        out[self.keys[0]] = _volume(1 / (1 + u / self.level), grid_of(out[self.added_key]), out[self.added_key].meta)
+        volume = out[self.correction_key]
+        correction, disagreement = volume.as_tensor(), out[self.disagreement_key].as_tensor()
+        square = disagreement.square() + (self.share * correction).square()
+        u = _smooth(square, self.sigma_voxels).clamp(min=0).sqrt()
+        out[self.keys[0]] = _volume(1 / (1 + u / self.level), grid_of(volume), volume.meta)
         return out
 
 

@@ -115,6 +115,7 @@ def test_the_result_gives_the_slices_back(profile, thickness_mm):
     assert float(residual) < 1e-3
     assert float(out["pred"].meta["residual"]) == pytest.approx(float(residual), abs=1e-6)
     assert float(A(out["added_detail"].as_tensor()).abs().max()) < 1e-2  # the slices know nothing of it
+    torch.testing.assert_close(out["correction"].as_tensor(), (out["pred"] - data["pred"]).as_tensor())
 
 
 def test_the_dial_runs_from_consistent_cubic_to_the_network():
@@ -143,11 +144,11 @@ def test_views_are_fused_to_mean_and_half_range():
     assert float(out["disagreement"].unique()) == 1.5
 
 
-def test_confidence_is_one_where_nothing_was_added_and_falls_with_doubt():
-    def confidence(added, disagreement):
+def test_confidence_is_one_where_nothing_speaks_against_the_answer_and_falls_with_doubt():
+    def confidence(correction, disagreement):
         shape = (1, 9, 9, 9)
         data = {
-            "added_detail": MetaTensor(torch.full(shape, added)),
+            "correction": MetaTensor(torch.full(shape, correction)),
             "disagreement": MetaTensor(torch.full(shape, disagreement)),
         }
         out = Confidenced("confidence", level=0.05, share=0.5, sigma_voxels=1.0)(data)
@@ -166,8 +167,8 @@ def test_confidence_looks_at_the_neighbourhood_inside_the_volume_alone():
 
     shape, sigma, level = (9, 12, 7), 1.3, 0.05
     torch.manual_seed(3)
-    added, apart = torch.rand(1, *shape), torch.rand(1, *shape)
-    data = {"added_detail": MetaTensor(added), "disagreement": MetaTensor(apart)}
+    corrected, apart = torch.rand(1, *shape), torch.rand(1, *shape)
+    data = {"correction": MetaTensor(corrected), "disagreement": MetaTensor(apart)}
     confidence = Confidenced("confidence", level=level, share=0.5, sigma_voxels=sigma)(data)["confidence"][0].numpy()
     places = np.arange(-5, 6)  # int(4 sigma + 0.5)
     kernel = (erf((places + 0.5) / sigma / 2**0.5) - erf((places - 0.5) / sigma / 2**0.5)) / 2
@@ -177,6 +178,6 @@ def test_confidence_looks_at_the_neighbourhood_inside_the_volume_alone():
             volume = correlate1d(volume, kernel, axis, mode="constant")
         return volume
 
-    square = (apart**2 + (0.5 * added) ** 2)[0].double().numpy()
+    square = (apart**2 + (0.5 * corrected) ** 2)[0].double().numpy()
     expected = 1 / (1 + np.sqrt(smooth(square) / smooth(np.ones(shape))) / level)
     assert np.abs(confidence - expected).max() < 1e-6
