@@ -1,7 +1,9 @@
 """What the Label app does that is not Label's: which study, which settings, what is answered, files whole or not."""
 
 import contextlib
+import copy
 import errno
+import functools
 import os
 import tempfile
 import time
@@ -13,7 +15,7 @@ from monai.data import MetaTensor
 
 from scripts.clinic.discovery import find_series
 from scripts.data.cases import find_nifti, require_cases
-from scripts.data.reasons import one_line, reason_of
+from scripts.data.reasons import causes, one_line, reason_of
 from scripts.data.saving import write_nifti
 from scripts.data.summary import geometry, plain
 from scripts.geometry.refusal import Refusal
@@ -22,6 +24,7 @@ BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG = BUNDLE / "configs" / "inference.yaml"
 MODEL = "glade"
 VOLUMES = {"glade": "pred", "added_detail": "added_detail", "confidence": "confidence"}
+PARAMS = ("settings", "volume", "case")  # of a request
 SETTINGS = (  # of inference.yaml, that a request may set; the others belong to the site
     "frames",
     "through_plane_axis",
@@ -50,10 +53,23 @@ def answer_for(error: Exception) -> Answer:
     """422 for a refused scan or setting, 507 for a full disk, else 500."""
     if isinstance(error, Answer):
         return error
-    if isinstance(error, OSError) and error.errno in FULL:
-        return Answer(507, f"the server's disk is full ({error.strerror}): nothing was kept")
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return Answer(507, f"the server's disk is full ({cause.strerror}): nothing was kept")
     status, reason = reason_of(error)
     return Answer(422 if status == "refused" else 500, f"{status}: {reason}")
+
+
+def require_known(request: Mapping) -> None:
+    """Declines what this app would not heed.
+
+    Raises:
+        Answer: 422, with the names that a request may hold.
+    """
+    unknown = sorted(set(request) - {"model", "image", *PARAMS})
+    if unknown:
+        line = f"params may hold {', '.join(PARAMS)}, not {', '.join(unknown)}"
+        raise Answer(422, line + (': write {"settings": {...}}' if set(unknown) & set(SETTINGS) else ""))
 
 
 def study_of(image: object, studies: Path, uploads: Path) -> Path:
@@ -112,8 +128,7 @@ def bundle_config(settings: Mapping) -> ConfigParser:
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise Refusal(f"no request may set {', '.join(unknown)}: it may set {', '.join(SETTINGS)}")
-    parser = ConfigParser()
-    parser.read_config(CONFIG)
+    parser = ConfigParser(copy.deepcopy(_shipped()))
     parser["bundle_root"] = str(BUNDLE)
     for name, value in settings.items():
         if not _is_plain(value):  # MONAI would run "$...", build {"_target_": ...}
@@ -149,6 +164,12 @@ def row_of(case: str, pred: MetaTensor, settings: Mapping) -> dict:
     warnings = [str(warning) for warning in pred.meta.get("warnings", [])]
     output = geometry(pred.shape[-3:], pred.affine)
     return {"case": case, **told, "warnings": warnings, "output": output, "settings": plain(settings)}
+
+
+@functools.cache
+def _shipped() -> dict:
+    """Read once, as Python reads the code: a bundle that is updated under a running server would not fit itself."""
+    return ConfigParser.load_config_file(CONFIG)
 
 
 def _is_plain(value: object) -> bool:

@@ -3,11 +3,12 @@
 import tempfile
 from pathlib import Path
 
+from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 
 from scripts.data.identity import bundle_version
 
-from .glue import MODEL, Answer, study_of
+from .glue import MODEL, Answer, require_known, study_of
 from .task import GladeTask
 
 
@@ -16,33 +17,36 @@ class GladeApp(MONAILabelApp):
 
     Args:
         app_dir: Label's working folder.
-        studies: folder that is served.
+        studies: folder that is served, and only read.
         conf: Label's --conf.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]):
         super().__init__(
-            app_dir, studies, conf, name="GLADE", description="thick slices to isotropic volumes", version="2.0"
+            app_dir,
+            studies,
+            conf,
+            name="GLADE",
+            description="thick slices to isotropic volumes",
+            version=bundle_version(),
         )
-        self.bundle_version = bundle_version()
+
+    def init_datastore(self) -> LocalDatastore:
+        """An empty one in the working folder: Label would write its book of labels among the studies."""
+        return LocalDatastore(str(Path(self.app_dir) / "labels"))
 
     def init_infers(self) -> dict[str, GladeTask]:
         """The one model."""
         return {MODEL: GladeTask(self.conf)}
 
     def infer(self, request: dict, datastore: object = None) -> dict:
-        """One study through the bundle; what was uploaded for it is gone when it fails.
+        """One study through the bundle.
 
         Raises:
             Answer: whatever goes wrong.
         """
-        uploads = Path(tempfile.gettempdir())
         if request.get("model") != MODEL:
             raise Answer(404, f"no model is called {request.get('model')!r}: there is {MODEL}")
-        study = study_of(request.get("image"), Path(self.studies), uploads)
-        try:
-            return super().infer({**request, "image": str(study)}, datastore)
-        except Answer:
-            if study.parent == uploads.resolve():
-                study.unlink(missing_ok=True)
-            raise
+        require_known(request)
+        study = study_of(request.get("image"), Path(self.studies), Path(tempfile.gettempdir()))
+        return super().infer({**request, "image": str(study)}, datastore)

@@ -1,44 +1,48 @@
-"""MONAI Label's web application, with a clear answer for what it leaves to a bare "Internal Server Error"."""
+"""MONAI Label's requests `infer` and `info`, and nothing else of it; whatever goes wrong, a status and one line.
+
+Label's other requests would let whoever reaches the port delete the weights (DELETE /model/glade), write among the
+studies (PUT /datastore/image), or read its answers from any web page.
+"""
 
 import tempfile
 from pathlib import Path
 
-from fastapi import Request
-from fastapi.middleware.cors import CORSMiddleware
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from monailabel.app import app
-from monailabel.interfaces.exception import MONAILabelException
-
-from scripts.data.reasons import one_line
+from monailabel.app import lifespan
+from monailabel.endpoints import infer, info
+from starlette.exceptions import HTTPException  # FastAPI's own is one of these, and its parser raises these
 
 from .glue import Answer, answer_for
 
-__all__ = ["app"]
-
-# Label lets every web page read its answers; a page open in the same browser must not read patients' images
-app.user_middleware = [layer for layer in app.user_middleware if layer.cls is not CORSMiddleware]
+FORESEEN = (Answer, HTTPException, RequestValidationError, OSError, TypeError, ValueError)
 
 
-@app.exception_handler(Answer)
-@app.exception_handler(OSError)
 async def answer(_: Request, error: Exception) -> JSONResponse:
-    """Status and one line; an upload that a full disk cut short is removed."""
-    if isinstance(error, OSError):
-        for file in Path(tempfile.gettempdir()).iterdir():  # results lie in a folder of their own
-            if file.is_file():
-                file.unlink(missing_ok=True)
-    told = answer_for(error)
+    """Tells the client; removes the upload, which Label leaves behind unless all went well."""
+    for file in Path(tempfile.gettempdir()).iterdir():  # Label has one request in hand; results have their own folder
+        if file.is_file():
+            file.unlink(missing_ok=True)
+    told = _answer_for(error)
     return JSONResponse({"detail": told.line}, told.status)
 
 
-@app.exception_handler(ValueError)
-@app.exception_handler(TypeError)
-async def no_object(_: Request, error: Exception) -> JSONResponse:
-    """Label has read the request's params before the app sees them."""
-    return JSONResponse({"detail": one_line(f"params must be a JSON object ({error})")}, 400)
+def _answer_for(error: Exception) -> Answer:
+    told = answer_for(error)
+    if told.status != 500:  # also the full disk behind Label's "error parsing the body"
+        return told
+    if isinstance(error, HTTPException):
+        return Answer(error.status_code, error.detail)
+    if isinstance(error, RequestValidationError):
+        return Answer(422, "; ".join(f"{wrong['loc'][-1]}: {wrong['msg']}" for wrong in error.errors()))
+    if isinstance(error, (TypeError, ValueError)):  # Label has read the params before the app sees them
+        return Answer(400, f"params must be a JSON object ({error})")
+    return told
 
 
-@app.exception_handler(MONAILabelException)
-async def label_answer(_: Request, error: MONAILabelException) -> JSONResponse:
-    """What Label itself complains of: a request that asks for what is not there."""
-    return JSONResponse({"detail": str(error.msg)}, 400)
+app = FastAPI(title="GLADE", lifespan=lifespan, docs_url=None, redoc_url=None)
+app.include_router(info.router)
+app.include_router(infer.router)
+for kind in (*FORESEEN, Exception):  # of an unforeseen one, the log keeps the traceback
+    app.add_exception_handler(kind, answer)

@@ -1,6 +1,5 @@
 """The bundle as a task of MONAI Label: the stock task, which neither shrinks nor rounds the result."""
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ class GladeTask(BundleInferTask):
 
     The stock task would resize the result to the thick grid (Restored), take weights that do not fit, and give the
     file the extension of the input. A request's params may hold "settings" (`glue.SETTINGS`), "volume" (glade,
-    added_detail or confidence) and "case" (which scan of a folder of several). Requests take turns.
+    added_detail or confidence) and "case" (which scan of a folder of several). Label has one request in hand at a time.
 
     Args:
         conf: Label's --conf.
@@ -37,7 +36,7 @@ class GladeTask(BundleInferTask):
             load_strict=True,
         )
         self.labels = {}  # channels of the network are no labels
-        self._turn = threading.Lock()
+        self.config().clear()  # neither device nor file of weights is the client's to choose
 
     def __call__(self, request: dict, callbacks: dict | None = None) -> tuple[str | None, dict]:
         """The result's file, which the server removes once it is sent, and what is told beside it.
@@ -45,14 +44,13 @@ class GladeTask(BundleInferTask):
         Raises:
             Answer: whatever goes wrong.
         """
-        with self._turn:
-            try:
-                if request.get("volume", "glade") not in VOLUMES:
-                    raise Refusal(f"volume must be one of {', '.join(VOLUMES)}, got {request['volume']!r}")
-                self.bundle_config = bundle_config(request.get("settings") or {})
-                return super().__call__(request, callbacks)
-            except Exception as error:
-                raise answer_for(error) from error
+        try:
+            if request.get("volume", "glade") not in [*VOLUMES]:
+                raise Refusal(f"volume must be one of {', '.join(VOLUMES)}, got {request['volume']!r}")
+            self.bundle_config = bundle_config(request.get("settings", {}))
+            return super().__call__(request, callbacks)
+        except Exception as error:
+            raise answer_for(error) from error
 
     def pre_transforms(self, data: dict | None = None) -> Sequence[Callable]:
         """The study becomes a case, then the bundle's own steps."""
@@ -60,7 +58,7 @@ class GladeTask(BundleInferTask):
 
     def writer(self, data: dict, extension: str | None = None, dtype: object = None) -> tuple[str, dict]:
         """The volume asked for, float32 with its own affine, as the bundle writes it."""
-        row = row_of(data["case"], data["pred"], data.get("settings") or {})
+        row = row_of(data["case"], data["pred"], data.get("settings", {}))
         return str(write_result(data[VOLUMES[data.get("volume", "glade")]])), row
 
     def _get_network(self, device: str, data: dict | None) -> torch.nn.Module:
@@ -69,5 +67,5 @@ class GladeTask(BundleInferTask):
 
 
 def _as_case(data: dict) -> dict:
-    settings = data.get("settings") or {}
+    settings = data.get("settings", {})
     return {**data, **case_of(Path(data["image"]), settings.get("frames", "all"), data.get("case"))}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import socket
 import subprocess
@@ -14,8 +15,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import monai.bundle
 import pytest
+import yaml
 
 from scripts.clinic.synthetic_series import write_series
 
@@ -32,9 +33,9 @@ pytestmark = [
 
 
 class Server:
-    """A running server; `ask` gives (HTTP status, body)."""
+    """A running server of the bundle in root; `ask` gives (HTTP status, body)."""
 
-    def __init__(self, studies: Path, work: Path):
+    def __init__(self, studies: Path, work: Path, root: Path = ROOT):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -42,11 +43,11 @@ class Server:
         command = [PYTHON, "-m", "apps.label", "--studies", str(studies), "--port", str(self.port)]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, "TMPDIR": str(work)}, stdout=log, stderr=subprocess.STDOUT
+                command, cwd=root, env={**os.environ, "TMPDIR": str(work)}, stdout=log, stderr=subprocess.STDOUT
             )
 
     def wait(self) -> None:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while time.monotonic() < end and self.process.poll() is None:
             try:
                 self.ask("/info/", None)
@@ -64,10 +65,15 @@ class Server:
             request.data = form(params, file, boundary)
             request.add_header("Content-Type", f"multipart/form-data; boundary={boundary}")
         try:
-            with urllib.request.urlopen(request, timeout=100) as reply:
+            with urllib.request.urlopen(request, timeout=300) as reply:
                 return reply.status, reply.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        assert self.process.wait(60) == 0
+        assert {path.name for path in self.work.iterdir()} == {"log.txt"}  # the private folder is gone
 
     def leftovers(self) -> list[str]:
         """Volumes in the server's private folder; what was sent is removed just after the client has it."""
@@ -86,41 +92,36 @@ def form(params: dict, file: bytes | None, boundary: str) -> bytes:
     return body + f"--{boundary}--\r\n".encode()
 
 
+def own_results(scans: Path, out: Path, root: Path = ROOT) -> dict[str, bytes]:
+    """What the bundle itself makes of scans: {name of the case: bytes of its file}."""
+    command = [PYTHON if root != ROOT else sys.executable, "-m", "monai.bundle", "run", "inference"]
+    command += ["--config_file", "configs/inference.yaml", "--dataset_dir", scans, "--output_dir", out]
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    return {file.name.partition("_glade")[0]: file.read_bytes() for file in out.glob("*/*_glade.nii.gz")}
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     studies, work = tmp_path_factory.mktemp("studies"), tmp_path_factory.mktemp("work")
     write_scan(studies / "scan.nii.gz", voxels((24, 20, 8)))
     write_series(studies / "series", voxels((24, 20, 8)), oblique_affine((1, 1.25, 4)))
     write_series(studies / "ct", voxels((24, 20, 8)), oblique_affine(), header={"Modality": "CT"}, seed=1)
+    write_series(studies / "gap", voxels((24, 20, 8)), oblique_affine(), seed=2)
+    sorted((studies / "gap").iterdir())[3].unlink()
+    before = sorted(studies.rglob("*"))
     running = Server(studies, work)
     running.wait()
     yield running
-    running.process.terminate()
-    assert running.process.wait(30) == 0
-    assert {path.name for path in work.iterdir()} == {"log.txt"}  # the private folder is gone
+    running.stop()
+    assert sorted(studies.rglob("*")) == before
 
 
 @pytest.fixture(scope="module")
 def own(server, tmp_path_factory):
-    """What the bundle itself makes of the studies: {name of the case: bytes of its file}."""
-    out, scans = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("scans")
+    scans = tmp_path_factory.mktemp("scans")
     shutil.copy(server.studies / "scan.nii.gz", scans)
     shutil.copytree(server.studies / "series", scans / "series")
-    path, where = list(sys.path), Path.cwd()
-    try:
-        os.chdir(ROOT)
-        monai.bundle.run(
-            "inference",
-            config_file=str(ROOT / "configs" / "inference.yaml"),
-            logging_file=False,
-            dataset_dir=str(scans),
-            output_dir=str(out),
-            device="$torch.device('cpu')",
-        )
-    finally:
-        os.chdir(where)
-        sys.path[:] = path
-    return {file.name.partition("_glade")[0]: file.read_bytes() for file in out.glob("*/*_glade.nii.gz")}
+    return own_results(scans, tmp_path_factory.mktemp("out"))
 
 
 def test_a_nifti_and_a_dicom_study_come_back_as_the_bundle_writes_them(server, own):
@@ -140,12 +141,39 @@ def test_a_nifti_and_a_dicom_study_come_back_as_the_bundle_writes_them(server, o
     assert row["residual"] < 1e-3
 
 
-def test_two_requests_at_once_are_both_answered(server, own):
-    with ThreadPoolExecutor(2) as pool:
-        names = ("scan", "series", "scan", "nowhere")
-        answers = list(pool.map(lambda name: server.ask(f"/infer/glade?image={name}&output=image", {}), names))
-    assert [status for status, _ in answers] == [200, 200, 200, 404]
-    assert answers[0][1] == answers[2][1] == own["scan"]
+def test_the_app_has_no_pipeline_of_its_own(server, tmp_path):
+    """A new key and new steps in inference.yaml reach the answer."""
+    root = tmp_path / "bundle"
+    for folder in ("apps", "configs", "models", "scripts"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    file = root / "configs" / "inference.yaml"
+    config = yaml.safe_load(file.read_text())
+    config["offset"] = 1000.0
+    step = {"_target_": "ShiftIntensityd", "offset": "@offset"}
+    config["preprocessing"]["transforms"].insert(1, {**step, "keys": "image"})
+    config["postprocessing"]["transforms"].insert(0, {**step, "keys": "pred", "offset": 0.1})
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    (tmp_path / "work").mkdir()
+    changed = Server(server.studies, tmp_path / "work", root)
+    own = own_results(server.studies / "scan.nii.gz", tmp_path / "out", root)["scan"]
+    changed.wait()
+    answer = changed.ask("/infer/glade?image=scan&output=image", {})
+    changed.stop()
+    assert answer == (200, own)
+    assert own != server.ask("/infer/glade?image=scan&output=image", {})[1]
+
+
+def test_two_requests_at_once_are_both_answered_each_as_it_asked(server, own):
+    def ask(name, settings):
+        return server.ask(f"/infer/glade?image={name}&output=image", {"settings": settings})
+
+    asked = [("scan", {}), ("series", {}), ("scan", {"detail": 0}), ("scan", {}), ("nowhere", {})]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        answers = list(pool.map(lambda one: ask(*one), asked))
+    assert [status for status, _ in answers] == [200, 200, 200, 200, 404]
+    assert answers[0] == answers[3] == (200, own["scan"])
+    assert answers[1] == (200, own["001_T2_TSE"])
+    assert answers[2][1] != own["scan"]
 
 
 @pytest.mark.parametrize(
@@ -157,10 +185,16 @@ def test_two_requests_at_once_are_both_answered(server, own):
         ("/infer/glade?image=nowhere", {}, None, 404, "no study is called 'nowhere'"),
         ("/infer/glade?image=/etc/hostname", {}, None, 404, "no study is called"),
         ("/infer/glade?image=ct", {}, None, 422, "refused: .*CT"),
+        ("/infer/glade?image=gap", {}, None, 422, "refused: .*1 slice missing"),
         ("/infer/glade?image=scan", {"settings": {"detail": -1}}, None, 422, "refused: detail must be"),
         ("/infer/glade?image=scan", {"settings": {"weights_path": "x"}}, None, 422, "no request may set weights_path"),
         ("/infer/glade?image=scan", {"volume": "all"}, None, 422, "volume must be one of glade, added_detail"),
-        ("/infer/glade?image=scan", [1], None, 400, "params must be a JSON object"),
+        ("/infer/glade?image=scan", {"volume": ["glade"]}, None, 422, "volume must be one of glade, added_detail"),
+        ("/infer/glade?image=scan", {"detail": 1}, None, 422, "params may hold settings, .*not detail: write"),
+        ("/infer/glade?image=scan", {"device": "$1/0"}, None, 422, "params may hold settings, .*not device$"),
+        ("/infer/glade?image=scan&output=label", {}, None, 422, "output: .*image"),
+        ("/infer/glade?session_id=1", {}, None, 500, "failed: "),
+        ("/infer/glade", [1], b"a scan", 400, "params must be a JSON object"),
         ("/infer/glade", {}, b"no scan", 422, "refused: .*header cannot be read"),
         ("/infer/glade", {}, b"", 422, "refused: .*header cannot be read"),
     ],
@@ -174,13 +208,39 @@ def test_a_bad_request_is_answered_in_one_line(server, path, params, file, statu
     assert server.leftovers() == []
 
 
-def test_a_client_that_goes_away_in_mid_upload_leaves_nothing(server, own):
+def test_a_client_that_goes_away_leaves_nothing(server, own):
     body = form({}, b"x" * 3_000_000, "edge")
-    head = f"POST /infer/glade HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
-    with socket.create_connection(("127.0.0.1", server.port)) as client:
-        client.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=edge\r\n\r\n" + body[:2_000_000])
-    assert server.ask("/infer/glade?image=scan&output=image", {}) == (200, own["scan"])
+    head = f"POST /infer/glade?image=scan HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    upload = head.encode() + b"Content-Type: multipart/form-data; boundary=edge\r\n\r\n" + body
+    for sent in (upload[:2_000_000], b"POST /infer/glade?image=scan HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(sent)
+        assert server.ask("/infer/glade?image=scan&output=image", {}) == (200, own["scan"])
+        assert server.leftovers() == []
+
+
+@pytest.mark.parametrize("size", [None, 8_000, 3_000_000], ids=["result", "upload", "upload while it is received"])
+def test_a_full_disk_is_answered_and_leaves_nothing(server, own, size):
+    upload = None if size is None else b"x" * size
+    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (4096, hard))  # no file can grow further
+    try:
+        status, body = server.ask("/infer/glade?image=scan&output=image", {}, upload)
+    finally:
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert (status, json.loads(body)["detail"]) == (507, "the server's disk is full (File too large): nothing was kept")
     assert server.leftovers() == []
+    assert server.ask("/infer/glade?image=scan&output=image", {}) == (200, own["scan"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/model/glade", "/datastore?id=scan", "/datastore/image?id=scan", "/reload", "/train/"]
+)
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+def test_nothing_else_of_label_is_served(server, method, path):
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", method=method)
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(request, timeout=60)
 
 
 def test_a_page_of_another_site_may_not_read_answers(server):
