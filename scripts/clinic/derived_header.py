@@ -1,7 +1,8 @@
 """Header of a derived series: what it keeps of its source, what it says of its making (PS3.3, C.7.6.1 and C.12.1)."""
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ MAKER = "GLADE"
 NOTICE = "GLADE SR synthesised"
 """Head of SeriesDescription: what a viewer's list shows of it even where the column is narrow."""
 SERIES_NUMBER_OFFSET = 90_000
+MAX_ZONE_HOURS = 14
 WINDOW_PERCENTILES = (0.5, 99.5)
 
 KEPT_BY_MODULE = {
@@ -198,9 +200,19 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
     header.BurnedInAnnotation = "NO"
     header.SeriesNumber = str((first.series_number or 0) + SERIES_NUMBER_OFFSET)
     header.AcquisitionNumber = None
+    created = created.astimezone(_zone(header))
     date, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     header.SeriesDate = header.ContentDate = header.InstanceCreationDate = date
     header.SeriesTime = header.ContentTime = header.InstanceCreationTime = time
+
+
+def _zone(header: Dataset) -> timezone | None:
+    """Zone in which the header's times are (PS3.3, C.12.1.1.8); None, for this computer's, where it names none."""
+    stated = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", text_of(header, "TimezoneOffsetFromUTC") or "")
+    if not stated or int(stated[2]) > MAX_ZONE_HOURS:
+        return None
+    offset = timedelta(hours=int(stated[2]), minutes=int(stated[3]))
+    return timezone(offset if stated[1] == "+" else -offset)
 
 
 def _describe(header: Dataset, base: Dataset, source: Volume, slices: int) -> None:
@@ -225,7 +237,7 @@ def _sign(header: Dataset, source: Volume, version: str, weights: str, created: 
     item.SoftwareVersions = [
         value[:64] for value in (version, f"weights {weights[:16]}" if weights else "") if value
     ] or ""
-    item.ContributionDateTime = created.strftime("%Y%m%d%H%M%S")
+    item.ContributionDateTime = created.astimezone(_zone(header)).strftime("%Y%m%d%H%M%S")
     item.ContributionDescription = (
         f"Super-resolution of {len(source.frames)} slices; weights SHA-256 {weights or 'not stated'}"
     )

@@ -8,7 +8,6 @@ import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,15 @@ import numpy as np
 
 from ..geometry.refusal import Refusal
 from .case_names import case_names
-from .files import DamagedError, looks_like_dicom, quiet, regular_files
+from .files import DamagedError, each, looks_like_dicom, regular_files
 from .gate import MINIMUM_SLICES, ZERO_FILLED, Stack, examine
 from .grouping import group_planes
-from .headers import Frame, read_frames
+from .headers import UNCOUNTED, Frame, read_frames
 from .partitions import zero_filling
 
 logger = logging.getLogger(__name__)
 
 MAGNITUDE = ("magnitude",)
-READERS = 4
-"""Headers read at once: three times as fast on a share that takes 3 ms to open a file, no faster on a local disk."""
 VOLUME_MARK = "#volume="
 """Ends the path of an enhanced file that holds several volumes; the number (from 1) of the volume follows."""
 
@@ -111,7 +108,7 @@ def find_series(
 
     Returns:
         One case a volume, the list of its files in slice order as "image"; [] where nothing is DICOM. A volume that
-        cannot be used carries its reasons as one line in "refusal".
+        cannot be used carries its reasons as one line in "refusal". Results of GLADE beside other volumes are left out.
 
     Raises:
         Refusal: `keep_names` is neither true nor false.
@@ -119,14 +116,17 @@ def find_series(
     if str(keep_names).lower() not in ("true", "false"):  # on the command line --keep_names true is text
         raise Refusal(f"keep_names must be true or false, got {keep_names!r}")
     found = survey(path, components, keep_names=str(keep_names).lower() == "true")
-    cases = [volume.as_case() for volume in found.volumes]
+    volumes = [volume for volume in found.volumes if not volume.frames[0].made_by_glade] or found.volumes
+    if len(volumes) < len(found.volumes):
+        logger.info("%d series made by GLADE left out", len(found.volumes) - len(volumes))
+    cases = [volume.as_case() for volume in volumes]
     if found.damaged:
         text = ", ".join(f"{count} {why}" for why, count in found.damaged.items())
         refusal = f"damaged files: {text}"
         cases.append(
             {"case": "damaged_dicom", "image": [str(path)], "frame": None, "format": "dicom", "refusal": refusal}
         )
-    for volume in found.volumes:
+    for volume in volumes:
         for note in volume.stack.notes if volume.stack and not volume.reasons else ():
             matters = "positions win" in note or ZERO_FILLED in note
             logger.log(logging.WARNING if matters else logging.INFO, "%s: %s", volume.name, note)
@@ -161,16 +161,14 @@ def survey_files(
     frames: list[Frame] = []
     ignored = without_image = 0
     damaged: Counter[str] = Counter()
-    # The outer `quiet` keeps pydicom quiet while the threads enter and leave theirs in any order.
-    with quiet(), ThreadPoolExecutor(READERS) as pool:
-        for found in pool.map(_read_header, files):
-            if found is None:
-                ignored += 1
-            elif isinstance(found, DamagedError):
-                damaged[str(found)] += 1
-            else:
-                frames += found
-                without_image += not found
+    for found in each(_read_header, files):
+        if found is None:
+            ignored += 1
+        elif isinstance(found, DamagedError):
+            damaged[str(found)] += 1
+        else:
+            frames += found
+            without_image += not found
     groups = list(group_planes(frames))
     groups.sort(key=lambda g: (g[0].series_number is None, g[0].series_number or 0, g[0].series, g[0].echo_number or 0))
     names = case_names([group[0] for group in groups], keep_names)
@@ -242,12 +240,14 @@ def _examine(frames: list[Frame], minimum_slices: int) -> Stack | None:
     if any(frame.position_mm is None or frame.orientation is None for frame in frames):
         return None
     thickness = {frame.slice_thickness_mm for frame in frames}
+    same = len(thickness) == 1
     encoded = first.acquisition_type == "3D" and first.modality == "MR" and len(frames) >= minimum_slices
     return examine(
         np.array([frame.position_mm for frame in frames]),
         np.array([frame.orientation for frame in frames]),
         first.pixel_spacing_mm,
-        slice_thickness_mm=first.slice_thickness_mm if len(thickness) == 1 else None,
+        slice_thickness_mm=first.slice_thickness_mm if same else None,
+        thickness_absent="SliceThickness is absent" if same else "SliceThickness differs from slice to slice: not used",
         slice_spacing_tag_mm=first.slice_spacing_tag_mm,
         acquisition_type=first.acquisition_type,
         zero_filling=zero_filling(first.file, len(frames)) if encoded else None,
@@ -265,7 +265,8 @@ def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequenc
     if first.has_lookup_table:
         reasons.append("values go through a ModalityLUTSequence, which is not supported")
     if first.mosaic_images:
-        reasons.append(f"Siemens mosaic of {first.mosaic_images} slices in one image: export it as single slices")
+        slices = "several" if first.mosaic_images == UNCOUNTED else first.mosaic_images
+        reasons.append(f"Siemens mosaic of {slices} slices in one image: export it as single slices")
         return reasons
     if first.component not in components:
         reasons.append(f"{first.component} image; only {', '.join(components)} images are super-resolved")

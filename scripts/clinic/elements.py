@@ -23,6 +23,14 @@ PRIVATE = {
     "uih_b_value": ("IMAGE PRIVATE HEADER", 0x0065, 0x1009),
 }
 """Vendors' own attributes that public ones do not replace: creator (upper case), group, element in block 10."""
+BLOCKS = (0x10, 0x11, 0x12, 0x13)
+"""Blocks that are searched for a creator; what passes a file on may reserve the first ones (PS3.5, 7.8.1)."""
+PRIVATE_TAGS = [
+    tag
+    for _, group, element in PRIVATE.values()
+    for block in BLOCKS
+    for tag in (group << 16 | block, group << 16 | block << 8 | element & 0xFF)
+]
 
 _tag = lru_cache(maxsize=1024)(Tag)  # looking a keyword up costs more than looking its element up
 
@@ -30,9 +38,10 @@ _tag = lru_cache(maxsize=1024)(Tag)  # looking a keyword up costs more than look
 def private_of(dataset: Dataset, name: str) -> Any:
     """Number or numbers of a vendor's attribute, None where absent; bytes of VR UN are tried as text."""
     creator, group, element = PRIVATE[name]
-    if (text_of(dataset, Tag(group, 0x0010)) or "").upper() != creator:
+    blocks = [b for b in BLOCKS if (text_of(dataset, group << 16 | b) or "").upper() == creator]
+    if not blocks:
         return None
-    value = value_of(dataset, Tag(group, element))
+    value = value_of(dataset, group << 16 | blocks[0] << 8 | element & 0xFF)
     if isinstance(value, bytes):
         try:
             numbers = [float(part) for part in value.decode("ascii").strip(" \0").split("\\")]

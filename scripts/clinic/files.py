@@ -2,12 +2,16 @@
 
 import re
 import stat
+import time
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -32,6 +36,14 @@ CHUNK_BYTES = 2**20
 PREAMBLE_BYTES = 128
 
 
+PROBED = 8
+"""As many files are read one after the other, to see whether the disk or the processor is the slower one ..."""
+WAIT_S = 1e-3
+"""... and where a file waits longer than this on average, `READERS` are read at once. Elsewhere threads cost time: they
+hold each other up at Python's lock, and a thousand headers then take 2.9 instead of 1.1 s of a processor."""
+READERS = 4
+
+
 class DamagedError(ValueError):
     """A file that begins as DICOM and cannot be read on: one line, without any attribute's value."""
 
@@ -51,6 +63,26 @@ def regular_files(path: Path) -> Iterator[Path]:
                 continue
             if regular:
                 yield file
+
+
+def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    """`map`, with several items in work where each waits for its file, never more than `READERS` ahead."""
+    items = iter(items)
+    wall = processor = 0.0
+    for item in islice(items, PROBED):
+        start, start_processor = time.perf_counter(), time.thread_time()
+        result = function(item)
+        wall, processor = wall + time.perf_counter() - start, processor + time.thread_time() - start_processor
+        yield result
+    if wall - processor < max(PROBED * WAIT_S, processor):
+        yield from map(function, items)
+        return
+    # The outer `quiet` keeps pydicom quiet while the threads enter and leave theirs in any order.
+    with quiet(), ThreadPoolExecutor(READERS) as pool:
+        ahead = deque(pool.submit(function, item) for item in islice(items, READERS))
+        while ahead:
+            yield ahead.popleft().result()
+            ahead.extend(pool.submit(function, item) for item in islice(items, 1))
 
 
 def looks_like_dicom(path: Path) -> bool:

@@ -67,6 +67,7 @@ def examine(
     pixel_spacing_mm: tuple[float, ...],
     *,
     slice_thickness_mm: float | None = None,
+    thickness_absent: str = "SliceThickness is absent",
     slice_spacing_tag_mm: float | None = None,
     acquisition_type: str | None = None,
     zero_filling: tuple[float, str] | None = None,
@@ -79,6 +80,7 @@ def examine(
         orientations: (n, 6), ImageOrientationPatient.
         pixel_spacing_mm: PixelSpacing: distance of rows, distance of columns.
         slice_thickness_mm: SliceThickness, where known.
+        thickness_absent: the note where it is not.
         slice_spacing_tag_mm: SpacingBetweenSlices, where given; positions win over it.
         acquisition_type: MRAcquisitionType, where known.
         zero_filling: slices reconstructed of each partition that was measured, and the attribute that tells it.
@@ -112,7 +114,7 @@ def examine(
     if not reasons:
         notes = [
             *spacing_notes(spacing, slice_spacing_tag_mm),
-            *thickness_notes(spacing, thickness, acquisition_type, zero_filling),
+            *(thickness_notes(spacing, thickness, acquisition_type, zero_filling) if thickness else [thickness_absent]),
         ]
     order = tuple(int(i) for i in order)
     return Stack(order, spacing or None, affine, tuple(reasons), tuple(notes), thickness, source)
@@ -202,13 +204,11 @@ def spacing_notes(slice_spacing_mm: float, slice_spacing_tag_mm: float | None) -
 
 def thickness_notes(
     slice_spacing_mm: float,
-    slice_thickness_mm: float | None,
+    slice_thickness_mm: float,
     acquisition_type: str | None,
     zero_filling: tuple[float, str] | None = None,
 ) -> list[str]:
     """Gap, overlap, or zero-filled partitions, by the thickness and by what the header tells of the encoding."""
-    if slice_thickness_mm is None:
-        return ["SliceThickness is absent"]
     sizes = f"thickness {slice_thickness_mm:.4g} mm at a spacing of {slice_spacing_mm:.4g} mm"
     if zero_filling:
         return [f"{ZERO_FILLED}: {zero_filling[0]:.3g} slices of each one measured ({zero_filling[1]}), {sizes}"]

@@ -16,7 +16,7 @@ from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage
 
 from .elements import (
-    PRIVATE,
+    PRIVATE_TAGS,
     first_of,
     integer_of,
     items_of,
@@ -45,9 +45,7 @@ NAMES = (
 )
 KEYWORDS = NAMES.split()
 
-TAGS = [Tag(keyword) for keyword in KEYWORDS] + [
-    tag for _, group, element in PRIVATE.values() for tag in (Tag(group, 0x0010), Tag(group, element))
-]
+TAGS = [*(Tag(keyword) for keyword in KEYWORDS), *PRIVATE_TAGS]
 
 REPEAT_KEYWORDS = [
     "AcquisitionNumber",
@@ -62,6 +60,8 @@ REPEAT_KEYWORDS = [
 ]
 """What may number the repeats of one position; each also varies from slice to slice on some scanners."""
 
+UNCOUNTED = 1
+"""Images of a mosaic whose header has lost their number."""
 GE_COMPONENTS = {0: "magnitude", 1: "phase", 2: "real", 3: "imaginary"}
 
 
@@ -264,13 +264,18 @@ def _mosaic_images(dataset: Dataset, image_type: tuple[str, ...]) -> int:
     if "MOSAIC" not in image_type:
         return 0
     count = private_of(dataset, "siemens_mosaic_images")
-    return int(count) if isinstance(count, int | float) and 0 < count < 10_000 else 1
+    return int(count) if isinstance(count, int | float) and 0 < count < 10_000 else UNCOUNTED
 
 
 def _description(dataset: Dataset) -> str:
-    """SeriesDescription or ProtocolName, less every word that is part of the patient's name or number."""
+    """SeriesDescription or ProtocolName, less every word that is, or holds, a part of the patient's name or number."""
     text = text_of(dataset, "SeriesDescription") or text_of(dataset, "ProtocolName") or ""
     person = f"{text_of(dataset, 'PatientName') or ''} {text_of(dataset, 'PatientID') or ''}".lower()
-    words = {word for word in re.split(r"[\W_]+", person) if len(word) > 2}
-    kept = [part for part in re.split(r"([\W_]+)", text) if part.lower() not in words]
+    words = {word for word in re.split(r"[\W_]+", person) if len(word) > 2 or (len(word) == 2 and word.isalpha())}
+    inside = {word for word in words if len(word) > 3}  # also where a description runs them together
+    kept = [
+        part
+        for part in re.split(r"([\W_]+)", text)
+        if part.lower() not in words and not any(word in part.lower() for word in inside)
+    ]
     return "".join(kept).strip()

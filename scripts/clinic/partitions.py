@@ -10,7 +10,7 @@ import re
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from .elements import PRIVATE, first_of, integer_of, items_of, number_of, private_of, text_of, value_of
+from .elements import PRIVATE_TAGS, first_of, integer_of, items_of, number_of, private_of, text_of, value_of
 from .files import DamagedError, read_dataset
 from .gate import ZERO_FILL_RATIO
 
@@ -22,8 +22,8 @@ ALONG_SLICES = ("SLICE_SELECT", "COMBINATION")
 
 TAGS = [
     *(Tag(name) for name in ("SharedFunctionalGroupsSequence", "SpecificCharacterSet")),
-    *(Tag(group, element) for group, element in ((0x0029, 0x0010), (0x0029, 0x1020), (0x0021, 0x0010))),
-    Tag(*PRIVATE["ge_locations"][1:]),
+    *(Tag(group, element) for group, element in ((0x0029, 0x0010), (0x0029, 0x1020))),
+    *PRIVATE_TAGS,
 ]
 
 

@@ -1,6 +1,7 @@
 """Pixels of image planes as numbers on the scan's own scale; every size is checked before memory is spent on it."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -11,7 +12,7 @@ from pydicom.uid import RLELossless
 
 from ..geometry.refusal import Refusal
 from .elements import first_of, items_of, number_of
-from .files import DamagedError, quiet, read_dataset
+from .files import DamagedError, each, quiet, read_dataset
 from .headers import Frame
 
 MAX_VOXELS = 2**29
@@ -61,24 +62,27 @@ def read_planes(frames: Sequence[Frame]) -> np.ndarray:
     volume = np.empty((first.columns, first.rows, len(frames)), dtype=np.float32)
     block = np.empty((min(BLOCK, len(frames)), first.rows, first.columns), dtype=np.float32)
     planes = _planes(frames)
-    with np.errstate(over="ignore"):  # found below
-        for start in range(0, len(frames), BLOCK):
-            count = min(BLOCK, len(frames) - start)
+    for start in range(0, len(frames), BLOCK):
+        count = min(BLOCK, len(frames) - start)
+        with np.errstate(over="ignore"):  # found below
             for offset in range(count):
                 block[offset] = next(planes)
-            volume[:, :, start : start + count] = block[:count].transpose(2, 1, 0)
-    if not np.isfinite(volume).all():
-        raise Refusal("voxels are not finite after rescaling; RescaleSlope or RescaleIntercept is out of range")
+        if not np.isfinite(block[:count]).all():
+            raise Refusal("voxels are not finite after rescaling; RescaleSlope or RescaleIntercept is out of range")
+        volume[:, :, start : start + count] = block[:count].transpose(2, 1, 0)
     return volume
 
 
 def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
+    files = (file for file, _ in groupby(frame.file for frame in frames))
+    datasets = each(lambda file: read_dataset(file, TAGS, pixels=True), files)
     file, dataset = None, None
     for number, frame in enumerate(frames, start=1):
         try:
             with quiet():
                 if frame.file != file:
-                    file, dataset = frame.file, read_dataset(frame.file, TAGS, pixels=True)
+                    file, dataset = frame.file, None  # the last one is not held beside the next
+                    dataset = next(datasets)
                 plane = _plane(dataset, frame)
         except Refusal:
             raise
@@ -95,7 +99,7 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
 
 
 def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
-    """One plane, (rows, columns) float64."""
+    """One plane, (rows, columns), on the scan's own scale."""
     if "PixelData" not in dataset:
         raise DamagedError("no PixelData")
     allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
@@ -119,7 +123,7 @@ def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
         low = -(2 ** (stored - 1)) if signed else 0
         plane = (2 * low + 2**stored - 1) - plane.astype(np.int64)
     slope, intercept = rescale_of(dataset, frame)
-    return plane * slope + intercept
+    return plane if (slope, intercept) == (1.0, 0.0) else plane * slope + intercept
 
 
 def rescale_of(dataset: Dataset, frame: Frame) -> tuple[float, float]:

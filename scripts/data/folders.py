@@ -30,10 +30,17 @@ def every_folder(
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
-                found = sorted((entry.name, entry.is_dir()) for entry in entries if hidden or entry.name[0] != ".")
+                found = sorted((entry.name, _is_folder(entry)) for entry in entries if hidden or entry.name[0] != ".")
         except OSError as error:
             if complain is not None:
                 complain(error)
             continue
         yield folder, [name for name, is_folder in found if not is_folder]
         waiting += [folder / name for name, is_folder in reversed(found) if is_folder]
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself
+        return False

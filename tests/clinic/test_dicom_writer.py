@@ -1,6 +1,6 @@
 import shutil
 import subprocess
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nibabel
@@ -145,6 +145,19 @@ def test_provenance_is_complete(tmp_path, series):
     uids = [pydicom.dcmread(file).SOPInstanceUID for file in derived.files]
     assert len(set(uids)) == len(uids)
     assert [int(pydicom.dcmread(file).InstanceNumber) for file in derived.files] == list(range(1, len(uids) + 1))
+
+
+@pytest.mark.parametrize(("offset", "expected"), [("+0530", "083000"), ("-0300", "000000"), ("nonsense", None)])
+def test_times_are_in_the_zone_that_the_header_names(tmp_path, offset, expected):
+    source = write_series(tmp_path / "scan", phantom(), AFFINE, header={"TimezoneOffsetFromUTC": offset})
+    created = datetime(2026, 1, 2, 3, tzinfo=UTC)
+    made = write_derived_series(
+        *(tmp_path / "derived", volume_of(), isotropic(AFFINE), source), software_version="1", created=created
+    )
+    header = pydicom.dcmread(made.files[0])
+    expected = expected or created.astimezone().strftime("%H%M%S")
+    assert header.ContentTime == header.SeriesTime == expected
+    assert header.ContributingEquipmentSequence[0].ContributionDateTime[8:] == expected
 
 
 def test_what_belongs_to_the_acquired_slices_is_not_copied(tmp_path):

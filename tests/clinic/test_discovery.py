@@ -68,14 +68,14 @@ def test_links_in_circles_and_to_nowhere_are_safe(tmp_path, series):
 def test_a_thousand_folders_within_each_other_do_not_stop_the_search(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(1100):
-        os.mkdir("d")  # by relative paths: a shell's own way around the limit of a path's length
+        Path("d").mkdir()  # by relative paths: a shell's own way around the limit of a path's length
         os.chdir("d")
     write_series(tmp_path / "e", phantom(), AFFINES["axial"])
     assert [case["refusal"] for case in find_series(tmp_path)] == [None]
     assert find_nifti(tmp_path) == []
     for _ in range(1100):
         os.chdir("..")
-        os.rmdir("d")
+        Path("d").rmdir()
 
 
 def test_echoes_and_components_of_one_series_become_volumes(tmp_path):
@@ -121,12 +121,34 @@ def test_the_component_is_read_from_the_image_type(tmp_path, image_type, compone
     assert survey(tmp_path).volumes[0].component == component
 
 
-def test_ge_phase_is_read_from_its_private_attribute(tmp_path, series):
+@pytest.mark.parametrize(("number", "component"), [(0, "magnitude"), (1, "phase"), (2, "real"), (3, "imaginary")])
+@pytest.mark.parametrize(("before", "vr"), [([], "SS"), (["AN ARCHIVE"], "SS"), ([], "UN")])
+def test_ge_s_kind_of_image_is_read_wherever_its_private_attribute_stands(
+    tmp_path, series, number, component, before, vr
+):
     for file in series:
         dataset = pydicom.dcmread(file)
-        dataset.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x2F, "SS", 1)
+        for creator in before:  # takes the first block, so that GE's elements move to the next
+            dataset.private_block(0x0043, creator, create=True)
+        value = number if vr == "SS" else number.to_bytes(2, "little")
+        dataset.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x2F, vr, value)
         dataset.save_as(file)
-    assert "phase" in refusal(tmp_path)
+    assert survey(tmp_path).volumes[0].component == component
+
+
+def test_a_mosaic_is_named_as_such_whether_or_not_it_says_of_how_many(tmp_path):
+    write_series(tmp_path, phantom(), AFFINE, header={"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]})
+    cases = find_series(tmp_path)
+    assert {case["refusal"] for case in cases} == {
+        "Siemens mosaic of several slices in one image: export it as single slices"
+    }
+
+
+def test_a_thickness_that_differs_from_slice_to_slice_is_not_used(tmp_path):
+    write_series(tmp_path, phantom(), AFFINE, header=lambda index: {"SliceThickness": str(3 + index % 2)})
+    stack = survey(tmp_path).volumes[0].stack
+    assert stack.slice_thickness_mm is None
+    assert "SliceThickness differs from slice to slice: not used" in stack.notes
 
 
 def test_time_points_are_told_apart_by_any_attribute(tmp_path):
@@ -255,14 +277,14 @@ def test_damaged_files_show_as_a_refused_case(tmp_path):
 
 def test_names_never_hold_the_patient(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
-    header = {"PatientName": "Mustermann^Erika", "PatientID": "K-7781234"}
+    header = {"PatientName": "Mustermann^Erika^Li", "PatientID": "K-7781234"}
     affine = AFFINES["axial"]
     for number, extra in enumerate([{}, {"Modality": "CT"}, {"PatientBirthDate": "not a date", "StudyDate": "***"}]):
         write_series(
             tmp_path / str(number),
             phantom(),
             affine,
-            series_description="MUSTERMANN Erika 7781234 t2 tse",
+            series_description="MUSTERMANN Erika 7781234 t2 ErikaMustermann tse Li",
             series_number=number,
             header=header | extra,
         )
@@ -270,7 +292,7 @@ def test_names_never_hold_the_patient(tmp_path, caplog):
     text = " ".join(f"{case['case']} {case['refusal']}" for case in cases) + caplog.text
     assert len(cases) == 3
     assert "t2_tse" in text
-    for word in ("mustermann", "erika", "7781234"):
+    for word in ("mustermann", "erika", "7781234", "_li"):
         assert word not in text.lower()
 
 
@@ -293,6 +315,8 @@ def test_a_result_of_glade_is_not_processed_again(tmp_path):
     item.Manufacturer = "GLADE"
     write_series(tmp_path, phantom(), AFFINE, header={"ContributingEquipmentSequence": [item]})
     assert "already a result of GLADE" in refusal(tmp_path)
+    write_series(tmp_path / "scan", phantom(), AFFINE, series_number=2)
+    assert refusal(tmp_path) is None  # an output folder within the scans is no reason to fail
 
 
 def test_positions_win_over_the_spacing_tag_and_the_log_says_so(tmp_path, caplog):
