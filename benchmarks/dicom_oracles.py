@@ -19,6 +19,8 @@ from scripts.clinic.discovery import Volume, survey
 from scripts.clinic.pixels import read_planes
 from tests.clinic.oracles import highdicom_read, itk_read, pydicom_read
 
+MAX_MM, MAX_VOXEL, MAX_STEP = 1e-3, 1e-6, 0.51
+"""Distance of corners; difference of voxels, of a series' range (float32), and of a derived series' stored step."""
 NEIGHBOURS = 3
 """Derived files that dcentvfy compares with a file of the source, as of one study."""
 
@@ -35,8 +37,9 @@ def differences(array: np.ndarray, affine: np.ndarray, other: np.ndarray, other_
     return float(np.linalg.norm(apart, axis=1).max()), float(np.abs(array - other.astype(np.float64)).max())
 
 
-def sources(found: list[Volume]) -> None:
-    """A row a series and reader."""
+def sources(found: list[Volume]) -> int:
+    """A row a series and reader; the number of those that differ."""
+    bad = 0
     for volume in found:
         ours = read_planes(volume.frames), volume.stack.affine
         files = list(dict.fromkeys(frame.file for frame in volume.frames))
@@ -44,7 +47,9 @@ def sources(found: list[Volume]) -> None:
             if name == "highdicom" and volume.frames[0].enhanced:
                 continue  # get_volume_from_series takes single-frame images
             place, voxel = differences(*ours, *reader(files))
+            bad += place > MAX_MM or voxel > MAX_VOXEL * np.ptp(ours[0])
             sys.stdout.write(f"{volume.name:40} read by {name:9} {place:.1e} mm  voxels {voxel:g}\n")
+    return bad
 
 
 def errors(command: list[str], *files: str) -> set[str]:
@@ -54,21 +59,24 @@ def errors(command: list[str], *files: str) -> set[str]:
 
 
 def derived(volume: Volume, folder: Path) -> bool:
-    """Rows of one derived series; whether a validator found an error that the source does not have."""
+    """Rows of one derived series; whether it differs or has an error that the source has not."""
     files = [str(file) for file in sorted(folder.glob("*.dcm"))]
     nifti = nibabel.load(folder.parent / f"{volume.name}_glade.nii.gz")
     step = float(getattr(pydicom_header(files[0]), "RescaleSlope", 1.0))
+    bad = False
     for name, reader in (("ITK", itk_read), ("pydicom", pydicom_read), ("highdicom", highdicom_read)):
         place, voxel = differences(nifti.get_fdata(), nifti.affine, *reader(files))
         sys.stdout.write(f"{volume.name:40} back by {name:9} {place:.1e} mm  voxels {voxel / step:.2f} of a step\n")
-    source, new = volume.frames[0].file, set()
+        bad |= place > MAX_MM or voxel > MAX_STEP * step
+    source = volume.frames[0].file
+    old, found = errors(["dciodvfy", "-new"], source), set()
     for file in files:
-        new |= errors(["dciodvfy", "-new"], file) - errors(["dciodvfy", "-new"], source)
-    new |= errors(["dcentvfy"], source, *files[:NEIGHBOURS]) - errors(["dcentvfy"], source)
-    own = len(errors(["dciodvfy", "-new"], source))
-    sys.stdout.write(f"{volume.name:40} {len(files)} files: {len(new)} errors of their own, the source has {own}\n")
+        found |= errors(["dciodvfy", "-new"], file)
+    new = found - old | errors(["dcentvfy"], source, *files[:NEIGHBOURS]) - errors(["dcentvfy"], source)
+    counts = f"{len(found)} errors in {len(files)} files, {len(old)} in a file of the source"
+    sys.stdout.write(f"{volume.name:40} dciodvfy: {counts}; new with dcentvfy: {len(new)}\n")
     sys.stdout.writelines(f"    {line}\n" for line in sorted(new))
-    return bool(new)
+    return bad or bool(new)
 
 
 def pydicom_header(file: str):
@@ -79,15 +87,15 @@ def pydicom_header(file: str):
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the tables; the exit code is 1 where a derived series has an error of its own."""
+    """Prints the tables; the exit code is 1 where readers differ or a derived series has an error of its own."""
     if not arguments or (len(arguments) > 1 and not shutil.which("dciodvfy")):
         sys.stdout.write(f"{__doc__}\nneeded for OUT: dicom3tools\n")
         return 2
     usable = [volume for volume in survey(arguments[0]).volumes if not volume.reasons]
-    sources(usable)
+    differing = sources(usable)
     found = [Path(arguments[1]) / v.name / f"{v.name}_glade_dicom" for v in usable] if len(arguments) > 1 else []
     bad = [derived(volume, folder) for volume, folder in zip(usable, found, strict=False) if folder.is_dir()]
-    return int(any(bad))
+    return int(any(bad) or differing > 0)
 
 
 if __name__ == "__main__":

@@ -40,13 +40,12 @@ def _row(volume: Volume) -> list[str]:
     first, stack = volume.frames[0], volume.stack
     spacing = stack.slice_spacing_mm if stack else None
     thickness = (stack.slice_thickness_mm if stack else None) or first.slice_thickness_mm
-    pixel = "x".join(f"{value:.3g}" for value in first.pixel_spacing_mm or ())
     notes = "; ".join(stack.notes) if stack else ""
     return [
         "-" if first.series_number is None else str(first.series_number),
         volume.name,
         "x".join(map(str, volume.size)),
-        pixel or "-",
+        "x".join(f"{value:.3g}" for value in pixel_size_mm(volume)) or "-",
         f"{spacing:.4g}" if spacing else "-",
         f"{thickness:.4g}" if thickness else "-",
         f"{round(spacing - thickness, 2) + 0.0:g}" if spacing and thickness else "-",
@@ -55,6 +54,11 @@ def _row(volume: Volume) -> list[str]:
         str(len({frame.file for frame in volume.frames})),
         f"no: {volume.refusal}" if volume.reasons else f"yes ({notes})" if notes else "yes",
     ]
+
+
+def pixel_size_mm(volume: Volume) -> tuple[float, ...]:
+    """Distance of columns, then of rows, as a size counts them; PixelSpacing has it the other way round."""
+    return (volume.frames[0].pixel_spacing_mm or ())[::-1]
 
 
 def plane_of(volume: Volume) -> str:

@@ -27,3 +27,8 @@ def test_the_exit_code_says_whether_something_is_usable(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
     assert main([]) == 2
     assert "PATH" in capsys.readouterr().out
+
+
+def test_pixel_sizes_stand_in_the_order_of_the_matrix(tmp_path):
+    write_series(tmp_path, phantom((36, 30, 7)), AFFINES["non-square pixels"])  # columns 1.3 mm apart, rows 0.7 mm
+    assert table(survey(tmp_path)).splitlines()[1].split()[2:4] == ["36x30x7", "1.3x0.7"]

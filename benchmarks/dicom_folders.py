@@ -1,0 +1,49 @@
+"""What is found in every folder of a collection of DICOM: volumes, geometry, accepted or refused and why.
+
+`python -m benchmarks.dicom_folders SCANS`: each folder by itself; equal volumes of a folder share a row.
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+from scripts.clinic.discovery import Volume, survey
+from scripts.clinic.list import pixel_size_mm, plane_of
+
+NO_VOLUME = "failing"
+"""The folder below which nothing may be accepted."""
+
+
+def verdict(volume: Volume) -> str:
+    """Geometry of a volume and what becomes of it, in one line."""
+    stack = volume.stack
+    pixel = " x ".join(f"{value:.4g}" for value in pixel_size_mm(volume))
+    spacing = f" x {stack.slice_spacing_mm:.4g} mm" if stack and stack.slice_spacing_mm else ""
+    geometry = f"{' x '.join(map(str, volume.size))}, {pixel or '-'}{spacing}, {plane_of(volume)}"
+    return f"{geometry}, {volume.component}: {'refused: ' + volume.refusal if volume.reasons else 'accepted'}"
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the table; the exit code is 1 where something below `NO_VOLUME` was accepted."""
+    if len(arguments) != 1:
+        sys.stdout.write(f"{__doc__}\n")
+        return 2
+    root, accepted, wrong = Path(arguments[0]), 0, 0
+    for folder in sorted(p for p in root.rglob("*") if p.is_dir() and any(f.is_file() for f in p.iterdir())):
+        found = survey(folder)
+        name = folder.relative_to(root).as_posix()
+        usable = sum(not volume.reasons for volume in found.volumes)
+        accepted += usable
+        wrong += usable if name.startswith(NO_VOLUME) else 0
+        sys.stdout.write(f"{name}\n")
+        for line, count in Counter(verdict(volume) for volume in found.volumes).items():
+            sys.stdout.write(f"    {count} x {line}\n")
+        others = (found.ignored, found.without_image, sum(found.damaged.values()))
+        if any(others):
+            sys.stdout.write(f"    {others[0]} no DICOM, {others[1]} without image, {others[2]} damaged\n")
+    sys.stdout.write(f"{accepted} volumes accepted, {wrong} of them below {NO_VOLUME}/\n")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
