@@ -1,0 +1,210 @@
+"""What each part of the recipe is worth: trains the arms of ablation.yaml and judges them on scans none has seen.
+
+    python -m benchmarks.ablation SCANS --output_dir out/ablation    # SCANS: training scans; an hour, can be resumed
+    python -m benchmarks.ablation --table out/ablation               # the table and the plot of docs/ablation.md
+
+An arm that has its weights and scores in OUT is not done again. Nothing here looks at the benchmark.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import nibabel
+import numpy as np
+import yaml
+
+from scripts.judging.statistics import read_scores
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # after the choice of a backend without a screen
+
+ROOT = Path(__file__).resolve().parents[1]
+PLAN = Path(__file__).with_suffix(".yaml")
+DOCS = ROOT / "docs"
+START, END = "<!-- table: ablation -->", "<!-- end -->"
+PAPER = ["configs/train.yaml", "configs/paper.yaml"]
+INTERPOLATIONS = ("cubic", "consistent cubic")
+COLUMNS = {  # metric -> title, format; the first four on simulated slices, the others on real ones
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "high_band_error": ("high-band error", ".3f"),
+    "high_band_energy": ("high-band energy", ".3f"),
+    "sharpness_closed": ("sharpness closed", ".2f"),
+    "pique": ("PIQUE", ".1f"),
+}
+SIMULATED = ("psnr", "ssim", "high_band_error", "high_band_energy")
+
+
+def cumulative(arms: Sequence[Mapping]) -> list[dict]:
+    """The arms with everything that those above them add."""
+    training, inference, found = {}, {}, []
+    for arm in arms:
+        training = training | arm.get("training", {})
+        inference = inference | arm.get("inference", {})
+        found.append({**arm, "training": training, "inference": inference})
+    return found
+
+
+def hold_out(scans: Path, told: Mapping, folder: Path) -> None:
+    """The scans to judge on, the near-isotropic one cropped about its centre."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = nibabel.load(scans / told["iso"])
+    first = [max(0, (n - told["crop_voxels"]) // 2) for n in image.shape]
+    crop = image.slicer[tuple(slice(f, f + told["crop_voxels"]) for f in first)]
+    nibabel.save(crop, folder / told["iso"])
+    (folder / told["aniso"]).write_bytes((scans / told["aniso"]).read_bytes())
+
+
+def run(command: Sequence[str], log: Path) -> None:
+    """A workflow in a process of its own, its output in a file.
+
+    Raises:
+        RuntimeError: if it ends with another exit code than 0.
+    """
+    with log.open("w", encoding="utf-8") as file:
+        code = subprocess.run(command, cwd=ROOT, check=False, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code:
+        raise RuntimeError(f"exit code {code}: {log} says why")
+
+
+def bundle(run_id: str, configs: Sequence[str], **settings) -> list[str]:
+    """The command of a workflow of the bundle."""
+    files = str([str(c) for c in configs])
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", files]
+    return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+
+
+def train_and_judge(arm: Mapping, plan: Mapping, scans: Path, held: Path, out: Path) -> None:
+    """OUT/<arm>: both overlays, training/model.pt, evaluation/scores.csv."""
+    folder = out / arm["name"].replace(" ", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, scores = folder / "training" / "model.pt", folder / "evaluation" / "scores.csv"
+    held_out = [f"*{name.split('.')[0]}*" for name in (plan["held_out"]["iso"], plan["held_out"]["aniso"])]
+    learn, answer = folder / "training.yaml", folder / "inference.yaml"
+    _write(learn, {**plan["budget"], **arm["training"], "exclude": held_out})
+    _write(answer, {**arm["inference"], "weights_path": str(weights)})
+    if not weights.is_file():
+        given = {"dataset_dir": scans, "output_dir": weights.parent}
+        run(bundle("training", [*PAPER, learn], **given), folder / "training.log")
+    if not scores.is_file():
+        given = {
+            "dataset_dir": held,
+            "output_dir": scores.parent,
+            "inference_config": [str(ROOT / "configs" / "inference.yaml"), str(answer)],
+            "protocols": plan["protocols"],
+            "interpolations": list(INTERPOLATIONS),
+            "report": False,
+        }
+        run(bundle("evaluation", ["configs/evaluate.yaml"], **given), folder / "evaluation.log")
+
+
+def _write(path: Path, settings: Mapping) -> None:
+    path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+
+
+def collected(plan: Mapping, out: Path) -> list[dict]:
+    """A row an arm that is done, those of the interpolations first: the means of the measures over their cases."""
+    rows = []
+    for arm in plan["arms"]:
+        path = out / arm["name"].replace(" ", "_") / "evaluation" / "scores.csv"
+        if not path.is_file():
+            continue
+        scores = read_scores(path)
+        for method in (*INTERPOLATIONS, "GLADE") if not rows else ("GLADE",):
+            row = {
+                "arm": arm["name"] if method == "GLADE" else method,
+                "adds": arm["adds"] if method == "GLADE" else "",
+            }
+            real = Path(plan["held_out"]["aniso"]).name.split(".")[0]
+            for metric in COLUMNS:
+                values = [
+                    s.value
+                    for s in scores
+                    if (s.method, s.metric, s.axis) == (method, metric, "")
+                    and (s.case != real) == (metric in SIMULATED)
+                ]
+                row[metric] = float(np.mean(values)) if values else float("nan")
+            rows.append(row)
+    return rows
+
+
+def table_of(rows: Sequence[Mapping]) -> str:
+    """The Markdown of the rows."""
+    titles = ["arm", *(title for title, _ in COLUMNS.values()), "what it adds to the arm above"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in rows:
+        cells = [format(float(row[metric]), form) for metric, (_, form) in COLUMNS.items()]
+        lines.append(f"| {row['arm']} | {' | '.join(cells)} | {row['adds']} |")
+    return "\n".join(lines)
+
+
+def plot(rows: Sequence[Mapping], path: Path) -> None:
+    """Fidelity against sharpness, a point an arm."""
+    figure, axes = plt.subplots(figsize=(8, 5.5))
+    for number, row in enumerate(rows):
+        interpolation = row["arm"] in INTERPOLATIONS
+        x, y = float(row["high_band_energy"]), float(row["psnr"])
+        axes.scatter(x, y, marker="s" if interpolation else "o", color="0.5" if interpolation else "C0", zorder=3)
+        axes.annotate(row["arm"], (x, y), (6, 5 if number % 2 else -11), textcoords="offset points", fontsize=9)
+    axes.axvline(1, color="0.8", zorder=0)
+    axes.set(xlabel="high-band energy, result / truth (1: as much detail as the truth)", ylabel="PSNR, dB")
+    axes.margins(x=0.12, y=0.08)
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def write_docs(plan: Mapping, out: Path, docs: Path = DOCS) -> int:
+    """CSV, plot and the table in docs/ablation.md; returns the number of rows."""
+    rows = collected(plan, out)
+    with (docs / "tables" / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["arm", "adds", *COLUMNS], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    page = docs / "ablation.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(START)
+    page.write_text(f"{before}{START}\n{table_of(rows)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    plot(rows, docs / "images" / "ablation.png")
+    return len(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train and judge where asked for, then write the table; returns the number of arms that failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "scans", type=Path, nargs="?", help="folder of the training scans, the held-out ones among them"
+    )
+    parser.add_argument("--output_dir", type=Path, default=Path("out/ablation"))
+    parser.add_argument("--table", type=Path, help="OUT of finished arms: write the table alone")
+    options = parser.parse_args(arguments)
+    plan = yaml.safe_load(PLAN.read_text(encoding="utf-8"))
+    plan["arms"] = cumulative(plan["arms"])
+    if options.table is not None:
+        sys.stdout.write(f"{write_docs(plan, options.table)} rows in docs/ablation.md\n")
+        return 0
+    if options.scans is None:
+        parser.error("give SCANS or --table OUT")
+    out = options.output_dir.resolve()
+    hold_out(options.scans, plan["held_out"], out / "held_out")
+    failed = 0
+    for arm in plan["arms"]:
+        begun = time.monotonic()
+        try:
+            train_and_judge(arm, plan, options.scans.resolve(), out / "held_out", out)
+        except RuntimeError as error:  # the other arms are still worth their time
+            failed += 1
+            sys.stderr.write(f"{arm['name']}: {error}\n")
+        sys.stdout.write(f"{arm['name']}: {time.monotonic() - begun:.0f} s\n")
+        sys.stdout.flush()
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
