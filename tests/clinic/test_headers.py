@@ -1,5 +1,7 @@
 import logging
 import struct
+import threading
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -139,3 +141,37 @@ def test_a_file_of_elements_without_end_does_not_hang(tmp_path):
     file.write_bytes(data[:pixels] + struct.pack("<HH2sH", 0x0043, 0x1001, b"LO", 0) * 40_000 + data[pixels:])
     with pytest.raises(DamagedError, match="more than 32768 elements"):
         read_frames(file)
+
+
+@pytest.mark.parametrize(("seconds", "side_by_side"), [(0.02, True), (0.0, False)])
+def test_files_are_read_side_by_side_where_they_wait_and_come_in_order(seconds, side_by_side):
+    threads, asked = set(), []
+
+    def read(number):
+        if seconds:
+            time.sleep(seconds)
+        threads.add(threading.get_ident())
+        return number
+
+    def numbers():
+        for number in range(40):
+            asked.append(number)
+            yield number
+
+    for number, result in enumerate(files.each(read, numbers())):
+        assert result == number
+        assert len(asked) <= number + 1 + files.READERS  # no folder is read ahead of its use
+    assert (len(threads - {threading.get_ident()}) > 0) == side_by_side
+
+
+def test_what_a_reader_raises_comes_out_where_its_file_stands():
+    def read(number):
+        time.sleep(0.02)
+        if number == 20:
+            raise DamagedError("twenty")
+        return number
+
+    results = files.each(read, range(40))
+    assert [next(results) for _ in range(20)] == list(range(20))
+    with pytest.raises(DamagedError, match="twenty"):
+        next(results)
