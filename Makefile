@@ -42,9 +42,10 @@ format: setup ## ruff, mending
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
 
+deploy: OUT = out/deploy
 deploy: .venv-deploy/installed ## the MONAI Deploy app on a folder of DICOM: SCAN=folder [OUT=folder]
 	$(if $(SCAN),,$(error say which folder of DICOM: make deploy SCAN=folder))
-	CUDA_VISIBLE_DEVICES= .venv-deploy/bin/python -m apps.deploy --input "$(SCAN)" --output "$(if $(filter out/demo,$(OUT)),out/deploy,$(OUT))"
+	CUDA_VISIBLE_DEVICES= .venv-deploy/bin/python -m apps.deploy --input "$(SCAN)" --output "$(OUT)"
 
 .venv-deploy/installed: apps/deploy/requirements.txt
 	test -x .venv-deploy/bin/python || $(PYTHON) -m venv .venv-deploy
