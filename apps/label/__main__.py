@@ -1,7 +1,7 @@
 """Starts MONAI Label with the GLADE app over a folder of studies: `python -m apps.label --studies FOLDER`.
 
-On loopback unless told otherwise. Uploads, results and Label's own working files lie in a private folder that goes when
-the server does; only Label's book of studies (datastore_v2.json, labels/) is kept beside the studies.
+On loopback unless told otherwise. The studies are only read; uploads, results and Label's own working files lie in a
+private folder that goes when the server does.
 """
 
 import argparse
@@ -48,9 +48,7 @@ def serve(options: argparse.Namespace, work: Path) -> None:
     tempfile.tempdir = os.environ["TMPDIR"] = str(work / "tmp")
     os.environ |= {
         "MONAI_LABEL_RELOAD_APP_LIB": "false",  # the bundle's modules stay as they were imported
-        "MONAI_LABEL_TASKS_TRAIN": "false",
-        "MONAI_LABEL_TASKS_SCORING": "false",
-        "MONAI_LABEL_SESSIONS": "false",
+        "MONAI_LABEL_SESSIONS": "false",  # they would lie in the home directory
     }
     if str(BUNDLE) not in sys.path:
         sys.path.insert(0, str(BUNDLE))

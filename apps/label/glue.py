@@ -6,7 +6,6 @@ import errno
 import functools
 import os
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +37,6 @@ SETTINGS = (  # of inference.yaml, that a request may set; the others belong to 
 )
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESULTS = "results"
-FORGOTTEN_SECONDS = 3600  # a result that nobody fetched by then is removed
 
 
 class Answer(Exception):
@@ -145,9 +143,6 @@ def write_result(volume: MetaTensor) -> Path:
     """
     folder = Path(tempfile.gettempdir()) / RESULTS
     folder.mkdir(exist_ok=True)
-    for old in folder.iterdir():
-        if old.stat().st_mtime < time.time() - FORGOTTEN_SECONDS:
-            old.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(suffix=".nii.gz", dir=folder)
     os.close(handle)
     try:

@@ -7,7 +7,7 @@ studies (PUT /datastore/image), or read its answers from any web page.
 import tempfile
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.app import lifespan
@@ -41,8 +41,14 @@ def _answer_for(error: Exception) -> Answer:
     return told
 
 
+def no_labels(output: str = "") -> None:
+    """Label would compute the result, then find that it cannot answer, and leave the result behind."""
+    if output == "dicom_seg":
+        raise Answer(422, "output must be image, json or all: the result is no segmentation")
+
+
 app = FastAPI(title="GLADE", lifespan=lifespan, docs_url=None, redoc_url=None)
 app.include_router(info.router)
-app.include_router(infer.router)
+app.include_router(infer.router, dependencies=[Depends(no_labels)])
 for kind in (*FORESEEN, Exception):  # of an unforeseen one, the log keeps the traceback
     app.add_exception_handler(kind, answer)

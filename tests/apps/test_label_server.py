@@ -193,6 +193,7 @@ def test_two_requests_at_once_are_both_answered_each_as_it_asked(server, own):
         ("/infer/glade?image=scan", {"detail": 1}, None, 422, "params may hold settings, .*not detail: write"),
         ("/infer/glade?image=scan", {"device": "$1/0"}, None, 422, "params may hold settings, .*not device$"),
         ("/infer/glade?image=scan&output=label", {}, None, 422, "output: .*image"),
+        ("/infer/glade?image=scan&output=dicom_seg", {}, None, 422, "output must be image, json or all"),
         ("/infer/glade?session_id=1", {}, None, 500, "failed: "),
         ("/infer/glade", [1], b"a scan", 400, "params must be a JSON object"),
         ("/infer/glade", {}, b"no scan", 422, "refused: .*header cannot be read"),
