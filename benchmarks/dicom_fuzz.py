@@ -2,9 +2,9 @@
 
 `python -m benchmarks.dicom_fuzz [COUNT] [FOLDER ...]`
 
-Each mutated file (truncated, bytes flipped, elements removed or forged, lengths forged, nested, inflated) is discovered
-and read in a worker process. Wanted: no crash, no hang over 5 s, no memory over 2 GiB, every failure one line. Seeds
-are synthetic series in seven encodings, and the files of the folders named.
+Each mutated file (truncated, bytes flipped, elements removed or forged, lengths forged, nested, inflated, drowned) is
+discovered and read in a worker process. Wanted: no crash, no hang over 5 s, no memory over 2 GiB, every failure one
+line. Seeds are synthetic series in seven encodings, and the files of the folders named.
 """
 
 import multiprocessing
@@ -15,6 +15,7 @@ import struct
 import sys
 import tempfile
 import time
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -116,9 +117,10 @@ def length_forged(data: bytes, chance: random.Random) -> bytes:
 def _edited(data: bytes, change: Callable[[pydicom.Dataset], None]) -> bytes:
     source = pydicom.filebase.DicomBytesIO(data)
     dataset = pydicom.dcmread(source, force=True)
-    change(dataset)
-    target = pydicom.filebase.DicomBytesIO()
-    with pydicom.config.disable_value_validation():
+    with pydicom.config.disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        change(dataset)
+        target = pydicom.filebase.DicomBytesIO()
         dataset.save_as(target, enforce_file_format=False)
     return target.getvalue()
 
@@ -193,13 +195,40 @@ def inflating(data: bytes, chance: random.Random) -> bytes:
     return target.getvalue() + b"".join(packed)
 
 
+def run_length_bomb(data: bytes, chance: random.Random) -> bytes:
+    """Run-length coded pixels that grow sixty-four-fold, to far more than the image holds."""
+    segment = b"\x81\x00" * chance.choice([2**12, 2**18, 2**24])
+    frame = struct.pack("<16I", 2, 64, 64 + len(segment), *[0] * 13) + segment * 2
+
+    def change(dataset: pydicom.Dataset) -> None:
+        dataset.PixelData = pydicom.encaps.encapsulate([frame])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = RLELossless
+
+    return _edited(data, change)
+
+
+def sea(data: bytes, chance: random.Random) -> bytes:
+    """Hundreds of thousands of empty items, or of empty elements, before the pixels."""
+    count = chance.choice([10_000, 100_000, 1_000_000])
+    if chance.random() < 0.5:
+        drops = struct.pack("<HH2sH", 0x0043, 0x1001, b"LO", 0) * count
+    else:
+        items = struct.pack("<HHI", 0xFFFE, 0xE000, 0) * count
+        end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+        drops = struct.pack("<HH2sHI", 0x5200, 0x9230, b"SQ", 0, 0xFFFFFFFF) + items + end
+    start = data.find(struct.pack("<HH", 0x7FE0, 0x0010))
+    start = start if start > 0 else len(data)
+    return data[:start] + drops + data[start:]
+
+
 MUTATIONS = [truncated, flipped, flipped, cut, repeated, length_forged, length_forged, element_removed, element_forged]
-RARE = [nested, inflating]
+RARE = [nested, inflating, run_length_bomb, sea]
 
 
 def mutate(data: bytes, chance: random.Random) -> tuple[str, bytes]:
     """A mutation by name, and its result; pydicom's own refusal to edit a seed gives a flipped one instead."""
-    mutation = chance.choice(RARE) if chance.random() < 0.03 else chance.choice(MUTATIONS)
+    mutation = chance.choice(RARE) if chance.random() < 0.05 else chance.choice(MUTATIONS)
     try:
         return mutation.__name__, mutation(data, chance)
     except Exception:

@@ -247,7 +247,7 @@ def _examine(frames: list[Frame], minimum_slices: int) -> Stack | None:
         np.array([frame.orientation for frame in frames]),
         first.pixel_spacing_mm,
         slice_thickness_mm=first.slice_thickness_mm if same else None,
-        thickness_absent="SliceThickness is absent" if same else "SliceThickness differs from slice to slice: not used",
+        note_of_absence="SliceThickness is absent" if same else "SliceThickness differs from slice to slice: not used",
         slice_spacing_tag_mm=first.slice_spacing_tag_mm,
         acquisition_type=first.acquisition_type,
         zero_filling=zero_filling(first.file, len(frames)) if encoded else None,

@@ -67,7 +67,7 @@ def examine(
     pixel_spacing_mm: tuple[float, ...],
     *,
     slice_thickness_mm: float | None = None,
-    thickness_absent: str = "SliceThickness is absent",
+    note_of_absence: str = "SliceThickness is absent",
     slice_spacing_tag_mm: float | None = None,
     acquisition_type: str | None = None,
     zero_filling: tuple[float, str] | None = None,
@@ -80,7 +80,7 @@ def examine(
         orientations: (n, 6), ImageOrientationPatient.
         pixel_spacing_mm: PixelSpacing: distance of rows, distance of columns.
         slice_thickness_mm: SliceThickness, where known.
-        thickness_absent: the note where it is not.
+        note_of_absence: the note where it is not.
         slice_spacing_tag_mm: SpacingBetweenSlices, where given; positions win over it.
         acquisition_type: MRAcquisitionType, where known.
         zero_filling: slices reconstructed of each partition that was measured, and the attribute that tells it.
@@ -114,7 +114,7 @@ def examine(
     if not reasons:
         notes = [
             *spacing_notes(spacing, slice_spacing_tag_mm),
-            *(thickness_notes(spacing, thickness, acquisition_type, zero_filling) if thickness else [thickness_absent]),
+            *(thickness_notes(spacing, thickness, acquisition_type, zero_filling) if thickness else [note_of_absence]),
         ]
     order = tuple(int(i) for i in order)
     return Stack(order, spacing or None, affine, tuple(reasons), tuple(notes), thickness, source)
