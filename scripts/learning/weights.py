@@ -8,6 +8,8 @@ from torch import nn
 
 from ..geometry.refusal import Refusal
 
+FAR_APART = 0.5  # relative distance of weights; halfway between a continuation and another training
+
 
 def load_weights(network: nn.Module, path: str) -> nn.Module:
     """The network with the weights of a file, in evaluation mode.
@@ -39,16 +41,28 @@ def load_blend(network: nn.Module, path: str, sharp_path: str, sharpness: float)
         sharpness: 0 to 1.
 
     Raises:
-        Refusal: if sharpness is not between 0 and 1, or a file does not fit.
+        Refusal: if sharpness is not between 0 and 1, a file does not fit, or the two are not of one training: between
+            unrelated weights lies no answer.
     """
     if isinstance(sharpness, bool) or not isinstance(sharpness, (int, float)) or not 0 <= sharpness <= 1:
         raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
     load_weights(network, path)
     if sharpness > 0:
         faithful = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        sharp = load_weights(network, sharp_path).state_dict()
+        sharp = {name: tensor.clone() for name, tensor in load_weights(network, sharp_path).state_dict().items()}
+        if sharpness < 1 and _apart(faithful, sharp) > FAR_APART:
+            raise Refusal(
+                f"{sharp_path} did not grow from {path}: weights of two trainings cannot be mixed; give --sharpness 0, "
+                f"or --sharp_weights_path trained from them (configs/sharp.yaml)"
+            )
         network.load_state_dict({name: torch.lerp(faithful[name], sharp[name], float(sharpness)) for name in faithful})
     return network.eval()
+
+
+def _apart(faithful: Mapping[str, torch.Tensor], sharp: Mapping[str, torch.Tensor]) -> float:
+    """|sharp - faithful| / |faithful| over all weights; the shipped pair has 0.08, two trainings have about 1."""
+    apart = sum(float((sharp[name] - tensor).double().square().sum()) for name, tensor in faithful.items())
+    return (apart / sum(float(tensor.double().square().sum()) for tensor in faithful.values())) ** 0.5
 
 
 def begin_from(path: str | None, networks: Mapping[str, nn.Module], averaged: nn.Module) -> None:

@@ -13,17 +13,23 @@ def generator(seed: int) -> Generator:
     return network
 
 
+def sharpened() -> dict[str, torch.Tensor]:
+    """Weights that grew from those of seed 1."""
+    torch.manual_seed(2)
+    return {name: tensor + 0.02 * torch.randn_like(tensor) for name, tensor in generator(1).state_dict().items()}
+
+
 @pytest.fixture
 def files(tmp_path):
-    for name, seed in (("faithful.pt", 1), ("sharp.pt", 2)):
-        torch.save(generator(seed).state_dict(), tmp_path / name)
+    torch.save(generator(1).state_dict(), tmp_path / "faithful.pt")
+    torch.save(sharpened(), tmp_path / "sharp.pt")
     return str(tmp_path / "faithful.pt"), str(tmp_path / "sharp.pt")
 
 
 @pytest.mark.parametrize("sharpness", [0.0, 0.25, 1])
 def test_the_dial_walks_a_straight_line_between_both_ends(files, sharpness):
     mixed = load_blend(generator(0), *files, sharpness).state_dict()
-    faithful, sharp = generator(1).state_dict(), generator(2).state_dict()
+    faithful, sharp = generator(1).state_dict(), sharpened()
     for name, tensor in mixed.items():
         torch.testing.assert_close(tensor, (1 - sharpness) * faithful[name] + sharpness * sharp[name])
 
@@ -32,6 +38,15 @@ def test_the_faithful_end_needs_no_sharp_weights(files):
     load_blend(generator(0), files[0], "nowhere.pt", 0)
     with pytest.raises(Refusal, match=r"nowhere\.pt: no such weights"):
         load_blend(generator(0), files[0], "nowhere.pt", 0.1)
+
+
+def test_weights_of_two_trainings_are_not_mixed(files, tmp_path):
+    other = str(tmp_path / "other.pt")
+    torch.save(generator(2).state_dict(), other)
+    with pytest.raises(Refusal, match=r"other\.pt did not grow from .*faithful\.pt: .* give --sharpness 0"):
+        load_blend(generator(0), files[0], other, 0.5)
+    alone = load_blend(generator(0), files[0], other, 1).state_dict()
+    assert all(torch.equal(alone[name], tensor) for name, tensor in generator(2).state_dict().items())
 
 
 @pytest.mark.parametrize("sharpness", [-0.1, 1.1, float("nan"), "half", None, True])
@@ -43,7 +58,7 @@ def test_a_dial_beyond_its_ends_is_refused(files, sharpness):
 def test_training_begins_with_bare_weights_or_a_checkpoint(files, tmp_path):
     networks, averaged = {"G": generator(0), "F": generator(3)}, generator(0)
     begin_from(files[1], networks, averaged)
-    for name, tensor in generator(2).state_dict().items():
+    for name, tensor in sharpened().items():
         assert torch.equal(networks["G"].state_dict()[name], tensor)
         assert torch.equal(averaged.state_dict()[name], tensor)
     assert torch.equal(networks["F"].head.weight, generator(3).head.weight)
