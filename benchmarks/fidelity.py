@@ -1,7 +1,7 @@
 """Tables of docs/README.md from the evaluation workflow: what it measured, never typed.
 
     python -m benchmarks.fidelity SCANS --factors 3 4 6 --profiles rect gauss --output_dir out/fidelity
-    python -m benchmarks.fidelity --evaluation out/evaluation
+    python -m benchmarks.fidelity --evaluation out/evaluation [--tables dial]
 
 The first runs configs/evaluate.yaml on the near-isotropic scans of a folder (further options are overrides of that
 configuration), the second takes a finished evaluation. Both keep what a table is made of in docs/tables/*.csv and
@@ -42,20 +42,32 @@ COLUMNS: dict[str, Mapping[str, tuple[str, str]]] = {  # table -> metric -> titl
         "slice_period_modulation": ("slice modulation", ".3f"),
         "residual": ("residual", ".1e"),
     },
+    "dial": {  # of an evaluation of held-back scans with further places of the dial
+        "psnr": ("PSNR dB", ".2f"),
+        "ssim": ("SSIM", ".3f"),
+        "high_band_energy": ("high-band energy", ".3f"),
+        "high_band_error": ("high-band error", ".3f"),
+        "slice_period_modulation": ("slice modulation", ".3f"),
+        "pique": ("PIQUE", ".1f"),
+        "confidence_rank_correlation": ("confidence correlation", ".2f"),
+    },
     "cross_plane": {
         "cross_plane_correlation": ("local correlation", ".3f"),
         "cross_plane_coherence": ("high-band coherence", ".3f"),
     },
 }
-DIFFERENCE = {"fidelity": "psnr", "real": "sharpness_closed", "cross_plane": "cross_plane_coherence"}
+BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation of the benchmark
+SIMPLE = ("nearest", "linear")  # shown where protocols are pooled alone
+DIFFERENCE = {"fidelity": "psnr", "dial": "psnr", "real": "sharpness_closed", "cross_plane": "cross_plane_coherence"}
 
 
 def belongs(found: Statistic, table: str) -> bool:
     """Whether a statistic is part of a table's CSV."""
     if found.metric not in COLUMNS[table] or found.axis or found.against not in ("", CONSISTENT):
         return False
-    simulated = found.profile == SIMULATED if found.factor == POOLED else True
-    return simulated if table == "fidelity" else found.profile == REAL
+    if found.factor != POOLED:
+        return table == "fidelity"
+    return found.profile == (SIMULATED if table in ("fidelity", "dial") else REAL)
 
 
 def table_of(rows: Sequence[Statistic], table: str) -> str:
@@ -71,7 +83,7 @@ def table_of(rows: Sequence[Statistic], table: str) -> str:
         here = [r for r in rows if (r.factor, r.profile) == (factor, profile)]
         means = {(r.method, r.metric): r for r in here if not r.against}
         gains = {r.method: r for r in here if r.against == CONSISTENT and r.metric == key}
-        methods = dict.fromkeys(r.method for r in here)
+        methods = dict.fromkeys(r.method for r in here if factor == POOLED or r.method not in SIMPLE)
         name = f"{profile}, pooled" if factor == POOLED else f"{factor}x {profile}"
         for method in sorted(methods, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m)):
             cells = [means.get((method, metric)) for metric in columns]
@@ -103,10 +115,12 @@ def with_table(text: str, table: str, content: str) -> str:
     return f"{before}{start}\n{content}\n{END}{after}"
 
 
-def write_tables(evaluation: Path, docs: Path = DOCS, tables: Path = TABLES) -> list[str]:
+def write_tables(
+    evaluation: Path, docs: Path = DOCS, tables: Path = TABLES, names: Sequence[str] = BENCHMARK
+) -> list[str]:
     """Keep what the tables are made of and write them into the document; returns the names of those written."""
     rows, written = read_statistics(evaluation / "statistics.csv"), []
-    for table in COLUMNS:
+    for table in names:
         own = [row for row in rows if belongs(row, table)]
         if own:
             tables.mkdir(exist_ok=True)
@@ -149,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pattern", default="iso_*.nii.gz")
     parser.add_argument("--factors", type=float, nargs="+", default=[4])
     parser.add_argument("--profiles", nargs="+", default=["rect"])
+    parser.add_argument("--tables", nargs="+", choices=list(COLUMNS), default=list(BENCHMARK))
     parser.add_argument("--output_dir", type=Path, default=Path("out/fidelity"))
     options, overrides = parser.parse_known_args(arguments)
     code, out = 0, options.evaluation
@@ -158,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = options.output_dir
         protocols = list(product(options.factors, options.profiles))
         code = evaluate(options.scans, options.pattern, protocols, out, overrides)
-    written = write_tables(out)
+    written = write_tables(out, names=options.tables)
     sys.stdout.write(f"tables written: {', '.join(written) or 'none'}\n")
     return code
 

@@ -3,7 +3,7 @@
     python -m benchmarks.training_speed --reference FOLDER [--rounds 15]
 
 FOLDER: a checkout of the authors' code that holds models/cycle_gan_model.py with `normG` among its options (their
-contrastive-unpaired-translation repository has it). Both take the same 92 x 92 patch one at a time, with the ResNet of
+contrastive-unpaired-translation repository has it). Both take one 92 x 92 patch at a time, with the ResNet of
 9 blocks and 64 channels and 70 x 70 PatchGAN critics of configs/paper.yaml; theirs in float32 as it comes, ours in
 float32 and in the precision that `precision: auto` takes here. Without --reference only ours are timed.
 """
@@ -55,7 +55,7 @@ def ours(folder: Path, precision: str):
 
 
 def reference(folder: Path, device: torch.device):
-    """The authors' model with their defaults for CycleGAN: ResNet of 9 blocks, PatchGAN, least squares, pool of 50."""
+    """The authors' model with their defaults for CycleGAN: ResNet of 9 blocks, PatchGAN, least squares."""
     sys.path.insert(0, str(folder))
     from models.cycle_gan_model import CycleGANModel
 

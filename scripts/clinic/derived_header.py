@@ -107,7 +107,7 @@ def derived_header(
         source: the volume that the series derives from.
         volume: (columns, rows, slices), the voxels that will be written.
         software_version: version of this bundle.
-        weights_checksum: SHA-256 of the weights, in hexadecimal digits.
+        weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
         created: time of the result.
 
     Returns:

@@ -68,7 +68,7 @@ class DicomSeriesWriter(ImageWriter):
 
         Args:
             software_version: version of this bundle.
-            weights_checksum: SHA-256 of the weights, in hexadecimal digits.
+            weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
             plane: "source" for slices as acquired, or "axial", "coronal", "sagittal".
 
         Raises:
@@ -137,7 +137,7 @@ def write_derived_series(
         affine: 4 x 4, voxel index to RAS position in mm.
         source: DICOM files of the source volume (the "image" of its case).
         software_version: version of this bundle.
-        weights_checksum: SHA-256 of the weights, in hexadecimal digits.
+        weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
         plane: "source", "axial", "coronal" or "sagittal".
         created: time of the result, now when None; equal input and time give equal files.
 

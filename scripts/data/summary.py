@@ -68,6 +68,16 @@ class Summary:
             self._checksum = checksum(self.weights)
         return self._checksum
 
+    @property
+    def weights_provenance(self) -> str:
+        """The checksum of the weights; between the ends of the dial of both, and where it stood.
+
+        Raises:
+            Refusal: if there is no such file.
+        """
+        own, sharp, dial = self.weights_sha256, self.settings.get("sharp_weights_sha256"), self.settings.get("sharpness")
+        return f"{own} mixed with {sharp} at {dial:g}" if own and sharp else own or ""
+
     def open(self) -> None:
         """Makes the output folder, and makes sure of the weights.
 

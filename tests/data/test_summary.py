@@ -56,6 +56,16 @@ def rows(summary) -> dict:
     return {row["case"]: row for row in content["cases"]}
 
 
+def test_mixed_weights_are_told_with_both_checksums_and_the_dial(make, tmp_path):
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+    own = hashlib.sha256(b"weights").hexdigest()
+    assert make(weights=weights).weights_provenance == own
+    mixed = make({"sharpness": 0.5, "sharp_weights_sha256": "ab"}, weights=weights)
+    assert mixed.weights_provenance == f"{own} mixed with ab at 0.5"
+    assert make().weights_provenance == ""
+
+
 def test_a_done_case_has_a_whole_row(make, case, tmp_path):
     weights = tmp_path / "model.pt"
     weights.write_bytes(b"weights")

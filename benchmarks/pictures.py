@@ -1,0 +1,148 @@
+"""Pictures of the documentation: planes across the slices, methods side by side, one window, physical aspect.
+
+python -m benchmarks.pictures --demo out/demo                # docs/images/pelvis.png and phantom.png, after `make demo`
+python -m benchmarks.pictures --evaluation out/evaluation    # best.png, median.png, worst.png by PSNR gain of GLADE
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import nibabel
+import numpy as np
+
+from scripts.data.baselines import CUBIC, INPUT, Baselines
+from scripts.data.transforms import grid_of
+from scripts.judging.figures import VIEWS, Volume, plane, robust_window
+from scripts.judging.statistics import read_scores
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # after the choice of a backend without a screen
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+INFERENCE = ROOT / "configs" / "inference.yaml"
+CONSISTENT, GLADE = "consistent cubic", "GLADE"
+SCALES = {"added detail": ("RdBu_r", None), "confidence": ("viridis", (0.0, 1.0))}  # of a scale of their own
+WIDTH_INCHES, DOTS_PER_INCH = 13.0, 110
+
+
+def draw(volumes: Mapping[str, Volume], path: Path, views: Sequence[str], title: str, point_mm=None) -> None:
+    """Rows are views, columns volumes (array (X, Y, Z), affine); all grey ones share the window of the first.
+
+    Args:
+        volumes: by their titles.
+        path: of the PNG file.
+        views: of "sagittal", "coronal", "axial".
+        title: of the figure.
+        point_mm: RAS mm that all planes pass; by default the centre of the first volume.
+    """
+    array, affine = next(iter(volumes.values()))
+    point = (affine @ [*((np.array(array.shape) - 1) / 2), 1])[:3] if point_mm is None else point_mm
+    window = robust_window(array)
+    planes = {(name, view): plane(volume, view, point) for name, volume in volumes.items() for view in views}
+    heights = [max(p.shape[0] * s[0] for (_, v), (p, s) in planes.items() if v == view) for view in views]
+    width = max(p.shape[1] * s[1] for p, s in planes.values())
+    cell = WIDTH_INCHES / len(volumes)
+    figure, cells = plt.subplots(
+        len(views),
+        len(volumes),
+        squeeze=False,
+        figsize=(WIDTH_INCHES, sum(heights) / width * cell + 0.6),
+        gridspec_kw={"height_ratios": heights},
+        layout="constrained",
+    )
+    for (name, view), (picture, (high, wide)) in planes.items():
+        colours, own = SCALES.get(name, ("gray", window))
+        reach = 0.25 * (window[1] - window[0])
+        low, top = own or (-reach, reach)
+        axis = cells[list(views).index(view), list(volumes).index(name)]
+        axis.imshow(picture, cmap=colours, vmin=low, vmax=top, aspect=high / wide, interpolation="nearest")
+        axis.set(xticks=[], yticks=[])
+        if view == views[0]:
+            axis.set_title(name, fontsize=11)
+        if name == next(iter(volumes)):
+            axis.set_ylabel(view, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+    plt.close(figure)
+
+
+def across(affine: np.ndarray, axis: int) -> list[str]:
+    """The two views that cut across the slices, which are stacked along an array axis."""
+    stacked = int(np.abs(affine[:3, axis]).argmax())
+    return [view for view, (fixed, *_) in VIEWS.items() if fixed != stacked]
+
+
+def of_demo(out: Path) -> None:
+    """pelvis.png and phantom.png, from the output of `make demo`."""
+    baselines = Baselines(INFERENCE, out / "scans")
+    rows = json.loads((out / "results" / "summary.json").read_text(encoding="utf-8"))["cases"]
+    for row in rows:
+        name, stem = row["case"], out / "results" / row["case"] / row["case"]
+        made = baselines(name, (INPUT, CUBIC))
+        interpolated = {title: made[key] for title, key in (("as acquired", INPUT), (CUBIC, CUBIC))}
+        volumes = {title: (v[0].numpy(), grid_of(v).affine) for title, v in interpolated.items()}
+        volumes[GLADE] = _read(f"{stem}_glade.nii.gz")
+        phantom = row["input"]["format"] == "dicom"
+        if phantom:
+            volumes["truth"] = _read(out / "truth" / "phantom_truth.nii.gz")
+        volumes["added detail"] = _read(f"{stem}_added_detail.nii.gz")
+        volumes["confidence"] = _read(f"{stem}_confidence.nii.gz")
+        views = across(volumes[GLADE][1], int(row["protocol"]["through_plane_axis"]))
+        acquired, isotropic = (" x ".join(f"{s:.2g}" for s in row[k]["spacing_mm"]) for k in ("input", "output"))
+        picture, dial = "phantom" if phantom else "pelvis", row["settings"]["sharpness"]
+        title = f"{picture}: acquired at {acquired} mm, made at {isotropic} mm; the dial at {dial:g}"
+        draw(volumes, IMAGES / f"{picture}.png", views, title)
+
+
+def of_evaluation(out: Path) -> None:
+    """best.png, median.png and worst.png: the simulated cases by what GLADE gains in PSNR over consistent cubic."""
+    psnr = {(s.case, s.method): s.value for s in read_scores(out / "scores.csv") if s.metric == "psnr" and not s.axis}
+    gain = {case: value - psnr[case, CONSISTENT] for (case, method), value in psnr.items() if method == GLADE}
+    order = sorted(gain, key=gain.get)
+    told = {c["case"]: c for c in json.loads((out / "cases.json").read_text(encoding="utf-8"))["cases"]}
+    for name, case in (("worst", order[0]), ("median", order[len(order) // 2]), ("best", order[-1])):
+        files = {m: out / "methods" / m / f"{case}.nii.gz" for m in (CUBIC, CONSISTENT)}
+        ours = out / "methods" / GLADE / case / case
+        volumes = {
+            "truth": _read(out / "truth" / f"{case}.nii.gz"),
+            "as acquired": _read(out / "scans" / f"{case}.nii.gz"),
+            **{method: _read(path) for method, path in files.items()},
+            GLADE: _read(f"{ours}_glade.nii.gz"),
+            "added detail": _read(f"{ours}_added_detail.nii.gz"),
+            "confidence": _read(f"{ours}_confidence.nii.gz"),
+        }
+        views = across(volumes["truth"][1], int(told[case]["through_plane_axis"]))
+        title = (
+            f"{name} of {len(order)}: {case}, {psnr[case, GLADE]:.2f} dB, {gain[case]:+.2f} dB over consistent cubic"
+        )
+        draw(volumes, IMAGES / f"{name}.png", views, title)
+
+
+def _read(path: Path | str) -> Volume:
+    image = nibabel.load(path)
+    return np.squeeze(image.get_fdata(dtype=np.float32)), image.affine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--demo", type=Path)
+    parser.add_argument("--evaluation", type=Path)
+    options = parser.parse_args(arguments)
+    if options.demo is None and options.evaluation is None:
+        parser.error("give --demo OUT or --evaluation OUT")
+    if options.demo is not None:
+        of_demo(options.demo)
+    if options.evaluation is not None:
+        of_evaluation(options.evaluation)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
