@@ -75,8 +75,8 @@ class Summary:
         Raises:
             Refusal: if there is no such file.
         """
-        own, sharp, dial = self.weights_sha256, self.settings.get("sharp_weights_sha256"), self.settings.get("sharpness")
-        return f"{own} mixed with {sharp} at {dial:g}" if own and sharp else own or ""
+        own, sharp = self.weights_sha256, self.settings.get("sharp_weights_sha256")
+        return f"{own} mixed with {sharp} at {self.settings['sharpness']:g}" if own and sharp else own or ""
 
     def open(self) -> None:
         """Makes the output folder, and makes sure of the weights.
