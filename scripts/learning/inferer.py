@@ -25,7 +25,7 @@ class OrthogonalInferer(Inferer):
     overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the box around the
     body in a batch is computed; the air outside stays as interpolated: there is nothing to sharpen, and the statistics
     by which the generator standardises a plane are those of the body, as in the patches of training. Window and batch
-    therefore belong to the settings that a result depends on, if weakly.
+    therefore belong to the settings that a result depends on, if weakly. No gradient is kept: folded weights have none.
 
     Args:
         views: in-plane axes that the planes hold: (0, 1) for both views, (0,) or (1,) for one.
@@ -59,6 +59,7 @@ class OrthogonalInferer(Inferer):
         self.views, self.window, self.overlap, self.batch = tuple(views), tuple(window), overlap, int(batch)
         self.precision, self.progress = precision, progress
 
+    @torch.no_grad()
     def __call__(self, inputs: MetaTensor, network: Callable[..., torch.Tensor], *args, **kwargs) -> MetaTensor:
         """U b, (1, 1, X, Y, Z) with meta["slices"] -> the views' answers, (1, views, X, Y, Z), same scale.
 
@@ -104,9 +105,7 @@ def _ready(network: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     The same answer to rounding; on a CPU the planes are channels last already, and weights that are not cost a
     reordering with every batch: in bfloat16 more than the convolutions themselves.
     """
-    if torch.is_grad_enabled() or not hasattr(network, "folded"):  # folded weights have no gradient
-        return network
-    return network.folded().to(memory_format=torch.channels_last)
+    return network.folded().to(memory_format=torch.channels_last) if hasattr(network, "folded") else network
 
 
 def body_box(planes: torch.Tensor) -> tuple[slice, slice]:
