@@ -17,10 +17,12 @@ from .method_files import SUFFIX, all_methods, method_file, parse_others
 from .report_tables import all_scores, case_table, differences, means
 from .scene import Scene, scene_charts, scene_figure
 from .statistics import REAL, SIMULATED, Origin, Row, Statistic, read_scores, read_statistics, statistics
+from .study_scores import scores_section
 from .volumes import on_grid, read_grid, read_volume
 
 REPORT_FILE = "report.html"
 DONE, FAILED = "done", "failed"
+READERS = "Readers' study"
 FIDELITY, SHARPNESS = "psnr", "high_band_energy"  # the two axes of the scatter
 UNREADABLE = (Refusal, OSError, ValueError)
 WARNING = (
@@ -31,18 +33,21 @@ WARNING = (
 logger = logging.getLogger(__name__)
 
 
-def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3) -> Path:
+def write_evaluation_report(
+    output_dir: str | Path, figures_per_source: int = 3, study_dir: str | Path | None = None
+) -> Path:
     """Writes OUT/report.html from the files of an evaluation; what is missing of them is said on the page.
 
     Args:
         output_dir: OUT, with cases.json, and as far as there are any scores.csv, statistics.csv, scans, truth, methods.
         figures_per_source: figures of how many acquisitions of one scan; pictures make the page large.
+        study_dir: STUDY of a readers' study that `run study_scores` has scored, which becomes a section; or None.
 
     Returns:
         The path of the page.
 
     Raises:
-        Refusal: if OUT holds no cases.json that can be read.
+        Refusal: if OUT holds no cases.json that can be read, or the study is not scored.
     """
     folder = Path(output_dir)
     told = _cases(folder)
@@ -53,6 +58,7 @@ def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3)
         "Means": means(found, scores),
         "Differences": differences(found),
         "Fidelity against sharpness": _scatter(scores),
+        READERS: _readers(study_dir),
         "Cases": _case_parts(folder, told, scores, figures_per_source),
         "All scores": all_scores(found, scores),
         "How to read": how_to_read(row.metric for row in scores),
@@ -70,6 +76,12 @@ def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3)
     lead = joined(element("p", " · ".join(facts)), warning_box())
     text = page("GLADE: evaluation", lead, {name: part for name, part in sections.items() if part})
     return write_whole(folder / REPORT_FILE, text)
+
+
+def _readers(study_dir: str | Path | None) -> Markup | None:
+    if study_dir is None:
+        return None
+    return element("div", Markup(scores_section(study_dir)), id=identifier(READERS))
 
 
 def _count(number_of: int, thing: str) -> str:

@@ -112,7 +112,7 @@ def _section(record: Mapping, rows: Sequence[Statistic]) -> str:
     )
     parts = [
         f"<p>{', '.join(ends)} Marks from 1 (poor) to {LEVELS} (excellent): mean &plusmn; SD over all ratings.</p>",
-        f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>",
+        f'<table><thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{body}</tbody></table>',
         _pairs_table(rows, questions),
         _agreement_table(rows, questions, record["readers"]),
     ]
@@ -150,7 +150,7 @@ def _pairs_table(rows: Sequence[Statistic], questions: Mapping[str, str]) -> str
                 f'<th scope="row">{escape(row.method)} &minus; {escape(row.against)}</th>'
                 f"<td>{_number(row.value, '+.2f')}</td><td>{row.n} {row.unit}s</td><td>{shown}</td></tr>"
             )
-    head = "<th></th><th>pair</th><th>difference</th><th>pairs</th><th>p</th>"
+    head = "".join(f'<th scope="col">{title}</th>' for title in ("", "pair", "difference", "pairs", "p"))
     note = (
         "<p>p: Wilcoxon&rsquo;s signed-rank test, two-sided, not corrected. Images of one case are not independent: "
         "the line over cases is the one to quote.</p>"
@@ -182,7 +182,8 @@ def _agreement_table(rows: Sequence[Statistic], questions: Mapping[str, str], re
             lines.append(f'<tr><th scope="row">{escape(title)}</th>{cells}</tr>')
     if not lines:
         return ""
-    return f"<h3>Agreement</h3><table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    columns = f'<tr><th scope="col"></th>{head}</tr>'
+    return f"<h3>Agreement</h3><table><thead>{columns}</thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 def _value(rows: Iterable[Statistic], measure: str, **place: str) -> float:

@@ -10,11 +10,13 @@ import pytest
 
 from scripts.geometry.refusal import Refusal
 from scripts.judging.reader_study import ReaderStudy
+from scripts.judging.report import write_evaluation_report
 from scripts.judging.study_answers import Rating
 from scripts.judging.study_scores import StudyScores, scores_section
 from scripts.judging.study_statistics import statistics
 from scripts.judging.study_volumes import folder_cases
 
+from .page_checks import check_page
 from .study_files import METHODS, SETTINGS, answer_file, write_methods
 
 
@@ -94,6 +96,17 @@ def test_the_section_stands_alone_and_hides_nothing(study):
     assert section in (study / "study_scores.html").read_text()
     with pytest.raises(Refusal, match="run study_scores first"):
         scores_section(study / "answers")
+
+
+def test_the_section_joins_the_report_of_an_evaluation(study, tmp_path):
+    (tmp_path / "cases.json").write_text(json.dumps({"cases": []}))
+    with pytest.raises(Refusal, match="run study_scores first"):
+        write_evaluation_report(tmp_path, study_dir=study)
+    StudyScores(study, study / "answers", False).write()
+    page = check_page(write_evaluation_report(tmp_path, study_dir=study))
+    assert scores_section(study) in (tmp_path / "report.html").read_text()
+    assert "ICC(2,1)" in page.text
+    assert 'href="#readers-study"' in (tmp_path / "report.html").read_text()
 
 
 def change(path, edit):
