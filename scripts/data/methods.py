@@ -98,6 +98,9 @@ class InferenceRun:
         overrides: of that configuration, such as {"detail": 0.5}.
         bundle_root: folder of this bundle, where the process runs.
         dial: further values of `sharpness`, 0 to 1.
+
+    Raises:
+        Refusal: if the dial is no list of such numbers, each once.
     """
 
     def __init__(
@@ -111,6 +114,10 @@ class InferenceRun:
     ):
         self.record, self.output_dir = record, Path(output_dir).resolve()
         self.config, self.overrides, self.bundle_root = config, dict(overrides), Path(bundle_root).resolve()
+        if isinstance(dial, str | float | int) or not all(isinstance(p, float | int) and 0 <= p <= 1 for p in dial):
+            raise Refusal(f"dial must be a list of numbers from 0 to 1, as [0, 1], got {dial!r}")
+        if len({f"{place:g}" for place in dial}) < len(dial):
+            raise Refusal(f"dial names a place twice: {list(dial)}")
         self.settings = {GLADE: {}} | {f"{GLADE} {place:g}": {"sharpness": place} for place in dial}
 
     @property
@@ -134,6 +141,7 @@ class InferenceRun:
     def run(self) -> None:
         """Runs the inference of each method and notes how each case ended."""
         for method in self.names if self.record.open_rows() else ():
+            self._summary(method).unlink(missing_ok=True)  # what an earlier call said is not what this one did
             code = subprocess.run(self.command(method), cwd=self.bundle_root, check=False).returncode
             try:
                 rows = self._rows(method)
@@ -153,8 +161,11 @@ class InferenceRun:
             case["methods"][method] = {"seconds": row["seconds"]}
             self.record.weights_sha256 = row["weights_sha256"]
 
+    def _summary(self, method: str) -> Path:
+        return self.output_dir / METHODS / method / "summary.json"
+
     def _rows(self, method: str) -> dict[str, dict]:
-        summary = self.output_dir / METHODS / method / "summary.json"
+        summary = self._summary(method)
         if not summary.is_file():
             raise Refusal("it wrote no summary.json: its lines above say why")
         return {row["case"]: row for row in json.loads(summary.read_text(encoding="utf-8"))["cases"]}

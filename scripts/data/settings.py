@@ -23,6 +23,17 @@ STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 logger = logging.getLogger(__name__)
 
 
+def flag(value: bool | str) -> bool:
+    """A setting that is true or false: `--adapt true` comes from the command line as text, and any text counts as true.
+
+    Raises:
+        Refusal: if it is neither.
+    """
+    if str(value).lower() not in ("true", "false"):
+        raise Refusal(f"a setting that is true or false was given as {value!r}: give true or false")
+    return str(value).lower() == "true"
+
+
 def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
     """Declines an override of `python -m monai.bundle run` that no config file has: MONAI takes --tpyo 3 in silence.
 

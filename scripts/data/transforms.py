@@ -210,13 +210,13 @@ class FuseViewsd(MapTransform):
 
 
 class DataConsistencyd(MapTransform):
-    """Dial and projection: `P(U b + detail (v - U b))`, and what the network added to `P(U b)`.
+    """Share of the answer and projection: `P(U b + detail (v - U b))`, and what the network added to `P(U b)`.
 
     Args:
         keys: the network's answer v, (1, X, Y, Z); becomes the result.
         image_key: U b, the input of the network.
         slices_key: b, (1, X, Y, N).
-        detail: the dial: 0 gives consistent cubic interpolation, 1 the network's answer, more exaggerates it.
+        detail: 0 gives consistent cubic interpolation, 1 the network's answer, more exaggerates it.
         consistent: whether to project; the added detail and the residual are reported either way.
         regularisation: of P, see `DataConsistency`.
         smoothness: of P, likewise.
@@ -237,8 +237,10 @@ class DataConsistencyd(MapTransform):
         correction_key: str = "correction",
     ):
         super().__init__(keys)
-        if not np.isfinite(detail) or detail < 0:
-            raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the network's answer; got {detail}")
+        if not _is_number(detail) or detail < 0:
+            raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the network's answer; got {detail!r}")
+        if not _is_number(smoothness) or not 0 <= smoothness <= 1:
+            raise Refusal(f"smoothness must be from 0 to 1 slice spacings, got {smoothness!r}")
         self.detail, self.consistent = float(detail), consistent
         self.regularisation, self.smoothness = regularisation, smoothness
         self.image_key, self.slices_key = image_key, slices_key
@@ -326,6 +328,10 @@ def _volume(tensor: torch.Tensor, grid: Grid, meta: Mapping) -> MetaTensor:
     volume = MetaTensor(tensor, meta=dict(meta))
     volume.affine = torch.as_tensor(np.array(grid.affine))
     return volume
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _text(value) -> str:

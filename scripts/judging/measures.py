@@ -133,13 +133,8 @@ class SlicePeriod:
     def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
         """Three scores, or six."""
         truth = None if case.truth is None else case.truth[case.box]
-        mask = case.mask[case.box]
-        found = slice_period_artefact(result.values[case.box], case.factor, case.axis, mask, truth)
+        found = slice_period_artefact(result.values[case.box], case.factor, case.axis, case.mask[case.box], truth)
         named = {f"slice_period_{name}": value for name, value in found._asdict().items()}
-        if truth is not None:
-            named["slice_period_modulation_of_truth"] = slice_period_artefact(
-                truth, case.factor, case.axis, mask
-            ).modulation
         return [Score(name, value) for name, value in named.items() if value is not None]
 
 

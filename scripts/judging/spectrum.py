@@ -41,6 +41,7 @@ class SlicePeriodArtefact(NamedTuple):
     modulation: float
     banding_to_truth: float | None = None
     steps_to_truth: float | None = None
+    modulation_of_truth: float | None = None
 
 
 def power_spectrum(image, axis: int = -1, mask=None) -> tuple[np.ndarray, np.ndarray]:
@@ -152,15 +153,12 @@ def slice_period_artefact(volume, factor: float, axis: int = -1, mask=None, trut
     if truth is not None:
         volume, truth = as_pair(volume, truth)
     inside = as_mask(mask, volume.shape)
-    lines = _lines(volume, axis, inside)
-    own = _period_ratios(lines, factor)
-    modulation = _modulation(_steps(lines), factor)
+    *own, modulation = _rhythm(_lines(volume, axis, inside), factor)
     if truth is None:
         return SlicePeriodArtefact(*own, modulation)
-    truths = _period_ratios(_lines(truth, axis, inside), factor)
-    return SlicePeriodArtefact(
-        *own, modulation, *(o / t if t > 0 else float("inf") for o, t in zip(own, truths, strict=True))
-    )
+    *truths, chance = _rhythm(_lines(truth, axis, inside), factor)
+    to_truth = (o / t if t > 0 else float("inf") for o, t in zip(own, truths, strict=True))
+    return SlicePeriodArtefact(*own, modulation, *to_truth, chance)
 
 
 def _lines(image: np.ndarray, axis: int, inside: np.ndarray) -> np.ndarray:
@@ -182,13 +180,10 @@ def _checked_factor(factor: float) -> float:
     return float(factor)
 
 
-def _period_ratios(lines: np.ndarray, factor: float) -> tuple[float, float]:
-    planes, steps = lines.mean(axis=(0, 1)), _steps(lines)
-    return (_peak_ratio(planes, factor), _peak_ratio(steps - steps.mean(), factor))
-
-
-def _steps(lines: np.ndarray) -> np.ndarray:
-    return np.abs(np.diff(lines, axis=-1)).mean(axis=(0, 1))
+def _rhythm(lines: np.ndarray, factor: float) -> tuple[float, float, float]:
+    """Banding, steps and modulation of lines along the through-plane axis."""
+    planes, steps = lines.mean(axis=(0, 1)), np.abs(np.diff(lines, axis=-1)).mean(axis=(0, 1))
+    return _peak_ratio(planes, factor), _peak_ratio(steps - steps.mean(), factor), _modulation(steps, factor)
 
 
 def _modulation(profile: np.ndarray, factor: float) -> float:
@@ -199,7 +194,8 @@ def _modulation(profile: np.ndarray, factor: float) -> float:
         return 0.0
     harmonics = np.arange(1, int(factor / 2) + 1) / factor
     waves = np.exp(-2j * np.pi * harmonics[:, None] * np.arange(profile.size))
-    return float(np.linalg.norm(2 * (waves @ (window * (profile / mean - 1))) / window.sum()))
+    both = np.where(np.isclose(harmonics, NYQUIST), 1, 2)  # a wave has two frequencies but at the voxels' own limit
+    return float(np.linalg.norm(both * (waves @ (window * (profile / mean - 1))) / window.sum()))
 
 
 def _peak_ratio(profile: np.ndarray, factor: float) -> float:

@@ -1,5 +1,6 @@
 """Weights from a file into a network: the right ones, or a clear refusal; never random ones in silence."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from torch import nn
 
 from ..geometry.refusal import Refusal
 
-FAR_APART = 0.5  # relative distance of weights; halfway between a continuation and another training
+FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
+HALF_WAY = 0.5  # of the dial; chosen on a head held back from training (docs/README.md)
+logger = logging.getLogger(__name__)
 
 
 def load_weights(network: nn.Module, path: str) -> nn.Module:
@@ -28,39 +31,64 @@ def load_weights(network: nn.Module, path: str) -> nn.Module:
     return network.eval()
 
 
-def load_blend(network: nn.Module, path: str, sharp_path: str, sharpness: float) -> nn.Module:
+def load_blend(
+    network: nn.Module, path: str, sharp_path: str, sharpness: float, grown_from: str | None = None
+) -> nn.Module:
     """The network on the line from the faithful to the sharp weights, in evaluation mode.
 
-    (1 - sharpness) * faithful + sharpness * sharp, tensor by tensor: weights of one training and of its adversarial
+    faithful + sharpness * (sharp - faithful), tensor by tensor: weights of one training and of its adversarial
     continuation can be mixed so (network interpolation, Wang et al. 2018, ESRGAN, section 3.4, arXiv 1809.00219).
+    Adapted weights keep all of their adaptation: adapted + sharpness * (sharp - faithful).
 
     Args:
         network: the network to fill.
-        path: the faithful weights, a bare state_dict.
+        path: the faithful weights, or weights adapted from them; a bare state_dict.
         sharp_path: the sharp ones; not looked at where sharpness is 0.
         sharpness: 0 to 1.
+        grown_from: the faithful weights where `path` holds adapted ones.
 
     Raises:
-        Refusal: if sharpness is not between 0 and 1, a file does not fit, or the two are not of one training: between
-            unrelated weights lies no answer.
+        Refusal: if sharpness is not between 0 and 1, a file does not fit, or the two ends are not of one training:
+            between unrelated weights lies no answer.
     """
     if isinstance(sharpness, bool) or not isinstance(sharpness, (int, float)) or not 0 <= sharpness <= 1:
         raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
-    load_weights(network, path)
     if sharpness > 0:
-        faithful = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        sharp = {name: tensor.clone() for name, tensor in load_weights(network, sharp_path).state_dict().items()}
-        if sharpness < 1 and _apart(faithful, sharp) > FAR_APART:
+        faithful, sharp = (_state_of(network, end) for end in (grown_from or path, sharp_path))
+        if not _apart(faithful, sharp) <= FAR_APART:
             raise Refusal(
-                f"{sharp_path} did not grow from {path}: weights of two trainings cannot be mixed; give --sharpness 0, "
-                f"or --sharp_weights_path trained from them (configs/sharp.yaml)"
+                f"{sharp_path} lies too far from {grown_from or path} to have grown from it: weights of two trainings "
+                f"cannot be mixed; give --sharpness 0, or --sharp_weights_path trained from them (configs/sharp.yaml)"
             )
-        network.load_state_dict({name: torch.lerp(faithful[name], sharp[name], float(sharpness)) for name in faithful})
+        own = _state_of(network, path)
+        network.load_state_dict({n: own[n] + float(sharpness) * (sharp[n] - faithful[n]) for n in own})
+    else:
+        load_weights(network, path)
     return network.eval()
 
 
+def default_sharpness(path: str, sharp_path: str) -> float:
+    """Where the dial stands when nobody sets it: half-way where the two ends are of one training, else faithful.
+
+    Args:
+        path: the faithful weights.
+        sharp_path: the sharp ones.
+    """
+    try:
+        related = _apart(_read(path), _read(sharp_path)) <= FAR_APART
+    except (Refusal, AttributeError, KeyError, RuntimeError, TypeError, ZeroDivisionError):
+        related = False  # no such ends, or no two of a kind; what is wrong with weights is said where they are loaded
+    if not related:
+        logger.info("the dial stands at 0: %s did not grow from %s", Path(sharp_path).name, Path(path).name)
+    return HALF_WAY if related else 0.0
+
+
+def _state_of(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in load_weights(network, path).state_dict().items()}
+
+
 def _apart(faithful: Mapping[str, torch.Tensor], sharp: Mapping[str, torch.Tensor]) -> float:
-    """|sharp - faithful| / |faithful| over all weights; the shipped pair has 0.08, two trainings have about 1."""
+    """|sharp - faithful| / |faithful| over all weights; the shipped pair has 0.08, two trainings 1 and more."""
     apart = sum(float((sharp[name] - tensor).double().square().sum()) for name, tensor in faithful.items())
     return (apart / sum(float(tensor.double().square().sum()) for tensor in faithful.values())) ** 0.5
 

@@ -10,6 +10,7 @@ from scripts.data import methods
 from scripts.data.baselines import Baselines
 from scripts.data.evaluation_record import EvaluationRecord
 from scripts.data.methods import InferenceRun, InterpolatedMethods
+from scripts.geometry.refusal import Refusal
 from tests.conftest import ROOT
 
 from .thick_scans import write_scan
@@ -32,6 +33,24 @@ def test_places_of_the_dial_are_methods_of_their_own(tmp_path):
     assert command.endswith(f"--output_dir {tmp_path}/methods/GLADE 0.5")
 
 
+@pytest.mark.parametrize("dial", [0.5, "0.5", ["0.5"], [1.5], [0.5, 0.5]])
+def test_a_dial_that_is_no_list_of_places_is_refused(tmp_path, dial):
+    with pytest.raises(Refusal, match=r"^dial "):
+        InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {}, ROOT, dial=dial)
+
+
+def test_what_an_earlier_call_did_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    record = EvaluationRecord(tmp_path, {})
+    record.begin("a")
+    (tmp_path / "methods/GLADE").mkdir(parents=True)
+    old = {"case": "a", "status": "done", "seconds": 1.0, "weights_sha256": "old"}
+    (tmp_path / "methods/GLADE/summary.json").write_text(json.dumps({"cases": [old]}))
+    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    InferenceRun(record, tmp_path, SHIPPED, {}, ROOT).run()
+    assert record.rows["a"]["methods"]["GLADE"]["status"] == "failed"
+    assert "wrote no summary.json" in record.problems[0]
+
+
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
@@ -43,10 +62,14 @@ def test_places_of_the_dial_are_methods_of_their_own(tmp_path):
 def test_what_the_inference_did_not_do_is_named(tmp_path, monkeypatch, rows, reason):
     record = EvaluationRecord(tmp_path, {})
     record.begin("a")
-    if rows is not None:
-        (tmp_path / "methods/GLADE").mkdir(parents=True)
-        (tmp_path / "methods/GLADE/summary.json").write_text(json.dumps({"cases": rows}))
-    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    (tmp_path / "methods/GLADE").mkdir(parents=True)
+
+    def run(*_, **__):
+        if rows is not None:
+            (tmp_path / "methods/GLADE/summary.json").write_text(json.dumps({"cases": rows}))
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(methods.subprocess, "run", run)
     InferenceRun(record, tmp_path, SHIPPED, {}, ROOT).run()
     assert record.rows["a"]["methods"]["GLADE"]["status"] == "failed"
     assert reason in " ".join([record.rows["a"]["methods"]["GLADE"]["reason"], *record.problems])

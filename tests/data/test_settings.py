@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.data.settings import refuse_unknown_overrides
+from scripts.data.settings import flag, refuse_unknown_overrides
 from scripts.geometry.refusal import Refusal
 
 MAIN = "/env/lib/monai/bundle/__main__.py"
@@ -114,3 +114,11 @@ def test_this_is_how_monai_names_itself():
     import monai.bundle
 
     assert Path(monai.bundle.__file__).with_name("__main__.py").parts[-3:] == ("monai", "bundle", "__main__.py")
+
+
+def test_words_of_the_command_line_are_true_or_false_and_nothing_else():
+    assert [flag(value) for value in (True, "true", "True")] == [True] * 3
+    assert [flag(value) for value in (False, "false", "False")] == [False] * 3
+    for value in ("no", 1, None, ""):
+        with pytest.raises(Refusal, match="give true or false"):
+            flag(value)

@@ -118,7 +118,7 @@ def test_the_result_gives_the_slices_back(profile, thickness_mm):
     torch.testing.assert_close(out["correction"].as_tensor(), (out["pred"] - data["pred"]).as_tensor())
 
 
-def test_the_dial_runs_from_consistent_cubic_to_the_network():
+def test_detail_runs_from_consistent_cubic_to_the_network():
     data = to_isotropic(scan(thick()))
     data["pred"] = data["image"] + 0.1
     results = [
@@ -130,10 +130,16 @@ def test_the_dial_runs_from_consistent_cubic_to_the_network():
     assert torch.allclose(results[1]["pred"].as_tensor(), middle, atol=1e-5)
 
 
-@pytest.mark.parametrize("detail", [-0.1, float("nan")])
-def test_a_dial_that_is_none_is_refused(detail):
-    with pytest.raises(Refusal, match="detail"):
+@pytest.mark.parametrize("detail", [-0.1, float("nan"), "much", None, True])
+def test_a_share_of_detail_that_is_none_is_refused(detail):
+    with pytest.raises(Refusal, match="detail must be"):
         DataConsistencyd("pred", detail=detail, consistent=True, regularisation=1e-5, smoothness=0.2)
+
+
+@pytest.mark.parametrize("smoothness", [-0.1, 1.5, float("nan"), "little"])
+def test_a_smoothness_beyond_what_keeps_the_slices_is_refused(smoothness):
+    with pytest.raises(Refusal, match="smoothness must be"):
+        DataConsistencyd("pred", detail=1, consistent=True, regularisation=1e-5, smoothness=smoothness)
 
 
 def test_views_are_fused_to_mean_and_half_range():

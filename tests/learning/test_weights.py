@@ -3,7 +3,7 @@ import torch
 
 from scripts.geometry.refusal import Refusal
 from scripts.learning.generator import Generator
-from scripts.learning.weights import begin_from, load_blend
+from scripts.learning.weights import begin_from, default_sharpness, load_blend
 
 
 def generator(seed: int) -> Generator:
@@ -40,13 +40,36 @@ def test_the_faithful_end_needs_no_sharp_weights(files):
         load_blend(generator(0), files[0], "nowhere.pt", 0.1)
 
 
-def test_weights_of_two_trainings_are_not_mixed(files, tmp_path):
+@pytest.mark.parametrize("sharpness", [0.5, 1])
+def test_weights_of_two_trainings_are_not_mixed(files, tmp_path, sharpness):
     other = str(tmp_path / "other.pt")
     torch.save(generator(2).state_dict(), other)
-    with pytest.raises(Refusal, match=r"other\.pt did not grow from .*faithful\.pt: .* give --sharpness 0"):
-        load_blend(generator(0), files[0], other, 0.5)
-    alone = load_blend(generator(0), files[0], other, 1).state_dict()
-    assert all(torch.equal(alone[name], tensor) for name, tensor in generator(2).state_dict().items())
+    with pytest.raises(Refusal, match=r"other\.pt lies too far from .*faithful\.pt .* give --sharpness 0"):
+        load_blend(generator(0), files[0], other, sharpness)
+    torch.save({name: tensor * float("nan") for name, tensor in generator(2).state_dict().items()}, other)
+    with pytest.raises(Refusal, match="lies too far"):
+        load_blend(generator(0), files[0], other, sharpness)
+
+
+def test_adapted_weights_keep_all_of_their_adaptation(files, tmp_path):
+    adapted = {name: tensor + 0.01 for name, tensor in generator(1).state_dict().items()}
+    torch.save(adapted, tmp_path / "adapted.pt")
+    mixed = load_blend(generator(0), str(tmp_path / "adapted.pt"), files[1], 0.5, files[0]).state_dict()
+    plain = load_blend(generator(0), *files, 0.5).state_dict()
+    for name, tensor in mixed.items():
+        torch.testing.assert_close(tensor, plain[name] + 0.01)
+
+
+def test_the_dial_stands_half_way_only_between_ends_of_one_training(files, tmp_path):
+    other, tiny = str(tmp_path / "other.pt"), str(tmp_path / "tiny.pt")
+    torch.save(generator(2).state_dict(), other)
+    torch.save(Generator(channels=2, blocks=1, fold=(2, 2)).state_dict(), tiny)
+    assert default_sharpness(*files) == 0.5
+    assert default_sharpness(files[0], other) == 0
+    assert default_sharpness(files[0], tiny) == default_sharpness(tiny, files[1]) == 0
+    assert default_sharpness(files[0], "nowhere.pt") == default_sharpness("nowhere.pt", files[1]) == 0
+    (tmp_path / "bad.pt").write_bytes(b"no weights")
+    assert default_sharpness(files[0], str(tmp_path / "bad.pt")) == 0
 
 
 @pytest.mark.parametrize("sharpness", [-0.1, 1.1, float("nan"), "half", None, True])
