@@ -100,7 +100,10 @@ def cases_of(folder: Path, series: Iterable[str]) -> list[dict]:
     if not names:
         raise Refusal(f"none of {len(found.volumes)} DICOM volumes matches the selection rules: see rules.json")
     known = {volume.name for volume in found.volumes} - names
-    return [case for case in find_series(folder) if case["case"] not in known]
+    cases = [case for case in find_series(folder) if case["case"] not in known]
+    if not cases:
+        raise Refusal("what the selection rules match are results of GLADE: see rules.json")
+    return cases
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import torch
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.bundle import BundleInferTask
 
+from scripts.data.summary import checksum
 from scripts.geometry.refusal import Refusal
 from scripts.learning.weights import load_blend
 
@@ -58,7 +59,9 @@ class GladeTask(BundleInferTask):
 
     def writer(self, data: dict, extension: str | None = None, dtype: object = None) -> tuple[str, dict]:
         """The volume asked for, float32 with its own affine, as the bundle writes it."""
-        row = row_of(data["case"], data["pred"], data.get("settings", {}))
+        part = self.bundle_config.get_parsed_content
+        weights = {"weights_sha256": checksum(part("weights_path")), "sharpness": part("sharpness")}
+        row = row_of(data["case"], data["pred"], data.get("settings", {})) | weights
         return str(write_result(data[VOLUMES[data.get("volume", "glade")]])), row
 
     def _get_network(self, device: str, data: dict | None) -> torch.nn.Module:

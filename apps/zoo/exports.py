@@ -37,11 +37,11 @@ def random_planes(planes: int, rows: int, columns: int) -> torch.Tensor:
     return torch.rand(planes, channels, rows, columns, generator=torch.Generator().manual_seed(0))
 
 
-def shipped_generator(sharpness: float = 0.0) -> Generator:
+def shipped_generator(sharpness: float | None = None) -> Generator:
     """The generator of configs/inference.yaml with its weights, on the CPU, in evaluation mode.
 
     Args:
-        sharpness: the dial, 0 to 1.
+        sharpness: the dial, 0 to 1; None: where the config puts it.
 
     Raises:
         Refusal: if the dial is outside, or the weights are absent or another network's.
@@ -50,7 +50,8 @@ def shipped_generator(sharpness: float = 0.0) -> Generator:
     parser.read_config(CONFIG)
     parser["bundle_root"] = str(BUNDLE)
     part = parser.get_parsed_content
-    return load_blend(part("network_def"), part("weights_path"), part("sharp_weights_path"), sharpness)
+    dial = part("sharpness") if sharpness is None else sharpness
+    return load_blend(part("network_def"), part("weights_path"), part("sharp_weights_path"), dial)
 
 
 def to_torchscript(network: Generator, path: Path) -> None:
@@ -95,7 +96,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.zoo.exports", description=__doc__.splitlines()[0])
     parser.add_argument("output_dir", type=Path)
-    parser.add_argument("--sharpness", type=float, default=0.0, help="the dial, 0 to 1")
+    parser.add_argument("--sharpness", type=float, help="the dial, 0 to 1; as in the config")
     options = parser.parse_args()
     logging.disable(logging.INFO)  # MONAI's list of arguments
     try:

@@ -234,9 +234,9 @@ def _sign(header: Dataset, source: Volume, version: str, weights: str, created: 
     item.PurposeOfReferenceCodeSequence = [code_item(PROCESSING_EQUIPMENT)]
     item.Manufacturer = MAKER
     item.ManufacturerModelName = f"{MAKER} MONAI bundle"
-    item.SoftwareVersions = [
-        value[:64] for value in (version, f"weights {weights[:16]}" if weights else "") if value
-    ] or ""
+    dial = weights.partition(" at ")[2]
+    told = (version, f"weights {weights[:16]}" if weights else "", f"sharpness {dial}" if dial else "")
+    item.SoftwareVersions = [value[:64] for value in told if value] or ""
     item.ContributionDateTime = created.astimezone(_zone(header)).strftime("%Y%m%d%H%M%S")
     item.ContributionDescription = (
         f"Super-resolution of {len(source.frames)} slices; weights SHA-256 {weights or 'not stated'}"

@@ -45,9 +45,8 @@ def isotropic(affine, order=(0, 1, 2), flips=(1, 1, 1)):
 
 
 def write(folder, volume, affine, source, **options):
-    return write_derived_series(
-        folder, volume, affine, source, software_version="1.2.3", weights_checksum=CHECKSUM, created=NOON, **options
-    )
+    signed = {"software_version": "1.2.3", "weights_checksum": CHECKSUM, "created": NOON}
+    return write_derived_series(folder, volume, affine, source, **signed | options)
 
 
 def read(files):
@@ -145,6 +144,14 @@ def test_provenance_is_complete(tmp_path, series):
     uids = [pydicom.dcmread(file).SOPInstanceUID for file in derived.files]
     assert len(set(uids)) == len(uids)
     assert [int(pydicom.dcmread(file).InstanceNumber) for file in derived.files] == list(range(1, len(uids) + 1))
+
+
+def test_mixed_weights_are_told_with_both_ends_and_the_dial(tmp_path, series):
+    mixed = f"{CHECKSUM} mixed with {CHECKSUM[::-1]} at 0.5"
+    derived = write(tmp_path / "derived", volume_of(), isotropic(AFFINE), series, weights_checksum=mixed)
+    equipment = pydicom.dcmread(derived.files[0]).ContributingEquipmentSequence[0]
+    assert list(equipment.SoftwareVersions) == ["1.2.3", f"weights {CHECKSUM[:16]}", "sharpness 0.5"]
+    assert mixed in equipment.ContributionDescription
 
 
 @pytest.mark.parametrize(("offset", "expected"), [("+0530", "083000"), ("-0300", "000000"), ("nonsense", None)])

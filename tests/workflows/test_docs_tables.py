@@ -1,9 +1,14 @@
 """The tables of docs/README.md are generated: what stands there is what the generator makes of the stored CSV."""
 
-import pytest
+import csv
 
-from benchmarks import fidelity
+import pytest
+import yaml
+from monai.bundle import ConfigParser
+
+from benchmarks import ablation, fidelity
 from scripts.judging.statistics import Statistic, read_statistics
+from tests.conftest import ROOT
 
 STORED = sorted(fidelity.TABLES.glob("*.csv"))
 NAN = float("nan")
@@ -44,3 +49,27 @@ def test_a_table_is_written_between_its_markers_and_kept(tmp_path):
 def test_an_open_table_is_an_error():
     with pytest.raises(ValueError, match="no <!-- end -->"):
         fidelity.with_table("<!-- table: real -->", "real", "x")
+
+
+def test_the_ablation_page_holds_what_its_csv_says():
+    with (ablation.DOCS / "tables" / "ablation.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert f"{ablation.START}\n{ablation.table_of(rows)}\n{ablation.END}" in (ablation.DOCS / "ablation.md").read_text()
+    plan = yaml.safe_load(ablation.PLAN.read_text(encoding="utf-8"))
+    known = {arm["name"]: arm["adds"] for arm in plan["arms"]} | dict.fromkeys(ablation.INTERPOLATIONS, "")
+    assert {row["arm"]: row["adds"] for row in rows}.items() <= known.items()
+
+
+def test_an_arm_has_all_that_those_above_it_add():
+    arms = ablation.cumulative([{"training": {"a": 1, "b": 1}}, {"training": {"b": 2}, "inference": {"c": 3}}, {}])
+    assert [arm["training"] for arm in arms] == [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 1, "b": 2}]
+    assert [arm["inference"] for arm in arms] == [{}, {"c": 3}, {"c": 3}]
+
+
+def test_the_arms_are_settings_that_the_workflows_have():
+    plan = yaml.safe_load(ablation.PLAN.read_text(encoding="utf-8"))
+    files = {"training": [ROOT / name for name in ablation.PAPER], "inference": [ROOT / "configs" / "inference.yaml"]}
+    known = {kind: set(ConfigParser.load_config_files([str(path) for path in paths])) for kind, paths in files.items()}
+    given = [("training", plan["budget"]), *((k, arm[k]) for arm in plan["arms"] for k in known if k in arm)]
+    unknown = [(kind, key) for kind, settings in given for key in settings if key.split("::")[0] not in known[kind]]
+    assert unknown == []
