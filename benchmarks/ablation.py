@@ -35,7 +35,7 @@ COLUMNS = {  # metric -> title, format; the first four on simulated slices, the 
     "ssim": ("SSIM", ".3f"),
     "high_band_error": ("high-band error", ".3f"),
     "high_band_energy": ("high-band energy", ".3f"),
-    "sharpness_closed": ("sharpness closed", ".2f"),
+    "spectrum_closed": ("spectrum closed", ".2f"),
     "pique": ("PIQUE", ".1f"),
 }
 SIMULATED = ("psnr", "ssim", "high_band_error", "high_band_energy")
@@ -145,18 +145,22 @@ def table_of(rows: Sequence[Mapping]) -> str:
 
 
 def plot(rows: Sequence[Mapping], path: Path) -> None:
-    """Fidelity against sharpness, a point an arm."""
-    figure, axes = plt.subplots(figsize=(8, 5.5))
-    for number, row in enumerate(rows):
+    """Fidelity against sharpness, a point an arm; arms that end at one place are told apart by colour and shape."""
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    colours = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(rows)))
+    for number, (row, colour) in enumerate(zip(rows, colours, strict=True)):
         interpolation = row["arm"] in INTERPOLATIONS
-        x, y = float(row["high_band_energy"]), float(row["psnr"])
-        axes.scatter(x, y, marker="s" if interpolation else "o", color="0.5" if interpolation else "C0", zorder=3)
-        axes.annotate(row["arm"], (x, y), (6, 5 if number % 2 else -11), textcoords="offset points", fontsize=9)
-    axes.axvline(1, color="0.8", zorder=0)
+        where = float(row["high_band_energy"]), float(row["psnr"])
+        shape = (
+            {"color": "0.4", "marker": "x+"[number % 2]}
+            if interpolation
+            else {"color": colour, "marker": "os^D"[number % 4]}
+        )
+        axes.scatter(*where, s=60, label=row["arm"], zorder=3, **shape)
     axes.set(xlabel="high-band energy, result / truth (1: as much detail as the truth)", ylabel="PSNR, dB")
-    axes.margins(x=0.12, y=0.08)
+    axes.margins(0.1)
     axes.grid(alpha=0.3)
-    figure.tight_layout()
+    figure.legend(loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -1,7 +1,7 @@
 """Tables of docs/README.md from the evaluation workflow: what it measured, never typed.
 
     python -m benchmarks.fidelity SCANS --factors 3 4 6 --profiles rect gauss --output_dir out/fidelity
-    python -m benchmarks.fidelity --evaluation out/evaluation [--tables dial]
+    python -m benchmarks.fidelity --evaluation out/evaluation [--tables real cross_plane paper]
 
 The first runs configs/evaluate.yaml on the near-isotropic scans of a folder (further options are overrides of that
 configuration), the second takes a finished evaluation. Both keep what a table is made of in docs/tables/*.csv and
@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 
 from scripts.data.cases import file_stem
-from scripts.judging.statistics import POOLED, REAL, SIMULATED, Statistic, read_statistics
+from scripts.judging.statistics import POOLED, REAL, SIMULATED, Row, Statistic, read_scores, read_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "README.md"
@@ -51,14 +51,38 @@ COLUMNS: dict[str, Mapping[str, tuple[str, str]]] = {  # table -> metric -> titl
         "pique": ("PIQUE", ".1f"),
         "confidence_rank_correlation": ("confidence correlation", ".2f"),
     },
+    "peers": {  # of an evaluation with --pairs and --others
+        "psnr": ("PSNR dB", ".2f"),
+        "ssim": ("SSIM", ".3f"),
+        "high_band_energy": ("high-band energy", ".3f"),
+        "high_band_error": ("high-band error", ".3f"),
+        "pique": ("PIQUE", ".1f"),
+        "residual": ("residual", ".1e"),
+    },
     "cross_plane": {
         "cross_plane_correlation": ("local correlation", ".3f"),
         "cross_plane_coherence": ("high-band coherence", ".3f"),
     },
 }
+PAPER = "paper"  # the table of its measures, case by case
+PAPER_CASES = "abdomen"
+PAPER_IMAGE = {"pique": ("PIQUE", ".1f"), "sharpness_closed": ("sharpness closed", ".2f")}
+PAPER_BORDER = {  # across an organ's border
+    "border_raw": ("edge sharpness 1/mm, raw", ".3f"),
+    "border_polynomial": ("polynomial", ".3f"),
+    "border_sigmoid": ("sigmoid", ".3f"),
+    "border_rise_mm": ("10-90 % mm", ".2f"),
+    "border_overshoot": ("overshoot", ".2f"),
+}
 BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation of the benchmark
 SIMPLE = ("nearest", "linear")  # shown where protocols are pooled alone
-DIFFERENCE = {"fidelity": "psnr", "dial": "psnr", "real": "sharpness_closed", "cross_plane": "cross_plane_coherence"}
+DIFFERENCE = {
+    "fidelity": "psnr",
+    "dial": "psnr",
+    "peers": "psnr",
+    "real": "sharpness_closed",
+    "cross_plane": "cross_plane_coherence",
+}
 
 
 def belongs(found: Statistic, table: str) -> bool:
@@ -67,7 +91,7 @@ def belongs(found: Statistic, table: str) -> bool:
         return False
     if found.factor != POOLED:
         return table == "fidelity"
-    return found.profile == (SIMULATED if table in ("fidelity", "dial") else REAL)
+    return found.profile == (SIMULATED if table in ("fidelity", "dial", "peers") else REAL)
 
 
 def table_of(rows: Sequence[Statistic], table: str) -> str:
@@ -103,6 +127,36 @@ def _gain(found: Statistic, form: str) -> str:
     return f"{found.mean:+{form}}{interval}{p}"
 
 
+def paper_rows(scores: Sequence[Row]) -> list[dict[str, str]]:
+    """The paper's Table 1 on public scans: a row a case and method, those of an abdomen or with a border named."""
+    border = {s.case for s in scores if s.metric.startswith("border_")}
+    cases = sorted({s.case for s in scores if s.case in border or PAPER_CASES in s.case})
+    rows = []
+    for case in cases:
+        here = [s for s in scores if s.case == case]
+        methods = [m for m in dict.fromkeys(s.method for s in here) if m not in SIMPLE]
+        for method in sorted(methods, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m)):
+            found = {s.metric: s.value for s in here if s.method == method and (not s.axis or s.metric in PAPER_BORDER)}
+            values = {k: f"{found[k]:.6g}" if k in found else "" for k in (*PAPER_IMAGE, *PAPER_BORDER)}
+            rows.append({"case": case, "method": method, **values})
+    return rows
+
+
+def paper_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The Markdown of `paper_rows`."""
+    columns = PAPER_IMAGE | PAPER_BORDER
+    lines = [
+        f"| scan | method | {' | '.join(title for title, _ in columns.values())} |",
+        "|" + "---|" * (2 + len(columns)),
+    ]
+    before = None
+    for row in rows:
+        cells = [format(float(row[k]), form) if row[k] else "-" for k, (_, form) in columns.items()]
+        lines.append(f"| {'' if row['case'] == before else row['case']} | {row['method']} | {' | '.join(cells)} |")
+        before = row["case"]
+    return "\n".join(lines)
+
+
 def with_table(text: str, table: str, content: str) -> str:
     """The document with the content between the markers of a table; as it was where it has no such markers."""
     start = f"<!-- table: {table} -->"
@@ -120,7 +174,7 @@ def write_tables(
 ) -> list[str]:
     """Keep what the tables are made of and write them into the document; returns the names of those written."""
     rows, written = read_statistics(evaluation / "statistics.csv"), []
-    for table in names:
+    for table in (name for name in names if name in COLUMNS):
         own = [row for row in rows if belongs(row, table)]
         if own:
             tables.mkdir(exist_ok=True)
@@ -130,6 +184,13 @@ def write_tables(
             content = table_of(read_statistics(tables / f"{table}.csv"), table)
             docs.write_text(with_table(docs.read_text(encoding="utf-8"), table, content), encoding="utf-8")
             written.append(table)
+    if PAPER in names and (rows := paper_rows(read_scores(evaluation / "scores.csv"))):
+        with (tables / f"{PAPER}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        docs.write_text(with_table(docs.read_text(encoding="utf-8"), PAPER, paper_table(rows)), encoding="utf-8")
+        written.append(PAPER)
     return written
 
 
@@ -163,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pattern", default="iso_*.nii.gz")
     parser.add_argument("--factors", type=float, nargs="+", default=[4])
     parser.add_argument("--profiles", nargs="+", default=["rect"])
-    parser.add_argument("--tables", nargs="+", choices=list(COLUMNS), default=list(BENCHMARK))
+    parser.add_argument("--tables", nargs="+", choices=[*COLUMNS, PAPER], default=list(BENCHMARK))
     parser.add_argument("--output_dir", type=Path, default=Path("out/fidelity"))
     options, overrides = parser.parse_known_args(arguments)
     code, out = 0, options.evaluation
