@@ -33,6 +33,7 @@ COLUMNS: dict[str, Mapping[str, tuple[str, str]]] = {  # table -> metric -> titl
         "high_band_error": ("high-band error", ".3f"),
         "pique": ("PIQUE", ".1f"),
         "slice_period_modulation": ("slice modulation", ".3f"),
+        "confidence_rank_correlation": ("confidence correlation", ".2f"),
         "residual": ("residual", ".1e"),
     },
     "real": {

@@ -27,10 +27,13 @@ IMAGES = ROOT / "docs" / "images"
 INFERENCE = ROOT / "configs" / "inference.yaml"
 CONSISTENT, GLADE = "consistent cubic", "GLADE"
 SCALES = {"added detail": ("RdBu_r", None), "confidence": ("viridis", (0.0, 1.0))}  # of a scale of their own
-WIDTH_INCHES, DOTS_PER_INCH = 13.0, 110
+SIDE_MM = 100.0  # of what is shown of a case of the evaluation
+WIDTH_INCHES, DOTS_PER_INCH = 14.0, 110
 
 
-def draw(volumes: Mapping[str, Volume], path: Path, views: Sequence[str], title: str, point_mm=None) -> None:
+def draw(
+    volumes: Mapping[str, Volume], path: Path, views: Sequence[str], title: str, side_mm: float | None = None
+) -> None:
     """Rows are views, columns volumes (array (X, Y, Z), affine); all grey ones share the window of the first.
 
     Args:
@@ -38,12 +41,12 @@ def draw(volumes: Mapping[str, Volume], path: Path, views: Sequence[str], title:
         path: of the PNG file.
         views: of "sagittal", "coronal", "axial".
         title: of the figure.
-        point_mm: RAS mm that all planes pass; by default the centre of the first volume.
+        side_mm: of the square about the centre of the first volume that is shown; by default all of it.
     """
     array, affine = next(iter(volumes.values()))
-    point = (affine @ [*((np.array(array.shape) - 1) / 2), 1])[:3] if point_mm is None else point_mm
+    point = (affine @ [*((np.array(array.shape) - 1) / 2), 1])[:3]
     window = robust_window(array)
-    planes = {(name, view): plane(volume, view, point) for name, volume in volumes.items() for view in views}
+    planes = {(n, view): _middle(*plane(v, view, point), side_mm) for n, v in volumes.items() for view in views}
     heights = [max(p.shape[0] * s[0] for (_, v), (p, s) in planes.items() if v == view) for view in views]
     width = max(p.shape[1] * s[1] for p, s in planes.values())
     cell = WIDTH_INCHES / len(volumes)
@@ -70,6 +73,15 @@ def draw(volumes: Mapping[str, Volume], path: Path, views: Sequence[str], title:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DOTS_PER_INCH)
     plt.close(figure)
+
+
+def _middle(picture: np.ndarray, spacing_mm: tuple[float, float], side_mm: float | None):
+    """The middle of a plane whose centre is that of the field of view, and its spacing."""
+    if side_mm is not None:
+        for axis, (size, spacing) in enumerate(zip(picture.shape, spacing_mm, strict=True)):
+            cut = max(0, round((size - side_mm / spacing) / 2))
+            picture = picture.take(range(cut, size - cut), axis=axis)
+    return picture, spacing_mm
 
 
 def across(affine: np.ndarray, axis: int) -> list[str]:
@@ -121,7 +133,7 @@ def of_evaluation(out: Path) -> None:
         title = (
             f"{name} of {len(order)}: {case}, {psnr[case, GLADE]:.2f} dB, {gain[case]:+.2f} dB over consistent cubic"
         )
-        draw(volumes, IMAGES / f"{name}.png", views, title)
+        draw(volumes, IMAGES / f"{name}.png", views, title, SIDE_MM)
 
 
 def _read(path: Path | str) -> Volume:
