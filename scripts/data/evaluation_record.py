@@ -36,6 +36,7 @@ class EvaluationRecord:
         self.output_dir = Path(output_dir)
         self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights_sha256: str | None = None
+        self.dial: dict[str, float] = {}  # method -> sharpness
         self.rows: dict[str, dict] = {}
         self.problems: list[str] = []  # of the evaluation as a whole
 
@@ -117,6 +118,7 @@ class EvaluationRecord:
             "command": command_line(),
             "versions": versions(),
             "weights_sha256": self.weights_sha256,
+            "dial": self.dial,
             "settings": self.settings,
             "problems": self.problems,
             "cases": list(self.rows.values()),

@@ -160,6 +160,7 @@ class InferenceRun:
         else:
             case["methods"][method] = {"seconds": row["seconds"]}
             self.record.weights_sha256 = row["weights_sha256"]
+            self.record.dial[method] = row["settings"]["sharpness"]
 
     def _summary(self, method: str) -> Path:
         return self.output_dir / METHODS / method / "summary.json"

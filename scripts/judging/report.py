@@ -298,6 +298,7 @@ def _done(told: Mapping) -> Markup:
     """The command, versions, weights and settings that made the numbers."""
     versions = " · ".join(f"{name} {version}" for name, version in (told.get("versions") or {}).items())
     pairs = [("versions", versions or None), ("weights, SHA-256", told.get("weights_sha256"))]
+    pairs.append(("sharpness (dial)", setting(told["dial"]) if told.get("dial") else None))
     settings = [(name.replace("_", " "), setting(value)) for name, value in (told.get("settings") or {}).items()]
     command = element("pre", element("code", told["command"])) if told.get("command") else None
     return section(
