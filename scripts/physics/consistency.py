@@ -7,7 +7,7 @@ from .acquisition import Acquisition
 from .operator import LinearOperator
 
 REGULARISATION = 1e-5  # lambda over the largest eigenvalue of A S A*; residual far below 1e-3, noise gain bounded
-SMOOTHNESS = 0.2  # slice spacings; steps at slice borders fall by 40 %, PSNR by 0.02 dB (docs/physics.md)
+SMOOTHNESS = 0.2  # slice spacings; steps at slice borders fall by a third, PSNR by 0.02 dB (docs/physics.md)
 
 
 class DataConsistency:
