@@ -19,26 +19,22 @@ import nibabel
 import numpy as np
 import yaml
 
+from scripts.data.cases import file_stem
+from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
 from scripts.judging.statistics import read_scores
+
+from .fidelity import MEASURES, ROOT, bundle, with_table
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
 
-ROOT = Path(__file__).resolve().parents[1]
 PLAN = Path(__file__).with_suffix(".yaml")
 DOCS = ROOT / "docs"
-START, END = "<!-- table: ablation -->", "<!-- end -->"
+NAME = "ablation"  # of the page, its table, CSV and plot
 PAPER = ["configs/train.yaml", "configs/paper.yaml"]
-INTERPOLATIONS = ("cubic", "consistent cubic")
-COLUMNS = {  # metric -> title, format; the first four on simulated slices, the others on real ones
-    "psnr": ("PSNR dB", ".2f"),
-    "ssim": ("SSIM", ".3f"),
-    "high_band_error": ("high-band error", ".3f"),
-    "high_band_energy": ("high-band energy", ".3f"),
-    "spectrum_closed": ("spectrum closed", ".2f"),
-    "pique": ("PIQUE", ".1f"),
-}
+INTERPOLATIONS = (CUBIC, CONSISTENT)
 SIMULATED = ("psnr", "ssim", "high_band_error", "high_band_energy")
+COLUMNS = {metric: MEASURES[metric] for metric in (*SIMULATED, "spectrum_closed", "pique")}  # the last two: real slices
 
 
 def cumulative(arms: Sequence[Mapping]) -> list[dict]:
@@ -73,19 +69,17 @@ def run(command: Sequence[str], log: Path) -> None:
         raise RuntimeError(f"exit code {code}: {log} says why")
 
 
-def bundle(run_id: str, configs: Sequence[str], **settings) -> list[str]:
-    """The command of a workflow of the bundle."""
-    files = str([str(c) for c in configs])
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", files]
-    return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+def folder_of(arm: Mapping, out: Path) -> Path:
+    """OUT/<arm>."""
+    return out / arm["name"].replace(" ", "_")
 
 
 def train_and_judge(arm: Mapping, plan: Mapping, scans: Path, held: Path, out: Path) -> None:
     """OUT/<arm>: both overlays, training/model.pt, evaluation/scores.csv."""
-    folder = out / arm["name"].replace(" ", "_")
+    folder = folder_of(arm, out)
     folder.mkdir(parents=True, exist_ok=True)
     weights, scores = folder / "training" / "model.pt", folder / "evaluation" / "scores.csv"
-    held_out = [f"*{name.split('.')[0]}*" for name in (plan["held_out"]["iso"], plan["held_out"]["aniso"])]
+    held_out = [f"*{file_stem(plan['held_out'][kind])}*" for kind in ("iso", "aniso")]
     learn, answer = folder / "training.yaml", folder / "inference.yaml"
     _write(learn, {**plan["budget"], **arm["training"], "exclude": held_out})
     _write(answer, {**arm["inference"], "weights_path": str(weights)})
@@ -110,18 +104,15 @@ def _write(path: Path, settings: Mapping) -> None:
 
 def collected(plan: Mapping, out: Path) -> list[dict]:
     """A row an arm that is done, those of the interpolations first: the means of the measures over their cases."""
-    rows = []
+    rows, real = [], file_stem(plan["held_out"]["aniso"])
     for arm in plan["arms"]:
-        path = out / arm["name"].replace(" ", "_") / "evaluation" / "scores.csv"
+        path = folder_of(arm, out) / "evaluation" / "scores.csv"
         if not path.is_file():
             continue
         scores = read_scores(path)
-        for method in (*INTERPOLATIONS, "GLADE") if not rows else ("GLADE",):
-            row = {
-                "arm": arm["name"] if method == "GLADE" else method,
-                "adds": arm["adds"] if method == "GLADE" else "",
-            }
-            real = Path(plan["held_out"]["aniso"]).name.split(".")[0]
+        for method in (*INTERPOLATIONS, GLADE) if not rows else (GLADE,):
+            own = method == GLADE
+            row = {"arm": arm["name"] if own else method, "adds": arm["adds"] if own else ""}
             for metric in COLUMNS:
                 values = [
                     s.value
@@ -168,14 +159,13 @@ def plot(rows: Sequence[Mapping], path: Path) -> None:
 def write_docs(plan: Mapping, out: Path, docs: Path = DOCS) -> int:
     """CSV, plot and the table in docs/ablation.md; returns the number of rows."""
     rows = collected(plan, out)
-    with (docs / "tables" / "ablation.csv").open("w", newline="", encoding="utf-8") as file:
+    with (docs / "tables" / f"{NAME}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["arm", "adds", *COLUMNS], lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    page = docs / "ablation.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(START)
-    page.write_text(f"{before}{START}\n{table_of(rows)}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-    plot(rows, docs / "images" / "ablation.png")
+    page = docs / f"{NAME}.md"
+    page.write_text(with_table(page.read_text(encoding="utf-8"), NAME, table_of(rows)), encoding="utf-8")
+    plot(rows, docs / "images" / f"{NAME}.png")
     return len(rows)
 
 

@@ -17,57 +17,39 @@ from itertools import product
 from pathlib import Path
 
 from scripts.data.cases import file_stem
+from scripts.judging.explained import CONSISTENT, ordered
 from scripts.judging.statistics import POOLED, REAL, SIMULATED, Row, Statistic, read_scores, read_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "README.md"
 TABLES = ROOT / "docs" / "tables"
 END = "<!-- end -->"
-CONSISTENT = "consistent cubic"
-ORDER = ("nearest", "linear", "cubic", CONSISTENT, "GLADE")
-COLUMNS: dict[str, Mapping[str, tuple[str, str]]] = {  # table -> metric -> title, format
-    "fidelity": {
-        "psnr": ("PSNR dB", ".2f"),
-        "ssim": ("SSIM", ".3f"),
-        "high_band_energy": ("high-band energy", ".3f"),
-        "high_band_error": ("high-band error", ".3f"),
-        "pique": ("PIQUE", ".1f"),
-        "slice_period_modulation": ("slice modulation", ".3f"),
-        "confidence_rank_correlation": ("confidence correlation", ".2f"),
-        "residual": ("residual", ".1e"),
-    },
-    "real": {
-        "pique": ("PIQUE", ".1f"),
-        "sharpness_closed": ("sharpness closed", ".2f"),
-        "spectrum_closed": ("spectrum closed", ".2f"),
-        "slice_period_modulation": ("slice modulation", ".3f"),
-        "residual": ("residual", ".1e"),
-    },
-    "dial": {  # of an evaluation of held-back scans with further places of the dial
-        "psnr": ("PSNR dB", ".2f"),
-        "ssim": ("SSIM", ".3f"),
-        "high_band_energy": ("high-band energy", ".3f"),
-        "high_band_error": ("high-band error", ".3f"),
-        "slice_period_modulation": ("slice modulation", ".3f"),
-        "pique": ("PIQUE", ".1f"),
-        "confidence_rank_correlation": ("confidence correlation", ".2f"),
-    },
-    "peers": {  # of an evaluation with --pairs and --others
-        "psnr": ("PSNR dB", ".2f"),
-        "ssim": ("SSIM", ".3f"),
-        "high_band_energy": ("high-band energy", ".3f"),
-        "high_band_error": ("high-band error", ".3f"),
-        "pique": ("PIQUE", ".1f"),
-        "residual": ("residual", ".1e"),
-    },
-    "cross_plane": {
-        "cross_plane_correlation": ("local correlation", ".3f"),
-        "cross_plane_coherence": ("high-band coherence", ".3f"),
-    },
+MEASURES = {  # metric -> title, format
+    "psnr": ("PSNR dB", ".2f"),
+    "ssim": ("SSIM", ".3f"),
+    "high_band_energy": ("high-band energy", ".3f"),
+    "high_band_error": ("high-band error", ".3f"),
+    "pique": ("PIQUE", ".1f"),
+    "slice_period_modulation": ("slice modulation", ".3f"),
+    "confidence_rank_correlation": ("confidence correlation", ".2f"),
+    "sharpness_closed": ("sharpness closed", ".2f"),
+    "spectrum_closed": ("spectrum closed", ".2f"),
+    "residual": ("residual", ".1e"),
+    "cross_plane_correlation": ("local correlation", ".3f"),
+    "cross_plane_coherence": ("high-band coherence", ".3f"),
+}
+FIDELITY = ("psnr", "ssim", "high_band_energy", "high_band_error")
+SLICES, DOUBT = "slice_period_modulation", "confidence_rank_correlation"
+COLUMNS = {  # table -> its metrics
+    "fidelity": (*FIDELITY, "pique", SLICES, DOUBT, "residual"),
+    "real": ("pique", "sharpness_closed", "spectrum_closed", SLICES, "residual"),
+    "dial": (*FIDELITY, SLICES, "pique", DOUBT),  # of held-back scans, with further places of the dial
+    "peers": (*FIDELITY, "pique", "residual"),  # of an evaluation with --pairs and --others
+    "cross_plane": ("cross_plane_correlation", "cross_plane_coherence"),
 }
 PAPER = "paper"  # the table of its measures, case by case
 PAPER_CASES = "abdomen"
-PAPER_IMAGE = {"pique": ("PIQUE", ".1f"), "sharpness_closed": ("sharpness closed", ".2f")}
+PAPER_IMAGE = {metric: MEASURES[metric] for metric in ("pique", "sharpness_closed")}
 PAPER_BORDER = {  # across an organ's border
     "border_raw": ("edge sharpness 1/mm, raw", ".3f"),
     "border_polynomial": ("polynomial", ".3f"),
@@ -97,7 +79,7 @@ def belongs(found: Statistic, table: str) -> bool:
 
 def table_of(rows: Sequence[Statistic], table: str) -> str:
     """The Markdown of a table: a line a protocol and method, means over n scans, and the main difference."""
-    columns, key = COLUMNS[table], DIFFERENCE[table]
+    columns, key = {metric: MEASURES[metric] for metric in COLUMNS[table]}, DIFFERENCE[table]
     titles = ["protocol", "n", "method", *(title for title, _ in columns.values())]
     titles.append(f"{columns[key][0]} over {CONSISTENT}")
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
@@ -108,9 +90,9 @@ def table_of(rows: Sequence[Statistic], table: str) -> str:
         here = [r for r in rows if (r.factor, r.profile) == (factor, profile)]
         means = {(r.method, r.metric): r for r in here if not r.against}
         gains = {r.method: r for r in here if r.against == CONSISTENT and r.metric == key}
-        methods = dict.fromkeys(r.method for r in here if factor == POOLED or r.method not in SIMPLE)
+        methods = ordered(r.method for r in here if factor == POOLED or r.method not in SIMPLE)
         name = f"{profile}, pooled" if factor == POOLED else f"{factor}x {profile}"
-        for method in sorted(methods, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m)):
+        for method in methods:
             cells = [means.get((method, metric)) for metric in columns]
             count = max((c.n for c in cells if c is not None), default=0)
             values = [
@@ -135,8 +117,7 @@ def paper_rows(scores: Sequence[Row]) -> list[dict[str, str]]:
     rows = []
     for case in cases:
         here = [s for s in scores if s.case == case]
-        methods = [m for m in dict.fromkeys(s.method for s in here) if m not in SIMPLE]
-        for method in sorted(methods, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m)):
+        for method in ordered(s.method for s in here if s.method not in SIMPLE):
             found = {s.metric: s.value for s in here if s.method == method and (not s.axis or s.metric in PAPER_BORDER)}
             values = {k: f"{found[k]:.6g}" if k in found else "" for k in (*PAPER_IMAGE, *PAPER_BORDER)}
             rows.append({"case": case, "method": method, **values})
@@ -203,18 +184,21 @@ def _rounded(value):
 
 def evaluate(scans: Path, pattern: str, protocols: Sequence[tuple[float, str]], out: Path, more: Sequence[str]) -> int:
     """Run the evaluation workflow on the scans that fit the pattern; returns its exit code."""
-    others = [file_stem(file) for file in sorted(scans.glob("*.nii*")) if not file.match(pattern)]
-    given = {
-        "bundle_root": ROOT,
-        "dataset_dir": scans.resolve(),
-        "output_dir": out.resolve(),
-        "exclude": others,
-        "protocols": [{"factor": factor, "profile": profile} for factor, profile in protocols],
-    }
-    command = [sys.executable, "-m", "monai.bundle", "run", "evaluation"]
-    command += ["--config_file", str(ROOT / "configs" / "evaluate.yaml")]
-    command += [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    command = bundle(
+        "evaluation",
+        ["configs/evaluate.yaml"],
+        dataset_dir=scans.resolve(),
+        output_dir=out.resolve(),
+        exclude=[file_stem(file) for file in sorted(scans.glob("*.nii*")) if not file.match(pattern)],
+        protocols=[{"factor": factor, "profile": profile} for factor, profile in protocols],
+    )
     return subprocess.run([*command, *more], cwd=ROOT, check=False).returncode
+
+
+def bundle(run_id: str, configs: Sequence[str | Path], **settings) -> list[str]:
+    """The command of a workflow of the bundle, to be run in its folder."""
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str([str(c) for c in configs])]
+    return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from scripts.data.baselines import CUBIC, INPUT, Baselines
 from scripts.data.transforms import grid_of
+from scripts.judging.explained import CONSISTENT, GLADE
 from scripts.judging.figures import VIEWS, Volume, plane, robust_window
 from scripts.judging.statistics import read_scores
 
@@ -25,8 +26,8 @@ import matplotlib.pyplot as plt  # after the choice of a backend without a scree
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 INFERENCE = ROOT / "configs" / "inference.yaml"
-CONSISTENT, GLADE = "consistent cubic", "GLADE"
 SCALES = {"added detail": ("RdBu_r", None), "confidence": ("viridis", (0.0, 1.0))}  # of a scale of their own
+INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> what `Baselines` calls it
 SIDE_MM = 100.0  # of what is shown of a case of the evaluation
 WIDTH_INCHES, DOTS_PER_INCH = 14.0, 110
 
@@ -97,14 +98,10 @@ def of_demo(out: Path) -> None:
     for row in rows:
         name, stem = row["case"], out / "results" / row["case"] / row["case"]
         made = baselines(name, (INPUT, CUBIC))
-        interpolated = {title: made[key] for title, key in (("as acquired", INPUT), (CUBIC, CUBIC))}
-        volumes = {title: (v[0].numpy(), grid_of(v).affine) for title, v in interpolated.items()}
-        volumes[GLADE] = _read(f"{stem}_glade.nii.gz")
+        shown = {title: (made[key][0].numpy(), grid_of(made[key]).affine) for title, key in INTERPOLATED.items()}
         phantom = row["input"]["format"] == "dicom"
-        if phantom:
-            volumes["truth"] = _read(out / "truth" / "phantom_truth.nii.gz")
-        volumes["added detail"] = _read(f"{stem}_added_detail.nii.gz")
-        volumes["confidence"] = _read(f"{stem}_confidence.nii.gz")
+        truth = {"truth": _read(out / "truth" / "phantom_truth.nii.gz")} if phantom else {}
+        volumes = shown | {GLADE: _read(f"{stem}_glade.nii.gz")} | truth | _beside(stem)
         views = across(volumes[GLADE][1], int(row["protocol"]["through_plane_axis"]))
         acquired, isotropic = (" x ".join(f"{s:.2g}" for s in row[k]["spacing_mm"]) for k in ("input", "output"))
         picture, dial = "phantom" if phantom else "pelvis", row["settings"]["sharpness"]
@@ -126,14 +123,18 @@ def of_evaluation(out: Path) -> None:
             "as acquired": _read(out / "scans" / f"{case}.nii.gz"),
             **{method: _read(path) for method, path in files.items()},
             GLADE: _read(f"{ours}_glade.nii.gz"),
-            "added detail": _read(f"{ours}_added_detail.nii.gz"),
-            "confidence": _read(f"{ours}_confidence.nii.gz"),
+            **_beside(ours),
         }
         views = across(volumes["truth"][1], int(told[case]["through_plane_axis"]))
         title = (
             f"{name} of {len(order)}: {case}, {psnr[case, GLADE]:.2f} dB, {gain[case]:+.2f} dB over consistent cubic"
         )
         draw(volumes, IMAGES / f"{name}.png", views, title, SIDE_MM)
+
+
+def _beside(stem: Path) -> dict[str, Volume]:
+    """What lies beside a result of ours."""
+    return {title: _read(f"{stem}_{title.replace(' ', '_')}.nii.gz") for title in SCALES}
 
 
 def _read(path: Path | str) -> Volume:

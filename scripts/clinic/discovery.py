@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry.refusal import Refusal
+from ..data.settings import flag
 from .case_names import case_names
 from .files import DamagedError, each, looks_like_dicom, regular_files
 from .gate import MINIMUM_SLICES, ZERO_FILLED, Stack, examine
@@ -113,9 +113,7 @@ def find_series(
     Raises:
         Refusal: `keep_names` is neither true nor false.
     """
-    if str(keep_names).lower() not in ("true", "false"):  # on the command line --keep_names true is text
-        raise Refusal(f"keep_names must be true or false, got {keep_names!r}")
-    found = survey(path, components, keep_names=str(keep_names).lower() == "true")
+    found = survey(path, components, keep_names=flag(keep_names, "keep_names"))
     volumes = [volume for volume in found.volumes if not volume.frames[0].made_by_glade] or found.volumes
     if len(volumes) < len(found.volumes):
         logger.info("%d series made by GLADE left out", len(found.volumes) - len(volumes))

@@ -53,17 +53,16 @@ def load_blend(
     """
     if isinstance(sharpness, bool) or not isinstance(sharpness, (int, float)) or not 0 <= sharpness <= 1:
         raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
+    own = _state_of(network, path)
     if sharpness > 0:
-        faithful, sharp = (_state_of(network, end) for end in (grown_from or path, sharp_path))
-        if not _apart(faithful, sharp) <= FAR_APART:
+        faithful = own if grown_from in (None, path) else _state_of(network, grown_from)
+        sharp = _state_of(network, sharp_path)
+        if not _of_one_training(faithful, sharp):
             raise Refusal(
                 f"{sharp_path} lies too far from {grown_from or path} to have grown from it: weights of two trainings "
                 f"cannot be mixed; give --sharpness 0, or --sharp_weights_path trained from them (configs/sharp.yaml)"
             )
-        own = _state_of(network, path)
         network.load_state_dict({n: own[n] + float(sharpness) * (sharp[n] - faithful[n]) for n in own})
-    else:
-        load_weights(network, path)
     return network.eval()
 
 
@@ -75,22 +74,29 @@ def default_sharpness(path: str, sharp_path: str) -> float:
         sharp_path: the sharp ones.
     """
     try:
-        related = _apart(_read(path), _read(sharp_path)) <= FAR_APART
-    except (Refusal, AttributeError, KeyError, RuntimeError, TypeError, ZeroDivisionError):
-        related = False  # no such ends, or no two of a kind; what is wrong with weights is said where they are loaded
+        faithful, sharp = _read(path), _read(sharp_path)
+    except Refusal:  # what is wrong with weights is said where they are loaded
+        related = False
+    else:
+        of_a_kind = _is_state(faithful) and _is_state(sharp) and _shapes(faithful) == _shapes(sharp)
+        related = of_a_kind and _of_one_training(faithful, sharp)
     if not related:
         logger.info("the dial stands at 0: %s did not grow from %s", Path(sharp_path).name, Path(path).name)
     return HALF_WAY if related else 0.0
 
 
 def _state_of(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
+    """Weights that fit the network, where it is filled with them."""
     return {name: tensor.clone() for name, tensor in load_weights(network, path).state_dict().items()}
 
 
-def _apart(faithful: Mapping[str, torch.Tensor], sharp: Mapping[str, torch.Tensor]) -> float:
-    """|sharp - faithful| / |faithful| over all weights; the shipped pair has 0.08, two trainings 1 and more."""
+def _of_one_training(faithful: Mapping[str, torch.Tensor], sharp: Mapping[str, torch.Tensor]) -> bool:
+    """|sharp - faithful| <= FAR_APART |faithful| over all weights; the shipped pair has 0.08, two trainings 1 and more.
+
+    Weights that are not finite are of no training.
+    """
     apart = sum(float((sharp[name] - tensor).double().square().sum()) for name, tensor in faithful.items())
-    return (apart / sum(float(tensor.double().square().sum()) for tensor in faithful.values())) ** 0.5
+    return apart <= FAR_APART**2 * sum(float(tensor.double().square().sum()) for tensor in faithful.values())
 
 
 def begin_from(path: str | None, networks: Mapping[str, nn.Module], averaged: nn.Module) -> None:
@@ -134,9 +140,12 @@ def _is_state(state) -> bool:
     return isinstance(state, dict) and bool(state) and all(isinstance(value, torch.Tensor) for value in state.values())
 
 
+def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
 def _fit(network: nn.Module, state: Mapping[str, torch.Tensor], path: str) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wanted, found = _shapes(network.state_dict()), _shapes(state)
     differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if differing:
         first = differing[0]

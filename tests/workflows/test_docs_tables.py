@@ -60,7 +60,8 @@ def test_the_docs_hold_the_papers_measures():
 def test_the_ablation_page_holds_what_its_csv_says():
     with (ablation.DOCS / "tables" / "ablation.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert f"{ablation.START}\n{ablation.table_of(rows)}\n{ablation.END}" in (ablation.DOCS / "ablation.md").read_text()
+    table = f"<!-- table: ablation -->\n{ablation.table_of(rows)}\n<!-- end -->"
+    assert table in (ablation.DOCS / "ablation.md").read_text()
     plan = yaml.safe_load(ablation.PLAN.read_text(encoding="utf-8"))
     known = {arm["name"]: arm["adds"] for arm in plan["arms"]} | dict.fromkeys(ablation.INTERPOLATIONS, "")
     assert {row["arm"]: row["adds"] for row in rows}.items() <= known.items()
