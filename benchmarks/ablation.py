@@ -1,13 +1,14 @@
 """What each part of the recipe is worth: trains the arms of ablation.yaml and judges them on scans none has seen.
 
     python -m benchmarks.ablation SCANS --output_dir out/ablation    # SCANS: training scans; an hour, can be resumed
-    python -m benchmarks.ablation --table out/ablation               # the table and the plot of docs/ablation.md
+    python -m benchmarks.ablation SCANS --arms wide deep             # these alone
+    python -m benchmarks.ablation --table out/ablation               # the tables and the plot of docs/ablation.md
 
-An arm that has its weights and scores in OUT is not done again. Nothing here looks at the benchmark.
+An arm that has its weights and scores in OUT is not done again, and a table is written once all of its arms are done.
+Nothing here looks at the benchmark.
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 import time
@@ -17,13 +18,16 @@ from pathlib import Path
 import matplotlib as mpl
 import nibabel
 import numpy as np
+import torch
 import yaml
+from monai.bundle import ConfigParser
+from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.data.cases import file_stem
 from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
 from scripts.judging.statistics import read_scores
 
-from .fidelity import MEASURES, ROOT, bundle, with_table
+from .fidelity import MEASURES, ROOT, bundle, with_table, write_rows
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
@@ -34,6 +38,9 @@ NAME = "ablation"  # of the page, its table, CSV and plot
 PAPER = ["configs/train.yaml", "configs/paper.yaml"]
 INTERPOLATIONS = (CUBIC, CONSISTENT)
 SIMULATED = ("psnr", "ssim", "high_band_error", "high_band_energy")
+SEARCH = "search"  # the second table: arms that change one thing of another
+COST_PIXELS = 64  # of the plane on which the multiply-adds are counted
+COST = "multiply_adds"
 COLUMNS = {metric: MEASURES[metric] for metric in (*SIMULATED, "spectrum_closed", "pique")}  # the last two: real slices
 
 
@@ -45,6 +52,24 @@ def cumulative(arms: Sequence[Mapping]) -> list[dict]:
         inference = inference | arm.get("inference", {})
         found.append({**arm, "training": training, "inference": inference})
     return found
+
+
+def searching(arms: Sequence[Mapping], plain: Sequence[Mapping]) -> list[dict]:
+    """The arms of the search with everything of the arm that each stands on."""
+    known = {arm["name"]: arm for arm in plain}
+    return [
+        {**arm} | {part: known[arm["base"]][part] | arm.get(part, {}) for part in ("training", "inference")}
+        for arm in arms
+    ]
+
+
+def multiply_adds(arm: Mapping) -> float:
+    """Thousand multiply-adds a pixel and view of the arm's G."""
+    parser = ConfigParser({"network_def": arm["training"]["network_def"]})
+    network = parser.get_parsed_content("network_def").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.rand(1, 1 + getattr(network, "told_channels", 0), COST_PIXELS, COST_PIXELS))
+    return counter.get_total_flops() / 2e3 / COST_PIXELS**2
 
 
 def hold_out(scans: Path, told: Mapping, folder: Path) -> None:
@@ -102,15 +127,18 @@ def _write(path: Path, settings: Mapping) -> None:
     path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
-def collected(plan: Mapping, out: Path) -> list[dict]:
-    """A row an arm that is done, those of the interpolations first: the means of the measures over their cases."""
+def collected(plan: Mapping, arms: Sequence[Mapping], out: Path, interpolations: bool) -> list[dict]:
+    """A row an arm, those of the interpolations first where asked for: the means of the measures over their cases.
+
+    Empty where an arm is not done.
+    """
     rows, real = [], file_stem(plan["held_out"]["aniso"])
-    for arm in plan["arms"]:
-        path = folder_of(arm, out) / "evaluation" / "scores.csv"
-        if not path.is_file():
-            continue
-        scores = read_scores(path)
-        for method in (*INTERPOLATIONS, GLADE) if not rows else (GLADE,):
+    paths = {arm["name"]: folder_of(arm, out) / "evaluation" / "scores.csv" for arm in arms}
+    if not all(path.is_file() for path in paths.values()):
+        return []
+    for arm in arms:
+        scores = read_scores(paths[arm["name"]])
+        for method in (*INTERPOLATIONS, GLADE) if interpolations and not rows else (GLADE,):
             own = method == GLADE
             row = {"arm": arm["name"] if own else method, "adds": arm["adds"] if own else ""}
             for metric in COLUMNS:
@@ -126,11 +154,13 @@ def collected(plan: Mapping, out: Path) -> list[dict]:
 
 
 def table_of(rows: Sequence[Mapping]) -> str:
-    """The Markdown of the rows."""
-    titles = ["arm", *(title for title, _ in COLUMNS.values()), "what it adds to the arm above"]
+    """The Markdown of the rows; those of the search have their cost as well."""
+    columns = {k: v for k, v in (COLUMNS | {COST: ("thousand multiply-adds a pixel", ".0f")}).items() if k in rows[0]}
+    changes = "what it changes" if COST in columns else "what it adds to the arm above"
+    titles = ["arm", *(title for title, _ in columns.values()), changes]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for row in rows:
-        cells = [format(float(row[metric]), form) for metric, (_, form) in COLUMNS.items()]
+        cells = [format(float(row[metric]), form) for metric, (_, form) in columns.items()]
         lines.append(f"| {row['arm']} | {' | '.join(cells)} | {row['adds']} |")
     return "\n".join(lines)
 
@@ -156,17 +186,24 @@ def plot(rows: Sequence[Mapping], path: Path) -> None:
     plt.close(figure)
 
 
-def write_docs(plan: Mapping, out: Path, docs: Path = DOCS) -> int:
-    """CSV, plot and the table in docs/ablation.md; returns the number of rows."""
-    rows = collected(plan, out)
-    with (docs / "tables" / f"{NAME}.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["arm", "adds", *COLUMNS], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    page = docs / f"{NAME}.md"
-    page.write_text(with_table(page.read_text(encoding="utf-8"), NAME, table_of(rows)), encoding="utf-8")
-    plot(rows, docs / "images" / f"{NAME}.png")
-    return len(rows)
+def write_docs(plan: Mapping, out: Path, docs: Path = DOCS) -> list[str]:
+    """CSV and table of docs/ablation.md for each list of arms that is done, and the plot; returns their names."""
+    wide = next(arm for arm in plan["arms"] if arm["name"] == plan[SEARCH][0]["base"])
+    found = {
+        NAME: collected(plan, plan["arms"], out, interpolations=True),
+        SEARCH: collected(plan, [wide, *plan[SEARCH]], out, interpolations=False),
+    }
+    for row, arm in zip(found[SEARCH], [wide, *plan[SEARCH]] if found[SEARCH] else [], strict=True):
+        row[COST] = multiply_adds(arm)
+    for name, rows in found.items():
+        if rows:
+            written = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+            write_rows(written, docs / "tables" / f"{name}.csv")
+            page = docs / f"{NAME}.md"
+            page.write_text(with_table(page.read_text(encoding="utf-8"), name, table_of(rows)), encoding="utf-8")
+    if found[NAME]:
+        plot(found[NAME], docs / "images" / f"{NAME}.png")
+    return [name for name, rows in found.items() if rows]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,19 +213,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "scans", type=Path, nargs="?", help="folder of the training scans, the held-out ones among them"
     )
     parser.add_argument("--output_dir", type=Path, default=Path("out/ablation"))
-    parser.add_argument("--table", type=Path, help="OUT of finished arms: write the table alone")
+    parser.add_argument("--arms", nargs="+", help="names of arms: do these alone")
+    parser.add_argument("--table", type=Path, help="OUT of finished arms: write the tables alone")
     options = parser.parse_args(arguments)
     plan = yaml.safe_load(PLAN.read_text(encoding="utf-8"))
     plan["arms"] = cumulative(plan["arms"])
+    plan[SEARCH] = searching(plan[SEARCH], plan["arms"])
     if options.table is not None:
-        sys.stdout.write(f"{write_docs(plan, options.table)} rows in docs/ablation.md\n")
+        sys.stdout.write(f"tables written: {', '.join(write_docs(plan, options.table)) or 'none'}\n")
         return 0
     if options.scans is None:
         parser.error("give SCANS or --table OUT")
     out = options.output_dir.resolve()
     hold_out(options.scans, plan["held_out"], out / "held_out")
-    failed = 0
-    for arm in plan["arms"]:
+    every, failed = [*plan["arms"], *plan[SEARCH]], 0
+    unknown = set(options.arms or ()) - {arm["name"] for arm in every}
+    if unknown:
+        parser.error(f"no arm is called {', '.join(sorted(unknown))}")
+    for arm in (arm for arm in every if options.arms is None or arm["name"] in options.arms):
         begun = time.monotonic()
         try:
             train_and_judge(arm, plan, options.scans.resolve(), out / "held_out", out)

@@ -5,7 +5,7 @@
 
 The first runs configs/evaluate.yaml on the near-isotropic scans of a folder (further options are overrides of that
 configuration), the second takes a finished evaluation. Both keep what a table is made of in docs/tables/*.csv and
-write the tables between their markers in docs/README.md.
+write the tables between their markers in docs/README.md (those of all cases in docs/cases.md).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 
 from scripts.data.cases import file_stem
-from scripts.judging.explained import CONSISTENT, ordered
+from scripts.judging.explained import CONSISTENT, GLADE, ordered
 from scripts.judging.statistics import POOLED, REAL, SIMULATED, Row, Statistic, read_scores, read_statistics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,6 +57,9 @@ PAPER_BORDER = {  # across an organ's border
     "border_rise_mm": ("10-90 % mm", ".2f"),
     "border_overshoot": ("overshoot", ".2f"),
 }
+CASES = "cases"  # the table of all simulated cases, on a page of its own: docs/cases.md
+CASES_PAGE = f"{CASES}.md"
+CASES_SHOWN = ("psnr", "ssim", "high_band_error", "high_band_energy", "confidence_rank_correlation")
 BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation of the benchmark
 SIMPLE = ("nearest", "linear")  # shown where protocols are pooled alone
 DIFFERENCE = {
@@ -139,6 +142,52 @@ def paper_table(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def case_rows(scores: Sequence[Row]) -> list[dict[str, str]]:
+    """A row a simulated case and method, the plainest interpolations left out."""
+    found = {(s.case, s.method, s.metric): s.value for s in scores if not s.axis and s.metric in CASES_SHOWN}
+    cases = sorted({case for case, _, metric in found if metric == "psnr"})
+    methods = ordered({s.method for s in scores} - set(SIMPLE))
+    return [
+        {"case": case, "method": method}
+        | {
+            metric: f"{found[case, method, metric]:.6g}" if (case, method, metric) in found else ""
+            for metric in CASES_SHOWN
+        }
+        for case in cases
+        for method in methods
+        if (case, method, "psnr") in found
+    ]
+
+
+def case_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The Markdown of `case_rows`: consistent cubic by its scores, every other method by what it gains over it."""
+    by_case: dict[str, dict[str, Mapping[str, str]]] = {}
+    for row in rows:
+        by_case.setdefault(row["case"], {})[row["method"]] = row
+    ours = [m for m in ordered({row["method"] for row in rows}) if m.startswith(GLADE)]
+    titles = ["case", f"{CONSISTENT}: PSNR dB", "SSIM", "high-band error"]
+    of_each = ("PSNR dB", "SSIM", "error", "energy", "confidence")
+    titles += [f"{method}: {title}" for method in ours for title in of_each]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for case, methods in by_case.items():
+        base = methods[CONSISTENT]
+        cells = [case, *(_cell(base, metric) for metric in FIDELITY if metric != "high_band_energy")]
+        for method in ours:
+            row = methods.get(method, {})
+            cells += [_cell(row, metric, base) for metric in ("psnr", "ssim")]
+            cells += [_cell(row, metric) for metric in ("high_band_error", "high_band_energy", DOUBT)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Mapping[str, str], metric: str, base: Mapping[str, str] | None = None) -> str:
+    """A score, or its difference to another row's."""
+    if not row.get(metric):
+        return "-"
+    form = MEASURES[metric][1]
+    return format(float(row[metric]), form) if base is None else f"{float(row[metric]) - float(base[metric]):+{form}}"
+
+
 def with_table(text: str, table: str, content: str) -> str:
     """The document with the content between the markers of a table; as it was where it has no such markers."""
     start = f"<!-- table: {table} -->"
@@ -147,7 +196,7 @@ def with_table(text: str, table: str, content: str) -> str:
         return text
     _, ended, after = rest.partition(END)
     if not ended:
-        raise ValueError(f"docs/README.md: {start} has no {END}")
+        raise ValueError(f"{start} has no {END}")
     return f"{before}{start}\n{content}\n{END}{after}"
 
 
@@ -166,14 +215,26 @@ def write_tables(
             content = table_of(read_statistics(tables / f"{table}.csv"), table)
             docs.write_text(with_table(docs.read_text(encoding="utf-8"), table, content), encoding="utf-8")
             written.append(table)
-    if PAPER in names and (rows := paper_rows(read_scores(evaluation / "scores.csv"))):
-        with (tables / f"{PAPER}.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        docs.write_text(with_table(docs.read_text(encoding="utf-8"), PAPER, paper_table(rows)), encoding="utf-8")
-        written.append(PAPER)
+    scores = read_scores(evaluation / "scores.csv") if {PAPER, CASES} & set(names) else []
+    by_case = {
+        PAPER: (paper_rows, paper_table, docs),
+        CASES: (case_rows, case_table, docs.with_name(CASES_PAGE)),
+    }
+    for table, (rows_of, markdown, page) in by_case.items():
+        if table in names and (own := rows_of(scores)):
+            write_rows(own, tables / f"{table}.csv")
+            if page.is_file():
+                page.write_text(with_table(page.read_text(encoding="utf-8"), table, markdown(own)), encoding="utf-8")
+            written.append(table)
     return written
+
+
+def write_rows(rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    """Rows with the same keys as a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _rounded(value):
@@ -209,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pattern", default="iso_*.nii.gz")
     parser.add_argument("--factors", type=float, nargs="+", default=[4])
     parser.add_argument("--profiles", nargs="+", default=["rect"])
-    parser.add_argument("--tables", nargs="+", choices=[*COLUMNS, PAPER], default=list(BENCHMARK))
+    parser.add_argument("--tables", nargs="+", choices=[*COLUMNS, PAPER, CASES], default=list(BENCHMARK))
     parser.add_argument("--output_dir", type=Path, default=Path("out/fidelity"))
     options, overrides = parser.parse_known_args(arguments)
     code, out = 0, options.evaluation

@@ -5,9 +5,10 @@ import csv
 import pytest
 import yaml
 from monai.bundle import ConfigParser
+from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks import ablation, fidelity
-from scripts.judging.statistics import Statistic, read_statistics
+from benchmarks import ablation, adaptation, fidelity, training_curves
+from scripts.judging.statistics import Row, Statistic, read_statistics
 from tests.conftest import ROOT
 
 STORED = [path for path in sorted(fidelity.TABLES.glob("*.csv")) if path.stem in fidelity.COLUMNS]
@@ -67,6 +68,86 @@ def test_the_ablation_page_holds_what_its_csv_says():
     assert {row["arm"]: row["adds"] for row in rows}.items() <= known.items()
 
 
+def test_the_ablation_page_holds_what_the_search_says():
+    with (ablation.DOCS / "tables" / "search.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    table = f"<!-- table: search -->\n{ablation.table_of(rows)}\n<!-- end -->"
+    assert table in (ablation.DOCS / "ablation.md").read_text()
+    plan = yaml.safe_load(ablation.PLAN.read_text(encoding="utf-8"))
+    assert [row["arm"] for row in rows[1:]] == [arm["name"] for arm in plan["search"]]
+
+
+def test_an_arm_of_the_search_has_all_of_the_arm_that_it_stands_on():
+    plain = [{"name": "wide", "training": {"a": 1, "b": 1}, "inference": {"c": 1}}]
+    (found,) = ablation.searching([{"name": "slow", "base": "wide", "training": {"b": 2}}], plain)
+    assert (found["name"], found["training"], found["inference"]) == ("slow", {"a": 1, "b": 2}, {"c": 1})
+
+
+def test_multiply_adds_of_one_convolution():
+    convolution = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3, "padding": 1}
+    assert ablation.multiply_adds({"training": {"network_def": convolution}}) == pytest.approx(18 / 1000)
+
+
+def test_tables_wait_until_all_of_their_arms_are_done(tmp_path):
+    plan = yaml.safe_load(ablation.PLAN.read_text(encoding="utf-8"))
+    plan["arms"] = ablation.cumulative(plan["arms"])
+    plan["search"] = ablation.searching(plan["search"], plan["arms"])
+    assert ablation.write_docs(plan, tmp_path, tmp_path) == []
+
+
+def test_the_page_of_cases_holds_what_its_csv_says():
+    with (fidelity.TABLES / "cases.csv").open(newline="", encoding="utf-8") as file:
+        table = fidelity.case_table(list(csv.DictReader(file)))
+    page = fidelity.DOCS.with_name(fidelity.CASES_PAGE).read_text(encoding="utf-8")
+    assert f"<!-- table: cases -->\n{table}\n<!-- end -->" in page
+
+
+def test_a_case_is_told_by_what_is_gained_over_consistent_cubic():
+    def scores(method, psnr, ssim):
+        values = {"psnr": psnr, "ssim": ssim, "high_band_error": 0.5, "high_band_energy": 0.4}
+        return [Row("knee_4x", method, 4.0, "rect", metric, "", value, "") for metric, value in values.items()]
+
+    rows = fidelity.case_rows([*scores("consistent cubic", 25.0, 0.8), *scores("GLADE", 26.5, 0.85)])
+    assert fidelity.case_table(rows).splitlines()[-1] == (
+        "| knee_4x | 25.00 | 0.800 | 0.500 | +1.50 | +0.050 | 0.500 | 0.400 | - |"
+    )
+
+
+def test_the_docs_hold_what_adaptation_is_worth():
+    with (fidelity.TABLES / "adaptation.csv").open(newline="", encoding="utf-8") as file:
+        table = adaptation.table_of(list(csv.DictReader(file)))
+    assert f"<!-- table: adaptation -->\n{table}\n<!-- end -->" in fidelity.DOCS.read_text(encoding="utf-8")
+
+
+def test_adaptation_is_told_case_by_case_and_as_a_mean():
+    row = {"case": "knee", "cubic_psnr": "25", "shipped_psnr": "26", "adapted_psnr": "26.5"}
+    for metric in ("ssim", "high_band_error", "high_band_energy"):
+        row |= {f"shipped_{metric}": "0.5", f"adapted_{metric}": "0.6"}
+    lines = adaptation.table_of([row, {**row, "case": "head", "adapted_psnr": "27.5"}]).splitlines()
+    assert lines[2].startswith("| knee | +1.00 | +1.50 | 0.500 | 0.600 |")
+    assert lines[-1].startswith("| mean | +1.00 | +2.00 |")
+
+
+def test_curves_are_the_means_of_epochs(tmp_path):
+    with SummaryWriter(tmp_path) as writer:
+        for iteration in range(10, 201, 10):  # two epochs of 100
+            writer.add_scalar("loss/sharpen", 1.0 if iteration <= 100 else 0.5, iteration)
+        for epoch, psnr in ((1, 20.0), (2, 21.0)):
+            writer.add_scalar("val_psnr", psnr, epoch)
+    points = training_curves.curves("faithful", tmp_path)
+    assert {(p.metric, p.epoch, p.iteration, p.value) for p in points} == {
+        ("val_psnr", 1, 100, 20.0),
+        ("val_psnr", 2, 200, 21.0),
+        ("sharpen", 1, 100, 1.0),
+        ("sharpen", 2, 200, 0.5),
+    }
+
+
+def test_a_folder_without_a_training_has_no_curves(tmp_path):
+    with pytest.raises(ValueError, match="no events of a training"):
+        training_curves.curves("faithful", tmp_path)
+
+
 def test_an_arm_has_all_that_those_above_it_add():
     arms = ablation.cumulative([{"training": {"a": 1, "b": 1}}, {"training": {"b": 2}, "inference": {"c": 3}}, {}])
     assert [arm["training"] for arm in arms] == [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 1, "b": 2}]
@@ -77,6 +158,9 @@ def test_the_arms_are_settings_that_the_workflows_have():
     plan = yaml.safe_load(ablation.PLAN.read_text(encoding="utf-8"))
     files = {"training": [ROOT / name for name in ablation.PAPER], "inference": [ROOT / "configs" / "inference.yaml"]}
     known = {kind: set(ConfigParser.load_config_files([str(path) for path in paths])) for kind, paths in files.items()}
-    given = [("training", plan["budget"]), *((k, arm[k]) for arm in plan["arms"] for k in known if k in arm)]
+    given = [
+        ("training", plan["budget"]),
+        *((k, arm[k]) for arm in [*plan["arms"], *plan["search"]] for k in known if k in arm),
+    ]
     unknown = [(kind, key) for kind, settings in given for key in settings if key.split("::")[0] not in known[kind]]
     assert unknown == []

@@ -1,0 +1,126 @@
+"""What adaptation to one scan is worth: each case of an evaluation again, its weights first adapted to it alone.
+
+    python -m benchmarks.adaptation --evaluation OUT [--cases '*4x_rect'] [--output_dir out/adaptation]
+    python -m benchmarks.adaptation --evaluation OUT --table out/adaptation
+
+OUT: of an evaluation with simulated cases and the faithful end of the dial (--dial "[0,1]"). Each case that fits the
+pattern goes through configs/evaluate.yaml with `adapt` at the faithful end, in a folder of its own, and is compared
+with what the weights as shipped made of it; the table goes to docs/README.md. A case that is done is not done again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
+from scripts.judging.statistics import read_scores
+
+from .fidelity import DOCS, MEASURES, ROOT, TABLES, bundle, with_table, write_rows
+
+ADAPTATION = "adaptation"  # the table
+FAITHFUL = f"{GLADE} 0"
+MEASURED = ("psnr", "ssim", "high_band_error", "high_band_energy")
+
+
+def simulated_cases(evaluation: Path, pattern: str) -> list[str]:
+    """Names of the cases with a truth that fit a pattern."""
+    cases = json.loads((evaluation / "cases.json").read_text(encoding="utf-8"))["cases"]
+    return [
+        c["case"]
+        for c in cases
+        if (evaluation / "truth" / f"{c['case']}.nii.gz").is_file() and fnmatch(c["case"], pattern)
+    ]
+
+
+def adapt_and_judge(case: str, cases: Sequence[str], evaluation: Path, out: Path) -> int:
+    """OUT/<case>: the evaluation of one case with weights adapted to it; returns the exit code."""
+    command = bundle(
+        "evaluation",
+        ["configs/evaluate.yaml"],
+        pairs=evaluation.resolve(),
+        exclude=[other for other in cases if other != case],
+        output_dir=(out / case).resolve(),
+        inference={"adapt": True, "sharpness": 0},
+        interpolations=[CUBIC, CONSISTENT],
+        report=False,
+    )
+    with (out / f"{case}.log").open("w", encoding="utf-8") as log:
+        return subprocess.run(command, cwd=ROOT, check=False, stdout=log, stderr=subprocess.STDOUT).returncode
+
+
+def collected(cases: Sequence[str], evaluation: Path, out: Path) -> list[dict[str, str]]:
+    """A row a case that is done: consistent cubic, the weights as shipped, adapted."""
+    rows, before = [], _scores(evaluation)
+    for case in cases:
+        if not (out / case / "scores.csv").is_file():
+            continue
+        after = _scores(out / case)
+        told = json.loads((out / case / "cases.json").read_text(encoding="utf-8"))["cases"][0]
+        values = {"seconds": told["methods"][GLADE]["seconds"]}
+        for name, scores, method in (
+            ("cubic", before, CONSISTENT),
+            ("shipped", before, FAITHFUL),
+            ("adapted", after, GLADE),
+        ):
+            values |= {f"{name}_{metric}": scores[case, method, metric] for metric in MEASURED}
+        rows.append({"case": case} | {key: f"{value:.6g}" for key, value in values.items()})
+    return rows
+
+
+def _scores(evaluation: Path) -> dict[tuple[str, str, str], float]:
+    rows = read_scores(evaluation / "scores.csv")
+    return {(s.case, s.method, s.metric): s.value for s in rows if not s.axis and s.metric in MEASURED}
+
+
+def table_of(rows: Sequence[Mapping[str, str]]) -> str:
+    """The Markdown of the rows and their mean."""
+    titles = ["case", "shipped: PSNR dB over consistent cubic", "adapted: PSNR dB over consistent cubic"]
+    titles += [f"{name}: {MEASURES[metric][0]}" for metric in MEASURED[1:] for name in ("shipped", "adapted")]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    cells = [[float(row[f"{n}_psnr"]) - float(row["cubic_psnr"]) for n in ("shipped", "adapted")] for row in rows]
+    for row, own in zip(rows, cells, strict=True):
+        own += [float(row[f"{name}_{metric}"]) for metric in MEASURED[1:] for name in ("shipped", "adapted")]
+    forms = ["+.2f"] * 2 + [MEASURES[metric][1] for metric in MEASURED[1:] for _ in range(2)]
+    named = zip(
+        [row["case"] for row in rows] + ["mean"],
+        [*cells, [sum(c) / len(c) for c in zip(*cells, strict=True)]],
+        strict=True,
+    )
+    lines += [f"| {name} | {' | '.join(map(format, values, forms))} |" for name, values in named]
+    return "\n".join(lines)
+
+
+def write(rows: Sequence[Mapping[str, str]], docs: Path = DOCS, tables: Path = TABLES) -> None:
+    """The CSV and the table in docs/README.md."""
+    write_rows(rows, tables / f"{ADAPTATION}.csv")
+    docs.write_text(with_table(docs.read_text(encoding="utf-8"), ADAPTATION, table_of(rows)), encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Adapt and judge what is not done, then write the table; returns the number of cases that failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--evaluation", type=Path, required=True)
+    parser.add_argument("--cases", default="*4x_rect", help="pattern of case names")
+    parser.add_argument("--output_dir", type=Path, default=Path("out/adaptation"))
+    parser.add_argument("--table", type=Path, help="OUTPUT of finished cases: write the table alone")
+    options = parser.parse_args(arguments)
+    cases, failed = simulated_cases(options.evaluation, "*"), 0
+    out = options.table or options.output_dir
+    out.mkdir(parents=True, exist_ok=True)
+    for case in (c for c in cases if options.table is None and fnmatch(c, options.cases)):
+        if not (out / case / "scores.csv").is_file() and adapt_and_judge(case, cases, options.evaluation, out):
+            failed += 1
+            sys.stderr.write(f"{case}: {out / case}.log says what went wrong\n")
+    rows = collected(cases, options.evaluation, out)
+    if rows:
+        write(rows)
+    sys.stdout.write(f"{len(rows)} cases in the table\n")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The curves of finished trainings: PSNR on the held-back planes and every term of the loss, from TensorBoard events.
+
+    python -m benchmarks.training_curves "faithful end=runs/train" "sharp end=runs/sharp"
+
+Keeps the means of every epoch in docs/tables/training.csv and draws docs/images/training.png, a row a training.
+"""
+
+import argparse
+import csv
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from .fidelity import ROOT
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # after the choice of a backend without a screen
+
+TABLE, PICTURE = ROOT / "docs" / "tables" / "training.csv", ROOT / "docs" / "images" / "training.png"
+VALIDATION, LOSS = "val_psnr", "loss/"
+EVERYTHING = {"scalars": 0, "images": 1}  # of an event file; images cannot be left out, 0 means all
+
+
+class Point(NamedTuple):
+    """A mean over an epoch: of a training's term of the loss, or its validation."""
+
+    training: str
+    epoch: int
+    iteration: int  # the epoch's last
+    metric: str
+    value: float
+
+
+def curves(training: str, folder: Path) -> list[Point]:
+    """What a finished training wrote, epoch by epoch.
+
+    Args:
+        training: its name in the table.
+        folder: OUTPUT, with its event files.
+
+    Raises:
+        ValueError: if there are no losses or no validation in the folder.
+    """
+    events = EventAccumulator(str(folder), EVERYTHING).Reload()
+    tags = events.Tags()["scalars"]
+    losses = {tag.removeprefix(LOSS): events.Scalars(tag) for tag in tags if tag.startswith(LOSS)}
+    if not losses or VALIDATION not in tags:
+        raise ValueError(f"{folder}: no events of a training: give the output_dir of one")
+    validation = {event.step: event.value for event in events.Scalars(VALIDATION)}
+    last = max(event.step for series in losses.values() for event in series)
+    length = -(-last // max(validation))  # iterations an epoch; the last entry may lie a few before the end
+    points = [Point(training, epoch, epoch * length, VALIDATION, value) for epoch, value in validation.items()]
+    for name, series in losses.items():
+        epochs = defaultdict(list)
+        for event in series:
+            epochs[-(-event.step // length)].append(event.value)
+        points += [Point(training, epoch, epoch * length, name, float(np.mean(v))) for epoch, v in epochs.items()]
+    return points
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    """A row a training: validation on the left, the terms of the loss on the right."""
+    trainings = list(dict.fromkeys(point.training for point in points))
+    figure, cells = plt.subplots(
+        len(trainings), 2, figsize=(10, 3.2 * len(trainings)), squeeze=False, layout="constrained"
+    )
+    for (left, right), training in zip(cells, trainings, strict=True):
+        metrics = list(dict.fromkeys(p.metric for p in points if p.training == training))
+        for metric in metrics:
+            found = sorted((p.iteration, p.value) for p in points if (p.training, p.metric) == (training, metric))
+            axis = left if metric == VALIDATION else right
+            axis.plot(*zip(*found, strict=True), label=metric, marker=".")
+        left.set(title=f"{training}: held-back planes", xlabel="iterations", ylabel="PSNR, dB")
+        right.set(title=f"{training}: loss, means of epochs", xlabel="iterations", yscale="log")
+        right.legend(frameon=False, fontsize=8)
+        for axis in (left, right):
+            axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def write(trainings: Mapping[str, Path], table: Path = TABLE, picture: Path = PICTURE) -> int:
+    """The CSV and the picture of some trainings; returns the number of points."""
+    points = [point for name, folder in trainings.items() for point in curves(name, folder)]
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Point._fields)
+        writer.writerows([*point[:-1], f"{point.value:.6g}"] for point in points)
+    draw(points, picture)
+    return len(points)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write table and picture; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("trainings", nargs="+", metavar="NAME=OUTPUT")
+    named = (given.partition("=") for given in parser.parse_args(arguments).trainings)
+    count = write({name: Path(folder) for name, _, folder in named})
+    sys.stdout.write(f"{count} points in {TABLE.relative_to(ROOT)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
