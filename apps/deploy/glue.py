@@ -20,7 +20,6 @@ from scripts.data.readers import LoadImageCased
 from scripts.data.saving import RESULT, SaveImageCased, partial_folder, put_in_place
 from scripts.data.summary import Summary
 from scripts.geometry.refusal import Refusal
-from scripts.learning.weights import load_blend
 
 BUNDLE = Path(__file__).resolve().parents[2]
 RULES = Path(__file__).with_name("rules.json")
@@ -51,7 +50,6 @@ FORM = {  # of the rules; the SDK takes {} for "everything" and breaks off at a 
         }
     },
 }
-DIAL = ("weights_path", "sharp_weights_path", "sharpness")
 SELECTOR = ("dicom_series_selector_operator", "dicom_data_loader_operator")
 
 
@@ -150,8 +148,7 @@ class Bundle:
 
     def network(self) -> torch.nn.Module:
         """The generator with the weights that the settings ask for, on the settings' device."""
-        weights = load_blend(self.part("network_def"), *(self.part(key) for key in DIAL))
-        return weights.to(self.part("device"))
+        return self.part("network")
 
     def admit(self, folder: Path, series: Iterable[str]) -> list[dict]:
         """The cases of the selected series, once there are any, weights to do them with, and a place to write to.

@@ -9,11 +9,8 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 
 from scripts.data.summary import checksum
 from scripts.geometry.refusal import Refusal
-from scripts.learning.weights import load_blend
 
 from .glue import BUNDLE, VOLUMES, answer_for, bundle_config, case_of, row_of, write_result
-
-DIAL = ("weights_path", "sharp_weights_path", "sharpness")
 
 
 class GladeTask(BundleInferTask):
@@ -65,8 +62,7 @@ class GladeTask(BundleInferTask):
         return str(write_result(data[VOLUMES[data.get("volume", "glade")]])), row
 
     def _get_network(self, device: str, data: dict | None) -> torch.nn.Module:
-        part = self.bundle_config.get_parsed_content
-        return load_blend(part("network_def"), *(part(key) for key in DIAL)).to(device)
+        return self.bundle_config.get_parsed_content("network").to(device)
 
 
 def _as_case(data: dict) -> dict:

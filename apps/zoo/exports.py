@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser, ckpt_export
 
+from scripts.data.reasons import refusal_of
 from scripts.geometry.refusal import Refusal
 from scripts.learning.generator import Generator
-from scripts.learning.weights import load_blend
 
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG, METADATA = BUNDLE / "configs" / "inference.yaml", BUNDLE / "configs" / "metadata.json"
@@ -49,9 +49,13 @@ def shipped_generator(sharpness: float | None = None) -> Generator:
     parser = ConfigParser()
     parser.read_config(CONFIG)
     parser["bundle_root"] = str(BUNDLE)
-    part = parser.get_parsed_content
-    dial = part("sharpness") if sharpness is None else sharpness
-    return load_blend(part("network_def"), part("weights_path"), part("sharp_weights_path"), dial)
+    parser["device"] = "cpu"
+    if sharpness is not None:
+        parser["sharpness"] = sharpness
+    try:
+        return parser.get_parsed_content("network")
+    except RuntimeError as error:  # MONAI wraps what an expression raised
+        raise refusal_of(error) or error from None
 
 
 def to_torchscript(network: Generator, path: Path) -> None:
