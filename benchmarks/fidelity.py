@@ -5,14 +5,14 @@
 
 The first runs configs/evaluate.yaml on the near-isotropic scans of a folder (further options are overrides of that
 configuration), the second takes a finished evaluation. Both keep what a table is made of in docs/tables/*.csv and
-write the tables between their markers in docs/README.md (those of all cases in docs/cases.md).
+write the tables between their markers in docs/README.md (docs/cases.md and docs/paper.md for two of them).
 """
 
 import argparse
 import csv
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -49,7 +49,6 @@ COLUMNS = {  # table -> its metrics
 }
 PAPER = "paper"  # the table of its measures, case by case
 PAPER_CASES = "abdomen"
-PAPER_IMAGE = {metric: MEASURES[metric] for metric in ("pique", "sharpness_closed")}
 PAPER_BORDER = {  # across an organ's border
     "border_raw": ("edge sharpness 1/mm, raw", ".3f"),
     "border_polynomial": ("polynomial", ".3f"),
@@ -57,9 +56,20 @@ PAPER_BORDER = {  # across an organ's border
     "border_rise_mm": ("10-90 % mm", ".2f"),
     "border_overshoot": ("overshoot", ".2f"),
 }
+REPRODUCTION = "reproduction"  # of the paper's own recipe beside GLADE, case by case: docs/paper.md
+REPRODUCED = (
+    "pique",
+    "sharpness_closed",
+    "residual",
+    "psnr",
+    "ssim",
+    "high_band_energy",
+    "high_band_error",
+)
 CASES = "cases"  # the table of all simulated cases, on a page of its own: docs/cases.md
-CASES_PAGE = f"{CASES}.md"
+PAGES = {CASES: "cases.md", REPRODUCTION: "paper.md"}  # tables that have a page of their own beside docs/README.md
 CASES_SHOWN = ("psnr", "ssim", "high_band_error", "high_band_energy", "confidence_rank_correlation")
+PAPER_COLUMNS = ("pique", "sharpness_closed", *PAPER_BORDER)
 BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation of the benchmark
 SIMPLE = ("nearest", "linear")  # shown where protocols are pooled alone
 DIFFERENCE = {
@@ -116,20 +126,27 @@ def _gain(found: Statistic, form: str) -> str:
 def paper_rows(scores: Sequence[Row]) -> list[dict[str, str]]:
     """The paper's Table 1 on public scans: a row a case and method, those of an abdomen or with a border named."""
     border = {s.case for s in scores if s.metric.startswith("border_")}
-    cases = sorted({s.case for s in scores if s.case in border or PAPER_CASES in s.case})
-    rows = []
-    for case in cases:
-        here = [s for s in scores if s.case == case]
-        for method in ordered(s.method for s in here if s.method not in SIMPLE):
-            found = {s.metric: s.value for s in here if s.method == method and (not s.axis or s.metric in PAPER_BORDER)}
-            values = {k: f"{found[k]:.6g}" if k in found else "" for k in (*PAPER_IMAGE, *PAPER_BORDER)}
-            rows.append({"case": case, "method": method, **values})
-    return rows
+    cases = {s.case for s in scores if s.case in border or PAPER_CASES in s.case}
+    return method_rows([s for s in scores if s.case in cases], PAPER_COLUMNS)
 
 
-def paper_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """The Markdown of `paper_rows`."""
-    columns = PAPER_IMAGE | PAPER_BORDER
+def method_rows(scores: Sequence[Row], columns: Iterable[str]) -> list[dict[str, str]]:
+    """A row a case and method, the plainest interpolations left out; a measure that a case lacks is empty."""
+    found = {(s.case, s.method, s.metric): s.value for s in scores if not s.axis or s.metric in PAPER_BORDER}
+    methods = ordered({s.method for s in scores} - set(SIMPLE))
+    judged = {(case, method) for case, method, _ in found}
+    return [
+        {"case": case, "method": method}
+        | {k: f"{found[case, method, k]:.6g}" if (case, method, k) in found else "" for k in columns}
+        for case in sorted({case for case, _ in judged})
+        for method in methods
+        if (case, method) in judged
+    ]
+
+
+def method_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The Markdown of `method_rows`."""
+    columns = {k: (PAPER_BORDER | MEASURES)[k] for k in rows[0] if k not in {"case", "method"}}
     lines = [
         f"| scan | method | {' | '.join(title for title, _ in columns.values())} |",
         "|" + "---|" * (2 + len(columns)),
@@ -143,24 +160,13 @@ def paper_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def case_rows(scores: Sequence[Row]) -> list[dict[str, str]]:
-    """A row a simulated case and method, the plainest interpolations left out."""
-    found = {(s.case, s.method, s.metric): s.value for s in scores if not s.axis and s.metric in CASES_SHOWN}
-    cases = sorted({case for case, _, metric in found if metric == "psnr"})
-    methods = ordered({s.method for s in scores} - set(SIMPLE))
-    return [
-        {"case": case, "method": method}
-        | {
-            metric: f"{found[case, method, metric]:.6g}" if (case, method, metric) in found else ""
-            for metric in CASES_SHOWN
-        }
-        for case in cases
-        for method in methods
-        if (case, method, "psnr") in found
-    ]
+    """The simulated cases: `method_rows` of those that have a PSNR."""
+    simulated = {s.case for s in scores if s.metric == "psnr"}
+    return method_rows([s for s in scores if s.case in simulated], CASES_SHOWN)
 
 
 def case_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """The Markdown of `case_rows`: consistent cubic by its scores, every other method by what it gains over it."""
+    """The Markdown of the simulated cases: consistent cubic by its scores, GLADE by what it gains over it."""
     by_case: dict[str, dict[str, Mapping[str, str]]] = {}
     for row in rows:
         by_case.setdefault(row["case"], {})[row["method"]] = row
@@ -215,16 +221,19 @@ def write_tables(
             content = table_of(read_statistics(tables / f"{table}.csv"), table)
             docs.write_text(with_table(docs.read_text(encoding="utf-8"), table, content), encoding="utf-8")
             written.append(table)
-    scores = read_scores(evaluation / "scores.csv") if {PAPER, CASES} & set(names) else []
+    scores = read_scores(evaluation / "scores.csv") if {PAPER, CASES, REPRODUCTION} & set(names) else []
     by_case = {
-        PAPER: (paper_rows, paper_table, docs),
-        CASES: (case_rows, case_table, docs.with_name(CASES_PAGE)),
+        PAPER: (paper_rows, method_table),
+        REPRODUCTION: (lambda scores: method_rows(scores, REPRODUCED), method_table),
+        CASES: (case_rows, case_table),
     }
-    for table, (rows_of, markdown, page) in by_case.items():
-        if table in names and (own := rows_of(scores)):
+    for table in (name for name in by_case if name in names):
+        rows_of, markdown = by_case[table]
+        if own := rows_of(scores):
+            tables.mkdir(exist_ok=True)
             write_rows(own, tables / f"{table}.csv")
-            if page.is_file():
-                page.write_text(with_table(page.read_text(encoding="utf-8"), table, markdown(own)), encoding="utf-8")
+            page = docs.with_name(PAGES.get(table, docs.name))
+            page.write_text(with_table(page.read_text(encoding="utf-8"), table, markdown(own)), encoding="utf-8")
             written.append(table)
     return written
 
@@ -270,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pattern", default="iso_*.nii.gz")
     parser.add_argument("--factors", type=float, nargs="+", default=[4])
     parser.add_argument("--profiles", nargs="+", default=["rect"])
-    parser.add_argument("--tables", nargs="+", choices=[*COLUMNS, PAPER, CASES], default=list(BENCHMARK))
+    parser.add_argument("--tables", nargs="+", choices=[*COLUMNS, PAPER, REPRODUCTION, CASES], default=list(BENCHMARK))
     parser.add_argument("--output_dir", type=Path, default=Path("out/fidelity"))
     options, overrides = parser.parse_known_args(arguments)
     code, out = 0, options.evaluation

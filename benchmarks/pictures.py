@@ -26,7 +26,13 @@ import matplotlib.pyplot as plt  # after the choice of a backend without a scree
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 INFERENCE = ROOT / "configs" / "inference.yaml"
-SCALES = {"added detail": ("RdBu_r", None), "confidence": ("viridis", (0.0, 1.0))}  # of a scale of their own
+DENIED = "denied by the slices"
+SCALES = {  # of a scale of their own
+    "added detail": ("RdBu_r", None),
+    "confidence": ("viridis", (0.0, 1.0)),
+    DENIED: ("RdBu_r", None),
+}
+BESIDE = ("added detail", "confidence")  # volumes that lie beside a result
 INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> what `Baselines` calls it
 SIDE_MM = 100.0  # of what is shown of a case of the evaluation
 WIDTH_INCHES, DOTS_PER_INCH = 14.0, 110
@@ -134,7 +140,7 @@ def of_evaluation(out: Path) -> None:
 
 def _beside(stem: Path) -> dict[str, Volume]:
     """What lies beside a result of ours."""
-    return {title: _read(f"{stem}_{title.replace(' ', '_')}.nii.gz") for title in SCALES}
+    return {title: _read(f"{stem}_{title.replace(' ', '_')}.nii.gz") for title in BESIDE}
 
 
 def _read(path: Path | str) -> Volume:

@@ -54,7 +54,7 @@ def test_an_open_table_is_an_error():
 
 def test_the_docs_hold_the_papers_measures():
     with (fidelity.TABLES / "paper.csv").open(newline="", encoding="utf-8") as file:
-        table = fidelity.paper_table(list(csv.DictReader(file)))
+        table = fidelity.method_table(list(csv.DictReader(file)))
     assert f"<!-- table: paper -->\n{table}\n<!-- end -->" in fidelity.DOCS.read_text(encoding="utf-8")
 
 
@@ -98,7 +98,7 @@ def test_tables_wait_until_all_of_their_arms_are_done(tmp_path):
 def test_the_page_of_cases_holds_what_its_csv_says():
     with (fidelity.TABLES / "cases.csv").open(newline="", encoding="utf-8") as file:
         table = fidelity.case_table(list(csv.DictReader(file)))
-    page = fidelity.DOCS.with_name(fidelity.CASES_PAGE).read_text(encoding="utf-8")
+    page = fidelity.DOCS.with_name(fidelity.PAGES[fidelity.CASES]).read_text(encoding="utf-8")
     assert f"<!-- table: cases -->\n{table}\n<!-- end -->" in page
 
 

@@ -1,0 +1,122 @@
+"""The paper's own recipe on public abdominal scans: trained, judged beside GLADE, and shown where it invents.
+
+    python -m benchmarks.reproduction TRAIN BENCHMARK [--output_dir out/paper] [--max_epochs 2] [--minutes 40]
+    python -m benchmarks.reproduction --table out/paper     # docs/paper.md, its picture and table, from what is there
+
+TRAIN: shared/data/train, of which the abdomens are trained on by configs/train.yaml + paper.yaml; BENCHMARK:
+shared/data/benchmark, of which the abdomens are judged (real thick slices, no truth), with a head of TRAIN thinned four
+times (a truth, and an anatomy that the recipe has not seen, as no abdomen with a truth is public). The weights stay in
+OUT. The same weights are shown twice: as they answer, and after P, which takes away what the slices deny.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from scripts.data.cases import file_stem, find_nifti
+from scripts.judging.explained import CUBIC, GLADE
+
+from .ablation import PAPER, run
+from .fidelity import REPRODUCTION, ROOT, bundle, write_tables
+from .pictures import DENIED, IMAGES, across, draw
+
+PATTERN = "*abdomen_*"  # of the scans that are trained on and judged; a mouse's are named mouse-abdomen
+MOUSE = "mouse*"
+HEAD = "brain_t1_saganon.nii.gz"
+PROTOCOLS = [{"factor": 4, "profile": "rect"}]
+ALONE, PROJECTED = "paper", "paper and P"
+SIDE_MM = 160.0  # of what is shown
+
+
+def others_than(folder: Path, pattern: str) -> list[str]:
+    """Names of the scans of a folder that do not fit a pattern."""
+    names = [case["case"] for case in find_nifti(str(folder))]
+    return [name for name in names if not Path(name).match(pattern) or Path(name).match(MOUSE)]
+
+
+def train(scans: Path, out: Path, settings: Sequence[str]) -> Path:
+    """OUT/training/model.pt by paper.yaml, the latest weights as the paper has no choice of the best."""
+    weights = out / "training" / "model.pt"
+    if not weights.is_file():
+        given = {
+            "dataset_dir": scans.resolve(),
+            "output_dir": weights.parent,
+            "exclude": others_than(scans, PATTERN),
+            "same_person": [["*siemens1*"], ["*siemens2*"]],
+            "keep_latest": True,
+            "precision": "auto",
+        }
+        run([*bundle("training", PAPER, **given), *settings], out / "training.log")
+    return weights
+
+
+def judge(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
+    """OUT/evaluation: GLADE, and the weights with and without P on the very same slices."""
+    held = out / "held"
+    held.mkdir(exist_ok=True)
+    for path in [scans / HEAD, *sorted(benchmark.glob(f"{PATTERN}.nii*"))]:
+        (held / path.name).write_bytes(path.read_bytes())
+    evaluation = {"dataset_dir": held, "output_dir": out / "evaluation", "protocols": PROTOCOLS, "report": False}
+    run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "slices.log")
+    for name, consistent in ((ALONE, False), (PROJECTED, True)):
+        given = {
+            "dataset_dir": out / "evaluation" / "scans",
+            "output_dir": out / name,
+            "weights_path": weights,
+            "consistent": consistent,
+            "network_def": "%configs/paper.yaml::network_def",
+            "views": [1],
+        }
+        run(bundle("inference", ["configs/inference.yaml"], **given), out / f"{name}.log")
+    evaluation["others"] = {name: str(out / name) for name in (ALONE, PROJECTED)}
+    run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "evaluation.log")
+
+
+def show(out: Path) -> None:
+    """paper-<n>.png a case: cubic, the paper's answer, what of it the acquired slices deny, GLADE, the truth."""
+    methods = out / "evaluation" / "methods"
+    for number, path in enumerate(sorted((methods / CUBIC).glob("*.nii.gz")), 1):
+        case = file_stem(path)
+        ours = {name: out / name / case / f"{case}_glade.nii.gz" for name in (ALONE, PROJECTED)}
+        volumes = {CUBIC: _read(path), ALONE: _read(ours[ALONE])}
+        volumes[DENIED] = volumes[ALONE][0] - _read(ours[PROJECTED])[0], volumes[ALONE][1]
+        volumes[GLADE] = _read(methods / GLADE / case / f"{case}_glade.nii.gz")
+        truth = out / "evaluation" / "truth" / path.name
+        if truth.is_file():
+            volumes["truth"] = _read(truth)
+        thick = nibabel.load(out / "evaluation" / "scans" / path.name)
+        axis = int(np.argmax(thick.header.get_zooms()[:3]))
+        draw(volumes, IMAGES / f"{ALONE}-{number}.png", across(thick.affine, axis), case, SIDE_MM)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    image = nibabel.load(path)
+    return np.squeeze(image.get_fdata(dtype=np.float32)), image.affine
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train and judge where that is not done, then write the page; returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("train", type=Path, nargs="?")
+    parser.add_argument("benchmark", type=Path, nargs="?")
+    parser.add_argument("--output_dir", type=Path, default=Path("out/paper"))
+    parser.add_argument("--table", type=Path, help="OUT of an earlier call: write the page alone")
+    options, settings = parser.parse_known_args(arguments)
+    out = (options.table or options.output_dir).resolve()
+    if options.table is None:
+        if options.benchmark is None:
+            parser.error("give TRAIN and BENCHMARK, or --table OUT")
+        out.mkdir(parents=True, exist_ok=True)
+        judge(options.train, options.benchmark, train(options.train, out, settings), out)
+    written = write_tables(out / "evaluation", ROOT / "docs" / "README.md", names=[REPRODUCTION])
+    show(out)
+    sys.stdout.write(f"tables written: {', '.join(written) or 'none'}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
