@@ -16,9 +16,9 @@ from ..physics.measurement import Measurement
 from ..physics.protocol import ProtocolRange
 from .precision import precision_on
 
-TERMS = ("adversarial", "cycle", "gradient", "identity", "sharpen", "blur", "acquisition", "typical")
+TERMS = ("adversarial", "cycle", "gradient", "identity", "sharpen", "blur", "acquisition", "typical", "strength")
 UNPAIRED = {"adversarial", "cycle", "gradient", "identity", "acquisition"}  # need a patch x of a blurred plane
-PAIRED = {"sharpen", "blur", "typical"}  # need a simulated acquisition
+PAIRED = {"sharpen", "blur", "typical", "strength"}  # need a simulated acquisition
 LATE = UNPAIRED | {"typical"}  # terms that wait for `unpaired_from`
 
 
@@ -35,6 +35,7 @@ class CycleGanTrainer(Trainer):
         weights: {term: weight}; a term of weight 0 is not computed.
         adversarial_loss: least squares, called as MONAI's `PatchAdversarialLoss`.
         gradient_loss: `GradientMappingLoss`.
+        strength_loss: `LocalStrengthLoss`.
         protocols: what acquisitions are simulated; a list of (first iteration, range), the last one reached counts.
         unpaired_from: iteration from which the unpaired terms and the adversary act; until then both generators learn
             from simulated pairs alone.
@@ -59,6 +60,7 @@ class CycleGanTrainer(Trainer):
         weights: Mapping[str, float],
         adversarial_loss: nn.Module,
         gradient_loss: nn.Module,
+        strength_loss: nn.Module,
         protocols: list[tuple[int, ProtocolRange]],
         unpaired_from: int,
         history: Mapping[str, object],
@@ -91,7 +93,7 @@ class CycleGanTrainer(Trainer):
             decollate=False,
         )
         self.networks, self.optimizers, self.weights = dict(networks), dict(optimizers), dict(weights)
-        self.adversarial_loss, self.gradient_loss = adversarial_loss, gradient_loss
+        self.adversarial_loss, self.gradient_loss, self.strength_loss = adversarial_loss, gradient_loss, strength_loss
         self.protocols, self.unpaired_from, self.history = protocols, unpaired_from, history
         self.consistent, self.clip, self.seed = consistent, clip, seed
         self.precision, self._device = precision_on(device, precision), torch.device(device)
@@ -145,10 +147,12 @@ class CycleGanTrainer(Trainer):
         if on & PAIRED:
             y = batch["augmented"].to(self._device)
             sim = self._simulate(y, self.state.iteration)
-            if on & {"sharpen", "typical"}:
+            if on & {"sharpen", "typical", "strength"}:
                 y_sim = self._consistent(sim, G(sim.told_with(sim.image)))
             if "sharpen" in on:
                 loss["sharpen"] = nnf.l1_loss(y_sim, y)
+            if "strength" in on:
+                loss["strength"] = self.strength_loss(sim.open_part(y_sim), sim.open_part(y))
             if "typical" in on:
                 loss["typical"] = self._fooled(D_Y, y_sim)
                 shown.append((y, y_sim.detach()))

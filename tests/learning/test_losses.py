@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.ndimage import sobel
 
-from scripts.learning.losses import FORMS, GradientMappingLoss
+from scripts.learning.losses import FORMS, GradientMappingLoss, LocalStrengthLoss
 
 
 def test_sobel_maps_agree_with_scipy():
@@ -51,3 +51,26 @@ def test_unknown_forms_and_shapes_are_refused():
         GradientMappingLoss("sum")
     with pytest.raises(ValueError, match="one shape"):
         GradientMappingLoss("paper")(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 9))
+
+
+def test_strength_is_asked_for_and_the_pattern_is_not():
+    detail = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    loss = LocalStrengthLoss(3.0)
+    assert float(loss(-detail, detail)) == 0
+    assert float(loss(detail.flip(3), detail)) < 0.3  # other noise of the same strength
+    inside = slice(16, -16)
+    assert float((loss._strength(2 * detail) - loss._strength(detail))[..., inside, inside].mean()) == pytest.approx(
+        1, abs=0.1
+    )
+
+
+def test_strength_is_judged_place_by_place():
+    left, right = torch.zeros(2, 1, 1, 64, 64)
+    left[..., :32], right[..., 32:] = 1, 1
+    assert float(LocalStrengthLoss(3.0)(left, right)) > 0.8
+
+
+def test_the_gradient_of_strength_is_finite_where_there_is_no_detail():
+    detail = torch.zeros(1, 1, 16, 16, requires_grad=True)
+    LocalStrengthLoss(3.0)(detail, torch.rand(1, 1, 16, 16)).backward()
+    assert torch.isfinite(detail.grad).all()

@@ -37,3 +37,19 @@ def test_told_channels_follow_the_image(geometry):
     assert shown.shape == (3, 5, 5, geometry.thin_size)
     assert torch.equal(shown[:, :1], sharp)
     assert torch.equal(shown[1, 1:, 2], torch.from_numpy(geometry.told()).float())
+
+
+@given(slice_geometries())
+def test_what_is_determined_and_what_is_open_make_the_projection(geometry):
+    random = torch.Generator().manual_seed(0)
+    sharp, other = torch.rand(2, 2, 1, 7, geometry.thin_size, generator=random)
+    measured = Measurement.simulate(sharp, geometry)
+    assert torch.allclose(measured.determined + measured.open_part(other), measured.project(other), atol=1e-4)
+
+
+def test_what_is_open_leaves_no_trace_in_the_slices():
+    geometry = SliceGeometry(48, 12, 4, 4)
+    sharp = torch.rand(2, 1, 16, 48, generator=torch.Generator().manual_seed(0))
+    open_part = Measurement.simulate(sharp, geometry).open_part(sharp)
+    assert float(Acquisition(geometry)(open_part).abs().max()) < 1e-3
+    assert float(open_part.std()) > 0.1
