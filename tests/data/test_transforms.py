@@ -142,12 +142,19 @@ def test_a_smoothness_beyond_what_keeps_the_slices_is_refused(smoothness):
         DataConsistencyd("pred", detail=1, consistent=True, regularisation=1e-5, smoothness=smoothness)
 
 
-def test_views_are_fused_to_mean_and_half_range():
-    views = MetaTensor(torch.tensor([1.0, 4.0]).reshape(2, 1, 1, 1).expand(2, 2, 2, 2).clone())
-    out = FuseViewsd("pred")({"pred": views})
+@pytest.mark.parametrize(("answers", "fused", "half_range"), [([1.0, 4.0], 2.5 + 0.5 * 1.5, 1.5), ([4.0], 4.0, 0.0)])
+def test_views_are_fused_to_their_stretched_mean_and_half_range(answers, fused, half_range):
+    views = MetaTensor(torch.tensor(answers).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 2).clone())
+    out = FuseViewsd("pred", stretch=1.5)({"pred": views, "image": MetaTensor(torch.ones(1, 2, 2, 2))})
     assert out["pred"].shape == (1, 2, 2, 2)
-    assert float(out["pred"].unique()) == 2.5
-    assert float(out["disagreement"].unique()) == 1.5
+    assert float(out["pred"].unique()) == pytest.approx(fused)
+    assert float(out["disagreement"].unique()) == half_range
+
+
+@pytest.mark.parametrize("stretch", [0, -1, float("nan"), "much", None, True])
+def test_a_stretch_that_is_none_is_refused(stretch):
+    with pytest.raises(Refusal, match="stretch must be a positive number"):
+        FuseViewsd("pred", stretch=stretch)
 
 
 def test_confidence_is_one_where_nothing_speaks_against_the_answer_and_falls_with_doubt():

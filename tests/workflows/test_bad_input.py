@@ -147,6 +147,7 @@ def one_scan(tmp_path):
         (one_scan, {"batch": 0}, "batch must be"),
         (one_scan, {"precision": "int8"}, "precision must be"),
         (one_scan, {"detail": -1}, "detail must be"),
+        (one_scan, {"stretch": 0}, "stretch must be"),
         (one_scan, {"dicom_plane": "oblique"}, "dicom_plane must be source, axial"),
         (one_scan, {"isotropic_spacing_mm": -1}, "isotropic_spacing_mm must be"),
         (one_scan, {"weights_path": "{tmp}/nowhere.pt"}, "nowhere.pt"),
