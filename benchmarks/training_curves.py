@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_curves "faithful end=runs/train" "sharp end=runs/sharp"
 
-Keeps the means of every epoch in docs/tables/training.csv and draws docs/images/training.png, a row a training.
+Keeps the points in docs/tables/training.csv and draws docs/images/training.png, a row a training.
 """
 
 import argparse
@@ -24,21 +24,21 @@ import matplotlib.pyplot as plt  # after the choice of a backend without a scree
 
 TABLE, PICTURE = ROOT / "docs" / "tables" / "training.csv", ROOT / "docs" / "images" / "training.png"
 VALIDATION, LOSS = "val_psnr", "loss/"
+STRETCHES = 40  # points a curve of a loss: one iteration says little, each has a protocol of its own
 EVERYTHING = {"scalars": 0, "images": 1}  # of an event file; images cannot be left out, 0 means all
 
 
 class Point(NamedTuple):
-    """A mean over an epoch: of a training's term of the loss, or its validation."""
+    """A validation, or the mean of a term of the loss over a stretch of a training that ends with an iteration."""
 
     training: str
-    epoch: int
-    iteration: int  # the epoch's last
     metric: str
+    iteration: int
     value: float
 
 
 def curves(training: str, folder: Path) -> list[Point]:
-    """What a finished training wrote, epoch by epoch.
+    """What a training wrote: its validations, each where the losses stood when it ran, and its losses in `STRETCHES`.
 
     Args:
         training: its name in the table.
@@ -52,15 +52,17 @@ def curves(training: str, folder: Path) -> list[Point]:
     losses = {tag.removeprefix(LOSS): events.Scalars(tag) for tag in tags if tag.startswith(LOSS)}
     if not losses or VALIDATION not in tags:
         raise ValueError(f"{folder}: no events of a training: give the output_dir of one")
-    validation = {event.step: event.value for event in events.Scalars(VALIDATION)}
-    last = max(event.step for series in losses.values() for event in series)
-    length = -(-last // max(validation))  # iterations an epoch; the last entry may lie a few before the end
-    points = [Point(training, epoch, epoch * length, VALIDATION, value) for epoch, value in validation.items()]
+    every = [event for series in losses.values() for event in series]
+    points = [
+        Point(training, VALIDATION, max(e.step for e in every if e.wall_time <= event.wall_time), event.value)
+        for event in events.Scalars(VALIDATION)
+    ]
+    length = max(1, -(-max(event.step for event in every) // STRETCHES))
     for name, series in losses.items():
-        epochs = defaultdict(list)
+        stretches = defaultdict(list)
         for event in series:
-            epochs[-(-event.step // length)].append(event.value)
-        points += [Point(training, epoch, epoch * length, name, float(np.mean(v))) for epoch, v in epochs.items()]
+            stretches[-(-event.step // length)].append(event.value)
+        points += [Point(training, name, number * length, float(np.mean(v))) for number, v in stretches.items()]
     return points
 
 
@@ -77,8 +79,8 @@ def draw(points: Sequence[Point], path: Path) -> None:
             axis = left if metric == VALIDATION else right
             axis.plot(*zip(*found, strict=True), label=metric, marker=".")
         left.set(title=f"{training}: held-back planes", xlabel="iterations", ylabel="PSNR, dB")
-        right.set(title=f"{training}: loss, means of epochs", xlabel="iterations", yscale="log")
-        right.legend(frameon=False, fontsize=8)
+        right.set(title=f"{training}: loss", xlabel="iterations", yscale="log")
+        right.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
         for axis in (left, right):
             axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)

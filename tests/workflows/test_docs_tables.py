@@ -128,19 +128,26 @@ def test_adaptation_is_told_case_by_case_and_as_a_mean():
     assert lines[-1].startswith("| mean | +1.00 | +2.00 |")
 
 
-def test_curves_are_the_means_of_epochs(tmp_path):
+def test_curves_are_validations_and_means_of_stretches(tmp_path):
     with SummaryWriter(tmp_path) as writer:
-        for iteration in range(10, 201, 10):  # two epochs of 100
-            writer.add_scalar("loss/sharpen", 1.0 if iteration <= 100 else 0.5, iteration)
-        for epoch, psnr in ((1, 20.0), (2, 21.0)):
-            writer.add_scalar("val_psnr", psnr, epoch)
+        for iteration in range(10, 801, 10):
+            writer.add_scalar("loss/sharpen", iteration, iteration, walltime=float(iteration))
+        for epoch, psnr in ((1, 20.0), (2, 21.0)):  # after 400 and 800 iterations
+            writer.add_scalar("val_psnr", psnr, epoch, walltime=400.0 * epoch + 1)
     points = training_curves.curves("faithful", tmp_path)
-    assert {(p.metric, p.epoch, p.iteration, p.value) for p in points} == {
-        ("val_psnr", 1, 100, 20.0),
-        ("val_psnr", 2, 200, 21.0),
-        ("sharpen", 1, 100, 1.0),
-        ("sharpen", 2, 200, 0.5),
-    }
+    assert [(p.iteration, p.value) for p in points if p.metric == "val_psnr"] == [(400, 20.0), (800, 21.0)]
+    sharpen = [(p.iteration, p.value) for p in points if p.metric == "sharpen"]
+    assert sharpen[:2] == [(20, 15.0), (40, 35.0)]
+    assert len(sharpen) == 40
+
+
+def test_what_is_drawn_is_kept(tmp_path):
+    with SummaryWriter(tmp_path / "run") as writer:
+        writer.add_scalar("loss/sharpen", 0.5, 10)
+        writer.add_scalar("val_psnr", 20.0, 1)
+    assert training_curves.write({"short": tmp_path / "run"}, tmp_path / "t.csv", tmp_path / "t.png") == 2
+    assert (tmp_path / "t.csv").read_text().splitlines()[0] == "training,metric,iteration,value"
+    assert (tmp_path / "t.png").stat().st_size > 0
 
 
 def test_a_folder_without_a_training_has_no_curves(tmp_path):
