@@ -36,7 +36,7 @@ def load_blend(
 ) -> nn.Module:
     """The network on the line from the faithful to the sharp weights, in evaluation mode.
 
-    faithful + sharpness * (sharp - faithful), tensor by tensor: weights of one training and of its adversarial
+    faithful + sharpness * (sharp - faithful), tensor by tensor: weights of one training and of its
     continuation can be mixed so (network interpolation, Wang et al. 2018, ESRGAN, section 3.4, arXiv 1809.00219).
     Adapted weights keep all of their adaptation: adapted + sharpness * (sharp - faithful).
 
