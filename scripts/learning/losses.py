@@ -59,12 +59,13 @@ class GradientMappingLoss(_Loss):
 
 
 class LocalStrengthLoss(_Loss):
-    """Mean difference between the local strengths of two details: | rms(a) - rms(b) |.
+    """Mean difference between the local strengths of two details, band by band: | rms(a) - rms(b) |.
 
     rms is the root mean square under a Gaussian window. The most faithful answer is a mean over all that may be true,
     hence weaker than the truth where much is open; of the answers as strong as the truth, the faithful one made
     stronger is the truest (for Gaussian signals: Freirich, Michaeli and Meir 2021, arXiv 2107.02555). This term asks
-    for that strength, place by place, and leaves the pattern to the other terms.
+    for that strength, place by place, and leaves the pattern to the other terms. Bands of an undecimated Haar
+    transform, two levels of three directions, keep it from being met by one fine pattern laid over everything.
 
     Args:
         sigma_pixels: of the window, along both axes of the plane.
@@ -73,10 +74,19 @@ class LocalStrengthLoss(_Loss):
     def __init__(self, sigma_pixels: float):
         super().__init__()
         self.window = GaussianFilter(spatial_dims=2, sigma=sigma_pixels)
+        mean, step = torch.tensor([0.5, 0.5]), torch.tensor([0.5, -0.5])
+        self.register_buffer("low", torch.outer(mean, mean)[None, None])
+        self.register_buffer(
+            "bands", torch.stack([torch.outer(*p) for p in ((mean, step), (step, mean), (step, step))])[:, None]
+        )
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The loss of details (B, 1, H, W), a scalar on the intensity scale."""
-        return nnf.l1_loss(self._strength(input), self._strength(target))
+        return sum(nnf.l1_loss(a, b) for a, b in zip(self._strengths(input), self._strengths(target), strict=True))
 
-    def _strength(self, detail: torch.Tensor) -> torch.Tensor:
-        return (self.window(detail.float().square()) + STRENGTH_EPSILON).sqrt()
+    def _strengths(self, detail: torch.Tensor) -> list[torch.Tensor]:
+        """Local strengths of both levels, (B, 3, H - 1, W - 1) and (B, 3, H - 3, W - 3)."""
+        detail = detail.float()
+        coarse = nnf.conv2d(detail, self.low.to(detail))
+        bands = nnf.conv2d(detail, self.bands.to(detail)), nnf.conv2d(coarse, self.bands.to(detail), dilation=2)
+        return [(self.window(band.square()) + STRENGTH_EPSILON).sqrt() for band in bands]
