@@ -113,12 +113,6 @@ def test_a_case_is_told_by_what_is_gained_over_consistent_cubic():
     )
 
 
-def test_the_docs_hold_what_adaptation_is_worth():
-    with (fidelity.TABLES / "adaptation.csv").open(newline="", encoding="utf-8") as file:
-        table = adaptation.table_of(list(csv.DictReader(file)))
-    assert f"<!-- table: adaptation -->\n{table}\n<!-- end -->" in fidelity.DOCS.read_text(encoding="utf-8")
-
-
 def test_adaptation_is_told_case_by_case_and_as_a_mean():
     row = {"case": "knee", "cubic_psnr": "25", "shipped_psnr": "26", "adapted_psnr": "26.5"}
     for metric in ("ssim", "high_band_error", "high_band_energy"):

@@ -135,7 +135,7 @@ def test_the_paper_runs_on_top(train):
     assert (output / "model.pt").is_file()
 
 
-def test_the_adversary_goes_on_from_faithful_weights(train):
+def test_the_sharp_end_goes_on_from_faithful_weights(train):
     _, output = train("pairs", unpaired_from=1000)
     state, sharp = train(
         "sharp", overlays=["configs/sharp.yaml"], start_from=str(output / "best.pt"), unpaired_from=0, mixed_from=0
