@@ -18,7 +18,7 @@ import nibabel
 import numpy as np
 
 from scripts.data.cases import file_stem, find_nifti
-from scripts.judging.explained import CUBIC, GLADE
+from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
 
 from .ablation import PAPER, run
 from .fidelity import REPRODUCTION, ROOT, bundle, write_tables
@@ -60,7 +60,13 @@ def judge(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
     held.mkdir(exist_ok=True)
     for path in [scans / HEAD, *sorted(benchmark.glob(f"{PATTERN}.nii*"))]:
         (held / path.name).write_bytes(path.read_bytes())
-    evaluation = {"dataset_dir": held, "output_dir": out / "evaluation", "protocols": PROTOCOLS, "report": False}
+    evaluation = {
+        "dataset_dir": held,
+        "output_dir": out / "evaluation",
+        "protocols": PROTOCOLS,
+        "interpolations": [CUBIC, CONSISTENT],
+        "report": False,
+    }
     run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "slices.log")
     for name, consistent in ((ALONE, False), (PROJECTED, True)):
         given = {
