@@ -18,15 +18,14 @@ from pathlib import Path
 import matplotlib as mpl
 import nibabel
 import numpy as np
-import torch
 import yaml
 from monai.bundle import ConfigParser
-from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.data.cases import file_stem
 from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
 from scripts.judging.statistics import read_scores
 
+from . import cpu_cost
 from .fidelity import MEASURES, ROOT, bundle, with_table, write_rows
 
 mpl.use("Agg")
@@ -39,7 +38,6 @@ PAPER = ["configs/train.yaml", "configs/paper.yaml"]
 INTERPOLATIONS = (CUBIC, CONSISTENT)
 SIMULATED = ("psnr", "ssim", "high_band_error", "high_band_energy")
 SEARCH = "search"  # the second table: arms that change one thing of another
-COST_PIXELS = 64  # of the plane on which the multiply-adds are counted
 COST = "multiply_adds"
 COLUMNS = {metric: MEASURES[metric] for metric in (*SIMULATED, "spectrum_closed", "pique")}  # the last two: real slices
 
@@ -67,9 +65,7 @@ def multiply_adds(arm: Mapping) -> float:
     """Thousand multiply-adds a pixel and view of the arm's G."""
     parser = ConfigParser({"network_def": arm["training"]["network_def"]})
     network = parser.get_parsed_content("network_def").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.rand(1, 1 + getattr(network, "told_channels", 0), COST_PIXELS, COST_PIXELS))
-    return counter.get_total_flops() / 2e3 / COST_PIXELS**2
+    return cpu_cost.multiply_adds(network) / 1e3
 
 
 def hold_out(scans: Path, told: Mapping, folder: Path) -> None:
@@ -188,12 +184,13 @@ def plot(rows: Sequence[Mapping], path: Path) -> None:
 
 def write_docs(plan: Mapping, out: Path, docs: Path = DOCS) -> list[str]:
     """CSV and table of docs/ablation.md for each list of arms that is done, and the plot; returns their names."""
-    wide = next(arm for arm in plan["arms"] if arm["name"] == plan[SEARCH][0]["base"])
+    base = next(arm for arm in plan["arms"] if arm["name"] == plan[SEARCH][0]["base"])
+    searched = [base, *plan[SEARCH]]
     found = {
         NAME: collected(plan, plan["arms"], out, interpolations=True),
-        SEARCH: collected(plan, [wide, *plan[SEARCH]], out, interpolations=False),
+        SEARCH: collected(plan, searched, out, interpolations=False),
     }
-    for row, arm in zip(found[SEARCH], [wide, *plan[SEARCH]] if found[SEARCH] else [], strict=True):
+    for row, arm in zip(found[SEARCH], searched, strict=False):  # no rows where an arm is not done
         row[COST] = multiply_adds(arm)
     for name, rows in found.items():
         if rows:

@@ -29,6 +29,7 @@ from scripts.data.phantom_files import make_scan, write_scan
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "inference.yaml"
 PRECISIONS = ("float32", "bfloat16")
+PIXELS = 64  # along either side of the plane on which the multiply-adds are counted
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,14 @@ def difference(results: Path, postfix: str) -> float:
     return float(np.linalg.norm(fast - exact) / np.linalg.norm(exact))
 
 
+def multiply_adds(network: torch.nn.Module) -> float:
+    """Multiply-adds of a generator, a pixel and view."""
+    plane = torch.rand(1, 1 + getattr(network, "told_channels", 0), PIXELS, PIXELS)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(plane)
+    return counter.get_total_flops() / 2 / PIXELS**2
+
+
 def main() -> None:
     """Make the phantom, run, measure, print."""
     parser = ConfigParser()
@@ -96,10 +105,7 @@ def main() -> None:
         costs = {precision: run(work / "scans", work / "results" / precision, precision) for precision in PRECISIONS}
         after = convolution_rate(channels)
         errors = {postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "confidence")}
-    plane = torch.rand(1, 1 + network.told_channels, 64, 64)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(plane)
-    per_pixel = counter.get_total_flops() / 64**2
+    per_pixel = 2 * multiply_adds(network)
     shape = costs["float32"].row["output"]["shape"]
     total = per_pixel * 2 * shape[0] * shape[1] * shape[2]
     lines = [

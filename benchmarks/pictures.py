@@ -106,8 +106,8 @@ def of_demo(out: Path) -> None:
         made = baselines(name, (INPUT, CUBIC))
         shown = {title: (made[key][0].numpy(), grid_of(made[key]).affine) for title, key in INTERPOLATED.items()}
         phantom = row["input"]["format"] == "dicom"
-        truth = {"truth": _read(out / "truth" / "phantom_truth.nii.gz")} if phantom else {}
-        volumes = shown | {GLADE: _read(f"{stem}_glade.nii.gz")} | truth | _beside(stem)
+        truth = {"truth": read_volume(out / "truth" / "phantom_truth.nii.gz")} if phantom else {}
+        volumes = shown | {GLADE: read_volume(f"{stem}_glade.nii.gz")} | truth | _beside(stem)
         views = across(volumes[GLADE][1], int(row["protocol"]["through_plane_axis"]))
         acquired, isotropic = (" x ".join(f"{s:.2g}" for s in row[k]["spacing_mm"]) for k in ("input", "output"))
         picture, dial = "phantom" if phantom else "pelvis", row["settings"]["sharpness"]
@@ -125,10 +125,10 @@ def of_evaluation(out: Path) -> None:
         files = {m: out / "methods" / m / f"{case}.nii.gz" for m in (CUBIC, CONSISTENT)}
         ours = out / "methods" / GLADE / case / case
         volumes = {
-            "truth": _read(out / "truth" / f"{case}.nii.gz"),
-            "as acquired": _read(out / "scans" / f"{case}.nii.gz"),
-            **{method: _read(path) for method, path in files.items()},
-            GLADE: _read(f"{ours}_glade.nii.gz"),
+            "truth": read_volume(out / "truth" / f"{case}.nii.gz"),
+            "as acquired": read_volume(out / "scans" / f"{case}.nii.gz"),
+            **{method: read_volume(path) for method, path in files.items()},
+            GLADE: read_volume(f"{ours}_glade.nii.gz"),
             **_beside(ours),
         }
         views = across(volumes["truth"][1], int(told[case]["through_plane_axis"]))
@@ -140,10 +140,11 @@ def of_evaluation(out: Path) -> None:
 
 def _beside(stem: Path) -> dict[str, Volume]:
     """What lies beside a result of ours."""
-    return {title: _read(f"{stem}_{title.replace(' ', '_')}.nii.gz") for title in BESIDE}
+    return {title: read_volume(f"{stem}_{title.replace(' ', '_')}.nii.gz") for title in BESIDE}
 
 
-def _read(path: Path | str) -> Volume:
+def read_volume(path: Path | str) -> Volume:
+    """Array (X, Y, Z) and affine of a NIfTI file."""
     image = nibabel.load(path)
     return np.squeeze(image.get_fdata(dtype=np.float32)), image.affine
 

@@ -22,7 +22,7 @@ from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
 
 from .ablation import PAPER, run
 from .fidelity import REPRODUCTION, ROOT, bundle, write_tables
-from .pictures import DENIED, IMAGES, across, draw
+from .pictures import DENIED, IMAGES, across, draw, read_volume
 
 PATTERN = "*abdomen_*"  # of the scans that are trained on and judged; a mouse's are named mouse-abdomen
 MOUSE = "mouse*"
@@ -88,20 +88,15 @@ def show(out: Path) -> None:
     for number, path in enumerate(sorted((methods / CUBIC).glob("*.nii.gz")), 1):
         case = file_stem(path)
         ours = {name: out / name / case / f"{case}_glade.nii.gz" for name in (ALONE, PROJECTED)}
-        volumes = {CUBIC: _read(path), ALONE: _read(ours[ALONE])}
-        volumes[DENIED] = volumes[ALONE][0] - _read(ours[PROJECTED])[0], volumes[ALONE][1]
-        volumes[GLADE] = _read(methods / GLADE / case / f"{case}_glade.nii.gz")
+        volumes = {CUBIC: read_volume(path), ALONE: read_volume(ours[ALONE])}
+        volumes[DENIED] = volumes[ALONE][0] - read_volume(ours[PROJECTED])[0], volumes[ALONE][1]
+        volumes[GLADE] = read_volume(methods / GLADE / case / f"{case}_glade.nii.gz")
         truth = out / "evaluation" / "truth" / path.name
         if truth.is_file():
-            volumes["truth"] = _read(truth)
+            volumes["truth"] = read_volume(truth)
         thick = nibabel.load(out / "evaluation" / "scans" / path.name)
         axis = int(np.argmax(thick.header.get_zooms()[:3]))
         draw(volumes, IMAGES / f"{ALONE}-{number}.png", across(thick.affine, axis), case, SIDE_MM)
-
-
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    image = nibabel.load(path)
-    return np.squeeze(image.get_fdata(dtype=np.float32)), image.affine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -60,14 +60,15 @@ class Measurement:
 
     def correction(self, v: torch.Tensor) -> torch.Tensor:
         """C (b - A v): what P adds to planes v of shape (B, 1, H, W)."""
-        with torch.autocast(v.device.type, enabled=False):  # physics is never computed in half precision
-            return self.determined - v.to(self.projector) @ self.projector.mT
+        return self.determined - self._determined_part(v)
 
     def open_part(self, v: torch.Tensor) -> torch.Tensor:
         """What the slices leave open, v - C A v, of planes v of shape (B, 1, H, W)."""
-        with torch.autocast(v.device.type, enabled=False):
-            v = v.to(self.projector)
-            return v - v @ self.projector.mT
+        return v.to(self.projector) - self._determined_part(v)
+
+    def _determined_part(self, v: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(v.device.type, enabled=False):  # physics is never computed in half precision
+            return v.to(self.projector) @ self.projector.mT
 
     def project(self, v: torch.Tensor) -> torch.Tensor:
         """P(v): the planes v, made consistent with the slices."""
