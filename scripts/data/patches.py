@@ -115,7 +115,7 @@ class RandBlurredPatchd(Randomizable, MapTransform):
 
     Adds to the data:
         blurred: U b, (1, rows, columns).
-        blurred_told: `SliceGeometry.told`, (4, columns).
+        blurred_told: `SliceGeometry.told`, (6, columns).
         blurred_projector: C A, (columns, columns), C = S A* (A S A* + lambda I)^-1: the part that the slices determine.
         blurred_determined: C b, (1, rows, columns): what the slices say about that part.
     """

@@ -20,7 +20,7 @@ class Measurement:
 
     Attributes:
         image: U b, (B, 1, H, W), intensity scale.
-        told: `SliceGeometry.told`, (B, 4, W).
+        told: `SliceGeometry.told`, (B, 6, W).
         projector: C A, (B, 1, W, W).
         determined: C b, (B, 1, H, W), intensity scale.
     """

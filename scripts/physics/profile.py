@@ -1,11 +1,14 @@
 """Slice profiles: how strongly a slice sees each thin voxel across it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import erf
 
 PROFILES = ("rect", "gauss", "fourier")
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian
 SINC_LOBES = 4  # zero crossings kept on either side; a Hann window takes the rest smoothly to 0
+FINE = 64  # points per slice spacing, for a transfer
 
 
 def check_profile(profile: str) -> str:
@@ -45,3 +48,21 @@ def profile_weights(distance_voxels: np.ndarray, thickness_voxels: float, profil
     z = distance_voxels / thickness_voxels
     window = np.where(np.abs(z) < SINC_LOBES, np.cos(np.pi * z / (2 * SINC_LOBES)) ** 2, 0)
     return np.sinc(z) * window
+
+
+def transfer(thickness_over_spacing: float, profile: str, cycles_per_spacing: Sequence[float]) -> np.ndarray:
+    """How much of a wave across the slices the profile passes: its Fourier transform, 1 at frequency 0.
+
+    Args:
+        thickness_over_spacing: slice thickness in slice spacings.
+        profile: as for `profile_weights`.
+        cycles_per_spacing: frequencies; at 1/2 lies the slices' Nyquist frequency, at 1 what they alias to a constant.
+
+    Returns:
+        A share for each frequency, dimensionless; negative where waves come out reversed.
+    """
+    reach = int(np.ceil(SINC_LOBES * thickness_over_spacing * FINE))
+    distance = np.arange(-reach, reach + 1)
+    weights = profile_weights(distance, thickness_over_spacing * FINE, profile)
+    waves = np.cos(2 * np.pi * np.outer(cycles_per_spacing, distance) / FINE)
+    return waves @ weights / weights.sum()

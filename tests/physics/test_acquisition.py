@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -74,7 +76,13 @@ def test_told_is_zero_phase_at_slice_centres():
     phase = np.arctan2(told[1], told[0])
     assert np.exp(1j * phase[[1, 2]]).sum().imag == pytest.approx(0, abs=1e-12)  # 1 and 2 lie about the centre 1.5
     assert told[2] == pytest.approx(2.0)  # log2 of factor 4
-    assert told[3] == pytest.approx(-0.25)  # thickness 3 of spacing 4
+    # a box of 3/4 spacing passes sinc(3/16), sinc(3/8), sinc(9/16)
+    assert told[3:] == pytest.approx(np.sinc(0.75 * np.array([0.25, 0.5, 0.75]))[:, None] * np.ones(24), abs=1e-3)
+
+
+def test_profiles_of_one_thickness_are_told_apart():
+    told = {profile: SliceGeometry(24, 6, 4, 4, profile).told()[3:, 0] for profile in PROFILES}
+    assert min(np.abs(told[a] - told[b]).max() for a, b in combinations(PROFILES, 2)) > 0.1
 
 
 @pytest.mark.parametrize(

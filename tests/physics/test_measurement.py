@@ -34,7 +34,7 @@ def test_told_channels_follow_the_image(geometry):
     sharp = torch.rand(3, 1, 5, geometry.thin_size)
     measured = Measurement.simulate(sharp, geometry)
     shown = measured.told_with(sharp)
-    assert shown.shape == (3, 5, 5, geometry.thin_size)
+    assert shown.shape == (3, 7, 5, geometry.thin_size)
     assert torch.equal(shown[:, :1], sharp)
     assert torch.equal(shown[1, 1:, 2], torch.from_numpy(geometry.told()).float())
 

@@ -38,7 +38,7 @@ def test_export_to_torchscript_gives_the_same_answer(tmp_path):
         network_def=TINY_DEF,
     )
     exported, metadata, _ = monai.data.load_net_with_metadata(tmp_path / "model.ts")
-    x = torch.rand(2, 5, 30, 44)
+    x = torch.rand(2, 7, 30, 44)
     assert torch.allclose(exported(x), network(x), atol=1e-6)
     assert metadata["name"].startswith("GLADE")
 
@@ -57,5 +57,5 @@ def test_bundle_loads_by_name(tmp_path, monkeypatch):
     network = monai.bundle.load(
         "glade", bundle_dir=str(tmp_path / "bundles"), workflow_type="inference", source="monaihosting"
     )
-    x = torch.rand(1, 5, 16, 16)
+    x = torch.rand(1, 7, 16, 16)
     assert torch.allclose(network(x), tiny_generator()(x), atol=1e-6)
