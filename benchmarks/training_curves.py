@@ -2,7 +2,8 @@
 
     python -m benchmarks.training_curves "faithful end=runs/train" "sharp end=runs/sharp"
 
-Keeps the points in docs/tables/training.csv and draws docs/images/training.png, a row a training.
+Keeps the points in docs/tables/training.csv, those of trainings not named here with them, and draws all of them in
+docs/images/training.png, a row a training.
 """
 
 import argparse
@@ -87,9 +88,21 @@ def draw(points: Sequence[Point], path: Path) -> None:
     plt.close(figure)
 
 
+def kept(table: Path) -> list[Point]:
+    """The points of an earlier call; none where there is no table."""
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return [
+            Point(row["training"], row["metric"], int(row["iteration"]), float(row["value"]))
+            for row in csv.DictReader(file)
+        ]
+
+
 def write(trainings: Mapping[str, Path], table: Path = TABLE, picture: Path = PICTURE) -> int:
-    """The CSV and the picture of some trainings; returns the number of points."""
-    points = [point for name, folder in trainings.items() for point in curves(name, folder)]
+    """The CSV and the picture: these trainings after the others that the CSV holds; returns the number of points."""
+    points = [point for point in kept(table) if point.training not in trainings]
+    points += [point for name, folder in trainings.items() for point in curves(name, folder)]
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Point._fields)

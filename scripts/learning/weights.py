@@ -91,7 +91,7 @@ def _state_of(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
 
 
 def _of_one_training(faithful: Mapping[str, torch.Tensor], sharp: Mapping[str, torch.Tensor]) -> bool:
-    """|sharp - faithful| <= FAR_APART |faithful| over all weights; the shipped pair has 0.08, two trainings 1 and more.
+    """|sharp - faithful| <= FAR_APART |faithful| over all weights; the shipped pair has 0.04, two trainings 1 and more.
 
     Weights that are not finite are of no training.
     """

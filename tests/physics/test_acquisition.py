@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 
 from scripts.physics.acquisition import TOLD_CHANNELS, Acquisition, SliceGeometry
-from scripts.physics.profile import PROFILES, profile_weights
+from scripts.physics.profile import PROFILES, profile_weights, transfer
 from tests.strategies import slice_geometries
 
 
@@ -78,6 +78,16 @@ def test_told_is_zero_phase_at_slice_centres():
     assert told[2] == pytest.approx(2.0)  # log2 of factor 4
     # a box of 3/4 spacing passes sinc(3/16), sinc(3/8), sinc(9/16)
     assert told[3:] == pytest.approx(np.sinc(0.75 * np.array([0.25, 0.5, 0.75]))[:, None] * np.ones(24), abs=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [0.7, 1.0, 1.2])
+def test_a_profile_passes_its_fourier_transform(ratio):
+    f = np.array([0.1, 0.25, 0.5, 1.0])
+    sigma = ratio / (2 * np.sqrt(2 * np.log(2)))
+    assert transfer(ratio, "rect", f) == pytest.approx(np.sinc(ratio * f), abs=1e-3)
+    assert transfer(ratio, "gauss", f) == pytest.approx(np.exp(-2 * (np.pi * sigma * f) ** 2), abs=1e-3)
+    band = np.array([0.0, 0.25, 0.5, 1.0]) / ratio
+    assert transfer(ratio, "fourier", band) == pytest.approx([1, 1, 0.5, 0], abs=0.01)
 
 
 def test_profiles_of_one_thickness_are_told_apart():

@@ -144,6 +144,8 @@ def test_what_is_drawn_is_kept(tmp_path):
     assert training_curves.write({"short": tmp_path / "run"}, tmp_path / "t.csv", tmp_path / "t.png") == 2
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == "training,metric,iteration,value"
     assert (tmp_path / "t.png").stat().st_size > 0
+    assert training_curves.write({"other": tmp_path / "run"}, tmp_path / "t.csv", tmp_path / "t.png") == 4
+    assert [p.training for p in training_curves.kept(tmp_path / "t.csv")] == ["short", "short", "other", "other"]
 
 
 def test_a_folder_without_a_training_has_no_curves(tmp_path):
