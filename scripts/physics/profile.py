@@ -50,13 +50,13 @@ def profile_weights(distance_voxels: np.ndarray, thickness_voxels: float, profil
     return np.sinc(z) * window
 
 
-def transfer(thickness_over_spacing: float, profile: str, cycles_per_spacing: Sequence[float]) -> np.ndarray:
+def transfer(thickness_over_spacing: float, profile: str, cycles: Sequence[float]) -> np.ndarray:
     """How much of a wave across the slices the profile passes: its Fourier transform, 1 at frequency 0.
 
     Args:
         thickness_over_spacing: slice thickness in slice spacings.
         profile: as for `profile_weights`.
-        cycles_per_spacing: frequencies; at 1/2 lies the slices' Nyquist frequency, at 1 what they alias to a constant.
+        cycles: frequencies, cycles per slice spacing; the slices' Nyquist frequency is 1/2.
 
     Returns:
         A share for each frequency, dimensionless; negative where waves come out reversed.
@@ -64,5 +64,5 @@ def transfer(thickness_over_spacing: float, profile: str, cycles_per_spacing: Se
     reach = int(np.ceil(SINC_LOBES * thickness_over_spacing * FINE))
     distance = np.arange(-reach, reach + 1)
     weights = profile_weights(distance, thickness_over_spacing * FINE, profile)
-    waves = np.cos(2 * np.pi * np.outer(cycles_per_spacing, distance) / FINE)
+    waves = np.cos(2 * np.pi * np.outer(cycles, distance) / FINE)
     return waves @ weights / weights.sum()

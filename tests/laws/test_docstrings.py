@@ -10,6 +10,7 @@ UNITS = ("_mm", "_voxels")
 WITHOUT_UNIT = {  # a ratio of two lengths
     ("scripts/physics/protocol.py", "ProtocolRange", "thickness_over_spacing"),
     ("scripts/data/simulation.py", "SimulatedProtocol", "thickness_over_spacing"),
+    ("scripts/physics/profile.py", "transfer", "thickness_over_spacing"),
 }
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
