@@ -21,8 +21,6 @@ from ..physics.consistency import DataConsistency
 from ..physics.interpolation import CubicInterpolation, resampling
 from ..physics.protocol import Protocol
 
-FAITHFUL_STRETCH, SHARP_STRETCH = 1.1, 1.3  # of the mean of two views, at the two ends of the dial
-
 
 def grid_of(volume: MetaTensor) -> Grid:
     """The grid of a volume (1, X, Y, Z)."""
@@ -188,19 +186,6 @@ class InterpolateSlicesd(MapTransform):
         return out
 
 
-def default_stretch(sharpness: float) -> float:
-    """The stretch for `FuseViewsd` at a place of the dial: 1.1 at the faithful end, 1.3 at the sharp one.
-
-    The sharper the views' answers, the less they agree and the more of their detail is lost in the mean; both ends were
-    chosen on a head held back from training (docs/physics.md).
-
-    Args:
-        sharpness: 0 to 1; what is no place of the dial is refused where the weights are loaded.
-    """
-    place = sharpness if _is_number(sharpness) and 0 <= sharpness <= 1 else 0
-    return FAITHFUL_STRETCH + (SHARP_STRETCH - FAITHFUL_STRETCH) * place
-
-
 class FuseViewsd(MapTransform):
     """The mean of the views, its detail stretched, and half the range of their answers.
 
@@ -209,7 +194,7 @@ class FuseViewsd(MapTransform):
 
     Args:
         keys: the views (V, X, Y, Z), as the inferer returns them; becomes the fused answer (1, X, Y, Z).
-        stretch: of the detail that several views add, 1 for none; docs/README.md says how it was measured.
+        stretch: of the detail that several views add, 1 for none; docs/physics.md says how it was chosen.
         image_key: U b, the input of the network.
         disagreement_key: where half the range over the views goes, (1, X, Y, Z); 0 for a single view.
 

@@ -11,6 +11,7 @@ from ..geometry.refusal import Refusal
 
 FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
 HALF_WAY = 0.5  # of the dial; chosen on a head held back from training (docs/README.md)
+FAITHFUL_STRETCH, SHARP_STRETCH = 1.1, 1.3  # of the mean of two views, at the two ends of the dial (docs/physics.md)
 logger = logging.getLogger(__name__)
 
 
@@ -51,7 +52,7 @@ def load_blend(
         Refusal: if sharpness is not between 0 and 1, a file does not fit, or the two ends are not of one training:
             between unrelated weights lies no answer.
     """
-    if isinstance(sharpness, bool) or not isinstance(sharpness, (int, float)) or not 0 <= sharpness <= 1:
+    if not _on_the_dial(sharpness):
         raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
     own = _state_of(network, path)
     if sharpness > 0:
@@ -83,6 +84,22 @@ def default_sharpness(path: str, sharp_path: str) -> float:
     if not related:
         logger.info("the dial stands at 0: %s did not grow from %s", Path(sharp_path).name, Path(path).name)
     return HALF_WAY if related else 0.0
+
+
+def default_stretch(sharpness: float) -> float:
+    """How far the mean of two views is stretched at a place of the dial when nobody sets it.
+
+    The sharper the views' answers, the less they agree and the more of their detail is lost in the mean.
+
+    Args:
+        sharpness: 0 to 1; what is no place of the dial is refused where the weights are loaded, and counts as 0 here.
+    """
+    place = sharpness if _on_the_dial(sharpness) else 0
+    return FAITHFUL_STRETCH + (SHARP_STRETCH - FAITHFUL_STRETCH) * place
+
+
+def _on_the_dial(sharpness) -> bool:
+    return not isinstance(sharpness, bool) and isinstance(sharpness, (int, float)) and 0 <= sharpness <= 1
 
 
 def _state_of(network: nn.Module, path: str) -> dict[str, torch.Tensor]:

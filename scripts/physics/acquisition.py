@@ -54,7 +54,7 @@ class SliceGeometry:
 
         Rows: cosine and sine of the slice phase (0 at a slice centre), log2 of the anisotropy factor, and what the
         profile passes of waves of 1/4, 1/2 and 3/4 cycle per slice spacing: thickness and profile in numbers that say
-        how much lies hidden in the slices, so that one generator is as bold as each profile allows (docs/ablation.md).
+        how much lies hidden in the slices, so that one generator is as bold as each profile allows (docs/physics.md).
         """
         spacing = self.slice_spacing_voxels
         phase = 2 * np.pi * (np.arange(self.thin_size) - self.first_slice_voxels) / spacing

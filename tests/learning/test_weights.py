@@ -3,7 +3,7 @@ import torch
 
 from scripts.geometry.refusal import Refusal
 from scripts.learning.generator import Generator
-from scripts.learning.weights import begin_from, default_sharpness, load_blend
+from scripts.learning.weights import begin_from, default_sharpness, default_stretch, load_blend
 
 
 def generator(seed: int) -> Generator:
@@ -95,3 +95,8 @@ def test_what_holds_no_weights_is_refused(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "other.pt")
     with pytest.raises(Refusal, match="neither weights nor"):
         begin_from(str(tmp_path / "other.pt"), {"G": generator(0)}, generator(0))
+
+
+def test_the_stretch_grows_along_the_dial():
+    assert [default_stretch(place) for place in (0, 0.5, 1)] == pytest.approx([1.1, 1.2, 1.3])
+    assert default_stretch("far") == default_stretch(0)  # refused elsewhere, with a line of its own
