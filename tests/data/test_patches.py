@@ -128,19 +128,44 @@ def test_no_thick_scan_is_refused_where_domain_x_is_needed():
         UnpairedPatches([], None, sharp)
 
 
-def test_half_of_the_patches_are_shrunk_to_show_more_of_the_scan():
-    ramp = coordinate_scan((120, 120, 110), (1.0, 1.0, 1.0), axis=0)
-    draw, spans = RandSharpPatchd("image", (40, 40), zoom_out=1.6), []
-    for seed in range(60):
+def drawn(volume, seeds, zoom_out) -> list[torch.Tensor]:
+    draw, patches = RandSharpPatchd("image", (40, 40), zoom_out=zoom_out), []
+    for seed in range(seeds):
         draw.set_random_state(seed)
-        patch = draw({"image": ramp})["sharp"]
-        assert patch.shape == (1, 40, 40)
-        spans.append(float(patch.max() - patch.min()))
-    across = [span for span in spans if span > 0]  # patches that hold the ramp's axis
-    assert 0.3 < np.mean(np.isclose(across, 39.0)) < 0.7
-    assert 50 < max(across) < 40 * 1.6
+        patches.append(draw({"image": volume})["sharp"])
+    return patches
+
+
+def test_half_of_the_patches_are_turned_and_shrunk_to_show_more_than_the_scan_does():
+    ramp = coordinate_scan((120, 120, 110), (1.0, 1.0, 1.0), axis=0)
+    patches = [patch for patch in drawn(ramp, 90, 1.6) if patch.max() - patch.min() > 1e-3]  # those along the ramp
+    steepness = [[float(step.diff(dim=axis).median().abs()) for axis in (1, 2)] for step in patches]
+    upright = [min(both) < 1e-6 and np.isclose(max(both), 1) for both in steepness]
+    assert 0.3 < np.mean(upright) < 0.7
+    turned = np.array([both for both, plain in zip(steepness, upright, strict=True) if not plain])
+    # a step of z of the plane along each axis: (z_rows cos)^2 + (z_columns sin)^2, z from sqrt(1.6) to 1.6
+    assert np.all((np.hypot(*turned.T) > 1.6**0.5 - 0.05) & (np.hypot(*turned.T) < 1.6 + 0.05))
+    assert np.ptp(np.arctan2(*turned.T)) > 1  # by any angle: from along the rows to along the columns
+    assert all(patch.shape == (1, 40, 40) for patch in patches)
     with pytest.raises(Refusal, match="zoom_out"):
         RandSharpPatchd("image", (40, 40), zoom_out=0.9)
+
+
+def test_turned_patches_keep_the_detail_that_their_pixels_hold():
+    # a cosine along one axis, 6 voxels a period: 3.8 to 4.7 pixels in a turned patch; linear interpolation loses it
+    shape = (150, 150, 150)
+    wave = torch.cos(2 * torch.pi * torch.arange(150.0) / 6).reshape(-1, 1, 1)
+    volume = scan(shape, (1.0, 1.0, 1.0), fill=2 + wave.expand(shape)[None].clone())
+    across = [patch for patch in drawn(volume, 60, 1.6) if patch.std() > 0.1]
+    assert len(across) > 20
+    assert min(float(patch.std()) for patch in across) > 0.9 * 0.5**0.5
+
+
+def test_a_plane_smaller_than_a_turned_patch_is_continued_by_its_mirror_image():
+    volume = scan((20, 17, 30), (1.0, 1.0, 1.0), fill=1 + torch.rand(1, 20, 17, 30))
+    for patch in drawn(volume, 30, 1.6):
+        assert patch.shape == (1, 40, 40)
+        assert float(patch.min()) > 0.5  # no border of zeros
 
 
 @pytest.mark.parametrize("count", [2, 5, 9, 40])
