@@ -104,6 +104,13 @@ def test_the_papers_page_holds_what_its_csv_says():
     assert f"<!-- table: reproduction -->\n{table}\n<!-- end -->" in page
 
 
+def test_the_model_card_holds_what_the_csv_of_adaptation_says():
+    with (fidelity.TABLES / "adaptation.csv").open(newline="", encoding="utf-8") as file:
+        table = adaptation.table_of(list(csv.DictReader(file)))
+    page = fidelity.DOCS.read_text(encoding="utf-8")
+    assert f"<!-- table: adaptation -->\n{table}\n<!-- end -->" in page
+
+
 def test_a_case_is_told_by_what_is_gained_over_consistent_cubic():
     def scores(method, psnr, ssim):
         values = {"psnr": psnr, "ssim": ssim, "high_band_error": 0.5, "high_band_energy": 0.4}
