@@ -99,8 +99,7 @@ class RandSharpPatchd(Randomizable, MapTransform):
         turn = [[cosine, -sine, from_middle[0]], [sine, cosine, from_middle[1]], [0, 0, 1]]
         spline = {"mode": SPLINE_ORDER, "padding_mode": "reflect", "dtype": np.float32}
         turned = Affine(affine=np.array(turn), spatial_size=tuple(size), image_only=True, **spline)(plane[None])
-        turned = turned.as_tensor()[None]
-        return nnf.interpolate(turned, self.patch_size, mode="bicubic", antialias=True)[0, 0]
+        return nnf.interpolate(turned.as_tensor()[None], self.patch_size, mode="bicubic", antialias=True)[0, 0]
 
     def _planes(self, count: int) -> np.ndarray:
         """Which of the planes of a direction may be drawn; at least one is held back, at least one is not."""

@@ -162,7 +162,7 @@ def test_turned_patches_keep_the_detail_that_their_pixels_hold():
 
 
 def test_a_plane_smaller_than_a_turned_patch_is_continued_by_its_mirror_image():
-    volume = scan((20, 17, 30), (1.0, 1.0, 1.0), fill=1 + torch.rand(1, 20, 17, 30))
+    volume = 1 + scan((20, 17, 30), (1.0, 1.0, 1.0))
     for patch in drawn(volume, 30, 1.6):
         assert patch.shape == (1, 40, 40)
         assert float(patch.min()) > 0.5  # no border of zeros

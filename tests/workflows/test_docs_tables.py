@@ -90,25 +90,19 @@ def test_tables_wait_until_all_of_their_arms_are_done(tmp_path):
     assert ablation.write_docs(plan, tmp_path, tmp_path) == []
 
 
-def test_the_page_of_cases_holds_what_its_csv_says():
-    with (fidelity.TABLES / "cases.csv").open(newline="", encoding="utf-8") as file:
-        table = fidelity.case_table(list(csv.DictReader(file)))
-    page = fidelity.DOCS.with_name(fidelity.PAGES[fidelity.CASES]).read_text(encoding="utf-8")
-    assert f"<!-- table: cases -->\n{table}\n<!-- end -->" in page
-
-
-def test_the_papers_page_holds_what_its_csv_says():
-    with (fidelity.TABLES / "reproduction.csv").open(newline="", encoding="utf-8") as file:
-        table = fidelity.method_table(list(csv.DictReader(file)))
-    page = fidelity.DOCS.with_name(fidelity.PAGES[fidelity.REPRODUCTION]).read_text(encoding="utf-8")
-    assert f"<!-- table: reproduction -->\n{table}\n<!-- end -->" in page
-
-
-def test_the_model_card_holds_what_the_csv_of_adaptation_says():
-    with (fidelity.TABLES / "adaptation.csv").open(newline="", encoding="utf-8") as file:
-        table = adaptation.table_of(list(csv.DictReader(file)))
-    page = fidelity.DOCS.read_text(encoding="utf-8")
-    assert f"<!-- table: adaptation -->\n{table}\n<!-- end -->" in page
+@pytest.mark.parametrize(
+    ("name", "page", "table_of"),
+    [
+        ("cases", fidelity.PAGES[fidelity.CASES], fidelity.case_table),
+        ("reproduction", fidelity.PAGES[fidelity.REPRODUCTION], fidelity.method_table),
+        ("adaptation", fidelity.DOCS.name, adaptation.table_of),
+    ],
+)
+def test_a_page_holds_what_its_csv_says(name, page, table_of):
+    with (fidelity.TABLES / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        table = table_of(list(csv.DictReader(file)))
+    text = fidelity.DOCS.with_name(page).read_text(encoding="utf-8")
+    assert f"<!-- table: {name} -->\n{table}\n<!-- end -->" in text
 
 
 def test_a_case_is_told_by_what_is_gained_over_consistent_cubic():
