@@ -26,7 +26,8 @@ from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
 from scripts.judging.statistics import read_scores
 
 from . import cpu_cost
-from .fidelity import MEASURES, ROOT, bundle, with_table, write_rows
+from .fidelity import MEASURES, bundle
+from .tables import ROOT, publish
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
@@ -194,10 +195,7 @@ def write_docs(plan: Mapping, out: Path, docs: Path = DOCS) -> list[str]:
         row[COST] = multiply_adds(arm)
     for name, rows in found.items():
         if rows:
-            written = [{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-            write_rows(written, docs / "tables" / f"{name}.csv")
-            page = docs / f"{NAME}.md"
-            page.write_text(with_table(page.read_text(encoding="utf-8"), name, table_of(rows)), encoding="utf-8")
+            publish(name, rows, table_of(rows), docs / f"{NAME}.md", docs / "tables")
     if found[NAME]:
         plot(found[NAME], docs / "images" / f"{NAME}.png")
     return [name for name, rows in found.items() if rows]

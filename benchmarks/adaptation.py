@@ -19,7 +19,8 @@ from pathlib import Path
 from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
 from scripts.judging.statistics import read_scores
 
-from .fidelity import DOCS, MEASURES, ROOT, TABLES, bundle, with_table, write_rows
+from .fidelity import MEASURES, bundle
+from .tables import DOCS, ROOT, publish
 
 ADAPTATION = "adaptation"  # the table
 FAITHFUL = f"{GLADE} 0"
@@ -94,12 +95,6 @@ def table_of(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def write(rows: Sequence[Mapping[str, str]], docs: Path = DOCS, tables: Path = TABLES) -> None:
-    """The CSV and the table in docs/README.md."""
-    write_rows(rows, tables / f"{ADAPTATION}.csv")
-    docs.write_text(with_table(docs.read_text(encoding="utf-8"), ADAPTATION, table_of(rows)), encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Adapt and judge what is not done, then write the table; returns the number of cases that failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -117,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"{case}: {out / case}.log says what went wrong\n")
     rows = collected(cases, options.evaluation, out)
     if rows:
-        write(rows)
+        publish(ADAPTATION, rows, table_of(rows), DOCS)
     sys.stdout.write(f"{len(rows)} cases in the table\n")
     return failed
 

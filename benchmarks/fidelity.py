@@ -9,10 +9,10 @@ write the tables between their markers in docs/README.md (docs/cases.md and docs
 """
 
 import argparse
-import csv
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -20,10 +20,8 @@ from scripts.data.cases import file_stem
 from scripts.judging.explained import CONSISTENT, GLADE, ordered
 from scripts.judging.statistics import POOLED, REAL, SIMULATED, Row, Statistic, read_scores, read_statistics
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs" / "README.md"
-TABLES = ROOT / "docs" / "tables"
-END = "<!-- end -->"
+from .tables import DOCS, ROOT, TABLES, publish
+
 MEASURES = {  # metric -> title, format
     "psnr": ("PSNR dB", ".2f"),
     "ssim": ("SSIM", ".3f"),
@@ -194,62 +192,31 @@ def _cell(row: Mapping[str, str], metric: str, base: Mapping[str, str] | None = 
     return format(float(row[metric]), form) if base is None else f"{float(row[metric]) - float(base[metric]):+{form}}"
 
 
-def with_table(text: str, table: str, content: str) -> str:
-    """The document with the content between the markers of a table; as it was where it has no such markers."""
-    start = f"<!-- table: {table} -->"
-    before, found, rest = text.partition(start)
-    if not found:
-        return text
-    _, ended, after = rest.partition(END)
-    if not ended:
-        raise ValueError(f"{start} has no {END}")
-    return f"{before}{start}\n{content}\n{END}{after}"
-
-
 def write_tables(
     evaluation: Path, docs: Path = DOCS, tables: Path = TABLES, names: Sequence[str] = BENCHMARK
 ) -> list[str]:
     """Keep what the tables are made of and write them into the document; returns the names of those written."""
-    rows, written = read_statistics(evaluation / "statistics.csv"), []
-    for table in (name for name in names if name in COLUMNS):
-        own = [row for row in rows if belongs(row, table)]
-        if own:
-            tables.mkdir(exist_ok=True)
-            with (tables / f"{table}.csv").open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerows([Statistic._fields, *([_rounded(v) for v in row] for row in own)])
-            content = table_of(read_statistics(tables / f"{table}.csv"), table)
-            docs.write_text(with_table(docs.read_text(encoding="utf-8"), table, content), encoding="utf-8")
-            written.append(table)
+    found, made = [_rounded(row) for row in read_statistics(evaluation / "statistics.csv")], {}
+    for table in COLUMNS:
+        own = [row for row in found if belongs(row, table)]
+        made[table] = [row._asdict() for row in own], partial(table_of, own, table)
     scores = read_scores(evaluation / "scores.csv") if {PAPER, CASES, REPRODUCTION} & set(names) else []
-    by_case = {
-        PAPER: (paper_rows, method_table),
-        REPRODUCTION: (lambda scores: method_rows(scores, REPRODUCED), method_table),
-        CASES: (case_rows, case_table),
-    }
-    for table in (name for name in by_case if name in names):
-        rows_of, markdown = by_case[table]
-        if own := rows_of(scores):
-            tables.mkdir(exist_ok=True)
-            write_rows(own, tables / f"{table}.csv")
-            page = docs.with_name(PAGES.get(table, docs.name))
-            page.write_text(with_table(page.read_text(encoding="utf-8"), table, markdown(own)), encoding="utf-8")
-            written.append(table)
+    for table, rows, markdown in (
+        (PAPER, paper_rows(scores), method_table),
+        (REPRODUCTION, method_rows(scores, REPRODUCED), method_table),
+        (CASES, case_rows(scores), case_table),
+    ):
+        made[table] = rows, partial(markdown, rows)
+    written = [table for table in made if table in names and made[table][0]]
+    for table in written:
+        rows, markdown = made[table]
+        publish(table, rows, markdown(), docs.with_name(PAGES.get(table, docs.name)), tables)
     return written
 
 
-def write_rows(rows: Sequence[Mapping[str, str]], path: Path) -> None:
-    """Rows with the same keys as a CSV file."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _rounded(value):
-    if not isinstance(value, float):
-        return value
-    return "" if value != value else f"{value:.6g}"
+def _rounded(row: Statistic) -> Statistic:
+    """As its CSV will say it, so that the table is what its CSV makes."""
+    return row._replace(**{k: float(f"{v:.6g}") for k, v in row._asdict().items() if isinstance(v, float)})
 
 
 def evaluate(scans: Path, pattern: str, protocols: Sequence[tuple[float, str]], out: Path, more: Sequence[str]) -> int:

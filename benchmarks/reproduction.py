@@ -21,8 +21,9 @@ from scripts.data.cases import file_stem, find_nifti
 from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
 
 from .ablation import PAPER, run
-from .fidelity import REPRODUCTION, ROOT, bundle, write_tables
+from .fidelity import REPRODUCTION, bundle, write_tables
 from .pictures import DENIED, IMAGES, across, draw, read_volume
+from .tables import ROOT
 
 PATTERN = "*abdomen_*"  # of the scans that are trained on and judged; a mouse's are named mouse-abdomen
 MOUSE = "mouse*"

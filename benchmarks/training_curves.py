@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from .fidelity import ROOT, write_rows
+from .tables import ROOT, write_rows
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
@@ -103,7 +103,7 @@ def write(trainings: Mapping[str, Path], table: Path = TABLE, picture: Path = PI
     """The CSV and the picture: these trainings after the others that the CSV holds; returns the number of points."""
     points = [point for point in kept(table) if point.training not in trainings]
     points += [point for name, folder in trainings.items() for point in curves(name, folder)]
-    write_rows([point._asdict() | {"value": f"{point.value:.6g}"} for point in points], table)
+    write_rows([point._asdict() for point in points], table)
     draw(points, picture)
     return len(points)
 

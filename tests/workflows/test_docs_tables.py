@@ -7,11 +7,11 @@ import yaml
 from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks import ablation, adaptation, fidelity, training_curves
+from benchmarks import ablation, adaptation, fidelity, tables, training_curves
 from scripts.judging.statistics import Row, Statistic, read_statistics
 from tests.conftest import ROOT
 
-STORED = [path for path in sorted(fidelity.TABLES.glob("*.csv")) if path.stem in fidelity.COLUMNS]
+STORED = [path for path in sorted(tables.TABLES.glob("*.csv")) if path.stem in fidelity.COLUMNS]
 NAN = float("nan")
 
 
@@ -21,12 +21,12 @@ def test_there_is_a_stored_table():
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
 def test_the_docs_hold_what_the_generator_makes(path):
-    text = fidelity.DOCS.read_text(encoding="utf-8")
+    text = tables.DOCS.read_text(encoding="utf-8")
     rows = read_statistics(path)
     assert all(fidelity.belongs(row, path.stem) for row in rows)
     start = f"<!-- table: {path.stem} -->"
     assert start in text
-    assert fidelity.with_table(text, path.stem, fidelity.table_of(rows, path.stem)) == text
+    assert tables.with_table(text, path.stem, fidelity.table_of(rows, path.stem)) == text
 
 
 def test_a_table_is_written_between_its_markers_and_kept(tmp_path):
@@ -49,18 +49,18 @@ def test_a_table_is_written_between_its_markers_and_kept(tmp_path):
 
 def test_an_open_table_is_an_error():
     with pytest.raises(ValueError, match="no <!-- end -->"):
-        fidelity.with_table("<!-- table: real -->", "real", "x")
+        tables.with_table("<!-- table: real -->", "real", "x")
 
 
 def test_the_docs_hold_the_papers_measures():
-    with (fidelity.TABLES / "paper.csv").open(newline="", encoding="utf-8") as file:
+    with (tables.TABLES / "paper.csv").open(newline="", encoding="utf-8") as file:
         table = fidelity.method_table(list(csv.DictReader(file)))
-    assert f"<!-- table: paper -->\n{table}\n<!-- end -->" in fidelity.DOCS.read_text(encoding="utf-8")
+    assert f"<!-- table: paper -->\n{table}\n<!-- end -->" in tables.DOCS.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("table", "arms"), [("ablation", "arms"), ("search", "search")])
 def test_the_ablation_page_holds_what_its_csv_says(table, arms):
-    with (fidelity.TABLES / f"{table}.csv").open(newline="", encoding="utf-8") as file:
+    with (tables.TABLES / f"{table}.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     text = (ablation.DOCS / "ablation.md").read_text(encoding="utf-8")
     assert f"<!-- table: {table} -->\n{ablation.table_of(rows)}\n<!-- end -->" in text
@@ -95,13 +95,13 @@ def test_tables_wait_until_all_of_their_arms_are_done(tmp_path):
     [
         ("cases", fidelity.PAGES[fidelity.CASES], fidelity.case_table),
         ("reproduction", fidelity.PAGES[fidelity.REPRODUCTION], fidelity.method_table),
-        ("adaptation", fidelity.DOCS.name, adaptation.table_of),
+        ("adaptation", tables.DOCS.name, adaptation.table_of),
     ],
 )
 def test_a_page_holds_what_its_csv_says(name, page, table_of):
-    with (fidelity.TABLES / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+    with (tables.TABLES / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         table = table_of(list(csv.DictReader(file)))
-    text = fidelity.DOCS.with_name(page).read_text(encoding="utf-8")
+    text = tables.DOCS.with_name(page).read_text(encoding="utf-8")
     assert f"<!-- table: {name} -->\n{table}\n<!-- end -->" in text
 
 

@@ -1,0 +1,47 @@
+"""The tables of docs/: what a table is made of is kept as CSV, the table itself stands in a page between markers."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs" / "README.md"
+TABLES = ROOT / "docs" / "tables"
+END = "<!-- end -->"
+
+
+def publish(table: str, rows: Sequence[Mapping], content: str, page: Path, tables: Path = TABLES) -> None:
+    """Keep the rows as TABLES/<table>.csv and write the Markdown made of them between the markers in a page."""
+    tables.mkdir(exist_ok=True)
+    write_rows(rows, tables / f"{table}.csv")
+    page.write_text(with_table(page.read_text(encoding="utf-8"), table, content), encoding="utf-8")
+
+
+def with_table(text: str, table: str, content: str) -> str:
+    """The document with the content between the markers of a table; as it was where it has no such markers.
+
+    Raises:
+        ValueError: if the table has a beginning and no end.
+    """
+    start = f"<!-- table: {table} -->"
+    before, found, rest = text.partition(start)
+    if not found:
+        return text
+    _, ended, after = rest.partition(END)
+    if not ended:
+        raise ValueError(f"{start} has no {END}")
+    return f"{before}{start}\n{content}\n{END}{after}"
+
+
+def write_rows(rows: Sequence[Mapping], path: Path) -> None:
+    """Rows with the same keys as a CSV file, fractions with six digits; a value that is not a number is empty."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _written(value) for key, value in row.items()} for row in rows)
+
+
+def _written(value):
+    if not isinstance(value, float):
+        return value
+    return "" if value != value else f"{value:.6g}"
