@@ -9,7 +9,7 @@ from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
 from ..geometry.refusal import Refusal
-from ..physics.acquisition import geometry_of
+from ..physics.acquisition import SliceGeometry, geometry_of
 from .precision import precision_on
 
 WHOLE_PLANE = -1
@@ -26,6 +26,10 @@ class OrthogonalInferer(Inferer):
     body in a batch is computed; the air outside stays as interpolated: there is nothing to sharpen, and the statistics
     by which the generator standardises a plane are those of the body, as in the patches of training. Window and batch
     therefore belong to the settings that a result depends on, if weakly. No gradient is kept: folded weights have none.
+
+    The second view is shown from the other end of the through-plane axis and its answer turned back: a scan has no
+    preferred end, so whatever G adds to one side of every slice rather than to the other is its own habit and not
+    anatomy, and cancels in the mean of the views.
 
     Args:
         views: in-plane axes that the planes hold: (0, 1) for both views, (0,) or (1,) for one.
@@ -71,23 +75,31 @@ class OrthogonalInferer(Inferer):
         if len(inputs) != 1:
             raise Refusal(f"one volume at a time, got a batch of {len(inputs)}: set the loader's batch size to 1")
         network = _ready(network)
-        volume = inputs.as_tensor()[0, 0]
-        told = torch.as_tensor(geometry_of(inputs).told(), dtype=volume.dtype, device=volume.device)
-        answers = volume.expand(len(self.views), *volume.shape).clone()
+        volume, geometry = inputs.as_tensor()[0, 0], geometry_of(inputs)
         total = sum(volume.shape[1 - view] for view in self.views)
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         with tqdm(total=total, desc="planes", unit="plane", disable=hidden, leave=False) as bar:
-            for answer, view in zip(answers, self.views, strict=True):
-                # planes (across, rows, through-plane), windows into the volume and the answer
-                planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
-                for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
-                    rows, columns = body_box(some)
-                    inside = some[:, None, rows, columns]
-                    known = told[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
-                    if inside.numel():
-                        into[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
-                    bar.update(len(some))
-        return convert_to_dst_type(answers[None], inputs)[0]
+            answers = [self._view(volume, geometry, self.views[0], network, bar)]
+            if len(self.views) > 1:
+                volume, geometry = volume.flip(-1), geometry.mirrored()
+                answers.append(self._view(volume, geometry, self.views[1], network, bar).flip(-1))
+        return convert_to_dst_type(torch.stack(answers)[None], inputs)[0]
+
+    def _view(
+        self, volume: torch.Tensor, geometry: SliceGeometry, view: int, network: Callable[..., torch.Tensor], bar: tqdm
+    ) -> torch.Tensor:
+        """One view's answer to a volume (X, Y, Z), same shape."""
+        told, answer = torch.as_tensor(geometry.told(), dtype=volume.dtype, device=volume.device), volume.clone()
+        # planes (across, rows, through-plane), windows into the volume and the answer
+        planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
+        for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
+            rows, columns = body_box(some)
+            inside = some[:, None, rows, columns]
+            known = told[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
+            if inside.numel():
+                into[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
+            bar.update(len(some))
+        return answer
 
     def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         sizes = zip(self.window, shown.shape[2:], strict=True)

@@ -1,6 +1,6 @@
 """`A`: how thick slices come from a thin grid, and `SliceGeometry`, where they lie on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,10 @@ class SliceGeometry:
     def slice_centres_voxels(self) -> np.ndarray:
         """Centres of the slices, shape (slice_count,), in thin voxels."""
         return self.first_slice_voxels + self.slice_spacing_voxels * np.arange(self.slice_count)
+
+    def mirrored(self) -> "SliceGeometry":
+        """The same slices seen from the other end of the axis: voxel 0 becomes voxel n - 1."""
+        return replace(self, first_slice_voxels=self.thin_size - 1 - float(self.slice_centres_voxels[-1]))
 
     def told(self) -> np.ndarray:
         """What a generator is told of the acquisition, shape (6, thin_size), dimensionless.

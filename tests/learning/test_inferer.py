@@ -45,12 +45,22 @@ def test_views_agree_with_planes_one_by_one():
     told = torch.from_numpy(geometry_of(volume).told()).float()
     with torch.no_grad():
         answer = inferer(batch=3)(volume, network)[0].as_tensor()
-        for x in (0, 7, 19):
-            plane = torch.cat([volume.as_tensor()[0, :, x], told[:, None].expand(-1, 26, -1)])[None]
-            assert torch.allclose(answer[1, x], network(plane)[0, 0], atol=1e-5)
+        for x in (0, 7, 19):  # from the other end, where centred slices are told alike
+            plane = torch.cat([volume.as_tensor()[0, :, x].flip(-1), told[:, None].expand(-1, 26, -1)])[None]
+            assert torch.allclose(answer[1, x], network(plane)[0, 0].flip(-1), atol=1e-5)
         for y in (0, 11, 25):
             plane = torch.cat([volume.as_tensor()[0, :, :, y], told[:, None].expand(-1, 20, -1)])[None]
             assert torch.allclose(answer[0, :, y], network(plane)[0, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("first_slice_voxels", [1.5, 0.7])
+def test_a_habit_of_one_side_of_the_slices_cancels_in_the_mean_of_the_views(first_slice_voxels):
+    volume = interpolated()
+    volume.meta["slices"]["first_slice_voxels"] = first_slice_voxels
+    with torch.no_grad():
+        views = inferer()(volume, lambda x: x[:, :1] + x[:, 2:3])[0].as_tensor()  # adds the sine of the slice phase
+    assert (views[0] - volume[0, 0].as_tensor()).abs().max() > 0.5
+    assert torch.allclose(views.mean(0), volume[0, 0].as_tensor(), atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])

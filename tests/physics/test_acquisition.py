@@ -70,6 +70,14 @@ def test_slices_share_the_centre_of_the_field_of_view():
         assert centres.mean() == pytest.approx((thin - 1) / 2)
 
 
+@pytest.mark.parametrize("first_slice_voxels", [None, -0.3])
+def test_a_mirrored_scan_is_acquired_from_its_mirror_image(rng, first_slice_voxels):
+    geometry = SliceGeometry(24, 5, 4.6, 4.0, "gauss", first_slice_voxels)
+    thin = torch.rand(3, 24, generator=rng)
+    slices = Acquisition(geometry)(thin)
+    assert torch.allclose(Acquisition(geometry.mirrored())(thin.flip(-1)), slices.flip(-1), atol=1e-5)
+
+
 def test_told_is_zero_phase_at_slice_centres():
     told = SliceGeometry(24, 6, 4, 3).told()
     assert told.shape == (TOLD_CHANNELS, 24)
