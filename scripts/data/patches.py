@@ -26,6 +26,7 @@ REACH = {
     "fourier": 2.0,
 }  # of a slice in thicknesses; 0, 0.9 and 2.3 % of it lie beyond on either side
 SPLINE_ORDER = 5  # of turned patches; 3 loses a third of the finest wave that is left, 5 a sixth
+SPLINE_REACH = 16  # pixels; its prefilter has forgotten the edge of what it sees to 1e-5 by then
 logger = logging.getLogger(__name__)
 TRIES = 8  # patches looked at before the one with most foreground is taken
 
@@ -96,6 +97,7 @@ class RandSharpPatchd(Randomizable, MapTransform):
         from_middle = np.maximum(np.asarray(plane.shape) - size, 0) * self.R.uniform(-0.5, 0.5, 2)
         angle = self.R.uniform(0, 2 * np.pi)
         cosine, sine = np.cos(angle), np.sin(angle)
+        plane, from_middle = _around(plane, from_middle, np.abs([[cosine, sine], [sine, cosine]]) @ size / 2)
         turn = [[cosine, -sine, from_middle[0]], [sine, cosine, from_middle[1]], [0, 0, 1]]
         spline = {"mode": SPLINE_ORDER, "padding_mode": "reflect", "dtype": np.float32}
         turned = Affine(affine=np.array(turn), spatial_size=tuple(size), image_only=True, **spline)(plane[None])
@@ -277,6 +279,20 @@ def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
     """Indices continued by mirror images of the whole field of view: ... 1 0 | 0 1 ... size-1 | size-1 ..."""
     folded = index % (2 * size)
     return np.where(folded < size, folded, 2 * size - 1 - folded)
+
+
+def _around(plane: torch.Tensor, from_middle: np.ndarray, reach: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """The part of a plane that a spline needs around a point, and where the point then lies from the part's middle.
+
+    Args:
+        plane: (rows, columns).
+        from_middle: the point, pixels from the middle of the plane.
+        reach: pixels on either side of the point that will be looked at.
+    """
+    point = (np.asarray(plane.shape) - 1) / 2 + from_middle
+    low = np.maximum(np.floor(point - reach).astype(int) - SPLINE_REACH, 0)
+    high = np.minimum(np.ceil(point + reach).astype(int) + SPLINE_REACH + 1, plane.shape)
+    return plane[low[0] : high[0], low[1] : high[1]], point - (low + high - 1) / 2
 
 
 def _window(size: int, wanted: int, fraction: float) -> np.ndarray:

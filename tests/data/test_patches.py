@@ -168,6 +168,15 @@ def test_a_plane_smaller_than_a_turned_patch_is_continued_by_its_mirror_image():
         assert float(patch.min()) > 0.5  # no border of zeros
 
 
+def test_a_turned_patch_needs_only_the_part_of_the_plane_around_it(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    volume = scan((150, 130, 110), (1.0, 1.0, 1.0), fill=1 + torch.rand(1, 150, 130, 110, generator=generator))
+    part = drawn(volume, 20, 1.6)
+    monkeypatch.setattr("scripts.data.patches.SPLINE_REACH", 1000)
+    for some, whole in zip(part, drawn(volume, 20, 1.6), strict=True):
+        assert torch.allclose(some, whole, atol=1e-4)
+
+
 @pytest.mark.parametrize("count", [2, 5, 9, 40])
 def test_held_back_planes_are_never_drawn_for_training(count):
     volume = coordinate_scan((40, 50, count), (1.0, 1.0, 5.0), axis=2)
