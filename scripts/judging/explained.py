@@ -106,6 +106,16 @@ METRICS = {
     "slice_period_modulation_of_truth": Explained(
         "Slice modulation of the truth", "", "The same of the truth: what chance makes of this anatomy.", 3
     ),
+    "slice_period_stripes": Explained(
+        "Slice stripes",
+        "lower",
+        "How far whole planes are brighter or darker in the rhythm of the slices or in turn, a share of the mean step "
+        "from plane to plane; without artefact some thousandths.",
+        3,
+    ),
+    "slice_period_stripes_of_truth": Explained(
+        "Slice stripes of the truth", "", "The same of the truth: what chance makes of this anatomy.", 3
+    ),
     "slice_period_banding_to_truth": Explained(
         "Slice banding / truth", "near 1", "Slice banding over the truth's own.", 2
     ),

@@ -128,10 +128,10 @@ class HighBandDetail:
 
 
 class SlicePeriod:
-    """Slice-period artefact: banding and steps, and the same over the truth's own where there is one."""
+    """Slice-period artefact: banding and steps, modulation and stripes, and the truth's own where there is one."""
 
     def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """Three scores, or six."""
+        """Four scores, or eight."""
         truth = None if case.truth is None else case.truth[case.box]
         found = slice_period_artefact(result.values[case.box], case.factor, case.axis, case.mask[case.box], truth)
         named = {f"slice_period_{name}": value for name, value in found._asdict().items()}

@@ -32,16 +32,20 @@ class SlicePeriodArtefact(NamedTuple):
     `banding`: of the planes' mean intensity (stripes). `steps`: of the mean absolute difference between neighbouring
     planes (staircase; detail that comes and goes with the slices). `..._to_truth`: the same, over the truth's own.
     Few frequencies make it rough: an anatomy without artefact lies between about 0.2 and 4. `steps` is as sharp as a
-    detector can be: it says that there is a rhythm, not how strong it is. That says `modulation`: the amplitude of
-    the steps at those frequencies over the mean step, a share; an anatomy without artefact has some hundredths.
+    detector can be: it says that there is a rhythm, not how strong it is. How strong say two amplitudes, each a share
+    of the mean step from plane to plane: `modulation`, of the steps at those frequencies (an anatomy without artefact
+    has some hundredths), and `stripes`, of the planes' mean intensity there and from every plane to the next (some
+    thousandths): offsets that a whole plane has in common.
     """
 
     banding: float
     steps: float
     modulation: float
+    stripes: float
     banding_to_truth: float | None = None
     steps_to_truth: float | None = None
     modulation_of_truth: float | None = None
+    stripes_of_truth: float | None = None
 
 
 def power_spectrum(image, axis: int = -1, mask=None) -> tuple[np.ndarray, np.ndarray]:
@@ -153,12 +157,12 @@ def slice_period_artefact(volume, factor: float, axis: int = -1, mask=None, trut
     if truth is not None:
         volume, truth = as_pair(volume, truth)
     inside = as_mask(mask, volume.shape)
-    *own, modulation = _rhythm(_lines(volume, axis, inside), factor)
+    ratios, amplitudes = _rhythm(_lines(volume, axis, inside), factor)
     if truth is None:
-        return SlicePeriodArtefact(*own, modulation)
-    *truths, chance = _rhythm(_lines(truth, axis, inside), factor)
-    to_truth = (o / t if t > 0 else float("inf") for o, t in zip(own, truths, strict=True))
-    return SlicePeriodArtefact(*own, modulation, *to_truth, chance)
+        return SlicePeriodArtefact(*ratios, *amplitudes)
+    of_truth, chance = _rhythm(_lines(truth, axis, inside), factor)
+    to_truth = (o / t if t > 0 else float("inf") for o, t in zip(ratios, of_truth, strict=True))
+    return SlicePeriodArtefact(*ratios, *amplitudes, *to_truth, *chance)
 
 
 def _lines(image: np.ndarray, axis: int, inside: np.ndarray) -> np.ndarray:
@@ -180,22 +184,24 @@ def _checked_factor(factor: float) -> float:
     return float(factor)
 
 
-def _rhythm(lines: np.ndarray, factor: float) -> tuple[float, float, float]:
-    """Banding, steps and modulation of lines along the through-plane axis."""
+def _rhythm(lines: np.ndarray, factor: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(banding, steps) and (modulation, stripes) of lines along the through-plane axis."""
     planes, steps = lines.mean(axis=(0, 1)), np.abs(np.diff(lines, axis=-1)).mean(axis=(0, 1))
-    return _peak_ratio(planes, factor), _peak_ratio(steps - steps.mean(), factor), _modulation(steps, factor)
-
-
-def _modulation(profile: np.ndarray, factor: float) -> float:
-    """Amplitude of a profile at 1 / factor cycles per sample and its harmonics over its mean, Hann-windowed."""
-    window = np.hanning(profile.size)
-    mean = float(np.average(profile, weights=window))
-    if not mean > 0:
-        return 0.0
+    ratios = _peak_ratio(planes, factor), _peak_ratio(steps - steps.mean(), factor)
+    mean_step = float(np.average(steps, weights=np.hanning(steps.size)))
+    if not mean_step > 0:
+        return ratios, (0.0, 0.0)
     harmonics = np.arange(1, int(factor / 2) + 1) / factor
-    waves = np.exp(-2j * np.pi * harmonics[:, None] * np.arange(profile.size))
-    both = np.where(np.isclose(harmonics, NYQUIST), 1, 2)  # a wave has two frequencies but at the voxels' own limit
-    return float(np.linalg.norm(both * (waves @ (window * (profile / mean - 1))) / window.sum()))
+    with_every_plane = harmonics if np.isclose(harmonics[-1], NYQUIST) else np.append(harmonics, NYQUIST)
+    return ratios, (_amplitude(steps / mean_step - 1, harmonics), _amplitude(planes / mean_step, with_every_plane))
+
+
+def _amplitude(profile: np.ndarray, frequencies: np.ndarray) -> float:
+    """Root of the sum of squared amplitudes of a profile's waves at some frequencies, Hann-windowed."""
+    window = np.hanning(profile.size)
+    waves = np.exp(-2j * np.pi * frequencies[:, None] * np.arange(profile.size))
+    both = np.where(np.isclose(frequencies, NYQUIST), 1, 2)  # a wave has two frequencies but at the voxels' own limit
+    return float(np.linalg.norm(both * (waves @ (window * profile)) / window.sum()))
 
 
 def _peak_ratio(profile: np.ndarray, factor: float) -> float:

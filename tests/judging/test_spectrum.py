@@ -136,6 +136,19 @@ def test_modulation_is_the_amplitude_of_the_steps():
     assert slice_period_artefact(np.zeros((8, 8, 40)), 4).modulation == 0
 
 
+@pytest.mark.parametrize(("factor", "cycles"), [(4, 1 / 4), (4, 1 / 2), (3, 1 / 3), (3, 1 / 2), (5.5, 2 / 5.5)])
+def test_stripes_are_the_amplitude_of_whole_planes(factor, cycles):
+    """Offsets of whole planes, as a share of the mean step of noise, give that share back; the noise alone has none."""
+    volume = np.random.default_rng(0).standard_normal((60, 60, 120))
+    step = np.abs(np.diff(volume, axis=-1)).mean()
+    wave = np.cos(2 * np.pi * cycles * np.arange(120))
+    for share in (0.0, 0.05, 0.1):
+        found = slice_period_artefact(volume + share * step * wave, factor, truth=volume)
+        assert found.stripes == pytest.approx(share, abs=0.01)
+        assert found.stripes_of_truth < 0.01
+    assert slice_period_artefact(np.zeros((8, 8, 40)), 4).stripes == 0
+
+
 def test_slice_period_artefact_takes_a_real_valued_factor(truth):
     stripes = 60 * np.cos(2 * np.pi * np.arange(96) / 5.3)
     assert slice_period_artefact(truth + stripes, 5.3).banding > 5
