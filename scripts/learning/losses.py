@@ -65,7 +65,9 @@ class LocalStrengthLoss(_Loss):
     hence weaker than the truth where much is open; of the answers as strong as the truth, the faithful one made
     stronger is the truest (for Gaussian signals: Freirich, Michaeli and Meir 2021, arXiv 2107.02555). This term asks
     for that strength, place by place, and leaves the pattern to the other terms. Bands of an undecimated Haar
-    transform, two levels of three directions, keep it from being met by one fine pattern laid over everything.
+    transform, two levels of three directions, keep it from being met by one fine pattern laid over everything. What all
+    lines across the slices have in common does not count: the cheapest strength of all is a stripe a plane, the same
+    over the whole body, and no anatomy keeps in step with the slices.
 
     Args:
         sigma_pixels: of the window, along both axes of the plane.
@@ -81,12 +83,13 @@ class LocalStrengthLoss(_Loss):
         )
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """The loss of details (B, 1, H, W), a scalar on the intensity scale."""
+        """The loss of details (B, 1, H, W), the through-plane axis last, a scalar on the intensity scale."""
         return sum(nnf.l1_loss(a, b) for a, b in zip(self._strengths(input), self._strengths(target), strict=True))
 
     def _strengths(self, detail: torch.Tensor) -> list[torch.Tensor]:
         """Local strengths of both levels, (B, 3, H - 1, W - 1) and (B, 3, H - 3, W - 3)."""
         detail = detail.float()
+        detail = detail - detail.mean(dim=-2, keepdim=True)
         coarse = nnf.conv2d(detail, self.low.to(detail))
         bands = nnf.conv2d(detail, self.bands.to(detail)), nnf.conv2d(coarse, self.bands.to(detail), dilation=2)
         return [(self.window(band.square()) + STRENGTH_EPSILON).sqrt() for band in bands]

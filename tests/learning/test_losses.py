@@ -78,6 +78,14 @@ def test_one_fine_pattern_does_not_make_up_for_coarser_detail():
     assert float(loss(pattern, coarse)) > 0.5
 
 
+def test_a_stripe_a_plane_is_no_strength():
+    detail = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    stripes = (-1.0) ** torch.arange(64)  # along the through-plane axis, as strong as the detail
+    loss = LocalStrengthLoss(3.0)
+    assert float(loss(detail + stripes, detail)) == pytest.approx(0, abs=1e-6)
+    assert float(loss(detail + stripes[:, None], detail)) > 0.1  # along the other axis it counts
+
+
 def test_the_gradient_of_strength_is_finite_where_there_is_no_detail():
     detail = torch.zeros(1, 1, 16, 16, requires_grad=True)
     LocalStrengthLoss(3.0)(detail, torch.rand(1, 1, 16, 16)).backward()
