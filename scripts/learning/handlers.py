@@ -1,6 +1,7 @@
 """Handlers of the training workflow that neither MONAI nor Ignite has."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -277,8 +278,20 @@ class Checkpoints:
 
 
 def save_whole(content, path: Path) -> None:
-    """torch.save under a temporary name, then a rename: the file is whole or the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """torch.save under a temporary name, then a rename: the file is whole or the old one.
+
+    Raises:
+        Refusal: if it cannot be written, as on a full disk.
+    """
     partial = path.with_suffix(path.suffix + ".partial")
-    torch.save(content, partial)
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or "is the disk full?"
+        raise Refusal(
+            f"{path} cannot be written ({reason}): the one before it is kept whole; make room, then go on with --resume"
+        ) from error
