@@ -23,7 +23,7 @@ STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 logger = logging.getLogger(__name__)
 
 
-def flag(value: bool | str, name: str = "a setting of this kind") -> bool:
+def flag(value: bool | str, name: str) -> bool:
     """A setting that is true or false: `--adapt true` comes from the command line as text, and any text counts as true.
 
     Args:

@@ -110,7 +110,7 @@ METRICS = {
         "Slice stripes",
         "lower",
         "How far whole planes are brighter or darker in the rhythm of the slices or in turn, a share of the mean step "
-        "from plane to plane; without artefact some thousandths.",
+        "from plane to plane; without artefact some thousandths, with few slices some hundredths.",
         3,
     ),
     "slice_period_stripes_of_truth": Explained(

@@ -29,13 +29,13 @@ class HighBand(NamedTuple):
 class SlicePeriodArtefact(NamedTuple):
     """Power at the slice frequency and its harmonics over that of the neighbouring frequencies; 1 is none.
 
-    `banding`: of the planes' mean intensity (stripes). `steps`: of the mean absolute difference between neighbouring
+    `banding`: of the planes' mean intensity. `steps`: of the mean absolute difference between neighbouring
     planes (staircase; detail that comes and goes with the slices). `..._to_truth`: the same, over the truth's own.
     Few frequencies make it rough: an anatomy without artefact lies between about 0.2 and 4. `steps` is as sharp as a
     detector can be: it says that there is a rhythm, not how strong it is. How strong say two amplitudes, each a share
     of the mean step from plane to plane: `modulation`, of the steps at those frequencies (an anatomy without artefact
-    has some hundredths), and `stripes`, of the planes' mean intensity there and from every plane to the next (some
-    thousandths): offsets that a whole plane has in common.
+    has some hundredths), and `stripes`, of the planes' mean intensity there and from every plane to the next: offsets
+    that a whole plane has in common (some thousandths; under 16 slices some hundredths by chance).
     """
 
     banding: float
@@ -192,13 +192,16 @@ def _rhythm(lines: np.ndarray, factor: float) -> tuple[tuple[float, float], tupl
     if not mean_step > 0:
         return ratios, (0.0, 0.0)
     harmonics = np.arange(1, int(factor / 2) + 1) / factor
-    with_every_plane = harmonics if np.isclose(harmonics[-1], NYQUIST) else np.append(harmonics, NYQUIST)
-    return ratios, (_amplitude(steps / mean_step - 1, harmonics), _amplitude(planes / mean_step, with_every_plane))
+    modulation = _amplitude(steps / mean_step - 1, harmonics)
+    return ratios, (modulation, _amplitude(planes / mean_step, np.append(harmonics, NYQUIST)))
 
 
 def _amplitude(profile: np.ndarray, frequencies: np.ndarray) -> float:
     """Root of the sum of squared amplitudes of a profile's waves at some frequencies, Hann-windowed."""
     window = np.hanning(profile.size)
+    # one that the window does not tell from the voxels' own limit is that limit, and counts once
+    at_limit = NYQUIST - frequencies < 2 * PEAK_BINS / profile.size
+    frequencies = np.unique(np.where(at_limit, NYQUIST, frequencies))
     waves = np.exp(-2j * np.pi * frequencies[:, None] * np.arange(profile.size))
     both = np.where(np.isclose(frequencies, NYQUIST), 1, 2)  # a wave has two frequencies but at the voxels' own limit
     return float(np.linalg.norm(both * (waves @ (window * profile)) / window.sum()))

@@ -291,7 +291,7 @@ def save_whole(content, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or "is the disk full?"
+        reason = getattr(error, "strerror", None) or f"{str(error).splitlines()[0]}; is the disk full?"
         raise Refusal(
-            f"{path} cannot be written ({reason}): the one before it is kept whole; make room, then go on with --resume"
+            f"{path} cannot be written ({reason}): what was there before is kept; make room, then go on with --resume"
         ) from error

@@ -9,7 +9,7 @@ from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
 from ..geometry.refusal import Refusal
-from ..physics.acquisition import SliceGeometry, geometry_of
+from ..physics.acquisition import geometry_of
 from .precision import precision_on
 
 WHOLE_PLANE = -1
@@ -28,8 +28,8 @@ class OrthogonalInferer(Inferer):
     therefore belong to the settings that a result depends on, if weakly. No gradient is kept: folded weights have none.
 
     The second view is shown from the other end of the through-plane axis and its answer turned back: a scan has no
-    preferred end, so whatever G adds to one side of every slice rather than to the other is its own habit and not
-    anatomy, and cancels in the mean of the views.
+    preferred end, so what G adds to one side of every slice rather than to the other, in both views alike, is its own
+    habit and not anatomy, and cancels in their mean. One view alone keeps it.
 
     Args:
         views: in-plane axes that the planes hold: (0, 1) for both views, (0,) or (1,) for one.
@@ -76,29 +76,28 @@ class OrthogonalInferer(Inferer):
             raise Refusal(f"one volume at a time, got a batch of {len(inputs)}: set the loader's batch size to 1")
         network = _ready(network)
         volume, geometry = inputs.as_tensor()[0, 0], geometry_of(inputs)
+        answers = volume.new_empty((len(self.views), *volume.shape))
         total = sum(volume.shape[1 - view] for view in self.views)
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         with tqdm(total=total, desc="planes", unit="plane", disable=hidden, leave=False) as bar:
-            answers = [self._view(volume, geometry, self.views[0], network, bar)]
-            if len(self.views) > 1:
-                volume, geometry = volume.flip(-1), geometry.mirrored()
-                answers.append(self._view(volume, geometry, self.views[1], network, bar).flip(-1))
-        return convert_to_dst_type(torch.stack(answers)[None], inputs)[0]
+            for number, (answer, view) in enumerate(zip(answers, self.views, strict=True)):
+                turned = [-1] if number else []  # the second view is shown from the other end
+                seen = geometry.mirrored() if number else geometry
+                told = torch.as_tensor(seen.told(), dtype=volume.dtype, device=volume.device)
+                # planes (across, rows, through-plane), windows into the volume and the answer
+                planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
+                for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
+                    into.copy_(self._answer(some.flip(turned), told, network).flip(turned))
+                    bar.update(len(some))
+        return convert_to_dst_type(answers[None], inputs)[0]
 
-    def _view(
-        self, volume: torch.Tensor, geometry: SliceGeometry, view: int, network: Callable[..., torch.Tensor], bar: tqdm
-    ) -> torch.Tensor:
-        """One view's answer to a volume (X, Y, Z), same shape."""
-        told, answer = torch.as_tensor(geometry.told(), dtype=volume.dtype, device=volume.device), volume.clone()
-        # planes (across, rows, through-plane), windows into the volume and the answer
-        planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
-        for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
-            rows, columns = body_box(some)
-            inside = some[:, None, rows, columns]
-            known = told[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
-            if inside.numel():
-                into[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
-            bar.update(len(some))
+    def _answer(self, planes: torch.Tensor, told: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """Planes (B, H, W) as the network answers them inside the box around the body; the air outside stays."""
+        rows, columns = body_box(planes)
+        inside, answer = planes[:, None, rows, columns], planes.clone()
+        if inside.numel():
+            known = told[None, :, None, columns].expand(len(planes), -1, inside.shape[2], -1)
+            answer[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
         return answer
 
     def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:

@@ -66,8 +66,8 @@ class LocalStrengthLoss(_Loss):
     stronger is the truest (for Gaussian signals: Freirich, Michaeli and Meir 2021, arXiv 2107.02555). This term asks
     for that strength, place by place, and leaves the pattern to the other terms. Bands of an undecimated Haar
     transform, two levels of three directions, keep it from being met by one fine pattern laid over everything. What all
-    lines across the slices have in common does not count: the cheapest strength of all is a stripe a plane, the same
-    over the whole body, and no anatomy keeps in step with the slices.
+    lines across the slices of a patch have in common does not count: the cheapest strength of all is a stripe a plane,
+    and anatomy has little of it.
 
     Args:
         sigma_pixels: of the window, along both axes of the plane.

@@ -117,8 +117,8 @@ def test_this_is_how_monai_names_itself():
 
 
 def test_words_of_the_command_line_are_true_or_false_and_nothing_else():
-    assert [flag(value) for value in (True, "true", "True")] == [True] * 3
-    assert [flag(value) for value in (False, "false", "False")] == [False] * 3
+    assert [flag(value, "adapt") for value in (True, "true", "True")] == [True] * 3
+    assert [flag(value, "adapt") for value in (False, "false", "False")] == [False] * 3
     for value in ("no", 1, None, ""):
-        with pytest.raises(Refusal, match="give true or false"):
-            flag(value)
+        with pytest.raises(Refusal, match=r"adapt must be true or false, .* give true or false"):
+            flag(value, "adapt")

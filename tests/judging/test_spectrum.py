@@ -136,7 +136,9 @@ def test_modulation_is_the_amplitude_of_the_steps():
     assert slice_period_artefact(np.zeros((8, 8, 40)), 4).modulation == 0
 
 
-@pytest.mark.parametrize(("factor", "cycles"), [(4, 1 / 4), (4, 1 / 2), (3, 1 / 3), (3, 1 / 2), (5.5, 2 / 5.5)])
+@pytest.mark.parametrize(
+    ("factor", "cycles"), [(4, 1 / 4), (4, 1 / 2), (3, 1 / 3), (3, 1 / 2), (5.5, 2 / 5.5), (4.02, 1 / 2), (6.05, 1 / 2)]
+)
 def test_stripes_are_the_amplitude_of_whole_planes(factor, cycles):
     """Offsets of whole planes, as a share of the mean step of noise, give that share back; the noise alone has none."""
     volume = np.random.default_rng(0).standard_normal((60, 60, 120))

@@ -62,11 +62,11 @@ def test_every_setting_is_commented(name):
 
 @pytest.mark.parametrize("name", BASES)
 def test_a_setting_that_is_true_or_false_is_read_as_one(name):
-    """`--consistent false` comes as text, and any text counts as true."""
+    """`--consistent false` comes as text, and any text counts as true; a refusal names the setting."""
     config = load(name)
     flags = {key for key, value in config.items() if isinstance(value, bool)} - {"keep_names"}  # find_series reads it
     texts = [part for _, part in walk(config) if isinstance(part, str) and part[:1] in "@$"]
-    bare = [t for t in texts if flags & set(re.findall(r"@(\w+)", re.sub(r"flag\(@\w+\)", "", t)))]
+    bare = [t for t in texts if flags & set(re.findall(r"@(\w+)", re.sub(r"flag\(@(\w+), '\1'\)", "", t)))]
     assert bare == []
 
 
