@@ -29,6 +29,7 @@ MEASURES = {  # metric -> title, format
     "high_band_error": ("high-band error", ".3f"),
     "pique": ("PIQUE", ".1f"),
     "slice_period_modulation": ("slice modulation", ".3f"),
+    "slice_period_stripes": ("slice stripes", ".3f"),
     "confidence_rank_correlation": ("confidence correlation", ".2f"),
     "sharpness_closed": ("sharpness closed", ".2f"),
     "spectrum_closed": ("spectrum closed", ".2f"),
@@ -37,11 +38,12 @@ MEASURES = {  # metric -> title, format
     "cross_plane_coherence": ("high-band coherence", ".3f"),
 }
 FIDELITY = ("psnr", "ssim", "high_band_energy", "high_band_error")
-SLICES, DOUBT = "slice_period_modulation", "confidence_rank_correlation"
+SLICES = ("slice_period_modulation", "slice_period_stripes")
+DOUBT = "confidence_rank_correlation"
 COLUMNS = {  # table -> its metrics
-    "fidelity": (*FIDELITY, "pique", SLICES, DOUBT, "residual"),
-    "real": ("pique", "sharpness_closed", "spectrum_closed", SLICES, "residual"),
-    "dial": (*FIDELITY, SLICES, "pique", DOUBT),  # of held-back scans, with further places of the dial
+    "fidelity": (*FIDELITY, "pique", *SLICES, DOUBT, "residual"),
+    "real": ("pique", "sharpness_closed", "spectrum_closed", *SLICES, "residual"),
+    "dial": (*FIDELITY, *SLICES, "pique", DOUBT),  # of held-back scans, with further places of the dial
     "peers": (*FIDELITY, "pique", "residual"),  # of an evaluation with --pairs and --others
     "cross_plane": ("cross_plane_correlation", "cross_plane_coherence"),
 }
