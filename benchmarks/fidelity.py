@@ -198,21 +198,23 @@ def write_tables(
     evaluation: Path, docs: Path = DOCS, tables: Path = TABLES, names: Sequence[str] = BENCHMARK
 ) -> list[str]:
     """Keep what the tables are made of and write them into the document; returns the names of those written."""
-    found, made = [_rounded(row) for row in read_statistics(evaluation / "statistics.csv")], {}
-    for table in COLUMNS:
+    found, written = [_rounded(row) for row in read_statistics(evaluation / "statistics.csv")], []
+    for table in (name for name in names if name in COLUMNS):
         own = [row for row in found if belongs(row, table)]
-        made[table] = [row._asdict() for row in own], partial(table_of, own, table)
+        if own:
+            publish(table, [row._asdict() for row in own], table_of(own, table), docs, tables)
+            written.append(table)
     scores = read_scores(evaluation / "scores.csv") if {PAPER, CASES, REPRODUCTION} & set(names) else []
-    for table, rows, markdown in (
-        (PAPER, paper_rows(scores), method_table),
-        (REPRODUCTION, method_rows(scores, REPRODUCED), method_table),
-        (CASES, case_rows(scores), case_table),
-    ):
-        made[table] = rows, partial(markdown, rows)
-    written = [table for table in made if table in names and made[table][0]]
-    for table in written:
-        rows, markdown = made[table]
-        publish(table, rows, markdown(), docs.with_name(PAGES.get(table, docs.name)), tables)
+    by_case = {
+        PAPER: (paper_rows, method_table),
+        REPRODUCTION: (partial(method_rows, columns=REPRODUCED), method_table),
+        CASES: (case_rows, case_table),
+    }
+    for table in (name for name in by_case if name in names):
+        rows_of, markdown = by_case[table]
+        if rows := rows_of(scores):
+            publish(table, rows, markdown(rows), docs.with_name(PAGES.get(table, docs.name)), tables)
+            written.append(table)
     return written
 
 

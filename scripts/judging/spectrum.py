@@ -203,7 +203,7 @@ def _amplitude(profile: np.ndarray, frequencies: np.ndarray) -> float:
     at_limit = NYQUIST - frequencies < 2 * PEAK_BINS / profile.size
     frequencies = np.unique(np.where(at_limit, NYQUIST, frequencies))
     waves = np.exp(-2j * np.pi * frequencies[:, None] * np.arange(profile.size))
-    both = np.where(np.isclose(frequencies, NYQUIST), 1, 2)  # a wave has two frequencies but at the voxels' own limit
+    both = np.where(frequencies == NYQUIST, 1, 2)  # a wave has two frequencies but at the voxels' own limit
     return float(np.linalg.norm(both * (waves @ (window * profile)) / window.sum()))
 
 

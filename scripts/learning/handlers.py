@@ -254,7 +254,7 @@ class Checkpoints:
             for name, thing in self.objects.items():
                 thing.load_state_dict(saved[name])
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = _first_line(error)
             raise Refusal(
                 f"{path} does not fit what is trained ({reason}): resume with the configs that it was made with"
             ) from error
@@ -291,7 +291,12 @@ def save_whole(content, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or f"{str(error).splitlines()[0]}; is the disk full?"
+        reason = getattr(error, "strerror", None) or f"{_first_line(error)}; is the disk full?"
         raise Refusal(
             f"{path} cannot be written ({reason}): what was there before is kept; make room, then go on with --resume"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, shortly; its kind where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

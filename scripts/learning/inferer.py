@@ -87,18 +87,15 @@ class OrthogonalInferer(Inferer):
                 # planes (across, rows, through-plane), windows into the volume and the answer
                 planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
                 for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
-                    into.copy_(self._answer(some.flip(turned), told, network).flip(turned))
+                    shown = some.flip(turned)  # a copy, also where nothing is turned; answered in place
+                    rows, columns = body_box(shown)
+                    inside = shown[:, None, rows, columns]
+                    known = told[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
+                    if inside.numel():
+                        shown[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
+                    into.copy_(shown.flip(turned))
                     bar.update(len(some))
         return convert_to_dst_type(answers[None], inputs)[0]
-
-    def _answer(self, planes: torch.Tensor, told: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """Planes (B, H, W) as the network answers them inside the box around the body; the air outside stays."""
-        rows, columns = body_box(planes)
-        inside, answer = planes[:, None, rows, columns], planes.clone()
-        if inside.numel():
-            known = told[None, :, None, columns].expand(len(planes), -1, inside.shape[2], -1)
-            answer[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
-        return answer
 
     def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         sizes = zip(self.window, shown.shape[2:], strict=True)

@@ -26,3 +26,12 @@ def test_a_checkpoint_needs_a_folder(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(Refusal, match=r"cannot be written \(File exists\)"):
         save_whole({}, tmp_path / "run" / "last.pt")
+
+
+def test_a_failure_that_says_nothing_is_named_by_its_kind(tmp_path, monkeypatch):
+    def silent(content, file):
+        raise RuntimeError
+
+    monkeypatch.setattr(torch, "save", silent)
+    with pytest.raises(Refusal, match=r"cannot be written \(RuntimeError; is the disk full\?\)"):
+        save_whole({}, tmp_path / "last.pt")

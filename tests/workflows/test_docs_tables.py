@@ -52,12 +52,6 @@ def test_an_open_table_is_an_error():
         tables.with_table("<!-- table: real -->", "real", "x")
 
 
-def test_the_docs_hold_the_papers_measures():
-    with (tables.TABLES / "paper.csv").open(newline="", encoding="utf-8") as file:
-        table = fidelity.method_table(list(csv.DictReader(file)))
-    assert f"<!-- table: paper -->\n{table}\n<!-- end -->" in tables.DOCS.read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize(("table", "arms"), [("ablation", "arms"), ("search", "search")])
 def test_the_ablation_page_holds_what_its_csv_says(table, arms):
     with (tables.TABLES / f"{table}.csv").open(newline="", encoding="utf-8") as file:
@@ -96,6 +90,7 @@ def test_tables_wait_until_all_of_their_arms_are_done(tmp_path):
         ("cases", fidelity.PAGES[fidelity.CASES], fidelity.case_table),
         ("reproduction", fidelity.PAGES[fidelity.REPRODUCTION], fidelity.method_table),
         ("adaptation", tables.DOCS.name, adaptation.table_of),
+        (fidelity.PAPER, tables.DOCS.name, fidelity.method_table),
     ],
 )
 def test_a_page_holds_what_its_csv_says(name, page, table_of):
