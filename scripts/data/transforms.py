@@ -187,16 +187,17 @@ class InterpolateSlicesd(MapTransform):
 
 
 class FuseViewsd(MapTransform):
-    """The mean of the views, its detail stretched, and half the range of their answers.
+    """The mean of the views, its detail stretched, and how far their answers lie from it.
 
     Each view's answer is a mean over what it alone leaves open, hence cautious; together they know more, so the mean of
-    two cautious answers is too cautious: `U b + stretch (mean - U b)`. A single view is not stretched.
+    several cautious answers is too cautious: `U b + stretch (mean - U b)`.
 
     Args:
         keys: the views (V, X, Y, Z), as the inferer returns them; becomes the fused answer (1, X, Y, Z).
-        stretch: of the detail that several views add, 1 for none; docs/physics.md says how it was chosen.
+        stretch: of the detail that the views add, 1 for none; docs/physics.md says how it was chosen.
         image_key: U b, the input of the network.
-        disagreement_key: where half the range over the views goes, (1, X, Y, Z); 0 for a single view.
+        disagreement_key: where the views' root mean square distance from their mean goes, (1, X, Y, Z); half the
+            difference of two, 0 for a single one.
 
     Raises:
         Refusal: if stretch is no positive number.
@@ -215,13 +216,10 @@ class FuseViewsd(MapTransform):
         out = dict(data)
         views = out[self.keys[0]]
         tensor, grid = views.as_tensor(), grid_of(views)
-        fused = tensor.mean(0, keepdim=True)
-        if len(tensor) > 1:
-            cubic = out[self.image_key].as_tensor()
-            fused = cubic + self.stretch * (fused - cubic)
-        out[self.keys[0]] = _volume(fused, grid, views.meta)
-        half_range = (tensor.amax(0, keepdim=True) - tensor.amin(0, keepdim=True)) / 2
-        out[self.disagreement_key] = _volume(half_range, grid, views.meta)
+        mean, cubic = tensor.mean(0, keepdim=True), out[self.image_key].as_tensor()
+        out[self.keys[0]] = _volume(cubic + self.stretch * (mean - cubic), grid, views.meta)
+        disagreement = (tensor - mean).square().mean(0, keepdim=True).sqrt()
+        out[self.disagreement_key] = _volume(disagreement, grid, views.meta)
         return out
 
 

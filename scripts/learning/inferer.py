@@ -1,4 +1,4 @@
-"""The inferer: G over the planes of one or both views of an interpolated volume."""
+"""The inferer: G over the planes of one or both views of an interpolated volume, and of the volume turned."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,8 +9,9 @@ from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
 from ..geometry.refusal import Refusal
-from ..physics.acquisition import geometry_of
+from ..physics.acquisition import SliceGeometry, geometry_of
 from .precision import precision_on
+from .turn import InPlaneTurn
 
 WHOLE_PLANE = -1
 FOREGROUND = 0.05  # of the intensity scale; below it lies air
@@ -19,7 +20,7 @@ CPU_BATCH = 2  # planes or windows that a CPU computes at once; 8 leave its cach
 
 
 class OrthogonalInferer(Inferer):
-    """Applies a 2-D generator to the planes of one or both views; a channel of the answer per view.
+    """Applies a 2-D generator to the planes of one or both views at every turn; a channel of the answer for each.
 
     A plane holds one in-plane axis and the through-plane axis. Planes go through the network in batches, whole or in
     overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the box around the
@@ -31,8 +32,13 @@ class OrthogonalInferer(Inferer):
     preferred end, so what G adds to one side of every slice rather than to the other, in both views alike, is its own
     habit and not anatomy, and cancels in their mean. One view alone keeps it.
 
+    The planes need not follow the pixels: the volume can be turned in the plane of its slices, and what G added to the
+    turned planes turned back. Every direction shows G other parts of the anatomy, and what it adds for want of
+    knowledge differs from direction to direction.
+
     Args:
         views: in-plane axes that the planes hold: (0, 1) for both views, (0,) or (1,) for one.
+        turns_deg: turns of the volume at which the views are seen, degrees from 0 to below 90; (0,) for none.
         window: rows and columns of a window, voxels; -1 for the whole plane along that axis.
         overlap: share of a window that overlaps the next, 0 to under 1.
         batch: planes or windows a call.
@@ -43,6 +49,7 @@ class OrthogonalInferer(Inferer):
     def __init__(
         self,
         views: Sequence[int],
+        turns_deg: Sequence[float] = (0,),
         window: Sequence[int] = (WHOLE_PLANE, WHOLE_PLANE),
         overlap: float = 0.25,
         batch: int = 8,
@@ -50,8 +57,7 @@ class OrthogonalInferer(Inferer):
         progress: bool = False,
     ):
         super().__init__()
-        if not views or set(views) - {0, 1} or len(set(views)) != len(views):
-            raise Refusal(f"views must be [0], [1] or [0, 1], got {list(views)}")
+        answer_count(views, turns_deg)
         if len(window) != 2 or any(size != WHOLE_PLANE and size < 1 for size in window):
             raise Refusal(f"window must be two sizes in voxels or -1 for the whole plane, got {list(window)}")
         if not 0 <= overlap < 1:
@@ -60,12 +66,13 @@ class OrthogonalInferer(Inferer):
             raise Refusal(f"batch must be at least 1, got {batch}")
         if precision not in ("auto", "float32", "bfloat16"):
             raise Refusal(f"precision must be auto, float32 or bfloat16, got {precision!r}")
-        self.views, self.window, self.overlap, self.batch = tuple(views), tuple(window), overlap, int(batch)
+        self.views, self.turns_deg = tuple(views), tuple(turns_deg)
+        self.window, self.overlap, self.batch = tuple(window), overlap, int(batch)
         self.precision, self.progress = precision, progress
 
     @torch.no_grad()
     def __call__(self, inputs: MetaTensor, network: Callable[..., torch.Tensor], *args, **kwargs) -> MetaTensor:
-        """U b, (1, 1, X, Y, Z) with meta["slices"] -> the views' answers, (1, views, X, Y, Z), same scale.
+        """U b, (1, 1, X, Y, Z) with meta["slices"] -> the answers, (1, turns * views, X, Y, Z), same scale.
 
         Raises:
             Refusal: if more than one volume comes at once, or the volume does not tell its slices.
@@ -76,26 +83,46 @@ class OrthogonalInferer(Inferer):
             raise Refusal(f"one volume at a time, got a batch of {len(inputs)}: set the loader's batch size to 1")
         network = _ready(network)
         volume, geometry = inputs.as_tensor()[0, 0], geometry_of(inputs)
-        answers = volume.new_empty((len(self.views), *volume.shape))
-        total = sum(volume.shape[1 - view] for view in self.views)
+        turns = [InPlaneTurn(degrees, volume.shape) for degrees in self.turns_deg]
+        answers = volume.new_empty((len(turns) * len(self.views), *volume.shape))
+        total = sum(turn.turned[1 - view] for turn in turns for view in self.views)
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         with tqdm(total=total, desc="planes", unit="plane", disable=hidden, leave=False) as bar:
-            for number, (answer, view) in enumerate(zip(answers, self.views, strict=True)):
-                turned = [-1] if number else []  # the second view is shown from the other end
-                seen = geometry.mirrored() if number else geometry
-                told = torch.as_tensor(seen.told(), dtype=volume.dtype, device=volume.device)
-                # planes (across, rows, through-plane), windows into the volume and the answer
-                planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
-                for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
-                    shown = some.flip(turned)  # a copy, also where nothing is turned; answered in place
-                    rows, columns = body_box(shown)
-                    inside = shown[:, None, rows, columns]
-                    known = told[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
-                    if inside.numel():
-                        shown[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
-                    into.copy_(shown.flip(turned))
-                    bar.update(len(some))
+            into = iter(answers)
+            for turn in turns:
+                shown = turn.there(volume)
+                for view in self.views:
+                    from_other_end = view != self.views[0]
+                    answer = self._planes(shown, view, geometry, from_other_end, network, bar)
+                    torch.add(volume, turn.back(answer - shown), out=next(into))
         return convert_to_dst_type(answers[None], inputs)[0]
+
+    def _planes(
+        self,
+        volume: torch.Tensor,
+        view: int,
+        geometry: SliceGeometry,
+        from_other_end: bool,
+        network: Callable[..., torch.Tensor],
+        bar: tqdm,
+    ) -> torch.Tensor:
+        """A view's answer, (X, Y, Z); `from_other_end` of the through-plane axis or not."""
+        flipped = [-1] if from_other_end else []
+        seen = geometry.mirrored() if from_other_end else geometry
+        told = torch.as_tensor(seen.told(), dtype=volume.dtype, device=volume.device)
+        answer = torch.empty_like(volume)
+        # planes (across, rows, through-plane), windows into the volume and the answer
+        planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
+        for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
+            shown = some.flip(flipped)  # a copy, also where nothing is flipped; answered in place
+            rows, columns = body_box(shown)
+            inside = shown[:, None, rows, columns]
+            known = told[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
+            if inside.numel():
+                shown[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
+            into.copy_(shown.flip(flipped))
+            bar.update(len(some))
+        return answer
 
     def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         sizes = zip(self.window, shown.shape[2:], strict=True)
@@ -105,6 +132,20 @@ class OrthogonalInferer(Inferer):
         precision = precision_on(shown.device, self.precision)
         with torch.autocast(shown.device.type, dtype=precision, enabled=precision is not torch.float32):
             return inferer(shown.contiguous(memory_format=torch.channels_last), network).float()
+
+
+def answer_count(views: Sequence[int], turns_deg: Sequence[float]) -> int:
+    """How many answers `OrthogonalInferer` gives: one a view at every turn.
+
+    Raises:
+        Refusal: if one of the two is not as the inferer takes it.
+    """
+    if list(views if isinstance(views, Sequence) else ()) not in ([0], [1], [0, 1], [1, 0]):
+        raise Refusal(f"views must be [0], [1] or [0, 1], got {views!r}")
+    turns = list(turns_deg if isinstance(turns_deg, Sequence) else ())
+    if not (turns and len(set(turns)) == len(turns) and all(isinstance(t, int | float) and 0 <= t < 90 for t in turns)):
+        raise Refusal(f"turns_deg must be a list of different angles from 0 to below 90, as [0, 45], got {turns_deg!r}")
+    return len(views) * len(turns)
 
 
 def _ready(network: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:

@@ -11,7 +11,7 @@ from ..geometry.refusal import Refusal
 
 FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
 HALF_WAY = 0.5  # of the dial; chosen on a head held back from training (docs/README.md)
-FAITHFUL_STRETCH, SHARP_STRETCH = 1.1, 1.3  # of the mean of two views, at the two ends of the dial (docs/physics.md)
+FAITHFUL_STRETCH, SHARP_STRETCH = 0.2, 0.6  # beyond 1, of the mean of many answers, at the dial's ends (docs/physics.md)
 logger = logging.getLogger(__name__)
 
 
@@ -86,16 +86,18 @@ def default_sharpness(path: str, sharp_path: str) -> float:
     return HALF_WAY if related else 0.0
 
 
-def default_stretch(sharpness: float) -> float:
-    """How far the mean of two views is stretched at a place of the dial when nobody sets it.
+def default_stretch(sharpness: float, answers: int) -> float:
+    """How far the mean of several answers is stretched at a place of the dial when nobody sets it.
 
-    The sharper the views' answers, the less they agree and the more of their detail is lost in the mean.
+    The sharper the answers, the less they agree and the more of their detail is lost in the mean; what is lost grows
+    with their number n as the variance of a mean falls, by 1 - 1 / n. One answer alone is not stretched.
 
     Args:
         sharpness: 0 to 1; what is no place of the dial is refused where the weights are loaded, and counts as 0 here.
+        answers: of how many views, at how many turns.
     """
     place = sharpness if _on_the_dial(sharpness) else 0
-    return FAITHFUL_STRETCH + (SHARP_STRETCH - FAITHFUL_STRETCH) * place
+    return 1 + (1 - 1 / answers) * (FAITHFUL_STRETCH + (SHARP_STRETCH - FAITHFUL_STRETCH) * place)
 
 
 def _on_the_dial(sharpness) -> bool:

@@ -142,13 +142,15 @@ def test_a_smoothness_beyond_what_keeps_the_slices_is_refused(smoothness):
         DataConsistencyd("pred", detail=1, consistent=True, regularisation=1e-5, smoothness=smoothness)
 
 
-@pytest.mark.parametrize(("answers", "fused", "half_range"), [([1.0, 4.0], 2.5 + 0.5 * 1.5, 1.5), ([4.0], 4.0, 0.0)])
-def test_views_are_fused_to_their_stretched_mean_and_half_range(answers, fused, half_range):
+@pytest.mark.parametrize(
+    ("answers", "fused", "apart"), [([1.0, 4.0], 3.25, 1.5), ([4.0], 5.5, 0.0), ([1.0, 1.0, 4.0, 4.0], 3.25, 1.5)]
+)
+def test_views_are_fused_to_their_stretched_mean_and_their_distance_from_it(answers, fused, apart):
     views = MetaTensor(torch.tensor(answers).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 2).clone())
     out = FuseViewsd("pred", stretch=1.5)({"pred": views, "image": MetaTensor(torch.ones(1, 2, 2, 2))})
     assert out["pred"].shape == (1, 2, 2, 2)
     assert float(out["pred"].unique()) == pytest.approx(fused)
-    assert float(out["disagreement"].unique()) == half_range
+    assert float(out["disagreement"].unique()) == apart
 
 
 @pytest.mark.parametrize("stretch", [0, -1, float("nan"), "much", None, True])

@@ -63,6 +63,34 @@ def test_a_habit_of_one_side_of_the_slices_cancels_in_the_mean_of_the_views(firs
     assert torch.allclose(views.mean(0), volume[0, 0].as_tensor(), atol=1e-5)
 
 
+def test_turned_planes_cut_the_volume_obliquely():
+    x, y = torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij")
+    ridge = torch.exp(-(((x - y) / 4) ** 2)) * torch.exp(-((x + y - 59) ** 2) / 300)  # along the diagonal, in air
+    volume, seen = interpolated((60, 60, 24)), []
+    volume[0, 0] = ridge[..., None]
+
+    def network(shown):
+        seen.append(float(shown[:, 0].std(dim=1).max()))  # along the planes' in-plane axis
+        return 1.5 * shown[:, :1]
+
+    straight = inferer()(volume, network)[0].as_tensor()
+    flattest, seen[:] = min(seen), []
+    turned = inferer(turns_deg=(0, 45))(volume, network)[0].as_tensor()
+    assert turned.shape == (4, 60, 60, 24)
+    assert torch.allclose(turned[:2], straight, atol=1e-6)
+    assert (turned[2:] - straight).abs().max() < 0.02  # what was added there is turned back
+    assert flattest < 0.8 * max(seen)
+    assert len(seen) > len(range(0, 60, 2)) * 2
+
+
+@pytest.mark.parametrize("views", [(0,), (0, 1)])
+def test_where_the_network_changes_nothing_no_turn_does(views):
+    volume = interpolated()
+    answer = inferer(views=views, turns_deg=(0, 30, 45))(volume, lambda x: x[:, :1])
+    assert answer.shape == (1, 3 * len(views), 20, 26, 24)
+    assert torch.allclose(answer.as_tensor(), volume.as_tensor().expand(answer.shape), atol=1e-6)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_batch_size_does_not_show(batch):
     volume, network = interpolated(), trained()
@@ -98,6 +126,12 @@ def test_air_outside_the_body_stays_as_interpolated():
         ({"views": ()}, "views"),
         ({"views": (2,)}, "views"),
         ({"views": (0, 0)}, "views"),
+        ({"views": 1}, "views"),
+        ({"turns_deg": ()}, "turns_deg"),
+        ({"turns_deg": 45}, "turns_deg"),
+        ({"turns_deg": (0, 90)}, "turns_deg"),
+        ({"turns_deg": (45, 45)}, "turns_deg"),
+        ({"turns_deg": ("45",)}, "turns_deg"),
         ({"window": (92,)}, "window"),
         ({"window": (0, 92)}, "window"),
         ({"overlap": 1.0}, "overlap"),
