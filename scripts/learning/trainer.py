@@ -36,6 +36,7 @@ class CycleGanTrainer(Trainer):
         adversarial_loss: least squares, called as MONAI's `PatchAdversarialLoss`.
         gradient_loss: `GradientMappingLoss`.
         strength_loss: `LocalStrengthLoss`.
+        pair_loss: of the answer to a simulated acquisition, `torch.nn.L1Loss` or `torch.nn.MSELoss`.
         protocols: what acquisitions are simulated; a list of (first iteration, range), the last one reached counts.
         unpaired_from: iteration from which the unpaired terms and the adversary act; until then both generators learn
             from simulated pairs alone.
@@ -61,6 +62,7 @@ class CycleGanTrainer(Trainer):
         adversarial_loss: nn.Module,
         gradient_loss: nn.Module,
         strength_loss: nn.Module,
+        pair_loss: nn.Module,
         protocols: list[tuple[int, ProtocolRange]],
         unpaired_from: int,
         history: Mapping[str, object],
@@ -93,7 +95,8 @@ class CycleGanTrainer(Trainer):
             decollate=False,
         )
         self.networks, self.optimizers, self.weights = dict(networks), dict(optimizers), dict(weights)
-        self.adversarial_loss, self.gradient_loss, self.strength_loss = adversarial_loss, gradient_loss, strength_loss
+        self.adversarial_loss, self.gradient_loss = adversarial_loss, gradient_loss
+        self.strength_loss, self.pair_loss = strength_loss, pair_loss
         self.protocols, self.unpaired_from, self.history = protocols, unpaired_from, history
         self.consistent, self.clip, self.seed = consistent, clip, seed
         self.precision, self._device = precision_on(device, precision), torch.device(device)
@@ -150,7 +153,7 @@ class CycleGanTrainer(Trainer):
             if on & {"sharpen", "typical", "strength"}:
                 y_sim = self._consistent(sim, G(sim.told_with(sim.image)))
             if "sharpen" in on:
-                loss["sharpen"] = nnf.l1_loss(y_sim, y)
+                loss["sharpen"] = self.pair_loss(y_sim, y)
             if "strength" in on:
                 loss["strength"] = self.strength_loss(sim.open_part(y_sim), sim.open_part(y))
             if "typical" in on:
