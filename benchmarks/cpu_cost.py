@@ -2,11 +2,11 @@
 
     python -m benchmarks.cpu_cost [--weights_path ...]
 
-The phantom at the paper's protocol, 256 x 256 x 45 at 1.3 x 1.3 x 6 mm, both views, by `monai.bundle run inference` in
-a process of its own for each precision. CPU seconds are those of the process, all threads together: other work on the
-machine lengthens the wall's seconds, hardly these. The convolution rate is measured in the same run, before and after,
-on the trunk's own layer. Further arguments go to the inference, which takes a CUDA device where there is one: there,
-the seconds for the case are the GPU's, and `--device "$torch.device('cpu')"` measures the CPU.
+The phantom at the paper's protocol, 256 x 256 x 45 at 1.3 x 1.3 x 6 mm, both views at both turns, by `monai.bundle run
+inference` in a process of its own for each precision. CPU seconds are those of the process, all threads together: other
+work on the machine lengthens the wall's seconds, hardly these. The convolution rate is measured in the same run, before
+and after, on the trunk's own layer. Further arguments go to the inference, which takes a CUDA device where there is
+one: there, the seconds for the case are the GPU's, and `--device "$torch.device('cpu')"` measures the CPU.
 """
 
 import json
