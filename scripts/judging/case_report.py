@@ -18,8 +18,9 @@ from .figures import VIEWS
 from .markup import Markup, definitions, details, element, identifier, joined, page, section, setting, table
 from .measures import Closure, Fidelity, HighBandDetail, JudgedCase, Pique, Result, Score
 from .piqe import shared_window
-from .report import how_to_read, warning_box, write_whole
+from .report import how_to_read, warning_box
 from .scene import Scene, scene_charts, scene_figure
+from .text_files import write_whole
 from .tiles import acquired_axis
 
 MEASURES = (Fidelity(), HighBandDetail(), Pique(), Closure())  # as the evaluation measures them

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..geometry.refusal import Refusal
 from .figures import VIEWS
-from .study_page import digest, packed, page_of, write_whole
+from .study_page import digest, packed, page_of
 from .study_volumes import StudyCase, StudyVolumes, load, spread_planes
+from .text_files import write_whole
 
 PAGE, KEY = "study.html", "key.json"
 LEVELS = 5  # of the Likert scale: the keys 1 to 5

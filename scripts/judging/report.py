@@ -18,6 +18,7 @@ from .report_tables import all_scores, case_table, differences, means
 from .scene import Scene, scene_charts, scene_figure
 from .statistics import REAL, SIMULATED, Origin, Row, Statistic, read_scores, read_statistics, statistics
 from .study_scores import scores_section
+from .text_files import write_whole
 from .volumes import on_grid, read_grid, read_volume
 
 REPORT_FILE = "report.html"
@@ -91,17 +92,6 @@ def _count(number_of: int, thing: str) -> str:
 def warning_box() -> Markup:
     """What stands on top of every page."""
     return element("p", element("strong", "Read with care. "), WARNING, class_="warning")
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Writes a page whole or not at all; returns its path."""
-    trial = path.with_name(f".{path.name}.partial")
-    try:
-        trial.write_text(text, encoding="utf-8")
-        trial.replace(path)
-    finally:
-        trial.unlink(missing_ok=True)
-    return path
 
 
 def how_to_read(metrics: Iterable[str]) -> Markup | None:

@@ -52,17 +52,3 @@ def page_of(payload: Mapping) -> str:
         "@IMAGES@": images,
     }
     return re.sub("|".join(parts), lambda found: parts[found[0]], template)
-
-
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Writes a text file whole or not at all.
-
-    Args:
-        path: of the file.
-        text: its content.
-        mode: its permissions.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.chmod(mode)
-    partial.replace(path)

@@ -11,8 +11,8 @@ from pathlib import Path
 from ..geometry.refusal import Refusal
 from .reader_study import LEVELS
 from .study_answers import Answers, Rating, read_answers, read_key
-from .study_page import write_whole
 from .study_statistics import FEWEST_FOR_P, Statistic, statistics
+from .text_files import write_whole
 
 SCORES, STATISTICS, RECORD, PAGE = "study_scores.csv", "study_statistics.csv", "study_scores.json", "study_scores.html"
 

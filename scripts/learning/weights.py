@@ -11,7 +11,7 @@ from ..geometry.refusal import Refusal
 
 FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
 HALF_WAY = 0.5  # of the dial; chosen on a head held back from training (docs/README.md)
-FAITHFUL_STRETCH, SHARP_STRETCH = 0.2, 0.6  # beyond 1, of the mean of many answers, at the dial's ends (docs/physics.md)
+FAITHFUL_STRETCH, SHARP_STRETCH = 0.2, 0.6  # beyond 1, of the mean of many answers, at the dial's ends (physics.md)
 logger = logging.getLogger(__name__)
 
 
