@@ -142,6 +142,8 @@ def one_scan(tmp_path):
         (one_scan, {"slice_thickness_mm": -2}, "slice_thickness_mm must be"),
         (one_scan, {"frames": "first"}, "frames must be"),
         (one_scan, {"views": [2]}, "views must be"),
+        (one_scan, {"views": 1}, "views must be"),
+        (one_scan, {"turns_deg": [0, 90]}, "turns_deg must be"),
         (one_scan, {"window": [0, 92]}, "window must be"),
         (one_scan, {"overlap": 1.5}, "overlap must be"),
         (one_scan, {"batch": 0}, "batch must be"),
