@@ -72,6 +72,16 @@ def train(scans, tmp_path, monkeypatch):
     set_determinism(None)
 
 
+def scalars_of(output) -> dict[str, list[float]]:
+    """What a training wrote for TensorBoard, by tag."""
+    scalars = {}
+    for file in output.glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        scalars |= {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return scalars
+
+
 def test_training_is_repeatable_and_resumes_exactly(train):
     whole, output = train("whole")
     again, _ = train("again")
@@ -92,6 +102,16 @@ def test_training_is_repeatable_and_resumes_exactly(train):
     assert list(output.glob("events.out.tfevents.*"))
 
 
+def test_the_loss_of_a_pair_is_a_setting(train):
+    still = {"max_epochs": 1, "constant_epochs": 1, "patches_per_epoch": 20, "learning_rate": 1e-12}
+    tenth = {}
+    for loss in ("torch.nn.L1Loss", "torch.nn.MSELoss"):
+        _, output = train(loss, **still, unpaired_from=1000, pair_loss=loss)
+        (tenth[loss],) = scalars_of(output)["loss/sharpen"]
+    mean, square = tenth.values()  # of the same errors
+    assert mean**2 < square < mean
+
+
 def test_simulated_pairs_teach_both_generators(train, scans):
     generator = {**TINY, "channels": 16, "blocks": 2}
     _, output = train(
@@ -106,11 +126,7 @@ def test_simulated_pairs_teach_both_generators(train, scans):
         val_interval=8,
         network_def={**SMALL["network_def"], **generator},
     )
-    scalars = {}
-    for file in output.glob("events.out.tfevents.*"):
-        events = EventAccumulator(str(file))
-        events.Reload()
-        scalars |= {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    scalars = scalars_of(output)
     blur = scalars["loss/blur"]
     assert np.mean(blur[-10:]) < 0.8 * np.mean(blur[:10]), blur
     assert len(scalars["val_psnr"]) == 1
