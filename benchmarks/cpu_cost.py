@@ -10,6 +10,7 @@ one: there, the seconds for the case are the GPU's, and `--device "$torch.device
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -26,6 +27,7 @@ from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.data.phantom_files import make_scan, write_scan
+from scripts.learning.turn import InPlaneTurn
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "inference.yaml"
@@ -108,7 +110,8 @@ def main() -> None:
         errors = {postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "confidence")}
     per_pixel = 2 * multiply_adds(network)
     shape = costs["float32"].row["output"]["shape"]
-    total = per_pixel * 2 * shape[0] * shape[1] * shape[2]
+    planes = [math.prod(InPlaneTurn(degrees, shape).turned) for degrees in parser["turns_deg"]]
+    total = per_pixel * len(parser["views"]) * sum(planes) * shape[2]
     lines = [
         f"output {' x '.join(map(str, shape))}; {torch.get_num_threads()} threads; bfloat16 in the processor: "
         f"{torch.cpu._is_avx512_bf16_supported()}, AMX: {torch.cpu._is_amx_tile_supported()}"

@@ -218,7 +218,10 @@ class FuseViewsd(MapTransform):
         tensor, grid = views.as_tensor(), grid_of(views)
         mean, cubic = tensor.mean(0, keepdim=True), out[self.image_key].as_tensor()
         out[self.keys[0]] = _volume(cubic + self.stretch * (mean - cubic), grid, views.meta)
-        disagreement = (tensor - mean).square().mean(0, keepdim=True).sqrt()
+        square = torch.zeros_like(mean)
+        for answer in tensor:  # one at a time: all differences at once would be the largest memory of a run
+            square += (answer - mean).square_()
+        disagreement = square.div_(len(tensor)).sqrt_()
         out[self.disagreement_key] = _volume(disagreement, grid, views.meta)
         return out
 
@@ -283,7 +286,7 @@ class Confidenced(MapTransform):
     """Confidence, 0 to 1 per voxel: `1 / (1 + u / level)`.
 
     u is the root mean square, over a Gaussian neighbourhood, of the views' disagreement and a share of what the slices
-    had to put right: `u^2 = G_sigma * (disagreement^2 + (share * correction)^2)`. Where both views give one answer
+    had to put right: `u^2 = G_sigma * (disagreement^2 + (share * correction)^2)`. Where all views give one answer
     and that answer explains the slices by itself, u is small. Its rank correlation with the true error is measured,
     not assumed: docs/README.md has the table.
 

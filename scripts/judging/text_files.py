@@ -1,5 +1,6 @@
 """Text files that are written whole or not at all."""
 
+import os
 from pathlib import Path
 
 
@@ -20,8 +21,8 @@ def write_whole(path: Path, text: str, mode: int = 0o666) -> Path:
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.unlink(missing_ok=True)  # of a process that was killed
-        partial.touch(mode)
-        partial.write_text(text, encoding="utf-8")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
+            file.write(text)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

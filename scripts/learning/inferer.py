@@ -1,6 +1,7 @@
 """The inferer: G over the planes of one or both views of an interpolated volume, and of the volume turned."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import torch
 from monai.data import MetaTensor
@@ -88,13 +89,10 @@ class OrthogonalInferer(Inferer):
         total = sum(turn.turned[1 - view] for turn in turns for view in self.views)
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         with tqdm(total=total, desc="planes", unit="plane", disable=hidden, leave=False) as bar:
-            into = iter(answers)
-            for turn in turns:
+            for number, (turn, view) in enumerate(product(turns, self.views)):
                 shown = turn.there(volume)
-                for view in self.views:
-                    from_other_end = view != self.views[0]
-                    answer = self._planes(shown, view, geometry, from_other_end, network, bar)
-                    torch.add(volume, turn.back(answer - shown), out=next(into))
+                answer = self._planes(shown, view, geometry, view != self.views[0], network, bar)
+                answers[number] = turn.back(answer, shown, volume)
         return convert_to_dst_type(answers[None], inputs)[0]
 
     def _planes(
@@ -143,7 +141,7 @@ def answer_count(views: Sequence[int], turns_deg: Sequence[float]) -> int:
     if list(views if isinstance(views, Sequence) else ()) not in ([0], [1], [0, 1], [1, 0]):
         raise Refusal(f"views must be [0], [1] or [0, 1], got {views!r}")
     turns = list(turns_deg if isinstance(turns_deg, Sequence) else ())
-    if not (turns and len(set(turns)) == len(turns) and all(isinstance(t, int | float) and 0 <= t < 90 for t in turns)):
+    if not (turns and all(type(t) in (int, float) and 0 <= t < 90 for t in turns) and len(set(turns)) == len(turns)):
         raise Refusal(f"turns_deg must be a list of different angles from 0 to below 90, as [0, 45], got {turns_deg!r}")
     return len(views) * len(turns)
 

@@ -8,12 +8,13 @@ from monai.networks.layers import AffineTransform
 
 
 class InPlaneTurn:
-    """Turns volumes about the through-plane axis, and differences to them back; cubic convolution between voxels.
+    """Turns volumes about the through-plane axis, and answers to them back; cubic convolution between voxels.
 
-    The turned grid holds the whole volume; what lies outside of it is 0, as air is. A turn of 0 changes nothing.
+    The turned grid holds the whole volume to half a pixel; what lies outside of the volume is 0, as air is. A turn of 0
+    changes nothing.
 
     Args:
-        degrees: from the first towards the second in-plane axis.
+        degrees: of the planes, from the first towards the second in-plane axis; the anatomy in them turns back.
         shape: (X, Y, Z) of the volumes, square pixels.
     """
 
@@ -28,9 +29,14 @@ class InPlaneTurn:
         """(X, Y, Z) -> (X', Y', Z), the turned volume."""
         return volume if self.is_none else _resampled(volume, self.rotation, self.turned)
 
-    def back(self, difference: torch.Tensor) -> torch.Tensor:
-        """(X', Y', Z) -> (X, Y, Z); detail near the pixels' size is weakened a little, once by each of the two."""
-        return difference if self.is_none else _resampled(difference, self.rotation.T, self.shape)
+    def back(self, answer: torch.Tensor, shown: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
+        """The answer (X', Y', Z) to the turned volume `shown` -> an answer (X, Y, Z) to the volume.
+
+        Only what the answer adds is turned back, so that the volume itself is not resampled twice; `answer` is used up.
+        """
+        if self.is_none:
+            return answer
+        return _resampled(answer.sub_(shown), self.rotation.T, self.shape).add_(volume)
 
 
 def _resampled(volume: torch.Tensor, rotation: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

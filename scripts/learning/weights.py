@@ -11,7 +11,7 @@ from ..geometry.refusal import Refusal
 
 FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
 HALF_WAY = 0.5  # of the dial; chosen on a head held back from training (docs/README.md)
-FAITHFUL_STRETCH, SHARP_STRETCH = 0.2, 0.6  # beyond 1, of the mean of many answers, at the dial's ends (physics.md)
+FAITHFUL_EXCESS, SHARP_EXCESS = 0.2, 0.6  # of the stretch over 1, of a mean of many, at the dial's ends (physics.md)
 logger = logging.getLogger(__name__)
 
 
@@ -97,7 +97,7 @@ def default_stretch(sharpness: float, answers: int) -> float:
         answers: of how many views, at how many turns.
     """
     place = sharpness if _on_the_dial(sharpness) else 0
-    return 1 + (1 - 1 / answers) * (FAITHFUL_STRETCH + (SHARP_STRETCH - FAITHFUL_STRETCH) * place)
+    return 1 + (1 - 1 / answers) * (FAITHFUL_EXCESS + (SHARP_EXCESS - FAITHFUL_EXCESS) * place)
 
 
 def _on_the_dial(sharpness) -> bool:
