@@ -106,7 +106,7 @@ def test_the_loss_of_a_pair_is_a_setting(train):
     still = {"max_epochs": 1, "constant_epochs": 1, "patches_per_epoch": 20, "learning_rate": 1e-12}
     tenth = {}
     for loss in ("torch.nn.L1Loss", "torch.nn.MSELoss"):
-        _, output = train(loss, **still, unpaired_from=1000, pair_loss=loss)
+        _, output = train(loss, **still, unpaired_from=1000, **{"pair_loss::_target_": loss})
         (tenth[loss],) = scalars_of(output)["loss/sharpen"]
     mean, square = tenth.values()  # of the same errors
     assert mean**2 < square < mean
