@@ -109,9 +109,9 @@ def main() -> None:
         after = convolution_rate(channels)
         errors = {postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "confidence")}
     per_pixel = 2 * multiply_adds(network)
-    shape = costs["float32"].row["output"]["shape"]
-    planes = [math.prod(InPlaneTurn(degrees, shape).turned) for degrees in parser["turns_deg"]]
-    total = per_pixel * len(parser["views"]) * sum(planes) * shape[2]
+    shape, settings = costs["float32"].row["output"]["shape"], costs["float32"].row["settings"]
+    planes = [math.prod(InPlaneTurn(degrees, shape).turned) for degrees in settings["turns_deg"]]
+    total = per_pixel * len(settings["views"]) * sum(planes) * shape[2]
     lines = [
         f"output {' x '.join(map(str, shape))}; {torch.get_num_threads()} threads; bfloat16 in the processor: "
         f"{torch.cpu._is_avx512_bf16_supported()}, AMX: {torch.cpu._is_amx_tile_supported()}"

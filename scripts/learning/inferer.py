@@ -1,7 +1,6 @@
 """The inferer: G over the planes of one or both views of an interpolated volume, and of the volume turned."""
 
 from collections.abc import Callable, Sequence
-from itertools import product
 
 import torch
 from monai.data import MetaTensor
@@ -58,7 +57,7 @@ class OrthogonalInferer(Inferer):
         progress: bool = False,
     ):
         super().__init__()
-        answer_count(views, turns_deg)
+        answer_count(views, turns_deg)  # or a refusal
         if len(window) != 2 or any(size != WHOLE_PLANE and size < 1 for size in window):
             raise Refusal(f"window must be two sizes in voxels or -1 for the whole plane, got {list(window)}")
         if not 0 <= overlap < 1:
@@ -85,15 +84,16 @@ class OrthogonalInferer(Inferer):
         network = _ready(network)
         volume, geometry = inputs.as_tensor()[0, 0], geometry_of(inputs)
         turns = [InPlaneTurn(degrees, volume.shape) for degrees in self.turns_deg]
-        answers = volume.new_empty((len(turns) * len(self.views), *volume.shape))
+        answers = volume.new_empty((len(turns), len(self.views), *volume.shape))
         total = sum(turn.turned[1 - view] for turn in turns for view in self.views)
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         with tqdm(total=total, desc="planes", unit="plane", disable=hidden, leave=False) as bar:
-            for number, (turn, view) in enumerate(product(turns, self.views)):
+            for turn, of_turn in zip(turns, answers, strict=True):
                 shown = turn.there(volume)
-                answer = self._planes(shown, view, geometry, view != self.views[0], network, bar)
-                answers[number] = turn.back(answer, shown, volume)
-        return convert_to_dst_type(answers[None], inputs)[0]
+                for view, into in zip(self.views, of_turn, strict=True):
+                    answer = self._planes(shown, view, geometry, view != self.views[0], network, bar)
+                    into.copy_(turn.back(answer, shown, volume))
+        return convert_to_dst_type(answers.flatten(0, 1)[None], inputs)[0]
 
     def _planes(
         self,

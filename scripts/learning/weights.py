@@ -10,7 +10,7 @@ from torch import nn
 from ..geometry.refusal import Refusal
 
 FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
-HALF_WAY = 0.5  # of the dial; chosen on a head held back from training (docs/README.md)
+HALF_WAY = 0.5  # of the dial; chosen on people held back from training (docs/README.md)
 FAITHFUL_EXCESS, SHARP_EXCESS = 0.2, 0.6  # of the stretch over 1, of a mean of many, at the dial's ends (physics.md)
 logger = logging.getLogger(__name__)
 
