@@ -175,7 +175,10 @@ class Edges:
 
 
 class Closure:
-    """Share of the difference between in-plane and through-plane that is closed, in edges and in the spectrum."""
+    """Share of the difference between in-plane and through-plane that is closed, in edges and in the spectrum.
+
+    Where there is a truth, what it closes itself stands beside it.
+    """
 
     def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
         """The scores that are defined; a scan that is no sharper in-plane has none.
@@ -183,17 +186,19 @@ class Closure:
         Raises:
             Refusal: if neither is defined.
         """
-        given = [v[case.box] for v in (result.values, case.interpolated)]
-        mask = case.mask[case.box]
+        interpolated, mask = case.interpolated[case.box], case.mask[case.box]
+        judged = {"": result.values} | ({} if case.truth is None else {"_of_truth": case.truth})
         scores, reasons = [], []
-        for name, judge in (
-            ("sharpness_closed", lambda: sharpness_closed(*given, case.spacing_mm, case.axis, mask)),
-            ("spectrum_closed", lambda: spectrum_closed(*given, case.factor, case.axis, mask)),
-        ):
-            try:
-                scores.append(Score(name, judge()))
-            except Refusal as refusal:
-                reasons.append(str(refusal))
+        for whose, volume in judged.items():
+            given = (volume[case.box], interpolated)
+            for name, judge, scale in (
+                ("sharpness_closed", sharpness_closed, case.spacing_mm),
+                ("spectrum_closed", spectrum_closed, case.factor),
+            ):
+                try:
+                    scores.append(Score(name + whose, judge(*given, scale, case.axis, mask)))
+                except Refusal as refusal:
+                    reasons.append(str(refusal))
         if not scores:
             raise Refusal(reasons[0])
         return scores

@@ -61,6 +61,8 @@ def test_the_truth_is_the_best_and_cubic_closes_nothing(case, truth):
     assert cubic["high_band_energy", ""] < 0.5
     assert best["residual", ""] < 1e-6 < cubic["residual", ""]
     assert cubic["sharpness_closed", ""] == cubic["spectrum_closed", ""] == 0 < best["sharpness_closed", ""]
+    for name in ("sharpness_closed", "spectrum_closed"):
+        assert cubic[f"{name}_of_truth", ""] == best[f"{name}_of_truth", ""] == best[name, ""]
     assert best["edge", "2"] > cubic["edge", "2"]
     assert best["slice_period_steps_to_truth", ""] == pytest.approx(1)
 

@@ -98,7 +98,7 @@ def test_what_holds_no_weights_is_refused(tmp_path):
 
 
 def test_the_stretch_grows_along_the_dial_and_with_the_answers():
-    assert [default_stretch(place, 2) for place in (0, 0.5, 1)] == pytest.approx([1.1, 1.2, 1.3])
-    assert [default_stretch(place, 4) for place in (0, 0.5, 1)] == pytest.approx([1.15, 1.3, 1.45])
+    assert [default_stretch(place, 2) for place in (0, 0.5, 1)] == pytest.approx([1.15, 1.225, 1.3])
+    assert [default_stretch(place, 4) for place in (0, 0.5, 1)] == pytest.approx([1.225, 1.3375, 1.45])
     assert default_stretch(0, 1) == default_stretch(1, 1) == 1
     assert default_stretch("far", 2) == default_stretch(0, 2)  # refused elsewhere, with a line of its own
