@@ -6,7 +6,7 @@ OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: help setup demo test fast lint format laws json check deploy label clean
+.PHONY: help setup demo test fast lint format laws json weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -41,6 +41,17 @@ format: setup ## ruff, mending
 
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
+
+weights: OUT = runs
+weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
+weights: setup ## both ends of the dial, trained from SCANS=folder into OUT=runs/models; MORE="--max_epochs 1" to try
+	$(if $(SCANS),,$(error say which folder of scans: make weights SCANS=folder))
+	mkdir -p "$(OUT)/models"
+	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml']" --output_dir "$(OUT)/pairs"
+	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml','configs/finish.yaml']" --start_from "$(OUT)/pairs/model.pt" --output_dir "$(OUT)/faithful"
+	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml','configs/sharp.yaml']" --start_from "$(OUT)/faithful/model.pt" --output_dir "$(OUT)/sharp"
+	$(PY) -m monai.bundle run mixture --config_file configs/inference.yaml --weights_path "$(OUT)/faithful/model.pt" --sharp_weights_path "$(OUT)/sharp/model.pt" --sharpness 0.25 --mixture '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
+	cp "$(OUT)/sharp/model.pt" "$(OUT)/models/model_sharp.pt"
 
 deploy: OUT = out/deploy
 deploy: .venv-deploy/installed ## the MONAI Deploy app on a folder of DICOM: SCAN=folder [OUT=folder]

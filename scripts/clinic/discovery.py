@@ -190,16 +190,16 @@ def resolve(
     """The volumes that the "image" of a case, a file, a list of files or a folder stands for.
 
     Args:
-        image: paths; one that ends with `VOLUME_MARK` and a number names one volume of an enhanced file.
+        image: paths; those that end with `VOLUME_MARK` and a number name one volume of enhanced files.
         minimum_slices: volumes of fewer slices carry a reason.
         components: kinds of image that are used; the others carry a reason.
     """
     paths = [str(image)] if isinstance(image, str | Path) else [str(path) for path in image]
     marked = [VOLUME_MARK in Path(path).name and not Path(path).exists() for path in paths]
     if any(marked):
-        file, _, number = paths[0].rpartition(VOLUME_MARK)
-        volumes = survey_files([file], components, minimum_slices).volumes
-        return tuple(volume for volume in volumes if volume.image == (f"{file}{VOLUME_MARK}{number}",))
+        files = sorted({source_file(path) for path in paths})  # a volume may reach over several files
+        volumes = survey_files(files, components, minimum_slices).volumes
+        return tuple(volume for volume in volumes if sorted(volume.image) == sorted(paths))
     files = [file for path in paths for file in regular_files(Path(path))]
     return survey_files(files, components, minimum_slices).volumes
 

@@ -16,7 +16,12 @@ from typing import Any, BinaryIO
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from ..data.folders import every_folder
 
@@ -127,7 +132,12 @@ def read_dataset(path: str | Path, tags: Collection[int] | None = None, pixels: 
             _bound(file)
             # plain numbers: pydicom compares every tag with all of these
             wanted = None if tags is None else [int(tag) for tag in tags]
-            return read_partial(file, _stop(pixels), force=True, specific_tags=wanted)
+            dataset = read_partial(file, _stop(pixels), force=True, specific_tags=wanted)
+            if "TransferSyntaxUID" not in dataset.file_meta:  # a file without meta header: it was read as one of three
+                implicit, little = dataset.original_encoding
+                explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+                dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+            return dataset
     except DamagedError:
         raise
     # Damaged bytes raise whatever the spot that meets them raises (KeyError, struct.error, RecursionError ...); its

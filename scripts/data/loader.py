@@ -50,6 +50,9 @@ class CaseLoader:
         if self.summary.is_done(case):
             self.summary.kept(case)
             return None
+        if self.summary.is_of_another(case):
+            self.summary.turned_away(case)
+            return None
         self.summary.begin(case)
         try:
             loaded = self.dataset[index]

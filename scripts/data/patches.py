@@ -16,6 +16,7 @@ from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.consistency import DataConsistency
 from ..physics.interpolation import CubicInterpolation
 from ..physics.protocol import ProtocolRange
+from .reasons import refusal_of
 from .transforms import grid_of, protocol_of
 
 FOREGROUND = 0.1  # of the robust intensity range; air and noise lie below
@@ -251,7 +252,10 @@ def load_scans(cases: Sequence[Mapping], transform) -> list[dict]:
     for case in cases:
         try:
             scans.append(transform(case))
-        except Refusal as refusal:
+        except Exception as error:  # MONAI wraps a Refusal in what its transforms raise
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
             logger.warning("not trained on: %s", refusal)
     return scans
 

@@ -18,6 +18,7 @@ from .reasons import one_line, refusal_of
 ENTRY = ("monai", "bundle", "__main__.py")  # how `python -m monai.bundle` names itself in sys.argv
 COMMANDS = ("run", "run_workflow")
 SEPARATOR = "::"
+PATHS = ("_dir", "_path")  # how settings end that are paths
 STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
         argv: the command line, by default this process's.
 
     Raises:
-        Refusal: if a key is unknown (with the nearest one that exists), or stands twice in a file.
+        Refusal: if a key is unknown (with the nearest one that exists), or stands twice in a file; if a path is given
+            as a bare number.
     """
     argv = sys.argv if argv is None else argv
     if Path(argv[0]).parts[-3:] != ENTRY or len(argv) < 2 or argv[1] not in COMMANDS:
@@ -68,6 +70,9 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
     config = _load_strictly(_literal(files))
     for key in overrides:
         _check_key(key.removeprefix("+").replace("#", SEPARATOR), config)
+        number = _literal(given.get(key))
+        if key.endswith(PATHS) and isinstance(number, (int, float)):
+            raise Refusal(f"{key} is a path, and {given[key]} is read as a number: write ./{given[key]}")
 
 
 def _load_strictly(files: str | Sequence[str]) -> dict:

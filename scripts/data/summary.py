@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from .reasons import one_line, reason_of
 from .saving import remove_partial
 
 ROWS = ".rows"
+SAMPLE_BYTES = 4096  # of a file's beginning, middle and end, for its fingerprint
 DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Summary:
         self._checksum: str | None = None
         self._open: dict[str, dict] = {}  # rows of the cases in hand
         self._begun: dict[str, float] = {}
+        self._earlier: dict[str, dict[Path, tuple]] = {}  # files of their old rows, as they were
 
     @property
     def weights_sha256(self) -> str | None:
@@ -107,6 +110,21 @@ class Summary:
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
 
+    def is_of_another(self, case: Mapping) -> bool:
+        """Whether the result under this name is that of another scan: of other files, in another place."""
+        row = None if self.redo else self._read(case["case"])
+        known = {} if row is None or row.get("status") != DONE else row.get("input", {})
+        return known.get("place") not in (None, place(case)) and known.get("fingerprint") != fingerprint(case)
+
+    def turned_away(self, case: Mapping) -> None:
+        """Counts a case that `is_of_another`; the row and the result of the other one stay."""
+        self.counts[REFUSED] += 1
+        logger.error(
+            "%s: refused: %s holds the result of another scan of this name: give another output_dir, or redo true",
+            case["case"],
+            self.output_dir.name,
+        )
+
     def kept(self, case: Mapping) -> None:
         """Counts a case that `is_done`."""
         self.counts[KEPT] += 1
@@ -118,6 +136,8 @@ class Summary:
         self._begun[name] = time.monotonic()
         self._open[name] = self._row(case)
         remove_partial(self.output_dir, name)
+        earlier = (self._read(name) or {}).get("files", [])
+        self._earlier[name] = {self.output_dir / file: _identity(self.output_dir / file) for file in earlier}
         (self.output_dir / ROWS / f"{name}.json").unlink(missing_ok=True)
 
     def loaded(self, case: Mapping, image: MetaTensor) -> None:
@@ -149,7 +169,7 @@ class Summary:
         return {**self._open[name], **made}
 
     def done(self, name: str, pred: MetaTensor, residual: float | None = None) -> None:
-        """Ends a case well.
+        """Ends a case well; what an earlier call left of it and this one did not write anew goes.
 
         Args:
             name: the case in hand.
@@ -159,6 +179,9 @@ class Summary:
         row = self._open[name]
         row["output"] = geometry(pred.shape[-3:], pred.affine)
         row["residual"] = None if residual is None else float(residual)
+        for file, identity in self._earlier.pop(name, {}).items():
+            if identity is not None and _identity(file) == identity:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
         row["files"] = sorted(
             f"{name}/{path.name}" for path in (self.output_dir / name).glob("*") if path.name.startswith(f"{name}_")
         )
@@ -225,6 +248,7 @@ class Summary:
                 "frame": case.get("frame"),
                 "files": len(_files(case)),
                 "fingerprint": fingerprint(case),
+                "place": place(case),
             },
             "output": None,
             "protocol": None,
@@ -279,15 +303,36 @@ def geometry(shape, affine) -> dict:
 
 
 def fingerprint(case: Mapping) -> str | None:
-    """Tells an input from another or from an edited one: names, sizes and times of its files; None if unreadable."""
+    """Tells an input from another or from an edited one: names, sizes, times, samples of files; None: unreadable.
+
+    Archives write many files of one size and one time; the samples hold a DICOM file's UIDs and a gzip file's checksum.
+    """
     digest = hashlib.sha256(repr(case.get("frame")).encode())
     try:
         for file in _files(case):
-            status = (file if file.exists() else _container(file)).stat()
-            digest.update(f"{file.name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+            with (file if file.exists() else _container(file)).open("rb") as content:
+                status = os.fstat(content.fileno())
+                digest.update(f"{file.name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+                for start in (0, status.st_size // 2, max(0, status.st_size - SAMPLE_BYTES)):
+                    content.seek(start)
+                    digest.update(content.read(SAMPLE_BYTES))
     except OSError:
         return None
     return digest.hexdigest()
+
+
+def place(case: Mapping) -> str | None:
+    """Tells where an input lies from where another one does, without saying it: folders bear patients' names."""
+    files = _files(case)
+    return hashlib.sha256(str(min(files).resolve()).encode()).hexdigest() if files else None
+
+
+def _identity(path: Path) -> tuple | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _files(case: Mapping) -> list[Path]:

@@ -216,7 +216,7 @@ class FuseViewsd(MapTransform):
         out = dict(data)
         views = out[self.keys[0]]
         tensor, grid = views.as_tensor(), grid_of(views)
-        mean, cubic = tensor.mean(0, keepdim=True), out[self.image_key].as_tensor()
+        mean, cubic = tensor.mean(0, keepdim=True), out[self.image_key].as_tensor().to(tensor.device)
         out[self.keys[0]] = _volume(cubic + self.stretch * (mean - cubic), grid, views.meta)
         square = torch.zeros_like(mean)
         for answer in tensor:  # one at a time: all differences at once would be the largest memory of a run
@@ -267,9 +267,10 @@ class DataConsistencyd(MapTransform):
         """The data with the result, the added detail, the correction and meta["residual"] of the result."""
         out = dict(data)
         key = self.keys[0]
-        cubic, slices = out[self.image_key].as_tensor(), out[self.slices_key].as_tensor()
+        answer = out[key].as_tensor()  # of a GPU, where the network ran on one; what was only loaded is not there yet
+        cubic, slices = (out[name].as_tensor().to(answer.device) for name in (self.image_key, self.slices_key))
         P = DataConsistency(Acquisition(geometry_of(out[self.image_key])), self.regularisation, self.smoothness)
-        result = cubic + self.detail * (out[key].as_tensor() - cubic)
+        result = cubic + self.detail * (answer - cubic)
         baseline, projected = P(cubic, slices), P(result, slices)
         correction = projected - result
         if self.consistent:

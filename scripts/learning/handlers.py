@@ -168,6 +168,7 @@ class ValidateFirst:
 
     def __init__(self, validator, best: "BestModel"):
         self.validator, self.best = validator, best
+        self.begun: float | None = None  # unknown to a training that is resumed
 
     def attach(self, engine: Engine) -> None:
         """Validate when training starts; say in the end whether anything better was found."""
@@ -180,6 +181,8 @@ class ValidateFirst:
             self.best.epoch, self.begun = 0, self.best.value
 
     def _tell(self, engine: Engine) -> None:
+        if self.begun is None:
+            return
         gain = self.best.value - self.begun
         found = f"improved by {gain:.3f}, epoch {self.best.epoch}" if gain > 0 else "not improved: kept as they were"
         engine.logger.info(f"the weights this training began with: {found}")

@@ -245,6 +245,20 @@ def test_an_enhanced_file_of_two_echoes_holds_two_volumes(tmp_path, series):
         read(folder / "two.dcm")
 
 
+@pytest.mark.parametrize("share", [slice(None, 5), slice(None, None, 2)], ids=["one after the other", "interleaved"])
+def test_enhanced_files_that_share_two_echoes_hold_two_whole_volumes(tmp_path, series, share):
+    folder = tmp_path / "enhanced"
+    folder.mkdir()
+    first = series[share]
+    enhanced(folder / "a.dcm", first, echoes=2)
+    enhanced(folder / "b.dcm", [file for file in series if file not in first], echoes=2)
+    for case in find_series(folder):
+        array, meta = read(case["image"])
+        assert same_place(array, meta["affine"], phantom() * 2 + 1, AFFINE) == 0
+        assert sorted(source_files(meta)) == sorted(case["image"])
+        assert len(case["image"]) == 2
+
+
 def test_a_folder_must_hold_exactly_one_usable_volume(tmp_path, series):
     write_series(tmp_path / "few", phantom((8, 8, 3)), AFFINE, series_number=2)
     assert read(tmp_path)[0].shape == SHAPE

@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from scripts.clinic.dicom_reader import DicomSeriesReader
 from scripts.clinic.discovery import find_series, survey
 from scripts.clinic.synthetic_series import write_series
 from scripts.data.cases import find_nifti
@@ -54,7 +55,11 @@ def test_files_without_preamble_and_meta_are_found(tmp_path, series):
         dataset = pydicom.dcmread(file)
         del dataset.file_meta
         dataset.save_as(file, implicit_vr=True, little_endian=True, enforce_file_format=False)
-    assert only(tmp_path)["refusal"] is None
+    case = only(tmp_path)
+    assert case["refusal"] is None
+    reader = DicomSeriesReader()
+    array, _ = reader.get_data(reader.read(case["image"]))
+    assert array.shape == phantom().shape
 
 
 def test_links_in_circles_and_to_nowhere_are_safe(tmp_path, series):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose
 
-from scripts.data.patches import RandBlurredPatchd, RandSharpPatchd, UnpairedPatches, own_protocol
+from scripts.data.patches import RandBlurredPatchd, RandSharpPatchd, UnpairedPatches, load_scans, own_protocol
 from scripts.geometry.refusal import Refusal
 from scripts.physics.measurement import Measurement
 
@@ -24,6 +25,18 @@ def coordinate_scan(shape, spacing, axis) -> MetaTensor:
     """Each voxel holds its index along one axis."""
     ramp = torch.arange(float(shape[axis])).reshape([-1 if a == axis else 1 for a in range(3)])
     return scan(shape, spacing, fill=1 + ramp.expand(shape)[None].clone())
+
+
+def test_a_scan_that_is_refused_within_a_compose_does_not_stop_the_training(caplog):
+    def refuse_few(data):
+        if data["slices"] < 5:
+            raise Refusal("few.nii.gz: 3 slices")
+        return data
+
+    assert load_scans([{"slices": 3}, {"slices": 9}], Compose([refuse_few])) == [{"slices": 9}]
+    assert "not trained on: few.nii.gz: 3 slices" in caplog.text
+    with pytest.raises(RuntimeError):
+        load_scans([{}], Compose([refuse_few]))  # whatever is broken otherwise is said
 
 
 def test_sharp_patches_of_a_thick_scan_lie_in_acquired_slices():

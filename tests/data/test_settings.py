@@ -68,6 +68,12 @@ def test_settings_that_do_not_exist_are_refused_with_the_nearest(check, argument
         check(*arguments)
 
 
+def test_a_path_that_fire_reads_as_a_number_is_refused(check):
+    with pytest.raises(Refusal, match=r"output_dir is a path, and 20261126 is read as a number: write \./20261126"):
+        check("--output_dir", "20261126")
+    check("--output_dir", "./20261126")
+
+
 def test_several_config_files_count_together(check):
     files = f"['{check.folder / 'a.yaml'}','{check.folder / 'b.yaml'}']"
     check("--extra", "2", "--table::d", "4", files=files)

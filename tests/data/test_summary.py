@@ -5,6 +5,7 @@ import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from filelock import FileLock
 from monai.data import MetaTensor
 
 from scripts.data.cases import find_nifti
-from scripts.data.summary import Summary
+from scripts.data.summary import Summary, fingerprint
 from scripts.geometry.refusal import Refusal
 
-from .thick_scans import oblique_affine, write_scan
+from .thick_scans import oblique_affine, voxels, write_scan
 
 SETTINGS = {"dial": 0.5, "views": ["sagittal", "axial"], "window": (64, 64)}
 
@@ -157,6 +158,61 @@ def test_a_case_begun_again_has_no_row_until_it_ends(make, case):
     make(redo=True).begin(case)
     assert not make().is_done(case)
     assert not (make().output_dir / ".knee.partial").exists()
+
+
+def test_archives_give_many_scans_one_size_and_one_time(make, case, tmp_path):
+    (file,) = case["image"] if isinstance(case["image"], list) else [case["image"]]
+    other = tmp_path / "other" / Path(file).name
+    other.parent.mkdir()
+    content = bytearray(Path(file).read_bytes())
+    content[-6] ^= 1  # of the checksum at the end
+    other.write_bytes(content)
+    times = Path(file).stat().st_mtime_ns
+    os.utime(other, ns=(times, times))
+    assert fingerprint(case) != fingerprint({**case, "image": str(other)})
+
+
+def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_path, caplog):
+    do(make(), case)
+    other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
+    assert make().is_of_another(other)
+    assert not make(redo=True).is_of_another(other)
+    summary = make()
+    with caplog.at_level(logging.ERROR):
+        summary.turned_away(other)
+    assert "knee: refused: out holds the result of another scan of this name" in caplog.text
+    with pytest.raises(SystemExit):
+        summary.conclude()
+    assert rows(summary)["knee"]["status"] == "done"  # still the first one's
+    assert not make().is_of_another(case)
+
+
+def test_an_edited_or_a_moved_scan_is_no_other_one(make, case, tmp_path):
+    do(make(), case)
+    moved = Path(str(case["image"])).rename(tmp_path / "knee.nii.gz")
+    assert not make().is_of_another({**case, "image": str(moved)})
+    assert make().is_done({**case, "image": str(moved)})
+    write_scan(Path(case["image"]), voxels((25, 20, 8)))
+    assert not make().is_of_another(case)
+    assert not make().is_done(case)
+
+
+def test_what_an_earlier_call_left_and_this_one_did_not_write_goes(make, case):
+    do(make(), case)
+    folder = make().output_dir / "knee"
+    (folder / "knee_report.html").write_text("of the earlier call")
+    (folder / "notes.txt").write_text("the user's")
+    row = folder.parent / ".rows" / "knee.json"
+    content = json.loads(row.read_text())
+    row.write_text(json.dumps(content | {"files": [*content["files"], "knee/knee_report.html"]}))
+    summary = make({"dial": 1})
+    summary.begin(case)
+    summary.loaded(case, volume())
+    (folder / "knee_glade.nii.gz").unlink()
+    (folder / "knee_glade.nii.gz").write_bytes(b"new")
+    summary.done("knee", volume((1, 1, 1)), 0.0)
+    assert sorted(path.name for path in folder.iterdir()) == ["knee_glade.nii.gz", "notes.txt"]
+    assert rows(summary)["knee"]["files"] == ["knee/knee_glade.nii.gz"]
 
 
 def test_a_dicom_volume_within_a_file_has_a_fingerprint(make, tmp_path):

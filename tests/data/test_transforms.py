@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from scripts.data.transforms import (
 from scripts.geometry.grid import Grid
 from scripts.geometry.refusal import Refusal
 from scripts.physics.acquisition import Acquisition, geometry_of
+from scripts.physics.consistency import DataConsistency
 from tests.strategies import grids
 
 
@@ -116,6 +119,25 @@ def test_the_result_gives_the_slices_back(profile, thickness_mm):
     assert float(out["pred"].meta["residual"]) == pytest.approx(float(residual), abs=1e-6)
     assert float(A(out["added_detail"].as_tensor()).abs().max()) < 1e-2  # the slices know nothing of it
     torch.testing.assert_close(out["correction"].as_tensor(), (out["pred"] - data["pred"]).as_tensor())
+
+
+def test_what_was_only_loaded_follows_the_answer_to_its_device(monkeypatch):
+    """A GPU's place is taken by the device `meta`, which mixes with no other either, and whose numbers nobody knows."""
+    monkeypatch.setattr(DataConsistency, "residual", lambda *_: 0.0)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which this device has not
+    data = to_isotropic(scan(thick()))
+    answers = MetaTensor(torch.empty(2, *data["image"].shape[1:], device="meta"), meta=dict(data["image"].meta))
+    answers.affine = data["image"].affine
+    data["pred"] = answers
+    for step in (
+        FuseViewsd("pred", stretch=1.2),
+        DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=1e-5, smoothness=0.2),
+        Confidenced("confidence", level=0.05, share=0.5, sigma_voxels=1.5),
+    ):
+        data = step(data)
+    data = back(data)
+    for name in ("pred", "added_detail", "confidence"):
+        assert data[name].device.type == "meta"
 
 
 def test_detail_runs_from_consistent_cubic_to_the_network():
