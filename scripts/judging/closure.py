@@ -1,8 +1,8 @@
 """How much of the difference between in-plane and through-plane sharpness is closed; needs no truth.
 
 0 is interpolation, 1 as sharp as the scan's own acquired planes. Those are averages over a slice's thickness, which
-takes detail from them too: thin truths of simulated scans lie between 1.1 and 2.7, about 2 in the mean, the higher the
-thicker the slices (docs/README.md). Anatomy is not the same along all axes either, so these are indications: they stand
+takes detail from them too: thin truths of simulated scans close 1 to 3 times the difference, about 2 in the mean, the
+more the thicker the slices (docs/README.md). Anatomy is not the same along all axes either, so these are indications: they stand
 beside the residual, never alone.
 """
 

@@ -54,7 +54,7 @@ METRICS = {
         "Sharpness closed",
         "near 2",
         "Share of the difference in edge steepness between through-plane and in-plane that is closed: 0 is "
-        "interpolation, 1 as sharp as the acquired planes, which thick slices have softened; truths have 1.1 to 2.7.",
+        "interpolation, 1 as sharp as the acquired planes, which thick slices have softened; truths have 1 to 3.",
         2,
     ),
     "spectrum_closed": Explained(
