@@ -47,6 +47,17 @@ def test_a_table_is_written_between_its_markers_and_kept(tmp_path):
     assert read_statistics(tmp_path / "tables/real.csv")[0].mean == 40
 
 
+def test_the_mean_over_the_nine_protocols_asked_for_takes_all_of_them_and_no_other():
+    def row(factor, profile, mean):
+        return Statistic("psnr", "", "dB", factor, profile, "GLADE", "", 5, mean, mean - 1, mean + 1, NAN)
+
+    factors, profiles = fidelity.ASKED
+    nine = [row(f, p, float(i)) for i, (f, p) in enumerate((f, p) for f in factors for p in profiles)]
+    *_, found = fidelity.with_mean_of_asked([*nine, row("4", "rect noise0.03", 100.0), row("all", "simulated", 50.0)])
+    assert (found.factor, found.profile, found.mean) == ("3, 4, 6", "rect, gauss, fourier", 4.0)
+    assert fidelity.with_mean_of_asked(nine[1:]) == nine[1:]
+
+
 def test_an_open_table_is_an_error():
     with pytest.raises(ValueError, match="no <!-- end -->"):
         tables.with_table("<!-- table: real -->", "real", "x")
