@@ -18,12 +18,11 @@ from filelock import FileLock
 from monai.data import MetaTensor
 
 from ..geometry.refusal import Refusal
-from .cases import file_stem
+from .fingerprints import files_of, fingerprint, place
 from .reasons import one_line, reason_of
 from .saving import remove_partial
 
 ROWS = ".rows"
-SAMPLE_BYTES = 4096  # of a file's beginning, middle and end, for its fingerprint
 DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
 
 logger = logging.getLogger(__name__)
@@ -246,7 +245,7 @@ class Summary:
             "input": {
                 "format": case.get("format"),
                 "frame": case.get("frame"),
-                "files": len(_files(case)),
+                "files": len(files_of(case)),
                 "fingerprint": fingerprint(case),
                 "place": place(case),
             },
@@ -302,52 +301,12 @@ def geometry(shape, affine) -> dict:
     }
 
 
-def fingerprint(case: Mapping) -> str | None:
-    """Tells an input from another or from an edited one: names, sizes, times, samples of files; None: unreadable.
-
-    Archives write many files of one size and one time; the samples hold a DICOM file's UIDs and a gzip file's checksum.
-    """
-    digest = hashlib.sha256(repr(case.get("frame")).encode())
-    try:
-        for file in _files(case):
-            with (file if file.exists() else _container(file)).open("rb") as content:
-                status = os.fstat(content.fileno())
-                digest.update(f"{file.name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-                for start in (0, status.st_size // 2, max(0, status.st_size - SAMPLE_BYTES)):
-                    content.seek(start)
-                    digest.update(content.read(SAMPLE_BYTES))
-    except OSError:
-        return None
-    return digest.hexdigest()
-
-
-def place(case: Mapping) -> str | None:
-    """Tells where an input lies from where another one does, without saying it: folders bear patients' names."""
-    files = _files(case)
-    return hashlib.sha256(str(min(files).resolve()).encode()).hexdigest() if files else None
-
-
 def _identity(path: Path) -> tuple | None:
     try:
         status = path.stat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
-
-
-def _files(case: Mapping) -> list[Path]:
-    """The files of a case, with the sidecar of a NIfTI file where there is one."""
-    image = case.get("image", ())
-    files = [Path(f) for f in image] if isinstance(image, (list, tuple)) else [Path(image)]
-    if case.get("format") == "nifti":
-        sidecar = files[0].with_name(file_stem(files[0]) + ".json")
-        files += [sidecar] if sidecar.is_file() else []
-    return files
-
-
-def _container(path: Path) -> Path:
-    """The file in which a volume lies, for a path like scan.dcm#volume=2 (an enhanced DICOM file of several)."""
-    return path.with_name(path.name.rpartition("#")[0] or path.name)
 
 
 def plain(value):

@@ -2,8 +2,8 @@
 
 0 is interpolation, 1 as sharp as the scan's own acquired planes. Those are averages over a slice's thickness, which
 takes detail from them too: thin truths of simulated scans close 1 to 3 times the difference, about 2 in the mean, the
-more the thicker the slices (docs/README.md). Anatomy is not the same along all axes either, so these are indications: they stand
-beside the residual, never alone.
+more the thicker the slices (docs/README.md). Anatomy is not the same along all axes either, so these are indications:
+they stand beside the residual, never alone.
 """
 
 from collections.abc import Sequence

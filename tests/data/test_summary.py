@@ -14,7 +14,8 @@ from filelock import FileLock
 from monai.data import MetaTensor
 
 from scripts.data.cases import find_nifti
-from scripts.data.summary import Summary, fingerprint
+from scripts.data.fingerprints import fingerprint
+from scripts.data.summary import Summary
 from scripts.geometry.refusal import Refusal
 
 from .thick_scans import oblique_affine, voxels, write_scan
