@@ -9,7 +9,7 @@ from fire.parser import DefaultParseValue
 from scripts.data.baselines import CUBIC, INPUT, Baselines
 from scripts.data.transforms import grid_of
 from scripts.judging.case_report import ReportedCase, write_case_report
-from scripts.judging.explained import CONSISTENT, GLADE, explained, number
+from scripts.judging.explained import CONSISTENT, GLADE, OF_TRUTH, explained, number
 from scripts.judging.scene import Scene
 from scripts.judging.volumes import on_grid, read_volume
 
@@ -79,7 +79,10 @@ def scene(row: Mapping, baselines: Baselines, results: Path, truth: Path | None)
 
 def _against_truth(case: ReportedCase) -> list[str]:
     """The phantom's table: each method against the truth."""
-    scores = {method: [s for s in found if not s.axis] for method, found in case.scores.items()}
+    scores = {
+        method: [s for s in found if not s.axis and not s.metric.endswith(OF_TRUTH)]
+        for method, found in case.scores.items()
+    }
     first = next(iter(scores.values()), [])
     lines = [f"{'phantom against its truth':<34}" + "".join(f"{explained(s.metric).title:>{COLUMNS}}" for s in first)]
     for method, found in scores.items():

@@ -15,6 +15,7 @@ from .checked import bounding_box
 from .closure import sharpness_closed, spectrum_closed
 from .confidence import error_per_decile, rank_correlation
 from .consistency import Acquires, relative_residual
+from .explained import OF_TRUTH
 from .fidelity import HFEN_RADIUS_VOXELS, hfen, nrmse, psnr, robust_range, ssim
 from .piqe import piqe_of_planes
 from .sharpness import axis_sharpness
@@ -187,7 +188,7 @@ class Closure:
             Refusal: if neither is defined.
         """
         interpolated, mask = case.interpolated[case.box], case.mask[case.box]
-        judged = {"": result.values} | ({} if case.truth is None else {"_of_truth": case.truth})
+        judged = {"": result.values} | ({} if case.truth is None else {OF_TRUTH: case.truth})
         scores, reasons = [], []
         for whose, volume in judged.items():
             given = (volume[case.box], interpolated)
