@@ -92,7 +92,7 @@ def with_mean_of_asked(rows: Sequence[Statistic]) -> list[Statistic]:
     for row in rows:
         if (row.factor, row.profile) in nine:
             groups.setdefault((row.method, row.metric, row.against), []).append(row)
-    whole = [group for group in groups.values() if len(group) == len(nine)]
+    whole = [group for group in groups.values() if len(group) == len(nine) and len({row.n for row in group}) == 1]
     place = {"factor": ", ".join(ASKED[0]), "profile": ", ".join(ASKED[1])}
     nothing = dict.fromkeys(("low", "high", "p"), float("nan"))
     return [*rows, *(group[0]._replace(**place, **nothing, mean=fmean(r.mean for r in group)) for group in whole)]

@@ -30,9 +30,16 @@ def fingerprint(case: Mapping) -> str | None:
 
 
 def place(case: Mapping) -> str | None:
-    """Tells where an input lies from where another one does, without saying it: folders bear patients' names."""
-    files = files_of(case)
-    return hashlib.sha256(str(min(files).resolve()).encode()).hexdigest() if files else None
+    """Tells where an input lies from where another one does, without saying it: folders bear patients' names.
+
+    A NIfTI file's place is its path, a DICOM volume's its folder: files may join it.
+    """
+    image = case.get("image", ())
+    files = [Path(image)] if isinstance(image, (str, os.PathLike)) else [Path(file) for file in image]
+    if not files:
+        return None
+    where = min(files).resolve()
+    return hashlib.sha256(str(where.parent if case.get("format") == "dicom" else where).encode()).hexdigest()
 
 
 def files_of(case: Mapping) -> list[Path]:

@@ -6,6 +6,7 @@ import ignite.distributed as idist
 from monai.data import Dataset, list_data_collate
 from tqdm import tqdm
 
+from .fingerprints import place
 from .summary import Summary
 
 
@@ -28,6 +29,7 @@ class CaseLoader:
         self.summary = summary
         self.image_key = image_key
         self.progress = progress
+        self.places: set[str | None] = set()  # of all scans, once they are known
 
     def __iter__(self) -> Iterator[dict]:
         """Yields batches of one.
@@ -36,6 +38,7 @@ class CaseLoader:
             Refusal: if the output folder cannot be written to, before the first case.
         """
         self.summary.open()
+        self.places = {place(case) for case in self.dataset.data}
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         cases = tqdm(self.dataset.data, desc="cases", unit="case", disable=hidden, position=idist.get_rank())
         for index, case in enumerate(cases):
@@ -50,7 +53,7 @@ class CaseLoader:
         if self.summary.is_done(case):
             self.summary.kept(case)
             return None
-        if self.summary.is_of_another(case):
+        if self.summary.is_of_another(case, self.places):
             self.summary.turned_away(case)
             return None
         self.summary.begin(case)

@@ -1,5 +1,6 @@
 """The record of a run: a row for each case, written when the case ends, and summary.json made of all rows."""
 
+import glob
 import hashlib
 import json
 import logging
@@ -9,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -23,6 +24,7 @@ from .reasons import one_line, reason_of
 from .saving import remove_partial
 
 ROWS = ".rows"
+NOT_ALWAYS = ("_report.html", "_glade_dicom")  # results that a call with other settings does not write
 DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Summary:
         self._checksum: str | None = None
         self._open: dict[str, dict] = {}  # rows of the cases in hand
         self._begun: dict[str, float] = {}
-        self._earlier: dict[str, dict[Path, tuple]] = {}  # files of their old rows, as they were
+        self._before: dict[str, dict[Path, tuple | None]] = {}  # what lay in their folders
 
     @property
     def weights_sha256(self) -> str | None:
@@ -109,11 +111,17 @@ class Summary:
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
 
-    def is_of_another(self, case: Mapping) -> bool:
-        """Whether the result under this name is that of another scan: of other files, in another place."""
+    def is_of_another(self, case: Mapping, places: Collection[str | None] = ()) -> bool:
+        """Whether what lies in OUT under this name is of another scan: of other files, in another place.
+
+        Args:
+            case: the scan.
+            places: of all scans of this call; a result of one of these is merely under another name now.
+        """
         row = None if self.redo else self._read(case["case"])
-        known = {} if row is None or row.get("status") != DONE else row.get("input", {})
-        return known.get("place") not in (None, place(case)) and known.get("fingerprint") != fingerprint(case)
+        known = row.get("input", {}) if row and (self.output_dir / case["case"]).exists() else {}
+        elsewhere = known.get("place") not in (None, place(case), *places)
+        return elsewhere and known.get("fingerprint") != fingerprint(case)
 
     def turned_away(self, case: Mapping) -> None:
         """Counts a case that `is_of_another`; the row and the result of the other one stay."""
@@ -135,8 +143,7 @@ class Summary:
         self._begun[name] = time.monotonic()
         self._open[name] = self._row(case)
         remove_partial(self.output_dir, name)
-        earlier = (self._read(name) or {}).get("files", [])
-        self._earlier[name] = {self.output_dir / file: _identity(self.output_dir / file) for file in earlier}
+        self._before[name] = {path: _identity(path) for path in self._results(name)}
         (self.output_dir / ROWS / f"{name}.json").unlink(missing_ok=True)
 
     def loaded(self, case: Mapping, image: MetaTensor) -> None:
@@ -168,7 +175,7 @@ class Summary:
         return {**self._open[name], **made}
 
     def done(self, name: str, pred: MetaTensor, residual: float | None = None) -> None:
-        """Ends a case well; what an earlier call left of it and this one did not write anew goes.
+        """Ends a case well; a report or a series that an earlier call left and this one did not write anew goes.
 
         Args:
             name: the case in hand.
@@ -178,12 +185,12 @@ class Summary:
         row = self._open[name]
         row["output"] = geometry(pred.shape[-3:], pred.affine)
         row["residual"] = None if residual is None else float(residual)
-        for file, identity in self._earlier.pop(name, {}).items():
-            if identity is not None and _identity(file) == identity:
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
-        row["files"] = sorted(
-            f"{name}/{path.name}" for path in (self.output_dir / name).glob("*") if path.name.startswith(f"{name}_")
-        )
+        before = self._before.pop(name, {})
+        for path in self._results(name):
+            if before.get(path) != _identity(path):
+                row["files"].append(f"{name}/{path.name}")
+            elif path.name.removeprefix(name) in NOT_ALWAYS:
+                _remove(path)
         self._end(name, DONE, None)
         logger.info("%s: done in %.1f s", name, row["seconds"])
 
@@ -274,6 +281,9 @@ class Summary:
         else:
             self.merge()
 
+    def _results(self, name: str) -> list[Path]:
+        return sorted((self.output_dir / name).glob(f"{glob.escape(name)}_*"))
+
     def _read(self, name: str) -> dict | None:
         return _read_row(self.output_dir / ROWS / f"{name}.json")
 
@@ -306,7 +316,14 @@ def _identity(path: Path) -> tuple | None:
         status = path.stat()
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except OSError as error:  # the result itself is whole
+        logger.warning("%s: a result of an earlier call cannot be removed (%s)", path.name, error.strerror)
 
 
 def plain(value):

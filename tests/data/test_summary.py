@@ -14,7 +14,7 @@ from filelock import FileLock
 from monai.data import MetaTensor
 
 from scripts.data.cases import find_nifti
-from scripts.data.fingerprints import fingerprint
+from scripts.data.fingerprints import fingerprint, place
 from scripts.data.summary import Summary
 from scripts.geometry.refusal import Refusal
 
@@ -188,6 +188,29 @@ def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_
     assert not make().is_of_another(case)
 
 
+def test_a_call_that_failed_does_not_give_up_what_an_earlier_one_made(make, case, tmp_path):
+    do(make(), case)
+    summary = make({"dial": 1})
+    summary.begin(case)
+    summary.failed(case, "no memory")
+    other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
+    assert make().is_of_another(other)
+    assert not make().is_of_another(case)
+
+
+def test_a_scan_that_has_another_name_now_is_no_other_one(make, case, tmp_path):
+    do(make(), case)
+    other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
+    assert not make().is_of_another(other, {place(case), place(other)})
+
+
+def test_a_sidecar_that_comes_later_makes_no_other_scan(make, case):
+    do(make(), case)
+    Path(str(case["image"])).with_name("knee.json").write_text('{"SliceThickness": 3}')
+    assert not make().is_of_another(case)
+    assert not make().is_done(case)
+
+
 def test_an_edited_or_a_moved_scan_is_no_other_one(make, case, tmp_path):
     do(make(), case)
     moved = Path(str(case["image"])).rename(tmp_path / "knee.nii.gz")
@@ -202,17 +225,16 @@ def test_what_an_earlier_call_left_and_this_one_did_not_write_goes(make, case):
     do(make(), case)
     folder = make().output_dir / "knee"
     (folder / "knee_report.html").write_text("of the earlier call")
-    (folder / "notes.txt").write_text("the user's")
-    row = folder.parent / ".rows" / "knee.json"
-    content = json.loads(row.read_text())
-    row.write_text(json.dumps(content | {"files": [*content["files"], "knee/knee_report.html"]}))
+    for users in ("notes.txt", "knee_segmentation.nii.gz"):
+        (folder / users).write_text("the user's")
     summary = make({"dial": 1})
     summary.begin(case)
     summary.loaded(case, volume())
     (folder / "knee_glade.nii.gz").unlink()
     (folder / "knee_glade.nii.gz").write_bytes(b"new")
     summary.done("knee", volume((1, 1, 1)), 0.0)
-    assert sorted(path.name for path in folder.iterdir()) == ["knee_glade.nii.gz", "notes.txt"]
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["knee_glade.nii.gz", "knee_segmentation.nii.gz", "notes.txt"]
     assert rows(summary)["knee"]["files"] == ["knee/knee_glade.nii.gz"]
 
 
