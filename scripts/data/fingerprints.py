@@ -34,18 +34,22 @@ def place(case: Mapping) -> str | None:
 
     A NIfTI file's place is its path, a DICOM volume's its folder: files may join it.
     """
-    image = case.get("image", ())
-    files = [Path(image)] if isinstance(image, (str, os.PathLike)) else [Path(file) for file in image]
+    files = image_files(case)
     if not files:
         return None
     where = min(files).resolve()
     return hashlib.sha256(str(where.parent if case.get("format") == "dicom" else where).encode()).hexdigest()
 
 
+def image_files(case: Mapping) -> list[Path]:
+    """The files of a case's image, one or many."""
+    image = case.get("image", ())
+    return [Path(file) for file in image] if isinstance(image, (list, tuple)) else [Path(image)]
+
+
 def files_of(case: Mapping) -> list[Path]:
     """The files of a case, with the sidecar of a NIfTI file where there is one."""
-    image = case.get("image", ())
-    files = [Path(f) for f in image] if isinstance(image, (list, tuple)) else [Path(image)]
+    files = image_files(case)
     if case.get("format") == "nifti":
         sidecar = files[0].with_name(file_stem(files[0]) + ".json")
         files += [sidecar] if sidecar.is_file() else []

@@ -6,7 +6,7 @@ import ignite.distributed as idist
 from monai.data import Dataset, list_data_collate
 from tqdm import tqdm
 
-from .fingerprints import place
+from .fingerprints import image_files, place
 from .summary import Summary
 
 
@@ -29,7 +29,6 @@ class CaseLoader:
         self.summary = summary
         self.image_key = image_key
         self.progress = progress
-        self.places: set[str | None] = set()  # of all scans, once they are known
 
     def __iter__(self) -> Iterator[dict]:
         """Yields batches of one.
@@ -38,22 +37,22 @@ class CaseLoader:
             Refusal: if the output folder cannot be written to, before the first case.
         """
         self.summary.open()
-        self.places = {place(case) for case in self.dataset.data}
+        places = {place(case) for case in self.dataset.data}
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         cases = tqdm(self.dataset.data, desc="cases", unit="case", disable=hidden, position=idist.get_rank())
         for index, case in enumerate(cases):
-            batch = self._load(index, case)
+            batch = self._load(index, case, places)
             if batch is not None:
                 yield batch
 
-    def _load(self, index: int, case: dict) -> dict | None:
+    def _load(self, index: int, case: dict, places: set[str | None]) -> dict | None:
         if case.get("refusal"):
             self.summary.refused(case, case["refusal"])
             return None
         if self.summary.is_done(case):
             self.summary.kept(case)
             return None
-        if self.summary.is_of_another(case, self.places):
+        if self.summary.is_of_another(case, places):
             self.summary.turned_away(case)
             return None
         self.summary.begin(case)
@@ -64,5 +63,5 @@ class CaseLoader:
         except Exception as error:  # whatever is wrong with one scan, the others are still done
             self.summary.stopped(case, error)
             return None
-        files = case["image"] if isinstance(case["image"], (list, tuple)) else [case["image"]]
-        return {**batch, "sources": [(str(file),) for file in files]}  # as collated: decollation gives the list back
+        sources = [(str(file),) for file in image_files(case)]  # as collated: decollation gives the list back
+        return {**batch, "sources": sources}

@@ -21,10 +21,10 @@ from monai.data import MetaTensor
 from ..geometry.refusal import Refusal
 from .fingerprints import files_of, fingerprint, place
 from .reasons import one_line, reason_of
-from .saving import remove_partial
+from .saving import RESULT, remove_partial
 
 ROWS = ".rows"
-NOT_ALWAYS = ("_report.html", "_glade_dicom")  # results that a call with other settings does not write
+NOT_ALWAYS = ("_report.html", f"_{RESULT}_dicom")  # results that a call with other settings does not write
 DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class Summary:
         row = self._open[name]
         row["output"] = geometry(pred.shape[-3:], pred.affine)
         row["residual"] = None if residual is None else float(residual)
-        before = self._before.pop(name, {})
+        before = self._before[name]
         for path in self._results(name):
             if before.get(path) != _identity(path):
                 row["files"].append(f"{name}/{path.name}")
@@ -268,6 +268,7 @@ class Summary:
 
     def _end(self, name: str, status: str, reason: str | None) -> None:
         row = self._open.pop(name)
+        self._before.pop(name, None)
         row["status"] = status
         row["reason"] = None if reason is None else one_line(reason).removeprefix(f"{name}: ")
         row["seconds"] = round(time.monotonic() - self._begun.pop(name, time.monotonic()), 3)

@@ -54,8 +54,7 @@ def adapt_weights(
         if not redo and _is_adapted(target, record):
             logger.info("weights adapted by an earlier call are used: %s", adapted_path)
         else:
-            _adapt(Path(bundle_root).resolve(), dataset_dir, weights_path, target, told)
-            target.with_name(RECORD).write_text(record, encoding="utf-8")
+            _adapt(Path(bundle_root).resolve(), dataset_dir, weights_path, target, told, record)
     idist.barrier()
 
 
@@ -64,7 +63,7 @@ def _is_adapted(target: Path, record: str) -> bool:
     return target.is_file() and before.is_file() and before.read_text(encoding="utf-8") == record
 
 
-def _adapt(root: Path, dataset_dir: str, weights_path: str, target: Path, settings: Mapping) -> None:
+def _adapt(root: Path, dataset_dir: str, weights_path: str, target: Path, settings: Mapping, record: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     log = target.with_name("adaptation.log")
     alone = {name: value for name, value in os.environ.items() if name not in LAUNCHER}
@@ -88,6 +87,7 @@ def _adapt(root: Path, dataset_dir: str, weights_path: str, target: Path, settin
             )
         target.with_name(RECORD).unlink(missing_ok=True)  # until the new one: what is there is not what it says
         adapted.replace(target)
+        target.with_name(RECORD).write_text(record, encoding="utf-8")
     for line in log.read_text(encoding="utf-8").splitlines():
         if "began with:" in line:
             logger.info("adapted: %s", line.partition("INFO ")[2] or line)

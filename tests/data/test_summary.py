@@ -162,13 +162,13 @@ def test_a_case_begun_again_has_no_row_until_it_ends(make, case):
 
 
 def test_archives_give_many_scans_one_size_and_one_time(make, case, tmp_path):
-    (file,) = case["image"] if isinstance(case["image"], list) else [case["image"]]
-    other = tmp_path / "other" / Path(file).name
+    file = Path(case["image"])
+    other = tmp_path / "other" / file.name
     other.parent.mkdir()
-    content = bytearray(Path(file).read_bytes())
+    content = bytearray(file.read_bytes())
     content[-6] ^= 1  # of the checksum at the end
     other.write_bytes(content)
-    times = Path(file).stat().st_mtime_ns
+    times = file.stat().st_mtime_ns
     os.utime(other, ns=(times, times))
     assert fingerprint(case) != fingerprint({**case, "image": str(other)})
 
@@ -206,14 +206,14 @@ def test_a_scan_that_has_another_name_now_is_no_other_one(make, case, tmp_path):
 
 def test_a_sidecar_that_comes_later_makes_no_other_scan(make, case):
     do(make(), case)
-    Path(str(case["image"])).with_name("knee.json").write_text('{"SliceThickness": 3}')
+    Path(case["image"]).with_name("knee.json").write_text('{"SliceThickness": 3}')
     assert not make().is_of_another(case)
     assert not make().is_done(case)
 
 
 def test_an_edited_or_a_moved_scan_is_no_other_one(make, case, tmp_path):
     do(make(), case)
-    moved = Path(str(case["image"])).rename(tmp_path / "knee.nii.gz")
+    moved = Path(case["image"]).rename(tmp_path / "knee.nii.gz")
     assert not make().is_of_another({**case, "image": str(moved)})
     assert make().is_done({**case, "image": str(moved)})
     write_scan(Path(case["image"]), voxels((25, 20, 8)))
