@@ -21,9 +21,9 @@ import numpy as np
 import yaml
 from monai.bundle import ConfigParser
 
-from scripts.data.cases import file_stem
-from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
-from scripts.judging.statistics import read_scores
+from scripts.data.discovery import file_stem
+from scripts.evaluation.statistics import read_scores
+from scripts.reports.explained import CONSISTENT, CUBIC, GLADE
 
 from . import cpu_cost
 from .fidelity import MEASURES, bundle

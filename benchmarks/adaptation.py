@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
-from scripts.judging.statistics import read_scores
+from scripts.evaluation.statistics import read_scores
+from scripts.reports.explained import CONSISTENT, CUBIC, GLADE
 
 from .fidelity import MEASURES, bundle
 from .tables import DOCS, ROOT, publish

@@ -26,8 +26,8 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.data.phantom_files import make_scan, write_scan
-from scripts.learning.turn import InPlaneTurn
+from scripts.learning.rotation import InPlaneTurn
+from scripts.phantom.files import make_scan, write_scan
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "inference.yaml"

@@ -7,8 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from scripts.clinic.discovery import Volume, survey
-from scripts.clinic.list import pixel_size_mm, plane_of
+from scripts.dicom.discovery import Volume, survey
+from scripts.dicom.list import pixel_size_mm, plane_of
 
 NO_VOLUME = "failing"
 """The folder below which nothing may be accepted."""

@@ -52,7 +52,7 @@ LONG_VR = b"OB OW SQ UN UT OF OD OL UC UR".split()
 
 def seeds(folder: Path) -> list[bytes]:
     """Bytes of undamaged files: one slice in each encoding, and one enhanced file."""
-    from scripts.clinic.synthetic_series import write_series
+    from scripts.dicom.synthetic_series import write_series
 
     volume = np.random.default_rng(0).integers(0, 1001, (40, 36, 6))
     files = write_series(folder / "plain", volume, np.diag([-1.0, -1.0, 4.0, 1.0]))
@@ -237,9 +237,9 @@ def mutate(data: bytes, chance: random.Random) -> tuple[str, bytes]:
 
 def examine(path: str) -> str:
     """Discovery and reading of one file, or of the series that it lies in: "read", or the refusal."""
-    from scripts.clinic.dicom_reader import DicomSeriesReader
-    from scripts.clinic.discovery import find_series
-    from scripts.geometry.refusal import Refusal
+    from scripts.dicom.discovery import find_series
+    from scripts.dicom.reader import DicomSeriesReader
+    from scripts.geometry.errors import Refusal
 
     folder = Path(path).parent
     lines = [case["refusal"] or "" for case in find_series(folder)]

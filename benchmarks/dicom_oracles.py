@@ -15,9 +15,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from scripts.clinic.discovery import Volume, survey
-from scripts.clinic.pixels import read_planes
-from tests.clinic.oracles import highdicom_read, itk_read, pydicom_read
+from scripts.dicom.discovery import Volume, survey
+from scripts.dicom.pixels import read_planes
+from tests.dicom.oracles import highdicom_read, itk_read, pydicom_read
 
 MAX_MM, MAX_VOXEL, MAX_STEP = 1e-3, 1e-6, 0.51
 """Distance of corners; difference of voxels, of a series' range (float32), and of a derived series' stored step."""

@@ -19,8 +19,8 @@ REPEATS = 2
 
 def read_glade(folder: str) -> np.ndarray:
     """Discovery of the folder, then the one usable volume."""
-    from scripts.clinic.dicom_reader import DicomSeriesReader
-    from scripts.clinic.discovery import find_series
+    from scripts.dicom.discovery import find_series
+    from scripts.dicom.reader import DicomSeriesReader
 
     case = next(case for case in find_series(folder) if case["refusal"] is None)
     reader = DicomSeriesReader()
@@ -45,7 +45,6 @@ def peak_kib() -> int:
 def measure(reader: str, folder: str, pipe: multiprocessing.connection.Connection) -> None:
     """Sends wall and processor seconds, peak memory above that before reading, and the sum of the voxels."""
     import itk
-
     from scripts.clinic import dicom_reader
 
     _ = (itk.GDCMSeriesFileNames, itk.imread, dicom_reader)
@@ -59,7 +58,7 @@ def measure(reader: str, folder: str, pipe: multiprocessing.connection.Connectio
 
 def main(arguments: list[str]) -> int:
     """Prints a table; the exit code is 1 where the readers' voxels differ."""
-    from scripts.clinic.synthetic_series import write_series
+    from scripts.dicom.synthetic_series import write_series
 
     slices = int(arguments[0]) if arguments else SLICES
     volume = np.random.default_rng(0).integers(0, 1001, (*PLANE, slices), dtype=np.int16)

@@ -17,9 +17,9 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean
 
-from scripts.data.cases import file_stem
-from scripts.judging.explained import CONSISTENT, GLADE, ordered
-from scripts.judging.statistics import POOLED, REAL, SIMULATED, Row, Statistic, read_scores, read_statistics
+from scripts.data.discovery import file_stem
+from scripts.evaluation.statistics import POOLED, REAL, SIMULATED, Row, Statistic, read_scores, read_statistics
+from scripts.reports.explained import CONSISTENT, GLADE, ordered
 
 from .tables import DOCS, ROOT, TABLES, publish
 

@@ -14,11 +14,11 @@ import matplotlib as mpl
 import nibabel
 import numpy as np
 
-from scripts.data.baselines import CUBIC, INPUT, Baselines
 from scripts.data.transforms import grid_of
-from scripts.judging.explained import CONSISTENT, GLADE
-from scripts.judging.figures import VIEWS, Volume, plane, robust_window
-from scripts.judging.statistics import read_scores
+from scripts.evaluation.baselines import CUBIC, INPUT, Baselines
+from scripts.evaluation.statistics import read_scores
+from scripts.reports.explained import CONSISTENT, GLADE
+from scripts.reports.figures import VIEWS, Volume, plane, robust_window
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen

@@ -14,7 +14,7 @@ import torch
 from pypiqe import piqe as pypiqe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from scripts.judging.piqe import piqe
+from scripts.metrics.piqe import piqe
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHAPE = (256, 208)  # a reformatted plane of the abstract's abdomen

@@ -17,8 +17,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from scripts.data.cases import file_stem, find_nifti
-from scripts.judging.explained import CONSISTENT, CUBIC, GLADE
+from scripts.data.discovery import file_stem, find_nifti
+from scripts.reports.explained import CONSISTENT, CUBIC, GLADE
 
 from .ablation import PAPER, run
 from .fidelity import REPRODUCTION, bundle, write_tables

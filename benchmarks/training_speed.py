@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from scripts.data.phantoms import abdomen
 from scripts.geometry.grid import Grid
 from scripts.learning.precision import precision_on
+from scripts.phantom.abdomen import abdomen
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = [str(ROOT / "configs" / name) for name in ("train.yaml", "paper.yaml")]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal
 
 from .report import report
 from .scans import copy_example, make_phantom

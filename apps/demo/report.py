@@ -6,12 +6,12 @@ from pathlib import Path
 
 from fire.parser import DefaultParseValue
 
-from scripts.data.baselines import CUBIC, INPUT, Baselines
 from scripts.data.transforms import grid_of
-from scripts.judging.case_report import ReportedCase, write_case_report
-from scripts.judging.explained import CONSISTENT, GLADE, OF_TRUTH, explained, number
-from scripts.judging.scene import Scene
-from scripts.judging.volumes import on_grid, read_volume
+from scripts.evaluation.baselines import CUBIC, INPUT, Baselines
+from scripts.evaluation.volumes import on_grid, read_volume
+from scripts.reports.case_report import ReportedCase, write_case_report
+from scripts.reports.explained import CONSISTENT, GLADE, OF_TRUTH, explained, number
+from scripts.reports.scene import Scene
 
 from .scans import PHANTOM_POINT_MM
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import nibabel
 
-from scripts.clinic.synthetic_series import write_series
-from scripts.data.phantom_files import PhantomScan, make_scan, write_nifti
+from scripts.dicom.synthetic_series import write_series
+from scripts.phantom.files import PhantomScan, make_scan, write_nifti
 
 PHANTOM_SHAPE = (184, 160, 120)  # 294 x 256 x 192 mm: from mid-liver to bladder, and 32 slices exactly
 PHANTOM_SPACING_MM = 1.6

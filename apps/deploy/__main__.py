@@ -8,8 +8,7 @@ from pathlib import Path
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import AppContext, Application
 
-from scripts.data.reasons import one_line, refusal_of
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal, one_line, refusal_of
 
 from .glue import BUNDLE, Bundle, rules, without_descriptions
 from .operators import (

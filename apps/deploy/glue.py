@@ -15,11 +15,11 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from scripts.clinic.discovery import find_series, survey
 from scripts.data.readers import LoadImageCased
 from scripts.data.saving import RESULT, SaveImageCased, partial_folder, put_in_place
-from scripts.data.summary import Summary
-from scripts.geometry.refusal import Refusal
+from scripts.dicom.discovery import find_series, survey
+from scripts.geometry.errors import Refusal
+from scripts.run.record import Summary
 
 BUNDLE = Path(__file__).resolve().parents[2]
 RULES = Path(__file__).with_name("rules.json")

@@ -10,8 +10,7 @@ from monai.deploy.operators.dicom_data_loader_operator import DICOMDataLoaderOpe
 from monai.deploy.operators.dicom_series_selector_operator import DICOMSeriesSelectorOperator
 from monai.deploy.operators.monai_bundle_inference_operator import IOMapping, MonaiBundleInferenceOperator
 
-from scripts.data.reasons import reason_of
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal, reason_of
 
 from .glue import Bundle, Scan, one_file_a_series
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from scripts.clinic.discovery import find_series
-from scripts.data.cases import find_nifti, require_cases
-from scripts.data.reasons import causes, one_line, reason_of
+from scripts.data.discovery import find_nifti, require_cases
 from scripts.data.saving import write_nifti
-from scripts.data.summary import geometry, plain
-from scripts.geometry.refusal import Refusal
+from scripts.dicom.discovery import find_series
+from scripts.geometry.errors import Refusal, causes, one_line, reason_of
+from scripts.run.record import geometry, plain
 
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG = BUNDLE / "configs" / "inference.yaml"

@@ -7,8 +7,8 @@ import torch
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.bundle import BundleInferTask
 
-from scripts.data.summary import checksum
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal
+from scripts.run.record import checksum
 
 from .glue import BUNDLE, VOLUMES, answer_for, bundle_config, case_of, row_of, write_result
 

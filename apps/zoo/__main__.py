@@ -4,7 +4,7 @@ import logging
 import sys
 import warnings
 
-from scripts.data.reasons import causes, one_line
+from scripts.geometry.errors import causes, one_line
 
 from .checks import CHECKS
 

@@ -18,7 +18,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import load_net_with_metadata
 
-from scripts.data.phantom_files import make_scan, write_nifti, write_scan
+from scripts.phantom.files import make_scan, write_nifti, write_scan
 
 from .exports import (
     BUNDLE,

@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser, ckpt_export
 
-from scripts.data.reasons import refusal_of
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal, refusal_of
 from scripts.learning.generator import Generator
 
 BUNDLE = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from ..geometry.errors import Refusal
 from ..geometry.grid import SPACING_TIE, Grid
-from ..geometry.refusal import Refusal
 from ..physics.profile import PROFILES
 from .transforms import grid_of
 

@@ -16,8 +16,8 @@ from monai.transforms import EnsureChannelFirst, LoadImaged
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.spatialimages import SpatialImage
 
-from ..geometry.refusal import Refusal
-from .cases import SUFFIXES, file_stem
+from ..geometry.errors import Refusal
+from .discovery import SUFFIXES, file_stem
 
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}  # NIfTI-1, field xyzt_units; millimetres where nothing is said
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win

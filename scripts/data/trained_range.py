@@ -8,7 +8,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ..geometry.refusal import Refusal
+from ..geometry.errors import Refusal
 from .acceptance import scan_name
 from .transforms import grid_of, protocol_of
 

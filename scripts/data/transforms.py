@@ -13,12 +13,12 @@ from monai.data import MetaTensor
 from monai.networks.layers import gaussian_1d
 from monai.transforms import MapTransform
 
+from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
-from ..geometry.refusal import Refusal
 from ..physics.acquisition import Acquisition, geometry_of
-from ..physics.consistency import DataConsistency
 from ..physics.interpolation import CubicInterpolation, resampling
+from ..physics.projection import DataConsistency
 from ..physics.protocol import Protocol
 
 

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from .refusal import Refusal
+from .errors import Refusal
 
 AXES = 3
 SPACING_TIE = 0.05  # relative; below this difference two spacings do not tell which axis is the through-plane one

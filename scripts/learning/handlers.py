@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import BasicTimeProfiler, ProgressBar, TimeLimit
 from torch.utils.tensorboard import SummaryWriter
 
-from ..geometry.refusal import Refusal
+from ..geometry.errors import Refusal
 
 SHORTEST_S = 1e-9  # seconds; keeps an epoch that took no measurable time from dividing by 0
 

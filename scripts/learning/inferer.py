@@ -8,10 +8,10 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type
 from tqdm import tqdm
 
-from ..geometry.refusal import Refusal
+from ..geometry.errors import Refusal
 from ..physics.acquisition import SliceGeometry, geometry_of
 from .precision import precision_on
-from .turn import InPlaneTurn
+from .rotation import InPlaneTurn
 
 WHOLE_PLANE = -1
 FOREGROUND = 0.05  # of the intensity scale; below it lies air

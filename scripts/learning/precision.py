@@ -2,7 +2,7 @@
 
 import torch
 
-from ..geometry.refusal import Refusal
+from ..geometry.errors import Refusal
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 AUTO = "auto"

@@ -3,7 +3,7 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..geometry.refusal import Refusal
+from ..geometry.errors import Refusal
 
 
 class ConstantThenLinear(LambdaLR):

@@ -11,7 +11,7 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 from torch.optim import Optimizer
 
-from ..geometry.refusal import Refusal
+from ..geometry.errors import Refusal
 from ..physics.measurement import Measurement
 from ..physics.protocol import ProtocolRange
 from .precision import precision_on

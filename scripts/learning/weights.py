@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..geometry.refusal import Refusal
+from ..geometry.errors import Refusal
 
 FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
 HALF_WAY = 0.5  # of the dial; chosen on people held back from training (docs/README.md)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from .acquisition import Acquisition, SliceGeometry
-from .consistency import DataConsistency
 from .interpolation import CubicInterpolation
 from .noise import add_rician_noise
+from .projection import DataConsistency
 
 
 @dataclass(frozen=True)

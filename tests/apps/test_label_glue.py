@@ -11,8 +11,8 @@ import torch
 from monai.data import MetaTensor
 
 from apps.label import absent, glue
-from scripts.clinic.synthetic_series import write_series
-from scripts.geometry.refusal import Refusal
+from scripts.dicom.synthetic_series import write_series
+from scripts.geometry.errors import Refusal
 
 from ..data.thick_scans import oblique_affine, voxels, write_scan
 

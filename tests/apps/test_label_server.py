@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.clinic.synthetic_series import write_series
+from scripts.dicom.synthetic_series import write_series
 
 from ..conftest import ROOT
 from ..data.thick_scans import oblique_affine, voxels, write_scan

@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 
 from scripts.data.acceptance import Acceptd, Protocold
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal
 
 from .thick_scans import oblique_affine, voxels
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from monai.transforms import LoadImaged
 
-from scripts.data.cases import find_nifti
+from scripts.data.discovery import find_nifti
 from scripts.data.readers import LoadImageCased, NiftiScanReader
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal
 
 from .thick_scans import oblique_affine, voxels, write_scan
 

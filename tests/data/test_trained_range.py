@@ -4,7 +4,7 @@ import torch
 from monai.data import MetaTensor
 
 from scripts.data.trained_range import TrainedRanged, noise_of
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal
 
 RANGES = {
     "factor": [2.0, 7.0],

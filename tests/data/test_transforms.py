@@ -19,10 +19,10 @@ from scripts.data.transforms import (
     ThroughPlaneLastd,
     grid_of,
 )
+from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
-from scripts.geometry.refusal import Refusal
 from scripts.physics.acquisition import Acquisition, geometry_of
-from scripts.physics.consistency import DataConsistency
+from scripts.physics.projection import DataConsistency
 from tests.strategies import grids
 
 

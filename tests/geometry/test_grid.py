@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
-from scripts.geometry.refusal import Refusal
 from tests.strategies import grids
 
 

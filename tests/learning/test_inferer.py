@@ -2,7 +2,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal
 from scripts.learning.inferer import OrthogonalInferer, body_box
 from tests.learning.test_generator import trained
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal
 from scripts.learning.schedule import ConstantThenLinear
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from scripts.geometry.refusal import Refusal
+from scripts.geometry.errors import Refusal
 from scripts.learning.generator import Generator
 from scripts.learning.weights import begin_from, default_sharpness, default_stretch, load_blend
 

@@ -2,9 +2,9 @@ import torch
 from hypothesis import given
 
 from scripts.physics.acquisition import Acquisition, SliceGeometry
-from scripts.physics.consistency import DataConsistency
 from scripts.physics.interpolation import CubicInterpolation
 from scripts.physics.measurement import Measurement
+from scripts.physics.projection import DataConsistency
 from tests.strategies import slice_geometries
 
 

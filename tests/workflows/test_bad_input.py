@@ -11,7 +11,7 @@ import monai.bundle
 import numpy as np
 import pytest
 
-from scripts.data.reasons import refusal_of
+from scripts.geometry.errors import refusal_of
 
 from ..data.thick_scans import oblique_affine, voxels, write_scan
 from .tiny_inference import ROOT, write_config

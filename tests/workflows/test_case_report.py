@@ -8,10 +8,10 @@ import monai.bundle
 import numpy as np
 import pytest
 from scipy import ndimage
-
 from scripts.judging import case_report
+
 from tests.data.thick_scans import write_scan
-from tests.judging.page_checks import check_page
+from tests.reports.page_checks import check_page
 from tests.workflows.tiny_inference import write_config
 
 

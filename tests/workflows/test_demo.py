@@ -10,8 +10,8 @@ from monai.bundle import ConfigParser
 from apps.demo import __main__ as demo
 from apps.demo import report as reporting
 from apps.demo.scans import copy_example, make_phantom
-from scripts.clinic.discovery import find_series
-from tests.judging.page_checks import check_page
+from scripts.dicom.discovery import find_series
+from tests.reports.page_checks import check_page
 from tests.workflows.tiny_inference import write_config
 
 

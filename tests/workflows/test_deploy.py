@@ -14,12 +14,12 @@ import pytest
 import yaml
 
 from apps.deploy import glue
-from scripts.clinic.synthetic_series import write_series
 from scripts.data.readers import LoadImageCased
 from scripts.data.saving import SaveImageCased
-from scripts.geometry.refusal import Refusal
-from tests.clinic.conftest import AFFINES
+from scripts.dicom.synthetic_series import write_series
+from scripts.geometry.errors import Refusal
 from tests.conftest import ROOT
+from tests.dicom.conftest import AFFINES
 
 PYTHON = ROOT / ".venv-deploy" / "bin" / "python"
 NAME = "Mustermann"

@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks import ablation, adaptation, fidelity, tables, training_curves
-from scripts.judging.statistics import Row, Statistic, read_statistics
+from scripts.evaluation.statistics import Row, Statistic, read_statistics
 from tests.conftest import ROOT
 
 STORED = [path for path in sorted(tables.TABLES.glob("*.csv")) if path.stem in fidelity.COLUMNS]

@@ -8,10 +8,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from scripts.data.phantoms import abdomen
+from scripts.evaluation.statistics import read_scores, read_statistics
+from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
-from scripts.geometry.refusal import Refusal
-from scripts.judging.statistics import read_scores, read_statistics
+from scripts.phantom.abdomen import abdomen
 from tests.conftest import ROOT
 from tests.workflows.tiny_inference import write_config
 

@@ -14,9 +14,9 @@ from monai.bundle import ConfigParser
 from monai.transforms import LoadImage
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from scripts.clinic.synthetic_series import write_series
-from scripts.data.phantoms import abdomen, acquire
+from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.grid import Grid
+from scripts.phantom.abdomen import abdomen, acquire
 from scripts.physics.acquisition import Acquisition, SliceGeometry
 from tests.workflows.tiny_inference import ROOT, SHIPPED, write_config
 

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from scripts.clinic.synthetic_series import write_series
+from scripts.dicom.synthetic_series import write_series
 from tests.workflows.tiny_inference import write_config
 
 PERSON = {"PatientName": "Mustermann^Erika", "PatientID": "K-7781234", "PatientBirthDate": "19620413"}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.chromium import Chromium, require_chromium, until
 from tests.conftest import ROOT
-from tests.judging.study_files import CASES, METHODS, payload, stack, write_methods
+from tests.study.study_files import CASES, METHODS, payload, stack, write_methods
 
 CONFIG = str(ROOT / "configs/study.yaml")
 QUESTIONS = ("quality", "artefacts")

@@ -12,11 +12,11 @@ import torch
 from monai.utils import set_determinism
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from scripts.data.phantoms import abdomen
-from scripts.data.reasons import refusal_of
+from scripts.geometry.errors import refusal_of
 from scripts.geometry.grid import Grid
 from scripts.learning.generator import Generator
 from scripts.learning.trainer import TERMS
+from scripts.phantom.abdomen import abdomen
 from scripts.physics.acquisition import SliceGeometry
 from scripts.physics.measurement import Measurement
 from tests.workflows.tiny_inference import ROOT, TINY, tiny_generator

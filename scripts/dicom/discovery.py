@@ -1,0 +1,288 @@
+"""Any folder in, the MR volumes it holds out: found by their headers, never by names or the order of files.
+
+One series may hold several volumes (echoes, magnitude and phase, time points, b-values, orientations); each becomes a
+`Volume` of its own, usable or with the reason why not.
+"""
+
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..run.settings import flag
+from .case_names import case_names
+from .files import DamagedError, each, looks_like_dicom, regular_files
+from .gate import MINIMUM_SLICES, ZERO_FILLED, Stack, examine
+from .grouping import group_planes
+from .headers import UNCOUNTED, Frame, read_frames
+from .partitions import zero_filling
+
+logger = logging.getLogger(__name__)
+
+MAGNITUDE = ("magnitude",)
+VOLUME_MARK = "#volume="
+"""Ends the path of an enhanced file that holds several volumes; the number (from 1) of the volume follows."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Slices of one volume, sorted along their normal where that is possible.
+
+    Attributes:
+        name: case name, safe for files, without patient attributes unless they were asked for.
+        frames: image planes in slice order.
+        stack: geometry, reasons, notes; None where there are no positions to examine.
+        reasons: every reason why the volume is not super-resolved; empty for a usable one.
+        component: "magnitude", "phase", "real", "imaginary" or "map (...)".
+        image: what a reader is given: the files in slice order; `VOLUME_MARK` and a number end the path of an enhanced
+            file that holds several volumes.
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+    stack: Stack | None
+    reasons: tuple[str, ...]
+    component: str
+    image: tuple[str, ...]
+
+    @property
+    def refusal(self) -> str | None:
+        """All reasons in one line; None for a usable volume."""
+        return "; ".join(self.reasons) or None
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Columns, rows, slices; those inside a mosaic, where it is one."""
+        first = self.frames[0]
+        tiles = math.ceil(math.sqrt(first.mosaic_images)) or 1
+        return first.columns // tiles, first.rows // tiles, self.slice_count
+
+    @property
+    def slice_count(self) -> int:
+        """Number of slices; those inside a mosaic are counted."""
+        return self.frames[0].mosaic_images or sum(f.frames_in_file if f.index is None else 1 for f in self.frames)
+
+    def as_case(self) -> dict[str, Any]:
+        """The volume as a case of the workflows."""
+        return {
+            "case": self.name,
+            "image": list(self.image),
+            "frame": None,
+            "format": "dicom",
+            "refusal": self.refusal,
+        }
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a folder holds.
+
+    Attributes:
+        volumes: every volume found, usable or not.
+        ignored: number of files that are no DICOM.
+        without_image: number of DICOM files without an image (reports, presentation states, directories).
+        damaged: number of DICOM files that cannot be parsed, by what went wrong.
+    """
+
+    volumes: tuple[Volume, ...]
+    ignored: int
+    without_image: int
+    damaged: dict[str, int]
+
+
+def find_series(
+    path: str | Path, keep_names: bool | str = False, components: Sequence[str] = MAGNITUDE
+) -> list[dict[str, Any]]:
+    """All DICOM volumes at a path as cases: {"case", "image", "frame", "format", "refusal"}.
+
+    Args:
+        path: a folder of any depth, or a file.
+        keep_names: true: case names begin with the patient's name (and so do files, logs and summary.json);
+            false: nothing that is written names the patient, but for the header of the derived series.
+        components: kinds of image that are used; the others are listed with a refusal.
+
+    Returns:
+        One case a volume, the list of its files in slice order as "image"; [] where nothing is DICOM. A volume that
+        cannot be used carries its reasons as one line in "refusal". Results of GLADE beside other volumes are left out.
+
+    Raises:
+        Refusal: `keep_names` is neither true nor false.
+    """
+    found = survey(path, components, keep_names=flag(keep_names, "keep_names"))
+    volumes = [volume for volume in found.volumes if not volume.frames[0].made_by_glade] or found.volumes
+    if len(volumes) < len(found.volumes):
+        logger.info("%d series made by GLADE left out", len(found.volumes) - len(volumes))
+    cases = [volume.as_case() for volume in volumes]
+    if found.damaged:
+        text = ", ".join(f"{count} {why}" for why, count in found.damaged.items())
+        refusal = f"damaged files: {text}"
+        cases.append(
+            {"case": "damaged_dicom", "image": [str(path)], "frame": None, "format": "dicom", "refusal": refusal}
+        )
+    for volume in volumes:
+        for note in volume.stack.notes if volume.stack and not volume.reasons else ():
+            matters = "positions win" in note or ZERO_FILLED in note
+            logger.log(logging.WARNING if matters else logging.INFO, "%s: %s", volume.name, note)
+    return cases
+
+
+def survey(
+    path: str | Path,
+    components: Sequence[str] = MAGNITUDE,
+    minimum_slices: int = MINIMUM_SLICES,
+    keep_names: bool = False,
+) -> Survey:
+    """Finds every DICOM volume at a path.
+
+    Args:
+        path: a folder of any depth (symbolic links are followed, loops are not), or a file.
+        components: kinds of image that are used; the others carry a reason.
+        minimum_slices: volumes of fewer slices carry a reason.
+        keep_names: the volumes' names begin with the patient's.
+    """
+    return survey_files(regular_files(Path(path)), components, minimum_slices, keep_names)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # forged numbers; the gate refuses what comes of them
+def survey_files(
+    files: Iterable[str | Path],
+    components: Sequence[str] = MAGNITUDE,
+    minimum_slices: int = MINIMUM_SLICES,
+    keep_names: bool = False,
+) -> Survey:
+    """Finds every DICOM volume among the given files."""
+    frames: list[Frame] = []
+    ignored = without_image = 0
+    damaged: Counter[str] = Counter()
+    for found in each(_read_header, files):
+        if found is None:
+            ignored += 1
+        elif isinstance(found, DamagedError):
+            damaged[str(found)] += 1
+        else:
+            frames += found
+            without_image += not found
+    groups = list(group_planes(frames))
+    groups.sort(key=lambda g: (g[0].series_number is None, g[0].series_number or 0, g[0].series, g[0].echo_number or 0))
+    names = case_names([group[0] for group in groups], keep_names)
+    volumes = _volumes(groups, names, components, minimum_slices)
+    return Survey(tuple(volumes), ignored, without_image, dict(damaged))
+
+
+def _read_header(file: str | Path) -> tuple[Frame, ...] | DamagedError | None:
+    """Planes of a file, what is wrong with it, or None where it is no DICOM."""
+    try:
+        return read_frames(file) if looks_like_dicom(Path(file)) else None
+    except DamagedError as error:
+        return error
+
+
+def resolve(
+    image: str | Path | Sequence[str | Path],
+    minimum_slices: int = MINIMUM_SLICES,
+    components: Sequence[str] = MAGNITUDE,
+) -> tuple[Volume, ...]:
+    """The volumes that the "image" of a case, a file, a list of files or a folder stands for.
+
+    Args:
+        image: paths; those that end with `VOLUME_MARK` and a number name one volume of enhanced files.
+        minimum_slices: volumes of fewer slices carry a reason.
+        components: kinds of image that are used; the others carry a reason.
+    """
+    paths = [str(image)] if isinstance(image, str | Path) else [str(path) for path in image]
+    marked = [VOLUME_MARK in Path(path).name and not Path(path).exists() for path in paths]
+    if any(marked):
+        files = sorted({source_file(path) for path in paths})  # a volume may reach over several files
+        volumes = survey_files(files, components, minimum_slices).volumes
+        return tuple(volume for volume in volumes if sorted(volume.image) == sorted(paths))
+    files = [file for path in paths for file in regular_files(Path(path))]
+    return survey_files(files, components, minimum_slices).volumes
+
+
+def source_file(path: str) -> str:
+    """The file of an entry of a case's "image", without the mark of a volume."""
+    return path if Path(path).exists() else path.rpartition(VOLUME_MARK)[0] or path
+
+
+def _volumes(
+    groups: list[list[Frame]], names: Iterable[str], components: Sequence[str], minimum_slices: int
+) -> Iterator[Volume]:
+    orientations: dict[str, set[tuple[float, ...]]] = defaultdict(set)
+    for group in groups:
+        orientations[group[0].series].add(tuple(np.round(group[0].orientation or (), 2)))
+    in_file = Counter(group[0].file for group in groups if group[0].index is not None)
+    number: Counter[str] = Counter()
+    for group, name in zip(groups, names, strict=True):
+        first = group[0]
+        stack = _examine(group, minimum_slices)
+        frames = tuple(group[i] for i in stack.order) if stack else tuple(group)
+        reasons = reasons_of(frames, stack, components)
+        if len(orientations[first.series]) > 1 and len(frames) < minimum_slices:
+            reasons.append(f"the series holds slices of {len(orientations[first.series])} orientations")
+        image = tuple(dict.fromkeys(frame.file for frame in frames))
+        if in_file[first.file] > 1:
+            number[first.file] += 1
+            image = tuple(f"{file}{VOLUME_MARK}{number[first.file]}" for file in image)
+        yield Volume(name, frames, stack, tuple(reasons), first.component, image)
+
+
+def _examine(frames: list[Frame], minimum_slices: int) -> Stack | None:
+    first = frames[0]
+    if first.mosaic_images or first.pixel_spacing_mm is None:
+        return None
+    if any(frame.position_mm is None or frame.orientation is None for frame in frames):
+        return None
+    thickness = {frame.slice_thickness_mm for frame in frames}
+    same = len(thickness) == 1
+    encoded = first.acquisition_type == "3D" and first.modality == "MR" and len(frames) >= minimum_slices
+    return examine(
+        np.array([frame.position_mm for frame in frames]),
+        np.array([frame.orientation for frame in frames]),
+        first.pixel_spacing_mm,
+        slice_thickness_mm=first.slice_thickness_mm if same else None,
+        note_of_absence="SliceThickness is absent" if same else "SliceThickness differs from slice to slice: not used",
+        slice_spacing_tag_mm=first.slice_spacing_tag_mm,
+        acquisition_type=first.acquisition_type,
+        zero_filling=zero_filling(first.file, len(frames)) if encoded else None,
+        minimum_slices=minimum_slices,
+    )
+
+
+def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequence[str]) -> list[str]:
+    """Every reason not to use a volume: kind of image first, then its geometry."""
+    first, reasons = frames[0], []
+    if first.modality != "MR":
+        reasons.append(f"not MR (Modality {first.modality or 'absent'})")
+    if first.samples != 1 or not first.photometric.startswith("MONOCHROME"):
+        reasons.append(f"colour image ({first.photometric or 'no PhotometricInterpretation'})")
+    if first.has_lookup_table:
+        reasons.append("values go through a ModalityLUTSequence, which is not supported")
+    if first.mosaic_images:
+        slices = "several" if first.mosaic_images == UNCOUNTED else first.mosaic_images
+        reasons.append(f"Siemens mosaic of {slices} slices in one image: export it as single slices")
+        return reasons
+    if first.component not in components:
+        reasons.append(f"{first.component} image; only {', '.join(components)} images are super-resolved")
+    if first.made_by_glade:
+        reasons.append("already a result of GLADE")
+    if stack is None:
+        absent = [
+            name
+            for name, value in (
+                ("ImagePositionPatient", all(f.position_mm is not None for f in frames)),
+                ("ImageOrientationPatient", all(f.orientation is not None for f in frames)),
+                ("PixelSpacing", first.pixel_spacing_mm is not None),
+            )
+            if not value
+        ]
+        return [*reasons, f"no geometry: {', '.join(absent)} absent"]
+    names = Counter((frame.sop_instance, frame.index) for frame in frames)
+    if max(names.values()) > 1:
+        copies = sum(count - 1 for count in names.values())
+        reasons.append(f"{copies} file(s) are copies of another (same SOPInstanceUID)")
+    return reasons + list(stack.reasons)

@@ -1,0 +1,205 @@
+"""Pixels of image planes as numbers on the scan's own scale; every size is checked before memory is spent on it."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.encaps import get_frame
+from pydicom.pixels import pixel_array
+from pydicom.tag import Tag
+from pydicom.uid import RLELossless
+
+from ..geometry.errors import Refusal
+from .elements import first_of, items_of, number_of
+from .files import DamagedError, each, quiet, read_dataset
+from .headers import Frame
+
+MAX_VOXELS = 2**29
+"""Largest volume (2 GiB of float32); beyond it lies no MR scan but a forged header."""
+MAX_PLANE_VOXELS = 2**23
+"""Largest plane, twice 2048 x 2048: decoders need many times its size at once."""
+RLE_OVERHEAD = 2
+"""Bytes of a plane after run-length coding (PS3.5, G.3) over those before, beside the header: at worst every byte is a
+run of its own."""
+RLE_HEADER_BYTES = 64
+BLOCK = 16
+"""Slices that are turned to (column, row, slice) together, for whole cache lines."""
+BITS_ALLOCATED = (8, 16, 32)
+TAGS = [
+    *(
+        Tag(keyword)
+        for keyword in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation")
+    ),
+    *(Tag(keyword) for keyword in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData")),
+    *(Tag(keyword) for keyword in ("PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")),
+    *(Tag(keyword) for keyword in ("RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence")),
+    *(Tag(keyword) for keyword in ("PerFrameFunctionalGroupsSequence", "SOPClassUID")),
+    *(Tag(group, 0x0102) for group in range(0x6000, 0x6020, 2)),
+]
+"""What pixels depend on; (60xx,0102), OverlayBitPosition, tells an overlay in the unused bits."""
+
+
+def read_planes(frames: Sequence[Frame]) -> np.ndarray:
+    """Pixels of the planes of one volume, in the order given.
+
+    Args:
+        frames: planes of equal size.
+
+    Returns:
+        float32 (columns, rows, planes): rescaled (PS3.3, C.11.1), MONOCHROME1 turned so that more signal is brighter.
+
+    Raises:
+        Refusal: pixels are absent, truncated, damaged, of another size than the header says, or too many.
+    """
+    first = frames[0]
+    plane = first.rows * first.columns
+    if plane > MAX_PLANE_VOXELS or plane * len(frames) > MAX_VOXELS:
+        limits = f"{MAX_PLANE_VOXELS} a slice, {MAX_VOXELS} in all"
+        raise Refusal(
+            f"{first.columns} x {first.rows} x {len(frames)} voxels exceed the limit of {limits}; crop the series"
+        )
+    volume = np.empty((first.columns, first.rows, len(frames)), dtype=np.float32)
+    block = np.empty((min(BLOCK, len(frames)), first.rows, first.columns), dtype=np.float32)
+    planes = _planes(frames)
+    for start in range(0, len(frames), BLOCK):
+        count = min(BLOCK, len(frames) - start)
+        with np.errstate(over="ignore"):  # found below
+            for offset in range(count):
+                block[offset] = next(planes)
+        if not np.isfinite(block[:count]).all():
+            raise Refusal("voxels are not finite after rescaling; RescaleSlope or RescaleIntercept is out of range")
+        volume[:, :, start : start + count] = block[:count].transpose(2, 1, 0)
+    return volume
+
+
+def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
+    files = (file for file, _ in groupby(frame.file for frame in frames))
+    datasets = each(lambda file: read_dataset(file, TAGS, pixels=True), files)
+    file, dataset = None, None
+    for number, frame in enumerate(frames, start=1):
+        try:
+            with quiet():
+                if frame.file != file:
+                    file, dataset = frame.file, None  # the last one is not held beside the next
+                    dataset = next(datasets)
+                plane = _plane(dataset, frame)
+        except Refusal:
+            raise
+        except DamagedError as error:
+            raise Refusal(f"slice {number} of {len(frames)}: {error}") from None
+        except MemoryError:
+            raise Refusal(f"slice {number} of {len(frames)}: not enough memory for its pixels") from None
+        # Decoders and parsers raise what the damaged spot makes them raise, and quote it.
+        except Exception as error:
+            raise Refusal(
+                f"slice {number} of {len(frames)}: pixels cannot be decoded ({type(error).__name__})"
+            ) from None
+        yield plane
+
+
+def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
+    """One plane, (rows, columns), on the scan's own scale."""
+    if "PixelData" not in dataset:
+        raise DamagedError("no PixelData")
+    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    high, signed = int(dataset.get("HighBit", stored - 1)), bool(dataset.PixelRepresentation)
+    if allocated not in BITS_ALLOCATED or not 0 < stored <= allocated or not stored - 1 <= high < allocated:
+        raise DamagedError(f"BitsAllocated {allocated}, BitsStored {stored}, HighBit {high} are not supported together")
+    index = frame.index or 0
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax.is_encapsulated:
+        _check_codestream(dataset, index, frame)
+    elif len(dataset.PixelData) < frame.rows * frame.columns * (index + 1) * (allocated // 8):
+        raise DamagedError("pixels are truncated")
+    # pydicom's own correction of unused bits takes no notice of HighBit, nor of values that do not fit.
+    own_bits = stored < allocated and (syntax == RLELossless or not syntax.is_encapsulated)
+    plane = pixel_array(dataset, index=index, raw=True, correct_unused_bits=not own_bits)
+    if plane.shape != (frame.rows, frame.columns):
+        raise DamagedError(f"pixels of {plane.shape} where the header says {(frame.rows, frame.columns)}")
+    if own_bits:
+        plane = _unused_bits_removed(plane, dataset, (allocated, stored, high), signed)
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
+        low = -(2 ** (stored - 1)) if signed else 0
+        plane = (2 * low + 2**stored - 1) - plane.astype(np.int64)
+    slope, intercept = rescale_of(dataset, frame)
+    return plane if (slope, intercept) == (1.0, 0.0) else plane * slope + intercept
+
+
+def rescale_of(dataset: Dataset, frame: Frame) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept of one plane: its own, the shared one, or 1 and 0.
+
+    Raises:
+        DamagedError: the slope is 0.
+    """
+    groups = []
+    per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence")
+    if per_frame and (frame.index or 0) < len(per_frame):
+        groups.append(per_frame[frame.index or 0])
+    groups += items_of(dataset, "SharedFunctionalGroupsSequence")[:1]
+    places = [item for group in groups for item in items_of(group, "PixelValueTransformationSequence")[:1]]
+    slope = first_of([*places, dataset], "RescaleSlope", number_of)
+    intercept = first_of([*places, dataset], "RescaleIntercept", number_of)
+    if slope == 0:
+        raise DamagedError("RescaleSlope is 0")
+    return (1.0 if slope is None else slope), (intercept or 0.0)
+
+
+def _unused_bits_removed(plane: np.ndarray, dataset: Dataset, bits: tuple[int, int, int], signed: bool) -> np.ndarray:
+    """Keeps BitsStored bits up to HighBit: what lies beside them is an overlay, or the sign again."""
+    allocated, stored, high = bits
+    unsigned = plane.view(f"u{allocated // 8}")
+    value = (unsigned >> (high + 1 - stored)) & np.array((1 << stored) - 1, unsigned.dtype)
+    above = unsigned >> (high + 1) if high + 1 < allocated else np.zeros_like(unsigned)
+    extended = signed & (above == (1 << (allocated - high - 1)) - 1)
+    if (above.astype(bool) & ~extended).any() and not any(0x6000 <= tag.group <= 0x601E for tag in dataset.keys()):  # noqa: SIM118
+        raise DamagedError(f"stored values exceed BitsStored {stored}")
+    if not signed:
+        return value
+    sign = 1 << (stored - 1)
+    return (value.astype(np.int64) ^ sign) - sign
+
+
+def _check_codestream(dataset: Dataset, index: int, frame: Frame) -> None:
+    """Compares the size that a codestream claims, or has, with the header's, before a decoder believes it."""
+    data = get_frame(dataset.PixelData, index, number_of_frames=frame.frames_in_file)
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        raw = frame.rows * frame.columns * dataset.BitsAllocated // 8
+        if len(data) > raw * RLE_OVERHEAD + 2 * RLE_HEADER_BYTES:
+            raise DamagedError(f"{len(data)} run-length coded bytes for a plane of {raw}")
+        return
+    size = codestream_size(data)
+    if size is not None and size != (frame.rows, frame.columns, 1):
+        raise DamagedError(
+            f"codestream of {size[0]} x {size[1]} x {size[2]} in an image of {frame.rows} x {frame.columns}"
+        )
+
+
+def codestream_size(data: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns, components that a JPEG, JPEG-LS or JPEG 2000 codestream states; None where it is none of them.
+
+    Args:
+        data: one encoded frame (ISO 10918-1, B.2.2; ISO 14495-1, C.2.2; ISO 15444-1, A.5.1).
+    """
+    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
+    if start >= 0:
+        x1, y1, x0, y0 = (int.from_bytes(data[start + at : start + at + 4], "big") for at in (8, 12, 16, 20))
+        return y1 - y0, x1 - x0, int.from_bytes(data[start + 40 : start + 42], "big")
+    if data[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
+            return (
+                int.from_bytes(data[at + 5 : at + 7], "big"),
+                int.from_bytes(data[at + 7 : at + 9], "big"),
+                data[at + 9],
+            )
+        if marker == 0xDA:
+            break
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None

@@ -1,0 +1,193 @@
+"""Synthetic MR series: an array becomes the DICOM files that a scanner would have sent.
+
+For phantoms, demonstrations and tests; no person stands behind the headers.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.valuerep import DS
+
+from ..geometry.errors import Refusal
+from .uids import uid_from
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+DATE = "20200101"
+Header = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
+
+
+def write_series(
+    folder: str | Path,
+    volume: np.ndarray,
+    affine: np.ndarray,
+    *,
+    slice_thickness_mm: float | None = None,
+    acquisition_type: str = "2D",
+    series_description: str = "T2 TSE",
+    series_number: int = 1,
+    rescale_slope: float | None = None,
+    file_name: str | Callable[[int], str] = "IM{:04d}.dcm",
+    header: Header | None = None,
+    seed: int = 0,
+) -> list[str]:
+    """Writes an original classic MR Image Storage series (PS3.3, A.4), one file a slice.
+
+    Series written with one seed share the patient, the study and the frame of reference. Voxels are rounded to 16-bit
+    integers; they are unsigned unless the volume has negative values.
+
+    Args:
+        folder: where the files go; made if absent.
+        volume: array (X, Y, slices): column, row, slice.
+        affine: 4 x 4, voxel index to RAS position in mm; oblique, reversed and sheared ones are written as they are.
+        slice_thickness_mm: SliceThickness; the distance of the slices when None.
+        acquisition_type: MRAcquisitionType, "2D" or "3D".
+        series_description: SeriesDescription, at most 64 characters.
+        series_number: SeriesNumber; together with the seed and the description it makes the series' UID.
+        rescale_slope: stored value = voxel / slope, and RescaleSlope and RescaleIntercept 0 are written; None: neither.
+        file_name: format of the slice number (from 1), or a function of the slice index (from 0).
+        header: DICOM keywords and values that replace the defaults (None removes), or a function of the slice index.
+        seed: chooses the identifiers.
+
+    Returns:
+        The files in the order of the slices.
+
+    Raises:
+        Refusal: the volume is not three-dimensional or does not fit into 16 bits.
+    """
+    volume, affine = np.asarray(volume), np.asarray(affine, dtype=np.float64)
+    if volume.ndim != 3 or affine.shape != (4, 4):
+        raise Refusal(f"write_series: volume {volume.shape}, affine {affine.shape}; (X, Y, slices) and (4, 4) needed")
+    stored = np.rint(volume / (rescale_slope or 1.0))
+    signed = bool(stored.min() < 0)
+    info = np.iinfo(np.int16 if signed else np.uint16)
+    if stored.min() < info.min or stored.max() > info.max:
+        raise Refusal(f"write_series: stored {stored.min():g} to {stored.max():g} exceed 16 bits; give rescale_slope")
+    shared = _shared_header(slice_thickness_mm, acquisition_type, series_description, series_number, seed)
+    if rescale_slope is not None:
+        shared |= {"RescaleSlope": _ds(rescale_slope), "RescaleIntercept": "0", "RescaleType": "US"}
+    shared |= {"WindowCenter": _ds(float(volume.max()) / 2), "WindowWidth": _ds(max(float(volume.max()), 1.0))}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for index in range(volume.shape[2]):
+        geometry = _slice_geometry(affine, index, slice_thickness_mm)
+        extra = header(index) if callable(header) else header
+        dataset = _dataset(shared | geometry, stored[:, :, index], signed)
+        _override(dataset, extra or {})
+        name = file_name(index) if callable(file_name) else file_name.format(index + 1)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        dataset.save_as(path, enforce_file_format=True)
+        files.append(str(path))
+    return files
+
+
+def _ds(value: float) -> DS:
+    """Decimal string of at most 16 characters (PS3.5, 6.2)."""
+    return DS(float(value), auto_format=True)
+
+
+def _shared_header(
+    slice_thickness_mm: float | None, acquisition_type: str, series_description: str, series_number: int, seed: int
+) -> dict[str, Any]:
+    return {
+        "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"],
+        "SOPClassUID": MRImageStorage,
+        "StudyDate": DATE,
+        "SeriesDate": DATE,
+        "AcquisitionDate": DATE,
+        "ContentDate": DATE,
+        "StudyTime": "100000",
+        "SeriesTime": "101500",
+        "AcquisitionTime": "101500",
+        "ContentTime": "102000",
+        "AccessionNumber": "",
+        "Modality": "MR",
+        "Manufacturer": "GLADE synthetic scanner",
+        "ReferringPhysicianName": "",
+        "StudyDescription": "Synthetic study",
+        "SeriesDescription": series_description,
+        "ManufacturerModelName": "Phantom",
+        "PatientName": f"PHANTOM^{seed:04d}",
+        "PatientID": f"PHANTOM{seed:04d}",
+        "PatientBirthDate": "",
+        "PatientSex": "O",
+        "PatientIdentityRemoved": "YES",
+        "DeidentificationMethod": "Synthetic image",
+        "ScanningSequence": "GR" if acquisition_type == "3D" else "SE",
+        "SequenceVariant": "SP" if acquisition_type == "3D" else "SK",
+        "ScanOptions": "",
+        "MRAcquisitionType": acquisition_type,
+        "SliceThickness": None if slice_thickness_mm is None else _ds(slice_thickness_mm),
+        "RepetitionTime": "4000",
+        "EchoTime": "101",
+        "NumberOfAverages": "1",
+        "EchoNumbers": "1",
+        "MagneticFieldStrength": "3",
+        "EchoTrainLength": "1" if acquisition_type == "3D" else "25",
+        "FlipAngle": "12" if acquisition_type == "3D" else "150",
+        "SoftwareVersions": "1",
+        "ProtocolName": series_description,
+        "PatientPosition": "HFS",
+        "BodyPartExamined": "PELVIS",
+        "StudyInstanceUID": uid_from("study", seed),
+        "SeriesInstanceUID": uid_from("series", seed, series_number, series_description),
+        "StudyID": str(seed),
+        "SeriesNumber": str(series_number),
+        "AcquisitionNumber": "1",
+        "FrameOfReferenceUID": uid_from("frame of reference", seed),
+        "PositionReferenceIndicator": "",
+    }
+
+
+def _slice_geometry(affine: np.ndarray, index: int, slice_thickness_mm: float | None) -> dict[str, Any]:
+    """Image Plane attributes of one slice (PS3.3, C.7.6.2), from the RAS affine."""
+    lps = RAS_TO_LPS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    row, column, step = (lps[:3, axis] / spacing[axis] for axis in range(3))
+    normal = np.cross(row, column)
+    position = lps[:3, 3] + index * lps[:3, 2]
+    between = abs(float(lps[:3, 2] @ normal)) or float(spacing[2])
+    thickness = between if slice_thickness_mm is None else slice_thickness_mm
+    sign = 1.0 if step @ normal >= 0 else -1.0
+    return {
+        "SliceThickness": _ds(thickness),
+        "SpacingBetweenSlices": _ds(between),
+        "InstanceNumber": str(index + 1),
+        "ImagePositionPatient": [_ds(x) for x in position],
+        "ImageOrientationPatient": [_ds(x) for x in (*row, *column)],
+        "SliceLocation": _ds(sign * float(position @ normal)),
+        "PixelSpacing": [_ds(spacing[1]), _ds(spacing[0])],
+    }
+
+
+def _dataset(header: Mapping[str, Any], plane: np.ndarray, signed: bool) -> Dataset:
+    dataset = Dataset()
+    _override(dataset, {key: value for key, value in header.items() if value is not None})
+    dataset.SOPInstanceUID = uid_from("instance", dataset.SeriesInstanceUID, dataset.InstanceNumber)
+    dataset.Columns, dataset.Rows = plane.shape
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit = 15
+    dataset.PixelRepresentation = int(signed)
+    dataset.PixelData = np.ascontiguousarray(plane.T).astype("<i2" if signed else "<u2").tobytes()
+    dataset["PixelData"].VR = "OW"
+    return dataset
+
+
+def _override(dataset: Dataset, values: Mapping[str, Any]) -> None:
+    for keyword, value in values.items():
+        if value is None:
+            dataset.pop(keyword, None)
+        else:
+            setattr(dataset, keyword, value)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", MRImageStorage)
+    meta.MediaStorageSOPInstanceUID = dataset.get("SOPInstanceUID") or uid_from("none")
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta = meta

@@ -1,0 +1,278 @@
+"""Derived MR series from an isotropic volume: patient, study and place of the source, provenance of the result.
+
+A classic MR Image Storage series (PS3.3, A.4), as every archive and viewer takes it; for enhanced sources too.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import ImageWriter
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DS
+
+from ..geometry.errors import Refusal
+from .coding import Coding, coding_of
+from .derived_header import derived_header
+from .discovery import Volume, resolve, source_file
+from .files import DamagedError
+from .gate import directions
+from .reader import source_files
+from .references import MAX_REFERENCES, references
+from .slice_files import SliceFiles
+from .uids import uid_from
+
+PLANES = {
+    "axial": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+    "coronal": ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)),
+    "sagittal": ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (-1.0, 0.0, 0.0)),
+}
+"""LPS directions of a row, of a column and from slice to slice, as radiologists hang the planes."""
+SKEW_TOLERANCE = 1e-3
+"""Largest cosine between two axes of a volume that slices can still describe."""
+FILE_NAME = "IM{:05d}.dcm"
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class DerivedSeries:
+    """A series that was written.
+
+    Attributes:
+        files: its files in slice order.
+        series_uid: its SeriesInstanceUID.
+        coding: how its values are stored.
+    """
+
+    files: tuple[str, ...]
+    series_uid: str
+    coding: Coding
+
+
+class DicomSeriesWriter(ImageWriter):
+    """MONAI image writer of a derived series; `write` takes the folder that the series becomes.
+
+    An `ImageWriter`, so that YAML treats it as it treats the NIfTI writer; the work is in `write_derived_series`.
+    """
+
+    def __init__(self, software_version: str = "", weights_checksum: str = "", plane: str = "source") -> None:
+        """The provenance that every series of this writer carries.
+
+        Args:
+            software_version: version of this bundle.
+            weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
+            plane: "source" for slices as acquired, or "axial", "coronal", "sagittal".
+
+        Raises:
+            Refusal: for any other plane.
+        """
+        super().__init__()
+        if plane not in ("source", *PLANES):
+            raise Refusal(f"dicom_plane must be source, {', '.join(PLANES)}, got {plane!r}")
+        self.software_version, self.weights_checksum, self.plane = software_version, weights_checksum, plane
+        self.affine: np.ndarray | None = None
+        self.source: list[str] = []
+
+    def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **kwargs: Any) -> None:
+        """Takes the volume: (1, X, Y, Z) with its channel first, or (X, Y, Z) with `channel_dim` None."""
+        array = data_array.detach().cpu().numpy() if isinstance(data_array, torch.Tensor) else np.asarray(data_array)
+        if channel_dim is not None and array.ndim == 4:
+            if array.shape[channel_dim] != 1:
+                raise Refusal(f"DicomSeriesWriter: {array.shape[channel_dim]} channels; a series holds one")
+            array = array.squeeze(channel_dim)
+        self.data_obj = array
+
+    def set_metadata(self, meta_dict: Mapping | None, resample: bool = False, **options: Any) -> None:
+        """Takes the RAS affine and the source files from the meta data of the image.
+
+        Raises:
+            Refusal: resampling is asked for, or the meta data names no source.
+        """
+        if resample:
+            raise Refusal("DicomSeriesWriter does not resample: give resample: false")
+        meta = dict(meta_dict or {})
+        self.affine = np.asarray(meta.get("affine"), dtype=np.float64)
+        self.source = source_files(meta)
+
+    def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> DerivedSeries:
+        """Writes the series into the folder `filename`; see `write_derived_series`."""
+        return write_derived_series(
+            filename,
+            self.data_obj,
+            self.affine,
+            self.source,
+            software_version=self.software_version,
+            weights_checksum=self.weights_checksum,
+            plane=self.plane,
+        )
+
+
+def write_derived_series(
+    folder: str | Path,
+    volume: np.ndarray,
+    affine: np.ndarray,
+    source: Sequence[str],
+    *,
+    software_version: str,
+    weights_checksum: str = "",
+    plane: str = "source",
+    created: datetime | None = None,
+) -> DerivedSeries:
+    """Writes an isotropic volume as a derived series of its source, whole or not at all.
+
+    Axes are permuted and flipped, never interpolated, so that slices, rows and columns run as in the source (or in the
+    chosen plane); the voxels stay where the affine puts them.
+
+    Args:
+        folder: becomes the series; an earlier series of this writer there is replaced, anything else is refused.
+        volume: (X, Y, Z), in the scan's units.
+        affine: 4 x 4, voxel index to RAS position in mm.
+        source: DICOM files of the source volume (the "image" of its case).
+        software_version: version of this bundle.
+        weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
+        plane: "source", "axial", "coronal" or "sagittal".
+        created: time of the result, now when None; equal input and time give equal files.
+
+    Raises:
+        Refusal: the source is not one DICOM volume, the volume has values that are not finite or axes that are not
+            perpendicular, or the folder is in use.
+    """
+    folder = Path(folder)
+    volume, affine = np.asarray(volume), np.asarray(affine, dtype=np.float64)
+    if volume.ndim != 3 or affine.shape != (4, 4):
+        raise Refusal(f"derived series: volume {volume.shape}, affine {affine.shape}; (X, Y, Z) and (4, 4) are needed")
+    if not np.isfinite(volume).all():
+        raise Refusal("derived series: the volume holds values that are not finite")
+    origin = _source_volume(source)
+    volume, lps = in_plane_order(volume, LPS @ affine, _directions(origin, plane))
+    created = created or datetime.now()  # local, as DICOM times are
+    try:
+        header, identity = derived_header(origin, volume, software_version, weights_checksum, created)
+    except DamagedError as error:
+        raise Refusal(f"derived series: header of the source: {error}") from None
+    coding = coding_of(float(volume.min()), float(volume.max()), identity)
+    digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes()).hexdigest()
+    series_uid = uid_from(
+        *("series", header.get("StudyInstanceUID"), origin.frames[0].series, origin.frames[0].sop_instance, digest),
+        *(lps.tobytes().hex(), software_version, weights_checksum, created.isoformat()),
+    )
+    header.SeriesInstanceUID = series_uid
+    if len(origin.frames) <= MAX_REFERENCES:
+        header.update(references(origin, lps[:3, 3]))
+    _add_geometry(header, lps)
+    _add_coding(header, coding, volume.shape)
+    _check_target(folder, [source_file(str(path)) for path in source])
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        files = SliceFiles(header)
+        for index in range(volume.shape[2]):
+            own = _own_elements(header, origin, lps, index)
+            files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T))
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    names = tuple(str(folder / FILE_NAME.format(index + 1)) for index in range(volume.shape[2]))
+    return DerivedSeries(names, series_uid, coding)
+
+
+def in_plane_order(
+    volume: np.ndarray, affine: np.ndarray, wanted: Sequence[Sequence[float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Permutes and flips axes so that they run along three wanted directions as nearly as they can.
+
+    Args:
+        volume: (X, Y, Z).
+        affine: 4 x 4, to positions in mm, in the coordinates of `wanted`.
+        wanted: directions of the first, second and third axis.
+
+    Returns:
+        The volume as a view, and its affine.
+
+    Raises:
+        Refusal: the axes are not perpendicular.
+    """
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    skew = np.abs(axes.T @ axes - np.eye(3)).max()
+    if not skew < SKEW_TOLERANCE:
+        raise Refusal(f"derived series: axes of the volume are not perpendicular (cosine {skew:.4f})")
+    cosines = np.asarray(wanted) @ axes
+    order = max(permutations(range(3)), key=lambda p: sum(abs(cosines[i, p[i]]) for i in range(3)))
+    volume, affine = volume.transpose(order), affine[:, [*order, 3]].copy()
+    for axis in range(3):
+        if cosines[axis, order[axis]] < 0:
+            affine[:3, 3] += (volume.shape[axis] - 1) * affine[:3, axis]
+            affine[:3, axis] *= -1
+            volume = np.flip(volume, axis)
+    return volume, affine
+
+
+def _source_volume(source: Sequence[str]) -> Volume:
+    volumes = resolve(list(source), minimum_slices=1) if source else ()
+    if len(volumes) != 1 or volumes[0].stack is None:
+        raise Refusal(f"derived series: the source is {len(volumes)} DICOM volumes with geometry; one is needed")
+    return volumes[0]
+
+
+def _directions(source: Volume, plane: str) -> Sequence[Sequence[float]]:
+    if plane == "source":
+        return directions(np.array([frame.orientation for frame in source.frames]))
+    if plane not in PLANES:
+        raise Refusal(f"derived series: plane {plane!r}; use source, {', '.join(PLANES)}")
+    return PLANES[plane]
+
+
+def _check_target(folder: Path, sources: Sequence[str]) -> None:
+    """Only an earlier series of this writer is ever replaced."""
+    if not folder.exists():
+        return
+    expected = folder.is_dir() and all(
+        path.is_file() and path.name[:2] == "IM" and path.suffix == ".dcm" for path in folder.iterdir()
+    )
+    if not expected or any(Path(source).resolve().is_relative_to(folder.resolve()) for source in sources):
+        raise Refusal(f"derived series: {folder.name} exists and holds other files; choose another output folder")
+
+
+def _ds(value: float) -> DS:
+    return DS(float(value), auto_format=True)
+
+
+def _add_geometry(header: Dataset, lps: np.ndarray) -> None:
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    header.PixelSpacing = [_ds(spacing[1]), _ds(spacing[0])]
+    header.ImageOrientationPatient = [_ds(x) for x in (*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1]))]
+    header.SliceThickness = header.SpacingBetweenSlices = _ds(spacing[2])
+
+
+def _add_coding(header: Dataset, coding: Coding, shape: Sequence[int]) -> None:
+    header.Columns, header.Rows = shape[0], shape[1]
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
+    header.PixelRepresentation = int(coding.signed)
+    if coding.slope is not None:
+        header.RescaleSlope, header.RescaleIntercept, header.RescaleType = (
+            _ds(coding.slope),
+            _ds(coding.intercept),
+            "US",
+        )
+
+
+def _own_elements(header: Dataset, source: Volume, lps: np.ndarray, index: int) -> Dataset:
+    """What one slice has for itself."""
+    position = lps[:3, 3] + index * lps[:3, 2]
+    own = references(source, position) if len(source.frames) > MAX_REFERENCES else Dataset()
+    own.SOPInstanceUID = uid_from(header.SeriesInstanceUID, index)
+    own.InstanceNumber = str(index + 1)
+    own.ImagePositionPatient = [_ds(x) for x in position]
+    return own

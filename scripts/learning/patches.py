@@ -1,0 +1,342 @@
+"""Unpaired patches: domain Y from a scan's sharp planes, domain X from its blurred ones."""
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from monai.config import KeysCollection
+from monai.data import Dataset, MetaTensor
+from monai.transforms import Affine, MapTransform, Randomizable
+
+from ..data.transforms import grid_of, protocol_of
+from ..geometry.errors import Refusal, refusal_of
+from ..geometry.grid import AXES
+from ..physics.acquisition import Acquisition, SliceGeometry
+from ..physics.interpolation import CubicInterpolation
+from ..physics.projection import DataConsistency
+from ..physics.protocol import ProtocolRange
+
+FOREGROUND = 0.1  # of the robust intensity range; air and noise lie below
+MIN_FOREGROUND_SHARE = 0.3  # of a patch's pixels
+REACH = {
+    "rect": 0.5,
+    "gauss": 1.0,
+    "fourier": 2.0,
+}  # of a slice in thicknesses; 0, 0.9 and 2.3 % of it lie beyond on either side
+SPLINE_ORDER = 5  # of turned patches; 3 loses a third of the finest wave that is left, 5 a sixth
+SPLINE_REACH = 16  # pixels; its prefilter has forgotten the edge of what it sees to 1e-5 by then
+logger = logging.getLogger(__name__)
+TRIES = 8  # patches looked at before the one with most foreground is taken
+
+
+class RandSharpPatchd(Randomizable, MapTransform):
+    """A patch of a sharp plane (domain Y).
+
+    A thick-slice scan gives its acquired slices, never interpolated planes; a near-isotropic scan gives the planes
+    of all three directions. Any of the 8 flips and transposes is right here, since a sharp plane has no preferred
+    direction.
+
+    Args:
+        keys: the scan: a MetaTensor (1, X, Y, N), through-plane axis last, square in-plane pixels, scaled.
+        patch_size: rows and columns of the patch, pixels.
+        output_key: where the patch (1, rows, columns) goes.
+        zoom_out: half of the patches are turned by any angle and shrunk (antialiased) by the square root of this to
+            this, each axis by a factor of its own: more directions, sizes and shapes than the scans have. A spline of
+            order 5 turns them and keeps five sixths of the finest wave that the shrinking leaves. 1 for none.
+        held_planes: where the held-back planes of each direction lie, as shares of their number; None: none are.
+        held: draw from the held-back planes instead of from all others.
+
+    Raises:
+        Refusal: if zoom_out is under 1, or held_planes are no part of the planes.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        patch_size: Sequence[int],
+        output_key: str = "sharp",
+        zoom_out: float = 1.0,
+        held_planes: tuple[float, float] | None = None,
+        held: bool = False,
+    ):
+        MapTransform.__init__(self, keys)
+        if zoom_out < 1:
+            raise Refusal(f"zoom_out must be at least 1, got {zoom_out}")
+        if held_planes is not None and not 0 <= held_planes[0] < held_planes[1] <= 1:
+            raise Refusal(f"held_planes must be two shares, 0 <= first < last <= 1, got {list(held_planes)}")
+        self.held_planes, self.held = held_planes, held
+        self.patch_size = tuple(patch_size)
+        self.output_key = output_key
+        self.zoom_out = zoom_out
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """The data with the patch added."""
+        scan = data[self.keys[0]]
+        volume = scan.as_tensor()[0]
+        return {**data, self.output_key: _most_body(lambda: self._patch(volume, grid_of(scan).is_near_isotropic))}
+
+    def _patch(self, volume: torch.Tensor, any_direction: bool) -> torch.Tensor:
+        axis = int(self.R.randint(AXES)) if any_direction else AXES - 1
+        plane = volume.select(axis, int(self.R.choice(self._planes(volume.shape[axis]))))
+        if self.R.randint(2):
+            plane = plane.T
+        patch = self._turned(plane) if self.zoom_out > 1 and self.R.randint(2) else self._upright(plane)
+        return patch.flip([axis for axis in (0, 1) if self.R.randint(2)])[None]
+
+    def _upright(self, plane: torch.Tensor) -> torch.Tensor:
+        rows, columns = (
+            _window(size, wanted, self.R.random_sample())
+            for size, wanted in zip(plane.shape, self.patch_size, strict=True)
+        )
+        return plane[torch.as_tensor(rows)][:, torch.as_tensor(columns)].float()
+
+    def _turned(self, plane: torch.Tensor) -> torch.Tensor:
+        size = np.round(np.asarray(self.patch_size) * self.zoom_out ** self.R.uniform(0.5, 1, 2)).astype(int)
+        from_middle = np.maximum(np.asarray(plane.shape) - size, 0) * self.R.uniform(-0.5, 0.5, 2)
+        angle = self.R.uniform(0, 2 * np.pi)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        plane, from_middle = _around(plane, from_middle, np.abs([[cosine, sine], [sine, cosine]]) @ size / 2)
+        turn = [[cosine, -sine, from_middle[0]], [sine, cosine, from_middle[1]], [0, 0, 1]]
+        spline = {"mode": SPLINE_ORDER, "padding_mode": "reflect", "dtype": np.float32}
+        turned = Affine(affine=np.array(turn), spatial_size=tuple(size), image_only=True, **spline)(plane[None])
+        return nnf.interpolate(turned.as_tensor()[None], self.patch_size, mode="bicubic", antialias=True)[0, 0]
+
+    def _planes(self, count: int) -> np.ndarray:
+        """Which of the planes of a direction may be drawn; at least one is held back, at least one is not."""
+        numbers = np.arange(count)
+        if self.held_planes is None:
+            return numbers
+        first = min(int(self.held_planes[0] * count), count - 1)
+        last = min(max(first + 1, round(self.held_planes[1] * count)), max(count - 1, 1))
+        apart = (numbers >= first) & (numbers < last)
+        return numbers[apart == self.held]
+
+
+class RandBlurredPatchd(Randomizable, MapTransform):
+    """A patch of a blurred plane (domain X) with the acquired slices behind it.
+
+    The plane holds one in-plane axis (rows) and the through-plane axis (columns, last). Slices are interpolated to
+    the in-plane spacing by `U` only here, so that a scan is cached as it was acquired. A field of view narrower than
+    the patch is continued by its mirror image, which keeps the slice spacing. Flips are right; a transpose is not.
+
+    Args:
+        keys: the scan, as for `RandSharpPatchd`, with meta["protocol"].
+        patch_size: rows and columns of the patch, pixels of the in-plane spacing.
+        views: which in-plane axes may be the rows: 0, 1 or both. For a coronal scan the paper's sagittal planes hold
+            the head-foot axis, the second of them.
+
+    Adds to the data:
+        blurred: U b, (1, rows, columns).
+        blurred_told: `SliceGeometry.told`, (6, columns).
+        blurred_projector: C A, (columns, columns), C = S A* (A S A* + lambda I)^-1: the part that the slices determine.
+        blurred_determined: C b, (1, rows, columns): what the slices say about that part.
+    """
+
+    def __init__(self, keys: KeysCollection, patch_size: Sequence[int], views: Sequence[int] = (0, 1)):
+        MapTransform.__init__(self, keys)
+        self.patch_size = tuple(patch_size)
+        self.views = tuple(views)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        """The data with the patch and what is known of it added."""
+        scan = data[self.keys[0]]
+        volume, spacing_mm = scan.as_tensor()[0], grid_of(scan).spacing_mm
+        protocol = protocol_of(scan)
+        slices, first = _most_body(lambda: self._slices(volume, protocol.slice_spacing_mm / spacing_mm[0]), first=True)
+        geometry = SliceGeometry(
+            self.patch_size[1],
+            slices.shape[-1],
+            protocol.slice_spacing_mm / spacing_mm[0],
+            protocol.slice_thickness_mm / spacing_mm[0],
+            protocol.profile,
+            first,
+        )
+        inside, measured = _slices_inside(geometry, slices)
+        consistency = DataConsistency(Acquisition(inside))
+        return {
+            **data,
+            "blurred": CubicInterpolation(geometry)(slices),
+            "blurred_told": torch.as_tensor(geometry.told(), dtype=torch.float32),
+            "blurred_projector": torch.as_tensor(
+                consistency.correction.matrix @ consistency.acquisition.matrix, dtype=torch.float32
+            ),
+            "blurred_determined": consistency.correction(measured),
+        }
+
+    def _slices(self, volume: torch.Tensor, factor: float) -> tuple[torch.Tensor, float]:
+        """Rows of a random plane with the slices under a random window: (1, rows, slices), centre of the first."""
+        rows_axis = int(self.R.choice(self.views))
+        plane = volume.select(1 - rows_axis, int(self.R.randint(volume.shape[1 - rows_axis])))
+        rows = _window(plane.shape[0], self.patch_size[0], self.R.random_sample())
+        columns = self.patch_size[1]
+        # window of thin voxels [start, start + columns) on the field of view [-0.5, count * factor - 0.5)
+        slack = plane.shape[1] * factor - columns
+        start = self.R.uniform(0, slack) if slack > 0 else slack / 2
+        centre = 0.5 * factor - 0.5  # of slice 0
+        lowest = int(np.floor((start - centre) / factor)) - 2  # two slices beyond the window carry the spline over it
+        highest = int(np.ceil((start + columns - centre) / factor)) + 2
+        numbers = _mirrored(np.arange(lowest, highest + 1), plane.shape[1])
+        slices = plane[torch.as_tensor(rows)][:, torch.as_tensor(numbers)]
+        first = centre + lowest * factor - start
+        if self.R.randint(2):
+            slices, first = slices.flip(1), columns - 1 - (first + (slices.shape[1] - 1) * factor)
+        if self.R.randint(2):
+            slices = slices.flip(0)
+        return slices[None].float(), float(first)
+
+
+class UnpairedPatches(Dataset, Randomizable):
+    """Pairs (x, y) of unpaired patches, each from a scan of its own; item i of an epoch depends on the seed alone.
+
+    Scans are drawn in proportion to the square root of their voxels, so that a large one does not drown the others.
+
+    Args:
+        data: loaded scans: dicts with a MetaTensor under "image".
+        blurred: the transform that draws x; None where no term of the loss needs it.
+        sharp: the transform that draws y.
+        transform: random augmentation of "augmented", a second copy of y for simulated pairs; or None.
+        patches: pairs in one epoch.
+        seed: of all draws.
+
+    Raises:
+        Refusal: if no scan is anisotropic enough for domain X, or there is no scan at all.
+    """
+
+    def __init__(self, data: Sequence[Mapping], blurred, sharp, transform=None, patches: int = 2391, seed: int = 0):
+        super().__init__(data, transform)
+        if not len(data):
+            raise Refusal("no scan to train on: --dataset_dir must name a folder with NIfTI or DICOM scans")
+        self.thick = [scan for scan in data if not grid_of(scan["image"]).is_near_isotropic]
+        if blurred is not None and not self.thick:
+            raise Refusal(
+                "domain X is empty: no scan has slices thicker than its pixels. Add one, or train on pairs alone "
+                "(--unpaired_from larger than the training, --train::dataset::blurred '$None')"
+            )
+        self.blurred, self.sharp = blurred, sharp
+        self.patches, self.seed, self.epoch = patches, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Start the draws of another epoch; the same epoch always gives the same patches."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Pairs in one epoch."""
+        return self.patches
+
+    def _transform(self, index: int) -> dict:
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        item = {"sharp": self._draw(self.sharp, self.data, rng)["sharp"]}
+        if self.blurred is not None:
+            x = self._draw(self.blurred, self.thick, rng)
+            item |= {key: value for key, value in x.items() if str(key).startswith("blurred")}
+        item["augmented"] = item["sharp"]  # for simulated pairs; the unpaired terms see scans as they are
+        if self.transform is not None:
+            self.transform.set_random_state(int(rng.integers(2**31)))
+            item = self.transform(item)
+        # plain tensors: a MetaTensor would carry its meta through every operation of the networks
+        return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in item.items()}
+
+    @staticmethod
+    def _draw(patch, scans: Sequence[Mapping], rng: np.random.Generator) -> dict:
+        weights = np.sqrt([scan["image"].numel() for scan in scans])
+        patch.set_random_state(int(rng.integers(2**31)))
+        return patch({"image": scans[rng.choice(len(scans), p=weights / weights.sum())]["image"]})
+
+
+def load_scans(cases: Sequence[Mapping], transform) -> list[dict]:
+    """The cases, loaded once for training; a scan that is refused is named on the log and left out."""
+    scans = []
+    for case in cases:
+        try:
+            scans.append(transform(case))
+        except Exception as error:  # MONAI wraps a Refusal in what its transforms raise
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            logger.warning("not trained on: %s", refusal)
+    return scans
+
+
+def own_protocol(scans: Sequence[Mapping]) -> ProtocolRange:
+    """The protocols by which the thick-slice scans were acquired, as a range to simulate from.
+
+    Args:
+        scans: loaded scans, from `load_scans`.
+
+    Raises:
+        Refusal: if none of them has thick slices.
+    """
+    thick = [scan["image"] for scan in scans if "protocol" in scan["image"].meta]
+    if not thick:
+        raise Refusal("no scan with slices thicker than its pixels: there is no protocol to adapt to")
+    protocols = [protocol_of(image) for image in thick]
+    factors = [p.slice_spacing_mm / grid_of(i).spacing_mm[0] for p, i in zip(protocols, thick, strict=True)]
+    ratios = [p.slice_thickness_mm / p.slice_spacing_mm for p in protocols]
+    profiles = sorted({p.profile for p in protocols})
+    return ProtocolRange((min(factors), max(factors)), (min(ratios), max(ratios)), profiles)
+
+
+def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
+    """Indices continued by mirror images of the whole field of view: ... 1 0 | 0 1 ... size-1 | size-1 ..."""
+    folded = index % (2 * size)
+    return np.where(folded < size, folded, 2 * size - 1 - folded)
+
+
+def _around(plane: torch.Tensor, from_middle: np.ndarray, reach: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """The part of a plane that a spline needs around a point, and where the point then lies from the part's middle.
+
+    Args:
+        plane: (rows, columns).
+        from_middle: the point, pixels from the middle of the plane.
+        reach: pixels on either side of the point that will be looked at.
+    """
+    point = (np.asarray(plane.shape) - 1) / 2 + from_middle
+    low = np.maximum(np.floor(point - reach).astype(int) - SPLINE_REACH, 0)
+    high = np.minimum(np.ceil(point + reach).astype(int) + SPLINE_REACH + 1, plane.shape)
+    return plane[low[0] : high[0], low[1] : high[1]], point - (low + high - 1) / 2
+
+
+def _window(size: int, wanted: int, fraction: float) -> np.ndarray:
+    """`wanted` neighbouring indices of an axis; mirrored about a centred field of view where it is too short."""
+    slack = size - wanted
+    start = int(fraction * (slack + 1)) if slack >= 0 else slack // 2
+    return _mirrored(np.arange(start, start + wanted), size)
+
+
+def _slices_inside(geometry: SliceGeometry, slices: torch.Tensor) -> tuple[SliceGeometry, torch.Tensor]:
+    """The slices that see next to nothing beyond the window, and where they are on it."""
+    margin = geometry.slice_thickness_voxels * REACH[geometry.profile]
+    centres = geometry.slice_centres_voxels
+    inside = np.flatnonzero((centres - margin >= -0.5) & (centres + margin <= geometry.thin_size - 0.5))
+    if not len(inside):
+        raise Refusal(
+            f"patches of {geometry.thin_size} pixels are too small for slices {geometry.slice_spacing_voxels:.3g} "
+            f"pixels apart ({geometry.profile}): give a larger patch_size"
+        )
+    first, last = int(inside[0]), int(inside[-1])
+    return (
+        SliceGeometry(
+            geometry.thin_size,
+            last - first + 1,
+            geometry.slice_spacing_voxels,
+            geometry.slice_thickness_voxels,
+            geometry.profile,
+            float(centres[first]),
+        ),
+        slices[..., first : last + 1],
+    )
+
+
+def _most_body(draw, first: bool = False):
+    """The first of `TRIES` draws that shows enough body, or the one that shows most."""
+    best, most = None, -1.0
+    for _ in range(TRIES):
+        drawn = draw()
+        share = float(((drawn[0] if first else drawn) > FOREGROUND).float().mean())
+        if share > most:
+            best, most = drawn, share
+        if share >= MIN_FOREGROUND_SHARE:
+            break
+    return best

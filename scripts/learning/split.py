@@ -1,0 +1,69 @@
+"""Which cases are trained on and which are held back: split by person, as far as the names tell who is who."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+
+from ..geometry.errors import Refusal
+
+logger = logging.getLogger(__name__)
+BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+
+
+def split_by_person(
+    cases: Sequence[Mapping], held_back: float, seed: int, same_person: Sequence[Sequence[str]] = (), exclude=()
+) -> dict[str, list]:
+    """The usable cases, split into "training" and "validation".
+
+    A person is known by the BIDS subject in the path (sub-...) or by an entry of `same_person`; the frames of one file
+    are of one person; else each case counts as a person of its own. Echoes, sessions and the DICOM series of one
+    examination therefore belong into `same_person`.
+
+    Args:
+        cases: as found; those with a refusal are left out.
+        held_back: share of the persons held back for validation, 0 to under 1; 0.1 in the paper. With 0 the training
+            scans serve for validation too, and the log says so.
+        seed: of the draw.
+        same_person: lists of patterns ("*knee07*") that name one person each.
+        exclude: patterns of case names that are not used at all.
+
+    Raises:
+        Refusal: if a pattern fits no case, or no case is left to train on.
+    """
+    if not 0 <= held_back < 1:
+        raise Refusal(f"held_back must be from 0 to below 1, got {held_back}")
+    names = [case["case"] for case in cases]
+    for pattern in [*exclude, *(pattern for person in same_person for pattern in person)]:
+        if not any(fnmatch(name, pattern) for name in names):
+            raise Refusal(f"the pattern {pattern!r} fits none of the {len(names)} cases found: correct or drop it")
+    usable = [c for c in cases if not c.get("refusal") and not any(fnmatch(c["case"], p) for p in exclude)]
+    persons: dict[str, list] = {}
+    for case in usable:
+        persons.setdefault(_person(case, same_person), []).append(case)
+    order = np.random.default_rng(seed).permutation(sorted(persons))
+    count = int(np.ceil(held_back * len(order))) if held_back else 0
+    if len(order) <= count:
+        raise Refusal(
+            f"{len(usable)} usable cases of {len(order)} persons: none is left to train on; "
+            f"add scans, or lower held_back (0 validates on the training scans)"
+        )
+    training = [case for person in order[count:] for case in persons[person]]
+    held = [case for person in order[:count] for case in persons[person]]
+    if not held:
+        logger.warning("held_back is 0: validation looks at the training scans themselves")
+    return {"training": training, "validation": held or training}
+
+
+def _person(case: Mapping, same_person: Sequence[Sequence[str]]) -> str:
+    for number, patterns in enumerate(same_person):
+        if any(fnmatch(case["case"], pattern) for pattern in patterns):
+            return f"person {number}"
+    first = str(case["image"] if isinstance(case["image"], str | Path) else case["image"][0])
+    subject = BIDS_SUBJECT.search(first)
+    if subject:
+        return subject.group()
+    return first if case.get("frame") is not None else case["case"]  # the frames of a file are of one person

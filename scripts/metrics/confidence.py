@@ -1,0 +1,63 @@
+"""Does the confidence map know where the result is wrong? Needs the truth."""
+
+import numpy as np
+from scipy.stats import rankdata
+
+from ..geometry.errors import Refusal
+from .arrays import as_image, as_mask, as_pair
+
+DECILES = 10
+
+
+def rank_correlation(confidence, result, truth, mask=None) -> float:
+    """Spearman's rank correlation of confidence with the absolute error inside the mask; -1 to 1.
+
+    -1 is best (the surer, the smaller the error), 0 says nothing, positive is misleading. Ties share their mean rank.
+
+    Args:
+        confidence: (X, Y, Z), any monotone scale.
+        result: (X, Y, Z).
+        truth: (X, Y, Z), in the result's units.
+        mask: (X, Y, Z) or None for everywhere.
+
+    Raises:
+        Refusal: on bad arrays, or confidence or error constant inside the mask.
+    """
+    confidence, error = _inside(confidence, result, truth, mask)
+    for name, values in (("confidence", confidence), ("the absolute error", error)):
+        if not np.ptp(values) > 0:
+            raise Refusal(f"{name} is constant inside the mask: it has no rank correlation")
+    return float(np.corrcoef(rankdata(confidence), rankdata(error))[0, 1])
+
+
+def error_per_decile(confidence, result, truth, mask=None) -> np.ndarray:
+    """Mean absolute error inside each tenth of the voxels, from the least to the most confident.
+
+    Args:
+        confidence: (X, Y, Z), any monotone scale.
+        result: (X, Y, Z).
+        truth: (X, Y, Z), in the result's units.
+        mask: (X, Y, Z) or None for everywhere.
+
+    Returns:
+        Shape (10,), in the truth's units; tied voxels stay in one tenth, and a tenth that is left empty is NaN.
+
+    Raises:
+        Refusal: on bad arrays or fewer than 10 voxels.
+    """
+    confidence, error = _inside(confidence, result, truth, mask)
+    if confidence.size < DECILES:
+        raise Refusal(f"{confidence.size} voxels inside the mask: deciles need {DECILES}")
+    tenth = ((rankdata(confidence) - 0.5) * DECILES / confidence.size).astype(int)
+    counts = np.bincount(tenth, minlength=DECILES)
+    sums = np.bincount(tenth, weights=error, minlength=DECILES)
+    return np.divide(sums, counts, out=np.full(DECILES, np.nan), where=counts > 0)
+
+
+def _inside(confidence, result, truth, mask) -> tuple[np.ndarray, np.ndarray]:
+    result, truth = as_pair(result, truth)
+    confidence = as_image(confidence, "confidence")
+    if confidence.shape != truth.shape:
+        raise Refusal(f"confidence has shape {confidence.shape}, the result {truth.shape}: they must share a grid")
+    inside = as_mask(mask, truth.shape)
+    return confidence[inside], np.abs(result - truth)[inside]

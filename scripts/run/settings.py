@@ -1,0 +1,147 @@
+"""Settings given on the command line: one that does not exist is an error, and errors of the user read as one line."""
+
+import ast
+import difflib
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import monai.bundle
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from ..geometry.errors import Refusal, one_line, refusal_of
+
+ENTRY = ("monai", "bundle", "__main__.py")  # how `python -m monai.bundle` names itself in sys.argv
+COMMANDS = ("run", "run_workflow")
+SEPARATOR = "::"
+PATHS = ("_dir", "_path")  # how settings end that are paths
+STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
+
+logger = logging.getLogger(__name__)
+
+
+def flag(value: bool | str, name: str) -> bool:
+    """A setting that is true or false: `--adapt true` comes from the command line as text, and any text counts as true.
+
+    Args:
+        value: as it was given.
+        name: of the setting, for the refusal.
+
+    Raises:
+        Refusal: if it is neither.
+    """
+    if str(value).lower() not in ("true", "false"):
+        raise Refusal(f"{name} must be true or false, got {value!r}: on the command line give true or false")
+    return str(value).lower() == "true"
+
+
+def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
+    """Declines an override of `python -m monai.bundle run` that no config file has: MONAI takes --tpyo 3 in silence.
+
+    Belongs at the head of the run list: MONAI puts the bundle on sys.path only after `initialize`. Outside the
+    command line (Python API, MONAI Label, tests) there is nothing to compare and nothing happens. It also makes a key
+    that stands twice in one config file an error.
+
+    Args:
+        argv: the command line, by default this process's.
+
+    Raises:
+        Refusal: if a key is unknown (with the nearest one that exists), or stands twice in a file; if a path is given
+            as a bare number.
+    """
+    argv = sys.argv if argv is None else argv
+    if Path(argv[0]).parts[-3:] != ENTRY or len(argv) < 2 or argv[1] not in COMMANDS:
+        return
+    sys.excepthook = _excepthook
+    given = _options(argv[2:])
+    own = _own_options()
+    files = given.get("config_file")
+    overrides = [key for key in given if key not in own]
+    if "args_file" in given:
+        more = ConfigParser.load_config_file(given["args_file"])
+        files = files or more.get("config_file")
+        overrides += [key for key in more if key not in own]
+    if not files:
+        return
+    config = _load_strictly(_literal(files))
+    for key in overrides:
+        _check_key(key.removeprefix("+").replace("#", SEPARATOR), config)
+        number = _literal(given.get(key))
+        if key.endswith(PATHS) and isinstance(number, (int, float)):
+            raise Refusal(f"{key} is a path, and {given[key]} is read as a number: write ./{given[key]}")
+
+
+def _load_strictly(files: str | Sequence[str]) -> dict:
+    """The merged config files, none of which has a key twice."""
+    before = os.environ.get(STRICT)
+    os.environ[STRICT] = "1"
+    try:
+        return ConfigParser.load_config_files(files)
+    except ValueError as error:  # the only one left: MONAI has read these files before
+        raise Refusal(f"{files}: {one_line(str(error))}: keep one of them") from error
+    finally:
+        if before is None:
+            del os.environ[STRICT]
+        else:
+            os.environ[STRICT] = before
+
+
+def _check_key(key: str, config: Mapping) -> None:
+    """Declines a key like a::b::c that leads nowhere; a new argument of a `_target_` is that target's to judge."""
+    level, path = config, []
+    for part in key.split(SEPARATOR):
+        if isinstance(level, Mapping):
+            if part not in level:
+                if "_target_" in level:
+                    return
+                near = difflib.get_close_matches(part, [str(k) for k in level], n=1)
+                hint = f"did you mean {SEPARATOR.join([*path, near[0]])}?" if near else "see the config for those there"
+                raise Refusal(f"no setting is called {key}: {hint}")
+            level = level[part]
+        elif isinstance(level, list):
+            if not part.isdigit() or int(part) >= len(level):
+                raise Refusal(f"no setting is called {key}: {SEPARATOR.join(path)} has the items 0 to {len(level) - 1}")
+            level = level[int(part)]
+        else:  # a reference or a plain value: MONAI itself complains of what is below it
+            return
+        path.append(part)
+
+
+def _options(arguments: Sequence[str]) -> dict[str, str]:
+    """The --key value, --key=value and -key value of a command line, read as Fire reads them."""
+    options = {}
+    for index, token in enumerate(arguments):
+        if token == "--":  # what follows is for Fire itself
+            break
+        if token.startswith("--") or (token.startswith("-") and token[1:2].isalpha()):
+            key, equals, value = token.lstrip("-").partition("=")
+            following = arguments[index + 1] if index + 1 < len(arguments) else ""
+            options[key.replace("-", "_")] = value if equals else following
+    return options
+
+
+def _own_options() -> set[str]:
+    """What the command itself understands, from MONAI's own signatures."""
+    functions = (monai.bundle.run, monai.bundle.create_workflow, ConfigWorkflow.__init__)
+    return {name for function in functions for name in inspect.signature(function).parameters} - {"override", "self"}
+
+
+def _literal(text):
+    """['a','b'] as a list; anything else as it is."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        return text
+
+
+def _excepthook(kind, error, trace) -> None:
+    """Shows a Refusal as its line, whatever wraps it; the exit code stays 1. Other errors keep their traceback."""
+    refusal = refusal_of(error)
+    if refusal is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        logger.debug("refused here", exc_info=error)
+        sys.stderr.write(f"refused: {one_line(str(refusal))}\n")

@@ -1,0 +1,260 @@
+"""The readers' study: planes drawn and shuffled by a seed, one blinded page for readers, and the sealed key."""
+
+import json
+import logging
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..geometry.errors import Refusal
+from ..geometry.files import write_whole
+from ..reports.figures import VIEWS
+from .page import digest, packed, page_of
+from .volumes import StudyCase, StudyVolumes, load, spread_planes
+
+PAGE, KEY = "study.html", "key.json"
+LEVELS = 5  # of the Likert scale: the keys 1 to 5
+STORED_MAX = 4095  # 12 bits: finer than any screen, so that the window can be narrowed
+HEADROOM = 0.5  # of the window's width stored on either side of it: room to widen it
+ORDERS = 50  # shuffles tried for one that keeps images of the same plane apart
+WARNING = "SEALED KEY of a readers' study: it tells the method behind each image. Never give it to a reader."
+LARGE_PAGE_BYTES = 80 * 2**20  # above this a phone or tablet may not open the page
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One showing of one image: a method's plane of a case. `duplicate_of`: the item shown before it, or None."""
+
+    item: str
+    case: str
+    method: str
+    plane: int
+    duplicate_of: str | None = None
+
+
+class ReaderStudy:
+    """Makes STUDY/study.html, which readers get, and STUDY/key.json, which they must not get.
+
+    Args:
+        cases: with the methods' files, as `evaluation_cases` or `folder_cases` give them.
+        output_dir: STUDY.
+        view: "sagittal", "coronal" or "axial".
+        planes: of each case.
+        body_share: of the largest plane's body that a drawn plane must hold.
+        neighbours: planes on either side that the slider reaches.
+        margin_mm: of the image around the body, mm.
+        duplicates: share of the images that are shown twice.
+        apart: other images, at least, between two of the same plane, where there are enough.
+        seed: of all draws; None: by chance, and kept in the key.
+        window_percentiles: of the body over all methods: a case's window; None: the one that its evaluation had.
+        title: of the page.
+        questions: id -> {"title", "text"}.
+        levels: names of the five, from worst to best.
+
+    Raises:
+        Refusal: on a setting that makes no study, or a text that would tell readers a method.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[StudyCase],
+        output_dir: str | Path,
+        *,
+        view: str,
+        planes: int,
+        body_share: float,
+        neighbours: int,
+        margin_mm: float,
+        duplicates: float,
+        apart: int,
+        seed: int | None,
+        window_percentiles: Sequence[float] | None,
+        title: str,
+        questions: Mapping[str, Mapping[str, str]],
+        levels: Sequence[str],
+    ):
+        self.cases, self.output_dir = list(cases), Path(output_dir)
+        self.view, self.planes, self.body_share = view, planes, body_share
+        self.neighbours, self.margin_mm, self.window_percentiles = neighbours, margin_mm, window_percentiles
+        self.duplicates, self.apart = duplicates, apart
+        self.seed = secrets.randbits(64) if seed is None else seed
+        self.title, self.questions, self.levels = title, {k: dict(v) for k, v in questions.items()}, list(levels)
+        self.methods = list(dict.fromkeys(method for case in self.cases for method in case.files))
+        self._check()
+
+    def write(self) -> Path:
+        """Writes page and key; returns the page's path.
+
+        Raises:
+            Refusal: if a study is there already, or a case cannot be shown.
+        """
+        if (self.output_dir / KEY).exists():
+            raise Refusal(
+                f"{self.output_dir / KEY}: a study is there already, its key is kept: give another output_dir"
+            )
+        rng = np.random.default_rng(self.seed)
+        items, images = [], {}
+        for case in self.cases:
+            volumes = load(case, self.view, self.window_percentiles)
+            try:
+                drawn = spread_planes(volumes.body.sum(axis=(1, 2)), self.planes, self.body_share, rng)
+            except Refusal as refusal:
+                raise Refusal(f"{case.name}: {refusal}") from refusal
+            for plane in drawn:
+                images |= {(case.name, m, plane): self._image(volumes, m, plane) for m in case.files}
+                items += [Item(secrets_of(rng), case.name, method, plane) for method in case.files]
+        items = self._ordered(self._with_duplicates(items, rng), rng)
+        key, page = self._key_and_page(items, images)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        write_whole(self.output_dir / KEY, json.dumps(key, indent=1) + "\n", mode=0o600)
+        write_whole(self.output_dir / PAGE, page)
+        size = len(page.encode())
+        logger.info("%s: %d images, %.1f MiB", self.output_dir / PAGE, len(items), size / 2**20)
+        logger.info("%s: sealed: not for readers; readers get %s alone", self.output_dir / KEY, PAGE)
+        if size > LARGE_PAGE_BYTES:
+            logger.warning("%s is large: fewer cases or neighbours, if it shall open on tablets", PAGE)
+        return self.output_dir / PAGE
+
+    def _check(self) -> None:
+        rules = {
+            "view": (self.view in VIEWS, f"one of {', '.join(VIEWS)}"),
+            "planes": (_whole(self.planes) and self.planes >= 1, "a whole number from 1"),
+            "neighbours": (_whole(self.neighbours) and self.neighbours >= 0, "a whole number from 0"),
+            "duplicates": (0 <= self.duplicates <= 1, "a share from 0 to 1"),
+            "body_share": (0 < self.body_share <= 1, "a share above 0, at most 1"),
+            "margin_mm": (self.margin_mm >= 0, "a length from 0 mm"),
+            "apart": (_whole(self.apart) and self.apart >= 0, "a whole number from 0"),
+            "seed": (_whole(self.seed) and self.seed >= 0, "null or a whole number from 0"),
+            "levels": (len(self.levels) == LEVELS, f"{LEVELS} names, from worst to best"),
+            "questions": (
+                bool(self.questions) and all({"title", "text"} <= set(q) for q in self.questions.values()),
+                "id: {title, text} of each question",
+            ),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise Refusal(f"{name} must be {rule}, got {getattr(self, name)!r}")
+        if len(self.methods) < 2:
+            raise Refusal(f"a study compares at least two methods, got {', '.join(self.methods) or 'none'}: name more")
+        texts = [self.title, *self.levels, *(text for q in self.questions.values() for text in q.values())]
+        for name in (*self.methods, *(case.name for case in self.cases)):
+            if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) for text in texts):
+                raise Refusal(f"title, questions or levels name {name!r}: readers could tell; use other words")
+
+    def _with_duplicates(self, items: list[Item], rng: np.random.Generator) -> list[Item]:
+        """The items and, for a share of them drawn by chance, a second showing."""
+        count = int(np.rint(self.duplicates * len(items)))
+        again = [items[i] for i in rng.permutation(len(items))[:count]]
+        return items + [Item(secrets_of(rng), i.case, i.method, i.plane, i.item) for i in again]
+
+    def _ordered(self, items: list[Item], rng: np.random.Generator) -> list[Item]:
+        """The best of many shuffles: images of one plane lie `apart`, or as far as may be."""
+        best, furthest = items, -1
+        for _ in range(ORDERS):
+            order = spaced([items[i] for i in rng.permutation(len(items))], self.apart)
+            distance = closest(order)
+            if distance > furthest:
+                best, furthest = order, distance
+            if furthest > self.apart:
+                break
+        else:
+            logger.warning(
+                "only %d other images lie between some two of the same plane, not %d: too few images",
+                furthest - 1,
+                self.apart,
+            )
+        return _shown_first(best)
+
+    def _image(self, volumes: StudyVolumes, method: str, plane: int) -> dict:
+        """Planes around one, cut to the body and packed, and what the page needs to show them."""
+        count = len(volumes.body)
+        first, last = max(0, plane - self.neighbours), min(count, plane + self.neighbours + 1)
+        rows, columns = (self._frame(volumes, axis) for axis in (1, 2))
+        low, high = volumes.window
+        stack = volumes.planes[method][first:last, rows, columns]
+        whole = (1 + 2 * HEADROOM) * (high - low)
+        stored = np.rint(np.clip((stack - low) / whole + HEADROOM / (1 + 2 * HEADROOM), 0, 1) * STORED_MAX)
+        return {
+            "shape": list(stack.shape),
+            "pixel_mm": [round(mm, 6) for mm in volumes.pixel_mm],
+            "centre": plane - first,
+            "letters": volumes.letters,
+            "data": packed(stored.astype(np.uint16)),
+        }
+
+    def _frame(self, volumes: StudyVolumes, axis: int) -> slice:
+        """The rows or columns of a case that hold its body, and a margin: the same for all methods."""
+        inside = np.flatnonzero(volumes.body.any(axis=tuple(a for a in range(volumes.body.ndim) if a != axis)))
+        margin = int(np.ceil(self.margin_mm / volumes.pixel_mm[axis - 1]))
+        return slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin)
+
+    def _key_and_page(self, items: Sequence[Item], images: Mapping) -> tuple[dict, str]:
+        sealed = {
+            "seed": self.seed,
+            "view": self.view,
+            "methods": self.methods,
+            "questions": self.questions,
+            "levels": self.levels,
+            "items": [asdict(item) for item in items],
+        }
+        key_sha256 = digest(sealed)
+        low = STORED_MAX * HEADROOM / (1 + 2 * HEADROOM)
+        payload = {
+            "study": key_sha256[:12],
+            "title": self.title,
+            "key_sha256": key_sha256,
+            "questions": [{"id": name, **question} for name, question in self.questions.items()],
+            "levels": self.levels,
+            "stored_max": STORED_MAX,
+            "window": [round(low), round(STORED_MAX - low)],
+            "items": [{"id": item.item, **images[item.case, item.method, item.plane]} for item in items],
+        }
+        payload["page_sha256"] = digest(payload)
+        heads = {"study": payload["study"], "page_sha256": payload["page_sha256"], "key_sha256": key_sha256}
+        return {"warning": WARNING, **heads, **sealed}, page_of(payload)
+
+
+def closest(order: Sequence[Item]) -> int:
+    """The smallest distance, in places, of two items that show the same plane of the same case."""
+    last, least = {}, len(order)
+    for place, item in enumerate(order):
+        what = (item.case, item.plane)
+        if what in last:
+            least = min(least, place - last[what])
+        last[what] = place
+    return least
+
+
+def spaced(order: Sequence[Item], apart: int) -> list[Item]:
+    """The order with each item put off while its plane was among the last `apart` shown, as far as that is possible."""
+    waiting, shown = list(order), []
+    while waiting:
+        recent = {(item.case, item.plane) for item in shown[max(0, len(shown) - apart) :]}
+        free = (n for n, item in enumerate(waiting) if (item.case, item.plane) not in recent)
+        shown.append(waiting.pop(next(free, 0)))
+    return shown
+
+
+def _shown_first(order: Sequence[Item]) -> list[Item]:
+    """The same order; of two showings of one image the later is the duplicate."""
+    first, found = {}, []
+    for item in order:
+        what = (item.case, item.method, item.plane)
+        found.append(Item(item.item, *what, first.get(what)))
+        first.setdefault(what, item.item)
+    return found
+
+
+def secrets_of(rng: np.random.Generator) -> str:
+    """A name of eight hexadecimal digits that tells nothing."""
+    return rng.bytes(4).hex()
+
+
+def _whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

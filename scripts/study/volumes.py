@@ -1,0 +1,198 @@
+"""The cases of a readers' study: which volumes are compared, on one grid, in one window, cut into planes."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..evaluation.layout import RESULT, SIDE_VOLUMES, SUFFIX, method_file, parse_others
+from ..evaluation.volumes import covered, on_grid, read_grid, read_volume
+from ..geometry.errors import Refusal
+from ..geometry.grid import AXES
+from ..geometry.orientation import Reorientation
+from ..metrics.mask import body_mask
+from ..reports.figures import VIEWS
+
+CASES_FILE, METHODS, TRUTH = "cases.json", "methods", "truth"  # of an evaluation's folder
+OFF_AXIS = 0.8  # cosine to the world axis below which a view is too oblique to be called by its name
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StudyCase:
+    """A case of the study: its name, the file of each method, and its intensity window where one is known."""
+
+    name: str
+    files: Mapping[str, Path]
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class StudyVolumes:
+    """All methods of a case as stacks of planes of one view.
+
+    Attributes:
+        planes: method -> (planes, rows, columns), float32, rows from the top, columns from the left of the image.
+        body: (planes, rows, columns), boolean, the same for all methods.
+        pixel_mm: height and width of a pixel, mm.
+        window: (low, high), the scan's own units, the same for all methods.
+        letters: directions at the left, right, top and bottom of the image.
+    """
+
+    planes: Mapping[str, np.ndarray]
+    body: np.ndarray
+    pixel_mm: tuple[float, float]
+    window: tuple[float, float]
+    letters: str
+
+
+def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str | Sequence[str]) -> list[StudyCase]:
+    """The cases of an evaluation that are done, with the files of the methods to be compared.
+
+    Args:
+        folder: that the evaluation wrote; its cases.json, methods/ and truth/ are read.
+        methods: names; "truth" is one where the cases have a truth.
+        patterns: of the cases' names, one or several, as `pelvis*`.
+
+    Raises:
+        Refusal: if this is no such folder, no case fits, or a method lacks one.
+    """
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / CASES_FILE).read_text(encoding="utf-8"))
+        rows = {row["case"]: row for row in record["cases"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(
+            f"{folder}: no readable {CASES_FILE}: give the output_dir of an evaluation, or volumes"
+        ) from error
+    others = parse_others(record.get("settings", {}).get("others"))
+    cases = []
+    for name in _fitting(rows, patterns, folder):
+        if rows[name].get("status") != "done":
+            logger.warning("%s: left out: %s", name, rows[name].get("reason") or "the evaluation did not end it")
+            continue
+        files = {}
+        for method in methods:
+            where = folder / TRUTH if method == TRUTH else others.get(method, folder / METHODS / method)
+            files[method] = method_file(where, method, name, list(rows))
+        window = rows[name].get("window")
+        cases.append(StudyCase(name, files, tuple(map(float, window)) if window else None))
+    if not cases:
+        raise Refusal(f"{folder}: none of the cases that fit {patterns} is done: see its {CASES_FILE}")
+    return cases
+
+
+def folder_cases(volumes: Mapping[str, str] | str, patterns: str | Sequence[str]) -> list[StudyCase]:
+    """The cases of plain folders, one a method, with files <case>.nii.gz or <case>*.nii.gz.
+
+    A case is called by the shortest name that a folder has for it: scan.nii.gz in one and scan_glade.nii.gz in another
+    are the case "scan".
+
+    Args:
+        volumes: {"name": "folder"}, or "name=folder,name2=folder2".
+        patterns: as in `evaluation_cases`.
+
+    Raises:
+        Refusal: if a folder is not there, no case fits, or a method lacks one.
+    """
+    folders = parse_others(volumes)
+    stems = {method: _stems(folder) for method, folder in folders.items()}
+    names = sorted({stem for own in stems.values() for stem in own if not _is_longer(stem, own, stems.values())})
+    chosen = _fitting(names, patterns, ", ".join(str(folder) for folder in folders.values()))
+    return [StudyCase(n, {m: method_file(f, m, n, names) for m, f in folders.items()}) for n in chosen]
+
+
+def load(case: StudyCase, view: str, window_percentiles: Sequence[float] | None) -> StudyVolumes:
+    """Reads a case: all methods on the finest of their grids, cut along one view, black where one has no data.
+
+    The same grid, field of view and window for all methods: none can be told by the size or the frame of its images.
+
+    Args:
+        case: to be read.
+        view: "sagittal", "coronal" or "axial".
+        window_percentiles: of the body over all methods; None: the window that the evaluation had for the case.
+
+    Raises:
+        Refusal: if a file cannot be read, lies elsewhere, the view is oblique to the grid, or there is no window.
+    """
+    grids = {method: read_grid(path) for method, path in case.files.items()}
+    grid = min(grids.values(), key=lambda g: float(np.prod(g.spacing_mm)))
+    fixed, _, _, letters = VIEWS[view]
+    axis = int(np.argmax(np.abs(grid.affine[fixed, :AXES] / grid.spacing_mm)))
+    if abs(grid.affine[fixed, axis]) < OFF_AXIS * grid.spacing_mm[axis]:
+        raise Refusal(f"{case.name}: its {view} planes are oblique to the voxels: choose another view")
+    shared = np.logical_and.reduce([covered(own, grid) for own in grids.values()])
+    turn = Reorientation.through_plane_last(grid, axis)
+    stacks = {m: _stack(on_grid(*read_volume(path), grid), turn) for m, path in case.files.items()}
+    inside = _stack(shared, turn)
+    try:
+        body = body_mask(np.mean(list(stacks.values()), axis=0)) & inside  # of the mean: no method is favoured
+    except Refusal as refusal:
+        raise Refusal(f"{case.name}: {refusal}") from refusal
+    window = case.window if window_percentiles is None else _window(stacks, body, window_percentiles, case.name)
+    if window is None:
+        raise Refusal(f"{case.name}: no evaluation has a window for it: set window_percentiles")
+    planes = {method: np.where(inside, stack, np.float32(window[0])) for method, stack in stacks.items()}
+    spacing = turn.apply_grid(grid).spacing_mm
+    return StudyVolumes(planes, body, (float(spacing[1]), float(spacing[0])), window, letters)
+
+
+def _fitting(names, patterns: str | Sequence[str], where) -> list[str]:
+    asked = [patterns] if isinstance(patterns, str) else list(patterns)
+    chosen = [name for name in names if any(fnmatchcase(name, str(pattern)) for pattern in asked)]
+    if not chosen:
+        there = ", ".join(sorted(names)) or "none"
+        raise Refusal(f"no case fits {patterns}; there are in {where}: {there}: correct `cases` or the folder")
+    return chosen
+
+
+def _stems(folder: Path) -> set[str]:
+    files = [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/*{RESULT}{SUFFIX}")]
+    stems = {path.name.removesuffix(SUFFIX) for path in files}
+    return {stem for stem in stems if not stem.endswith(SIDE_VOLUMES)}
+
+
+def _is_longer(stem: str, own: set[str], all_stems) -> bool:
+    """Whether another folder calls this case by a shorter name, which this folder has not for a case of its own."""
+    others = set().union(*all_stems) - own
+    return any(stem.startswith(name) and not stem[len(name)].isalnum() for name in others)
+
+
+def _stack(volume: np.ndarray, turn: Reorientation) -> np.ndarray:
+    """(planes, rows from the top, columns from the left), as radiologists hang the view (`figures.VIEWS`)."""
+    turned = turn.apply(torch.from_numpy(np.ascontiguousarray(volume))).numpy()
+    return np.ascontiguousarray(turned[::-1, ::-1].transpose(2, 1, 0))
+
+
+def _window(stacks: Mapping, body: np.ndarray, percentiles: Sequence[float], name: str) -> tuple[float, float]:
+    values = np.concatenate([stack[body] for stack in stacks.values()])
+    low, high = (float(v) for v in np.percentile(values, percentiles)) if values.size else (0.0, 0.0)
+    if not high > low:
+        raise Refusal(f"{name}: no window: its body is empty or of one value; check the volumes")
+    return low, high
+
+
+def spread_planes(areas: np.ndarray, count: int, share: float, rng: np.random.Generator) -> list[int]:
+    """Draws planes inside the body: one from each of `count` equal bands of those that hold enough of it.
+
+    Args:
+        areas: (planes,) voxels of the body in each plane.
+        count: how many.
+        share: of the largest area that a plane must have.
+        rng: chance.
+
+    Raises:
+        Refusal: if there are fewer such planes.
+    """
+    inside = np.flatnonzero(areas >= max(share * areas.max(), 1))
+    if len(inside) < count:
+        raise Refusal(f"{len(inside)} planes lie inside the body, {count} are asked for: fewer planes or a lower share")
+    edges = np.rint(np.linspace(0, len(inside), count + 1)).astype(int)
+    return [int(inside[rng.integers(first, last)]) for first, last in pairwise(edges)]

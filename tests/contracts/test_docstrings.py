@@ -1,0 +1,65 @@
+"""Laws 3 and 4: everything public says what it is, in words of its own, and lengths carry their unit."""
+
+import ast
+from collections import defaultdict
+
+from .source import modules
+
+LENGTHS = ("spacing", "thickness", "gap")
+UNITS = ("_mm", "_voxels")
+WITHOUT_UNIT = {  # a ratio of two lengths
+    ("scripts/physics/protocol.py", "ProtocolRange", "thickness_over_spacing"),
+    ("scripts/evaluation/simulation.py", "SimulatedProtocol", "thickness_over_spacing"),
+    ("scripts/physics/profile.py", "transfer", "thickness_over_spacing"),
+}
+DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def definitions(node: ast.AST, path: str, public: bool = True):
+    """(path, name, is it public?, node) of classes, functions and methods; not of functions inside functions."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, DEFINITIONS):
+            seen = public and not child.name.startswith("_")
+            yield path, child.name, seen, child
+            if isinstance(child, ast.ClassDef):
+                yield from definitions(child, f"{path}: {child.name}", seen)
+
+
+def test_everything_public_has_a_docstring():
+    trees = [(path, tree) for path, tree in modules() if not path.endswith("__init__.py")]
+    missing = [path for path, tree in trees if not ast.get_docstring(tree)]
+    for path, tree in trees:
+        missing += [f"{p}: {name}" for p, name, seen, n in definitions(tree, path) if seen and not ast.get_docstring(n)]
+    assert missing == []
+
+
+def test_no_long_docstring_occurs_twice():
+    places = defaultdict(list)
+    for path, tree in modules():
+        places[ast.get_docstring(tree) or ""].append(path)
+        for where, name, _, node in definitions(tree, path):
+            places[ast.get_docstring(node) or ""].append(f"{where}: {name}")
+    assert [found for text, found in places.items() if "\n" in text and len(found) > 1] == []
+
+
+def parameters(node: ast.AST):
+    """Names of a function's parameters, or of a class's fields and of its constructor's parameters."""
+    if isinstance(node, ast.ClassDef):
+        for child in node.body:
+            if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name):
+                yield child.target.id
+            elif isinstance(child, ast.FunctionDef) and child.name == "__init__":
+                yield from parameters(child)
+    else:
+        given = node.args
+        yield from (a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs))
+
+
+def test_lengths_end_in_their_unit():
+    found = set()
+    for path, tree in modules():
+        for where, name, seen, node in definitions(tree, path):
+            if seen:
+                lengths = {p for p in parameters(node) if any(word in p for word in LENGTHS)}
+                found |= {(where, name, p) for p in lengths if not p.endswith(UNITS)}
+    assert found == WITHOUT_UNIT

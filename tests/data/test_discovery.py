@@ -1,0 +1,120 @@
+import json
+
+import numpy as np
+import pytest
+
+from scripts.data.discovery import find_nifti, partition, require_cases, safe_name, unique_names
+from scripts.geometry.errors import Refusal
+
+from .thick_scans import voxels, write_scan
+
+
+def test_a_file_is_one_case(tmp_path):
+    path = write_scan(tmp_path / "knee.nii.gz")
+    assert find_nifti(path) == [{"case": "knee", "image": str(path), "frame": None, "format": "nifti", "refusal": None}]
+
+
+def test_a_folder_is_walked_without_hidden_files_and_without_looping(tmp_path):
+    for name in ("b.nii", "a.nii.gz", "sub/c.NII.GZ", ".hidden.nii", ".cache/d.nii", "sub/._c.nii.gz"):
+        write_scan(tmp_path / "x.nii" if name.endswith("GZ") else tmp_path / name)
+    (tmp_path / "sub").mkdir(exist_ok=True)
+    (tmp_path / "x.nii").rename(tmp_path / "sub/c.NII")
+    (tmp_path / "notes.txt").write_text("no scan")
+    (tmp_path / "sub/loop").symlink_to(tmp_path)
+    assert [case["case"] for case in find_nifti(tmp_path)] == ["a", "b", "c"]
+
+
+def test_no_such_path_is_refused(tmp_path):
+    with pytest.raises(Refusal, match="no such file or folder"):
+        find_nifti(tmp_path / "nothing")
+
+
+def test_another_kind_of_file_gives_no_case_and_require_cases_says_so(tmp_path):
+    (tmp_path / "a.dcm").write_bytes(b"x")
+    assert find_nifti(tmp_path / "a.dcm") == []
+    with pytest.raises(Refusal, match=r"no NIfTI file .* and no DICOM series in .*give a scan"):
+        require_cases(find_nifti(tmp_path), tmp_path)
+
+
+def test_a_4d_file_gives_a_case_for_each_chosen_frame(tmp_path):
+    path = write_scan(tmp_path / "dyn.nii.gz", np.stack([voxels()] * 12, -1))
+    assert [c["case"] for c in find_nifti(path)] == [f"dyn_f{f:02d}" for f in range(12)]
+    assert [(c["case"], c["frame"]) for c in find_nifti(path, 3)] == [("dyn_f03", 3)]
+    assert [c["frame"] for c in find_nifti(path, [11, 0, 50])] == [0, 11]
+    (case,) = find_nifti(path, 12)
+    assert "12 frames" in case["refusal"]
+
+
+def test_a_4d_file_of_one_frame_is_plain(tmp_path):
+    (case,) = find_nifti(write_scan(tmp_path / "one.nii.gz", voxels()[..., None]))
+    assert (case["case"], case["frame"], case["refusal"]) == ("one", None, None)
+
+
+@pytest.mark.parametrize("frames", ["first", -1, [], [0, "1"], True, 1.5, None])
+def test_unknown_frames_are_refused(tmp_path, frames):
+    with pytest.raises(Refusal, match="frames must be"):
+        find_nifti(write_scan(tmp_path / "a.nii"), frames)
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (24, 20, 1), (1, 24, 20), (24, 20, 1, 5), (24, 20, 8, 1, 3)])
+def test_what_is_no_volume_is_a_case_with_a_refusal(tmp_path, shape):
+    cases = find_nifti(write_scan(tmp_path / "flat.nii.gz", voxels(shape)))
+    assert len(cases) == 1
+    assert "flat.nii.gz" in cases[0]["refusal"]
+    assert "\n" not in cases[0]["refusal"]
+
+
+def test_a_corrupt_header_or_a_broken_link_is_a_case_with_a_refusal(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"not gzip at all")
+    (tmp_path / "b.nii").write_bytes(b"\0" * 100)
+    good = write_scan(tmp_path / "good.nii.gz")
+    (tmp_path / "c.nii.gz").write_bytes(good.read_bytes()[:60])
+    (tmp_path / "d.nii.gz").symlink_to(tmp_path / "gone")
+    (tmp_path / "e.nii.gz").write_bytes(b"")
+    refusals = {case["case"]: case["refusal"] for case in find_nifti(tmp_path)}
+    assert refusals.pop("good") is None
+    assert len(refusals) == 5
+    assert all("header cannot be read" in line for line in refusals.values())
+
+
+def test_equal_stems_get_their_folders(tmp_path):
+    for name in ("s1/anat/T2w.nii", "s2/anat/T2w.nii.gz", "s2/T1w.nii", "s2/anat/t2W.nii"):
+        write_scan(tmp_path / name)
+    names = {case["case"] for case in find_nifti(tmp_path)}
+    assert names == {"s1_anat_T2w", "s2_anat_T2w", "s2_anat_t2W_2", "T1w"}
+
+
+def test_own_results_are_no_input(tmp_path):
+    for postfix in ("", "_glade", "_added_detail", "_confidence"):
+        write_scan(tmp_path / "knee" / f"knee{postfix}.nii.gz")
+    write_scan(tmp_path / "other_glade.nii.gz")
+    assert {case["case"] for case in find_nifti(tmp_path)} == {"knee", "other_glade"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("a b/c", "a_b_c"), ("..", "scan"), (".x", "x"), ("Müller", "Müller"), ("T2 *", "T2"), ("é" * 200, "é" * 60)],
+)
+def test_safe_name(text, name):
+    assert safe_name(text) == name
+
+
+def test_unique_names_do_not_differ_by_capitals_alone():
+    cases = [{"case": name} for name in ("a", "A", "a_2", "b")]
+    assert [case["case"] for case in unique_names(cases)] == ["a", "A_2", "a_2_2", "b"]
+
+
+def test_partition_is_complete_disjoint_in_order_and_unpadded():
+    cases = [{"case": str(i)} for i in range(7)]
+    shares = [partition(cases, rank, 3) for rank in range(3)]
+    assert [len(share) for share in shares] == [3, 2, 2]
+    assert sorted(c["case"] for share in shares for c in share) == [c["case"] for c in cases]
+    assert all([int(c["case"]) for c in s] == sorted(int(c["case"]) for c in s) for s in shares)
+    assert [partition(cases[:2], rank, 3) for rank in range(3)] == [cases[:1], cases[1:2], []]
+    assert partition(cases) == cases
+
+
+def test_a_sidecar_is_no_scan(tmp_path):
+    write_scan(tmp_path / "a.nii.gz")
+    (tmp_path / "a.json").write_text(json.dumps({"SliceThickness": 3}))
+    assert len(find_nifti(tmp_path)) == 1

@@ -1,0 +1,84 @@
+"""The cross-plane check: truth beats interpolation, invention does not, and a known motion is found."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from scripts.evaluation.crossplane import Pair, high_band_coherence, local_correlation, seen
+from scripts.evaluation.rigid import align
+from scripts.geometry.errors import Refusal
+from scripts.physics.acquisition import Acquisition, SliceGeometry
+from scripts.physics.interpolation import CubicInterpolation
+
+FACTOR, SIZE = 5, 60
+RNG = np.random.default_rng(0)
+BODY = ndimage.gaussian_filter(RNG.normal(size=(SIZE,) * 3), 1.2).astype(np.float32)
+GEOMETRY = SliceGeometry(SIZE, SIZE // FACTOR, FACTOR, FACTOR)
+A = Acquisition(GEOMETRY)
+
+
+def along(axis, operator, v):
+    return np.moveaxis(operator(torch.from_numpy(np.ascontiguousarray(np.moveaxis(v, axis, -1)))).numpy(), -1, axis)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Judged: thick along axis 0. Sharp: thick along axis 2, the same voxels in the world."""
+    slices = along(2, A, BODY)
+    places = np.stack(np.indices(BODY.shape)).astype(np.float32)
+    return Pair(slices, np.ones(slices.shape, bool), places, A, 0, 1.0, 0.5 / FACTOR)
+
+
+def test_the_truth_is_seen_as_the_sharp_scan_acquired_it(pair):
+    np.testing.assert_allclose(seen(BODY, pair), pair.slices, atol=1e-3)
+    assert local_correlation(pair.slices, pair) == pytest.approx(1, abs=1e-4)
+    assert high_band_coherence(pair.slices, pair) == pytest.approx(1, abs=1e-6)
+
+
+def test_real_detail_counts_and_invented_detail_does_not(pair):
+    cubic = along(0, CubicInterpolation(GEOMETRY), along(0, A, BODY))
+    other = ndimage.gaussian_filter(RNG.normal(size=BODY.shape), 1.2).astype(np.float32)
+    invented = cubic + other - along(0, CubicInterpolation(GEOMETRY), along(0, A, other))
+    half = (cubic + BODY) / 2
+    found = {}
+    for name, volume in (("cubic", cubic), ("invented", invented), ("half", half)):
+        image = seen(volume, pair)
+        found[name] = local_correlation(image, pair), high_band_coherence(image, pair)
+    for number in (0, 1):
+        assert found["half"][number] > found["cubic"][number] + 0.05
+        assert found["invented"][number] < found["cubic"][number]
+    assert abs(found["invented"][1]) < 0.15
+
+
+def test_scale_and_offset_do_not_matter(pair):
+    image = seen(ndimage.gaussian_filter(BODY, 0.7), pair)
+    for judge in (local_correlation, high_band_coherence):
+        assert judge(3 * image + 100, pair) == pytest.approx(judge(image, pair), abs=1e-3)
+
+
+def test_lines_outside_the_common_field_of_view_do_not_count(pair):
+    mask = np.zeros_like(pair.mask)
+    mask[5:50, 10:40] = True
+    part = pair._replace(mask=mask)
+    wrong = pair.slices + np.where(mask, 0, 50 * RNG.normal(size=mask.shape))
+    assert high_band_coherence(wrong, part) == pytest.approx(1, abs=1e-6)
+    assert local_correlation(wrong, part) == pytest.approx(1, abs=1e-4)
+    mask[:] = False
+    mask[5:9, 10:40] = True
+    with pytest.raises(Refusal, match="no line of 16"):
+        high_band_coherence(wrong, pair._replace(mask=mask))
+
+
+def test_a_known_small_motion_is_found():
+    smooth = ndimage.gaussian_filter(BODY, 2)
+    affine = np.diag([0.8, 0.8, 0.8, 1.0])
+    places = RNG.uniform(12, 36, (4000, 3))
+    centre = places.mean(axis=0)
+    turn, shift = Rotation.from_rotvec([1.5, -2.0, 1.0], degrees=True), np.array([0.7, -1.1, 0.4])
+    moved = turn.apply(places - centre) + centre + shift
+    found = align(smooth, affine, places, ndimage.map_coordinates(smooth, moved.T / 0.8, order=1))
+    np.testing.assert_allclose(found.angles_deg, [1.5, -2.0, 1.0], atol=0.1)
+    np.testing.assert_allclose(found.shift_mm, shift, atol=0.05)
+    np.testing.assert_allclose(places @ found.matrix[:3, :3].T + found.matrix[:3, 3], moved, atol=0.1)

@@ -1,0 +1,62 @@
+"""Files of methods: found under the names that people give them, refused where a guess would be needed."""
+
+import pytest
+
+from scripts.evaluation.layout import all_methods, confidence_file, method_file, parse_others
+from scripts.geometry.errors import Refusal
+
+CASES = ["head", "head_4x_rect"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def make(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["head.nii.gz", "head_x.nii.gz"], "head.nii.gz"),
+        (["head/head_glade.nii.gz", "head/head_confidence.nii.gz"], "head/head_glade.nii.gz"),
+        (["head_truth.nii.gz", "head_unires.nii.gz"], "head_unires.nii.gz"),
+        (["head-result.nii.gz", "head_4x_rect.nii.gz"], "head-result.nii.gz"),
+        (["head_a.nii.gz", "head_confidence.nii.gz"], "head_a.nii.gz"),
+    ],
+)
+def test_a_file_is_found_by_its_case(folder, names, expected):
+    assert method_file(folder(*names), "UniRes", "head", CASES) == folder() / expected
+
+
+@pytest.mark.parametrize(("names", "line"), [([], "no head.nii.gz"), (["head_a.nii.gz", "head_b.nii.gz"], "several")])
+def test_none_or_several_are_refused(folder, names, line):
+    with pytest.raises(Refusal, match=line):
+        method_file(folder(*names), "UniRes", "head", CASES)
+
+
+def test_the_confidence_lies_beside_our_own_result_only(folder):
+    root = folder("head/head_glade.nii.gz", "head/head_confidence.nii.gz", "head.nii.gz", "head_confidence.nii.gz")
+    assert confidence_file(root / "head/head_glade.nii.gz") == root / "head/head_confidence.nii.gz"
+    assert confidence_file(root / "head.nii.gz") is None
+
+
+def test_others_are_taken_as_text_or_mapping(tmp_path):
+    assert parse_others(None) == parse_others({}) == parse_others("") == {}
+    assert parse_others(f"A={tmp_path},B={tmp_path}") == parse_others({"A": str(tmp_path), "B": tmp_path})
+
+
+@pytest.mark.parametrize("others", ["A", "A=", "A=.,A=.", "A=/no/such/folder", ["A"], {"A": "/no/such"}])
+def test_others_of_another_form_are_refused(others):
+    with pytest.raises(Refusal, match="others"):
+        parse_others(others)
+
+
+def test_another_method_cannot_take_the_name_of_ours(tmp_path):
+    with pytest.raises(Refusal, match="GLADE is the name"):
+        all_methods(tmp_path, ["cubic", "GLADE"], {"GLADE": tmp_path})
+    assert all_methods(tmp_path, ["cubic"], {"A": tmp_path}) == {"cubic": tmp_path / "methods/cubic", "A": tmp_path}

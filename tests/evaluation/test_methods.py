@@ -1,0 +1,98 @@
+"""The inference of an evaluation: the shipped workflow, its settings on the command line, its failures by name."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from scripts.data import methods
+from scripts.evaluation.baselines import Baselines
+from scripts.evaluation.methods import InferenceRun, InterpolatedMethods
+from scripts.evaluation.record import EvaluationRecord
+from scripts.geometry.errors import Refusal
+from tests.conftest import ROOT
+
+from ..data.thick_scans import write_scan
+
+SHIPPED = str(ROOT / "configs/inference.yaml")
+
+
+def test_the_command_is_what_one_would_type(tmp_path):
+    run = InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {"detail": 0.5, "views": [1]}, ROOT)
+    command = " ".join(run.command()[1:])
+    assert command.startswith(f"-m monai.bundle run inference --config_file {SHIPPED} --bundle_root {ROOT}")
+    assert f"--detail 0.5 --views [1] --dataset_dir {tmp_path}/scans --output_dir {tmp_path}/methods/GLADE" in command
+
+
+def test_places_of_the_dial_are_methods_of_their_own(tmp_path):
+    run = InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {"detail": 0.5}, ROOT, dial=[0.5, 1])
+    assert run.names == ["GLADE", "GLADE 0.5", "GLADE 1"]
+    command = " ".join(run.command("GLADE 0.5"))
+    assert "--detail 0.5 --sharpness 0.5" in command
+    assert command.endswith(f"--output_dir {tmp_path}/methods/GLADE 0.5")
+
+
+@pytest.mark.parametrize("dial", [0.5, "0.5", ["0.5"], [1.5], [0.5, 0.5]])
+def test_a_dial_that_is_no_list_of_places_is_refused(tmp_path, dial):
+    with pytest.raises(Refusal, match=r"^dial "):
+        InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {}, ROOT, dial=dial)
+
+
+def test_what_an_earlier_call_did_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    record = EvaluationRecord(tmp_path, {})
+    record.begin("a")
+    (tmp_path / "methods/GLADE").mkdir(parents=True)
+    old = {"case": "a", "status": "done", "seconds": 1.0, "weights_sha256": "old"}
+    (tmp_path / "methods/GLADE/summary.json").write_text(json.dumps({"cases": [old]}))
+    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    InferenceRun(record, tmp_path, SHIPPED, {}, ROOT).run()
+    assert record.rows["a"]["methods"]["GLADE"]["status"] == "failed"
+    assert "wrote no summary.json" in record.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (None, "wrote no summary.json"),
+        ([], "left no row"),
+        ([{"case": "a", "status": "refused", "reason": "too small"}], "refused: too small"),
+    ],
+)
+def test_what_the_inference_did_not_do_is_named(tmp_path, monkeypatch, rows, reason):
+    record = EvaluationRecord(tmp_path, {})
+    record.begin("a")
+    (tmp_path / "methods/GLADE").mkdir(parents=True)
+
+    def run(*_, **__):
+        if rows is not None:
+            (tmp_path / "methods/GLADE/summary.json").write_text(json.dumps({"cases": rows}))
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(methods.subprocess, "run", run)
+    InferenceRun(record, tmp_path, SHIPPED, {}, ROOT).run()
+    assert record.rows["a"]["methods"]["GLADE"]["status"] == "failed"
+    assert reason in " ".join([record.rows["a"]["methods"]["GLADE"]["reason"], *record.problems])
+
+
+def test_interpolated_volumes_share_a_grid_and_cubic_goes_through_the_slices(tmp_path):
+    path = write_scan(tmp_path / "scans/a.nii.gz", spacing=(1.0, 1.0, 5.0))  # a slice centre is a voxel centre
+    made = Baselines(SHIPPED, tmp_path / "scans")("a", ("input", "nearest", "linear", "cubic", "consistent cubic"))
+    assert {tuple(v.shape) for n, v in made.items() if n != "input"} == {(1, 24, 20, 40)}
+    slices = made["input"].numpy()
+    for name in ("nearest", "linear", "cubic"):
+        np.testing.assert_allclose(made[name].numpy()[..., 2::5], slices, rtol=1e-3, atol=0.1)
+    means = made["consistent cubic"].numpy().reshape(1, 24, 20, 8, 5).mean(-1)
+    np.testing.assert_allclose(means, slices, rtol=1e-2, atol=1)
+    assert path.exists()
+
+
+def test_settings_of_the_inference_hold_for_the_interpolations_too(tmp_path):
+    write_scan(tmp_path / "scans/a.nii.gz")
+    record = EvaluationRecord(tmp_path, {})
+    record.begin("a")
+    settings = {"slice_thickness_mm": 3.0, "slice_profile": "gauss"}
+    InterpolatedMethods(["cubic"], record, tmp_path, SHIPPED, settings, ROOT).write()
+    row = record.rows["a"]
+    assert (row["assumed_profile"], row["slice_thickness_mm"], row["thickness_over_spacing"]) == ("gauss", 3.0, 0.75)
+    assert row["spacing_mm"] == pytest.approx([1, 1, 1])

@@ -1,0 +1,98 @@
+"""Simulated acquisitions: true to their definition, in place, and told to the methods as they should be."""
+
+import numpy as np
+import pytest
+
+from scripts.evaluation.simulation import SimulatedProtocol, cubes, simulate
+from scripts.geometry.errors import Refusal
+from scripts.geometry.grid import Grid
+
+AFFINE = np.array([[0, 0, -1.1, 40], [1.0, 0, 0, -3], [0, 1.05, 0, 7], [0, 0, 0, 1]])
+
+
+def truth(shape=(6, 7, 26)):
+    return np.random.default_rng(0).uniform(0, 100, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_rect_slices_are_means_of_whole_slabs(axis):
+    shape = [6, 7, 8]
+    shape[axis] = 26
+    v = truth(shape)
+    (thick, _), (kept, _) = simulate(v, Grid(v.shape, np.eye(4)), axis, SimulatedProtocol(4, "rect"), "a")
+    lines = np.moveaxis(v, axis, -1)[..., :24]
+    np.testing.assert_allclose(np.moveaxis(thick, axis, -1), lines.reshape(*lines.shape[:2], 6, 4).mean(-1), rtol=1e-5)
+    np.testing.assert_array_equal(np.moveaxis(kept, axis, -1), lines)
+
+
+@pytest.mark.parametrize("factor", [3, 4, 2.6])
+def test_the_isotropic_grid_of_the_thick_scan_is_the_truths(factor):
+    v = truth()
+    (thick, wide), (kept, fine) = simulate(v, Grid(v.shape, AFFINE), 2, SimulatedProtocol(factor, "gauss"), "a")
+    made = wide.isotropic(through_plane_axis=2)
+    assert thick.shape == wide.shape
+    assert made.shape == fine.shape == kept.shape
+    np.testing.assert_allclose(made.affine, fine.affine, atol=1e-9)
+
+
+def test_a_bright_plane_keeps_its_world_position():
+    v = np.zeros((5, 5, 40), np.float32)
+    v[..., 21] = 1
+    (thick, grid), (_, fine) = simulate(v, Grid(v.shape, AFFINE), 2, SimulatedProtocol(4, "gauss"), "a")
+    line = thick[2, 2]
+    centre = grid.world_mm([2, 2, (line * np.arange(len(line))).sum() / line.sum()])
+    np.testing.assert_allclose(centre, fine.world_mm([2, 2, 21]), atol=0.2)
+
+
+def test_cubes_keep_centre_and_voxels():
+    grid = Grid((10, 12, 14), AFFINE)
+    made = cubes(grid)
+    np.testing.assert_allclose(made.spacing_mm, (1.0 * 1.05 * 1.1) ** (1 / 3))
+    np.testing.assert_allclose(made.centre_mm, grid.centre_mm)
+
+
+def test_noise_is_rician_of_the_asked_size_and_the_same_each_time():
+    v = np.full((40, 40, 40), 50, np.float32)
+    v[:20] = 150  # the percentiles that make the scale are 50 and 150
+    plain, noisy, again = (
+        simulate(v, Grid(v.shape, np.eye(4)), 2, SimulatedProtocol(4, "rect", noise=n), "a")[0][0]
+        for n in (0, 0.03, 0.03)
+    )
+    assert (noisy - plain).std() == pytest.approx(3.0, rel=0.05)
+    np.testing.assert_array_equal(noisy, again)
+
+
+def test_the_sidecar_tells_thickness_and_the_assumed_profile():
+    protocol = SimulatedProtocol(4, "gauss", thickness_over_spacing=0.8, assumed_profile="fourier")
+    told = protocol.sidecar(4.0)
+    assert told["SliceThickness"] == pytest.approx(3.2)
+    assert told["MRAcquisitionType"] == "3D"
+    assert "MRAcquisitionType" not in SimulatedProtocol(4, "rect").sidecar(4.0)
+    assert protocol.label == "4x_gauss_thickness0.8_as-fourier"
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"factor": 4}, "lacks"),
+        ({"factor": 4, "profile": "rect", "gap": 1}, "gap"),
+        ({"factor": 1, "profile": "rect"}, "factor must be above 1"),
+        ({"factor": "4", "profile": "rect"}, "factor must be above 1"),
+        ({"factor": 4, "profile": "box"}, "profile must be one of"),
+        ({"factor": 4, "profile": "rect", "noise": -1}, "noise"),
+        ({"factor": 4, "profile": "rect", "thickness_over_spacing": 0}, "thickness_over_spacing"),
+        ("4x", "mapping"),
+    ],
+)
+def test_a_wrong_protocol_is_refused(settings, line):
+    with pytest.raises(Refusal, match=line):
+        SimulatedProtocol.of(settings)
+
+
+def test_what_cannot_be_thinned_is_refused():
+    v = truth()
+    with pytest.raises(Refusal, match="4 slices of 6 voxels"):
+        simulate(v, Grid(v.shape, np.eye(4)), 2, SimulatedProtocol(6, "rect"), "a")
+    v[0, 0, 0] = np.nan
+    with pytest.raises(Refusal, match="NaN"):
+        simulate(v, Grid(v.shape, np.eye(4)), 2, SimulatedProtocol(4, "rect"), "a")

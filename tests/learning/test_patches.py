@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose
+
+from scripts.geometry.errors import Refusal
+from scripts.learning.patches import RandBlurredPatchd, RandSharpPatchd, UnpairedPatches, load_scans, own_protocol
+from scripts.physics.measurement import Measurement
+
+
+def scan(shape, spacing, thickness_mm=None, fill=None) -> MetaTensor:
+    voxels = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)) if fill is None else fill
+    meta = {}
+    if max(spacing) > 1.25 * min(spacing):
+        thickness_mm = thickness_mm or spacing[2]
+        told = {"slice_spacing_mm": spacing[2], "slice_thickness_mm": thickness_mm, "profile": "rect"}
+        meta = {"protocol": {"through_plane_axis": 2} | told}
+    volume = MetaTensor(voxels, meta=meta)
+    volume.affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
+    return volume
+
+
+def coordinate_scan(shape, spacing, axis) -> MetaTensor:
+    """Each voxel holds its index along one axis."""
+    ramp = torch.arange(float(shape[axis])).reshape([-1 if a == axis else 1 for a in range(3)])
+    return scan(shape, spacing, fill=1 + ramp.expand(shape)[None].clone())
+
+
+def test_a_scan_that_is_refused_within_a_compose_does_not_stop_the_training(caplog):
+    def refuse_few(data):
+        if data["slices"] < 5:
+            raise Refusal("few.nii.gz: 3 slices")
+        return data
+
+    assert load_scans([{"slices": 3}, {"slices": 9}], Compose([refuse_few])) == [{"slices": 9}]
+    assert "not trained on: few.nii.gz: 3 slices" in caplog.text
+    with pytest.raises(RuntimeError):
+        load_scans([{}], Compose([refuse_few]))  # whatever is broken otherwise is said
+
+
+def test_sharp_patches_of_a_thick_scan_lie_in_acquired_slices():
+    volume = coordinate_scan((40, 50, 9), (1.0, 1.0, 5.0), axis=2)
+    draw = RandSharpPatchd("image", (24, 24))
+    for seed in range(20):
+        draw.set_random_state(seed)
+        patch = draw({"image": volume})["sharp"]
+        assert patch.shape == (1, 24, 24)
+        assert len(patch.unique()) == 1  # one slice, not across slices
+
+
+def test_sharp_patches_of_a_near_isotropic_scan_come_from_all_directions():
+    volume = coordinate_scan((40, 50, 45), (1.0, 1.0, 1.1), axis=2)
+    draw, across = RandSharpPatchd("image", (24, 24)), 0
+    for seed in range(40):
+        draw.set_random_state(seed)
+        across += len(draw({"image": volume})["sharp"].unique()) > 1
+    assert 15 < across < 38  # two of three directions hold the last axis
+
+
+@pytest.mark.parametrize("shape", [(128, 128, 9), (20, 17, 6), (16, 200, 40)])
+def test_small_volumes_give_whole_patches(shape):
+    volume = scan(shape, (3.0, 3.0, 5.5))
+    for draw in (RandSharpPatchd("image", (92, 92)), RandBlurredPatchd("image", (92, 92))):
+        draw.set_random_state(0)
+        out = draw({"image": volume})
+        assert out.get("sharp", out.get("blurred")).shape == (1, 92, 92)
+
+
+@pytest.mark.parametrize("factor", [2.0, 4.615, 8.3])
+@pytest.mark.parametrize("ratio", [0.8, 1.0, 1.2])
+def test_what_is_known_of_a_blurred_patch_agrees_with_a_simulation_of_its_acquisition(factor, ratio):
+    # a smooth truth, acquired; the patch of the scan must say of the truth's window what a simulation would
+    def truth(z):
+        return 2 + np.sin(2 * np.pi * z / (9 * factor)) + 0.3 * np.cos(2 * np.pi * z / (5 * factor))
+
+    n, columns = 40, 60
+    fine = (np.arange(n * 1000) + 0.5) * factor / 1000 - 0.5  # a thousand samples a slice: the rect's own average
+    slices = [
+        truth(fine[np.abs(fine - c) < ratio * factor / 2]).mean() for c in factor / 2 - 0.5 + factor * np.arange(n)
+    ]
+    volume = torch.tensor(slices, dtype=torch.float32).expand(1, 30, 31, n).clone()
+    volume = scan((30, 31, n), (1.0, 1.0, factor), ratio * factor, volume)
+    draw = RandBlurredPatchd("image", (16, columns))
+    starts = np.arange(0, n * factor - columns, 0.05)[:, None]
+    windows = truth(starts + np.arange(columns))
+    windows = torch.from_numpy(np.concatenate([windows, windows[:, ::-1]])).float()
+    for seed in range(6):
+        draw.set_random_state(seed)
+        out = draw({"image": volume})
+        names = ("blurred", "blurred_told", "blurred_projector", "blurred_determined")
+        m = Measurement.from_batch({name: out[name][None] for name in names}, torch.device("cpu"))
+        row = m.image[0, 0, 8]
+        window = windows[(windows - row).abs().mean(1).argmin()]  # where on the truth the patch was drawn
+        assert float((window - row).abs().mean()) < 0.15
+        assert float(m.correction(window.expand(1, 1, 16, columns))[..., 5:-5].abs().max()) < 0.05
+        assert float(m.correction(m.project(torch.rand(1, 1, 16, columns))).abs().max()) < 1e-3
+
+
+def test_blurred_patches_avoid_air():
+    voxels = torch.zeros(1, 60, 60, 30)
+    voxels[:, 20:40, 20:40] = 1
+    draw = RandBlurredPatchd("image", (24, 24))
+    shares = []
+    for seed in range(30):
+        draw.set_random_state(seed)
+        shares.append(
+            float((draw({"image": scan((60, 60, 30), (1.0, 1.0, 4.0), fill=voxels)})["blurred"] > 0.1).float().mean())
+        )
+    assert np.mean(shares) > 0.3
+
+
+def dataset(**settings) -> UnpairedPatches:
+    scans = [{"image": scan((60, 60, 12), (1.0, 1.0, 4.0))}, {"image": scan((40, 40, 40), (1.0, 1.0, 1.0))}]
+    blurred, sharp = RandBlurredPatchd("image", (24, 24)), RandSharpPatchd("image", (24, 24))
+    return UnpairedPatches(scans, blurred, sharp, **{"patches": 10, "seed": 3} | settings)
+
+
+def test_an_item_depends_on_seed_epoch_and_number_alone():
+    first, second = dataset(), dataset()
+    _ = [second[i] for i in (5, 1, 9)]  # other draws before make no difference
+    assert torch.equal(first[4]["sharp"], second[4]["sharp"])
+    assert torch.equal(first[4]["blurred"], second[4]["blurred"])
+    second.set_epoch(2)
+    assert not torch.equal(first[4]["sharp"], second[4]["sharp"])
+    assert not torch.equal(first[4]["sharp"], dataset(seed=4)[4]["sharp"])
+    assert len(first) == 10
+
+
+def test_items_are_plain_tensors():
+    assert all(type(value) is torch.Tensor for value in dataset()[0].values())
+
+
+def test_no_thick_scan_is_refused_where_domain_x_is_needed():
+    scans = [{"image": scan((40, 40, 40), (1.0, 1.0, 1.0))}]
+    sharp = RandSharpPatchd("image", (24, 24))
+    with pytest.raises(Refusal, match="domain X is empty"):
+        UnpairedPatches(scans, RandBlurredPatchd("image", (24, 24)), sharp)
+    assert set(UnpairedPatches(scans, None, sharp)[0]) == {"sharp", "augmented"}
+    with pytest.raises(Refusal, match="no scan to train on"):
+        UnpairedPatches([], None, sharp)
+
+
+def drawn(volume, seeds, zoom_out) -> list[torch.Tensor]:
+    draw, patches = RandSharpPatchd("image", (40, 40), zoom_out=zoom_out), []
+    for seed in range(seeds):
+        draw.set_random_state(seed)
+        patches.append(draw({"image": volume})["sharp"])
+    return patches
+
+
+def test_half_of_the_patches_are_turned_and_shrunk_to_show_more_than_the_scan_does():
+    ramp = coordinate_scan((120, 120, 110), (1.0, 1.0, 1.0), axis=0)
+    patches = [patch for patch in drawn(ramp, 90, 1.6) if patch.max() - patch.min() > 1e-3]  # those along the ramp
+    steepness = [[float(step.diff(dim=axis).median().abs()) for axis in (1, 2)] for step in patches]
+    upright = [min(both) < 1e-6 and np.isclose(max(both), 1) for both in steepness]
+    assert 0.3 < np.mean(upright) < 0.7
+    turned = np.array([both for both, plain in zip(steepness, upright, strict=True) if not plain])
+    # a step of z of the plane along each axis: (z_rows cos)^2 + (z_columns sin)^2, z from sqrt(1.6) to 1.6
+    assert np.all((np.hypot(*turned.T) > 1.6**0.5 - 0.05) & (np.hypot(*turned.T) < 1.6 + 0.05))
+    assert np.ptp(np.arctan2(*turned.T)) > 1  # by any angle: from along the rows to along the columns
+    assert all(patch.shape == (1, 40, 40) for patch in patches)
+    with pytest.raises(Refusal, match="zoom_out"):
+        RandSharpPatchd("image", (40, 40), zoom_out=0.9)
+
+
+def test_turned_patches_keep_the_detail_that_their_pixels_hold():
+    # a cosine along one axis, 6 voxels a period: 3.8 to 4.7 pixels in a turned patch; linear interpolation loses it
+    shape = (150, 150, 150)
+    wave = torch.cos(2 * torch.pi * torch.arange(150.0) / 6).reshape(-1, 1, 1)
+    volume = scan(shape, (1.0, 1.0, 1.0), fill=2 + wave.expand(shape)[None].clone())
+    across = [patch for patch in drawn(volume, 60, 1.6) if patch.std() > 0.1]
+    assert len(across) > 20
+    assert min(float(patch.std()) for patch in across) > 0.9 * 0.5**0.5
+
+
+def test_a_plane_smaller_than_a_turned_patch_is_continued_by_its_mirror_image():
+    volume = 1 + scan((20, 17, 30), (1.0, 1.0, 1.0))
+    for patch in drawn(volume, 30, 1.6):
+        assert patch.shape == (1, 40, 40)
+        assert float(patch.min()) > 0.5  # no border of zeros
+
+
+def test_a_turned_patch_needs_only_the_part_of_the_plane_around_it(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    volume = scan((150, 130, 110), (1.0, 1.0, 1.0), fill=1 + torch.rand(1, 150, 130, 110, generator=generator))
+    part = drawn(volume, 20, 1.6)
+    monkeypatch.setattr("scripts.learning.patches.SPLINE_REACH", 1000)
+    for some, whole in zip(part, drawn(volume, 20, 1.6), strict=True):
+        assert torch.allclose(some, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 5, 9, 40])
+def test_held_back_planes_are_never_drawn_for_training(count):
+    volume = coordinate_scan((40, 50, count), (1.0, 1.0, 5.0), axis=2)
+    seen = {}
+    for held in (False, True):
+        draw = RandSharpPatchd("image", (24, 24), held_planes=(0.4, 0.6), held=held)
+        draw.set_random_state(0)
+        seen[held] = {int(draw({"image": volume})["sharp"][0, 0, 0]) for _ in range(200)}
+    assert seen[False] | seen[True] == set(range(1, count + 1))
+    assert not seen[False] & seen[True]
+    assert len(seen[True]) == max(1, round(0.2 * count))
+
+
+def test_own_protocol_is_what_the_scans_were_acquired_by():
+    scans = [{"image": scan((40, 50, 9), (1.0, 1.0, 5.0), thickness_mm=4.0)}, {"image": scan((9, 9, 9), (2, 2, 2.0))}]
+    protocols = own_protocol(scans)
+    assert protocols.factor == (5.0, 5.0)
+    assert protocols.thickness_over_spacing == (0.8, 0.8)
+    assert list(protocols.profiles) == ["rect"]
+    with pytest.raises(Refusal, match="no protocol to adapt to"):
+        own_protocol(scans[1:])

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from hypothesis import given
+
+from scripts.physics.acquisition import Acquisition, SliceGeometry
+from scripts.physics.interpolation import CubicInterpolation
+from scripts.physics.projection import DataConsistency
+from tests.strategies import slice_geometries
+
+
+@given(slice_geometries())
+def test_reacquiring_the_projection_gives_the_slices(geometry):
+    P = DataConsistency(Acquisition(geometry))
+    random = torch.Generator().manual_seed(0)
+    slices = 100 + 20 * torch.randn(4, geometry.slice_count, generator=random)
+    volume = CubicInterpolation(geometry)(slices) + 30 * torch.randn(4, geometry.thin_size, generator=random)
+    assert P.residual(P(volume, slices), slices) < 1e-3
+
+
+def test_projection_without_smoothness_is_the_nearest_consistent_volume():
+    geometry = SliceGeometry(24, 6, 4, 3, "gauss")
+    A = Acquisition(geometry)
+    P = DataConsistency(A, regularisation=0, smoothness=0)
+    slices, volume = torch.rand(6, dtype=torch.float64), torch.rand(24, dtype=torch.float64)
+    # the independent hand: least squares for the smallest change d with A d = b - A v
+    matrix = torch.from_numpy(A.matrix)
+    change = torch.linalg.lstsq(matrix, (slices - matrix @ volume)[:, None], driver="gelsd").solution[:, 0]
+    assert torch.allclose(P(volume, slices), volume + change)
+
+
+def test_smooth_projection_is_the_nearest_where_neighbours_err_alike():
+    geometry, sigma = SliceGeometry(24, 6, 4, 4), 0.3 * 4
+    A = Acquisition(geometry)
+    slices, volume = torch.rand(6, dtype=torch.float64), torch.rand(24, dtype=torch.float64)
+    change = DataConsistency(A, regularisation=0, smoothness=0.3)(volume, slices) - volume
+    # the independent hand: the same change as the least white one, seen through a root of the covariance
+    places = torch.arange(24, dtype=torch.float64)
+    covariance = torch.exp(-((places[:, None] - places) ** 2) / (2 * sigma**2))
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+    matrix = torch.from_numpy(A.matrix)
+    white = torch.linalg.lstsq(matrix @ root, (slices - matrix @ volume)[:, None], driver="gelsd").solution[:, 0]
+    assert torch.allclose(change, root @ white, atol=1e-6)
+
+
+def test_a_smooth_correction_has_no_steps_at_the_borders_of_slices():
+    """Slices of a box say 0, 1, 0, ...: the least correction jumps from slice to slice, the smooth one does not."""
+    A = Acquisition(SliceGeometry(32, 8, 4, 4))
+    slices = torch.tensor([0.0, 1.0] * 4, dtype=torch.float64)
+    zero = torch.zeros(32, dtype=torch.float64)
+    plain, smooth = (DataConsistency(A, smoothness=s)(zero, slices) for s in (0.0, 0.2))
+    assert plain.diff().abs().max() == pytest.approx(1, abs=1e-3)
+    assert smooth.diff().abs().max() < 0.75
+    for volume in (plain, smooth):
+        assert torch.allclose(A(volume), slices, atol=1e-3)
+
+
+@pytest.mark.parametrize("smoothness", [0.0, 0.2])
+def test_projection_is_a_projection(smoothness):
+    P = DataConsistency(Acquisition(SliceGeometry(24, 6, 4, 4)), regularisation=0, smoothness=smoothness)
+    slices, volume = torch.rand(6, dtype=torch.float64), torch.rand(24, dtype=torch.float64)
+    once = P(volume, slices)
+    assert torch.allclose(P(once, slices), once)
+    explained = torch.rand(24, dtype=torch.float64)
+    assert torch.allclose(P(explained, P.acquisition(explained)), explained)
+
+
+def test_regularisation_bounds_the_noise_of_overlapping_slices():
+    noise = torch.randn(200, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    geometry = SliceGeometry(24, 12, 2, 4, "gauss")  # each slice twice as thick as its spacing
+    zero = torch.zeros(200, 24, dtype=torch.float64)
+    gains = [DataConsistency(Acquisition(geometry), r)(zero, noise).std() for r in (1e-5, 1e-2)]
+    assert gains[1] < gains[0]
+
+
+def test_negative_settings_are_refused():
+    A = Acquisition(SliceGeometry(24, 6, 4, 4))
+    with pytest.raises(ValueError, match="must not be negative"):
+        DataConsistency(A, -1e-3)
+    with pytest.raises(ValueError, match="smoothness must be 0 or more"):
+        DataConsistency(A, smoothness=-0.1)

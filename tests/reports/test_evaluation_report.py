@@ -1,0 +1,336 @@
+import json
+import re
+
+import nibabel
+import numpy as np
+import pytest
+
+from scripts.evaluation.statistics import Row, Statistics, write_scores
+from scripts.geometry.errors import Refusal
+from scripts.geometry.grid import Grid
+from scripts.reports.case_report import ReportedCase, write_case_report
+from scripts.reports.evaluation_report import write_evaluation_report
+from scripts.reports.explained import number, ordered, ordered_metrics, title_of
+from scripts.reports.markup import Markup, element, joined, without_paths
+from scripts.reports.scene import Scene, along, steepest_place
+from scripts.reports.tiles import fitted
+
+from ..metrics.oracles import ball, block_average, consistent, cubic_spline
+from .page_checks import TELEPHONE, check_page, in_browser
+
+FACTOR = 4
+METHODS = ("nearest", "cubic", "consistent cubic", "GLADE")
+EVIL = "<script>alert('x')</script> & 5 > 3 in /home/somebody/secret/scan.nii.gz"
+THIN = np.array([[-1.0, 0, 0, 20], [0, 1.0, 0, -14], [0, 0, 1.0, -20], [0, 0, 0, 1]])
+THICK = THIN @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, FACTOR, (FACTOR - 1) / 2], [0, 0, 0, 1]])
+
+
+def volumes(seed=0) -> dict[str, np.ndarray]:
+    """A textured ball in air, its slices, and what methods made of them."""
+    texture = np.random.default_rng(seed).normal(size=(28, 30, 40))
+    truth = (500.0 + 40 * texture) * (ball((28, 30, 40), 12.0) < 0) + 5
+    slices = block_average(truth, FACTOR)
+    cubic = cubic_spline(slices, FACTOR)
+    return {
+        "truth": truth,
+        "slices": slices,
+        "nearest": np.repeat(slices, FACTOR, axis=-1),
+        "cubic": cubic,
+        "consistent cubic": consistent(cubic, slices, FACTOR),
+        "GLADE": consistent(0.5 * (cubic + truth), slices, FACTOR),
+    }
+
+
+def save(values, affine, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), affine), path)
+
+
+def row(case, source, truth=True, **more) -> dict:
+    known = {"factor": 4, "profile": "rect", "assumed_profile": "gauss", "thickness_over_spacing": 1.0, "noise": 0.02}
+    place = {"through_plane_axis": 2, "spacing_mm": [1, 1, 1], "slice_spacing_mm": 4.0, "window": [0, 600]}
+    return {"case": case, "source": source, "truth": truth, **known, **place, "status": "done", "reason": None, **more}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """OUT of an evaluation: two acquisitions of one scan, a real one, and a case that failed."""
+    out = tmp_path_factory.mktemp("evaluation")
+    cases = [row("knee_4x", "knee"), row("knee_4x_noise", "knee"), row("real <b>", "real <b>", truth=False)]
+    for seed, case in enumerate(cases):
+        name, made = case["case"], volumes(seed)
+        save(made["slices"], THICK, out / "scans" / f"{name}.nii.gz")
+        if case["truth"]:
+            save(made["truth"], THIN, out / "truth" / f"{name}.nii.gz")
+        for method in METHODS[:-1]:
+            save(made[method], THIN, out / "methods" / method / f"{name}.nii.gz")
+        ours = out / "methods" / "GLADE" / name
+        save(made["GLADE"], THIN, ours / f"{name}_glade.nii.gz")
+        save(made["GLADE"] - made["consistent cubic"], THIN, ours / f"{name}_added_detail.nii.gz")
+        save(np.full(made["GLADE"].shape, 0.75), THIN, ours / f"{name}_confidence.nii.gz")
+    cases[0]["methods"] = {"ECLARE": {"status": "failed", "reason": "no file of that name"}}
+    cases[2]["undefined"] = [{"method": "GLADE", "measure": "SlicePeriod", "reason": "too few slices"}]
+    cases.append(row("bad", "bad", truth=False, status="failed", reason=EVIL))
+    content = {
+        "command": "python -m monai.bundle run evaluation --dataset_dir /mnt/disk/scans --output_dir=/tmp/x/out",
+        "versions": {"glade": "9.8.7", "torch": "1.2.3"},
+        "weights_sha256": "ab" * 32,
+        "settings": {"inference": {"sharpness": 0.25}, "others": {}, "protocols": [{"factor": 4}]},
+        "problems": ["cross plane: /data/private/a.nii.gz lies elsewhere"],
+        "cases": cases,
+    }
+    (out / "cases.json").write_text(json.dumps(content))
+    rng = np.random.default_rng(0)
+    scores = [
+        Row(case["case"], method, 4.0, "rect", metric, axis, float(rng.uniform(0.2, 0.9)), unit)
+        for case in cases[:3]
+        for method in METHODS
+        for metric, axis, unit in (
+            ("novel_measure", "", "1"), ("psnr", "", "dB"), ("high_band_energy", "", "1"), ("residual", "", "1"),
+            ("edge", "2", "1/mm"),
+        )
+        if case["truth"] or metric not in ("psnr", "high_band_energy")
+    ]  # fmt: skip
+    write_scores(scores, out / "scores.csv")
+
+    class Record:
+        output_dir = out
+        rows = {case["case"]: case for case in cases}
+
+    Statistics(Record(), ["consistent cubic"]).run()
+    write_evaluation_report(out)
+    return out
+
+
+@pytest.fixture
+def copied(original, tmp_path):
+    """A folder of its own, of links, to take files away from."""
+    out = tmp_path / "out"
+    for file in original.rglob("*.*"):
+        if file.is_file():
+            target = out / file.relative_to(original)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(file)
+    return out
+
+
+def test_the_page_shows_every_case_method_reason_and_how_it_was_made(original):
+    page = check_page(original / "report.html")
+    cases = ("knee_4x", "knee_4x_noise", "real <b>", "bad")
+    for words in (
+        *cases,
+        *METHODS,
+        "9.8.7",
+        "ab" * 32,
+        "sharpness 0.25",
+        "novel measure",
+        "Edge steepness, axis 2, 1/mm",
+    ):
+        assert words in page.text, words
+    assert "<script>alert('x')</script> & 5 > 3 in …/scan.nii.gz" in page.text
+    assert "no file of that name" in page.text
+    assert "too few slices" in page.text
+    assert "--dataset_dir …/scans --output_dir=…/out" in page.text
+    assert "4 cases of 3 scans · 2 with a truth · 4 methods · 1 failed" in page.text
+
+
+def test_the_page_names_no_place_on_the_machine(original):
+    text = check_page(original / "report.html").text
+    for place in ("/home", "somebody", "secret", "/mnt", "/tmp", "private", str(original)):
+        assert place not in text
+
+
+def test_tables_hold_the_numbers_of_the_files(original):
+    text = check_page(original / "report.html").text
+    statistics = (original / "statistics.csv").read_text().splitlines()[1:]
+    lines = [line.split(",") for line in statistics if line.startswith("psnr") and ",all," in line]
+    assert len(lines) == 7  # of the simulated: four means and three differences to consistent cubic
+    for line in lines:
+        assert number(float(line[8]), "psnr", signed=bool(line[6])) in text
+
+
+def test_every_case_has_its_figure_profile_and_spectrum(original):
+    page = check_page(original / "report.html")
+    alts = [image["alt"] for image in page.all("img")]
+    with_truth = ["input", "cubic", "GLADE", "truth", "cubic − truth", "GLADE − truth", "added detail", "confidence"]  # noqa: RUF001
+    for view in ("sagittal", "coronal", "axial"):
+        for tile in with_truth:
+            assert f"knee_4x: {tile}, {view} plane" in alts
+        for tile in ("input", "cubic", "GLADE", "added detail", "confidence"):
+            assert f"real <b>: {tile}, {view} plane" in alts
+    assert len(alts) == 3 * (8 + 8 + 5)
+    labels = " ".join(svg["aria-label"] for svg in page.all("svg"))
+    assert labels.count("intensities across an edge") == labels.count("power spectra") == 3
+    assert labels.count("Fidelity against sharpness") == 1
+    assert "One intensity window for all: 0 to 600" in page.text
+
+
+def test_figures_are_limited_for_acquisitions_of_one_scan(original, copied):
+    write_evaluation_report(copied, figures_per_source=1)
+    page = check_page(copied / "report.html")
+    cases = {image["alt"].split(":")[0] for image in page.all("img")}
+    assert cases == {"knee_4x", "real <b>"}
+    assert "1 of knee are shown above" in page.text
+    assert (copied / "report.html").stat().st_size < (original / "report.html").stat().st_size
+
+
+def test_what_is_missing_is_said_and_the_rest_is_shown(copied):
+    (copied / "statistics.csv").unlink()
+    (copied / "truth" / "knee_4x.nii.gz").unlink()
+    (copied / "methods" / "GLADE" / "knee_4x_noise" / "knee_4x_noise_glade.nii.gz").write_bytes(b"no volume")
+    (copied / "methods" / "cubic" / "real <b>.nii.gz").unlink()
+    for kind in ("added_detail", "confidence"):
+        (copied / "methods" / "GLADE" / "knee_4x" / f"knee_4x_{kind}.nii.gz").unlink()
+    write_evaluation_report(copied)
+    page = check_page(copied / "report.html")
+    alts = {image["alt"] for image in page.all("img")}
+    assert "knee_4x: GLADE, axial plane" in alts
+    assert "knee_4x: truth, axial plane" not in alts
+    assert "knee_4x_noise: cubic, axial plane" in alts
+    assert "GLADE is not shown: knee_4x_noise_glade.nii.gz: cannot be read" in page.text
+    assert not any(alt.startswith("real") for alt in alts)
+    assert "No figure: cubic: no real <b>.nii.gz" in page.text
+    assert "Mean difference to consistent cubic" in page.text  # made of the scores
+
+
+def test_cases_json_alone_gives_a_page_and_nothing_a_refusal(original, tmp_path):
+    (tmp_path / "cases.json").write_bytes((original / "cases.json").read_bytes())
+    write_evaluation_report(tmp_path)
+    assert "nothing was judged" in check_page(tmp_path / "report.html").text
+    with pytest.raises(Refusal, match=r"no cases\.json"):
+        write_evaluation_report(tmp_path / "elsewhere")
+    (tmp_path / "cases.json").write_text("[1]")
+    with pytest.raises(Refusal, match="not the record"):
+        write_evaluation_report(tmp_path)
+
+
+def test_page_fits_a_telephone_and_the_browser_has_no_complaint(original, tmp_path):
+    title, log = in_browser(original / "report.html", tmp_path)
+    width, widest = map(int, title.split())
+    assert width == TELEPHONE
+    assert widest <= width
+    assert [line for line in log.splitlines() if "CONSOLE" in line] == []
+
+
+def scene(**more) -> Scene:
+    made = volumes()
+    grids = Grid((28, 30, 40), THIN), Grid((28, 30, 10), THICK)
+    methods = {name: made[name] for name in METHODS[1:]}
+    added = made["GLADE"] - made["consistent cubic"]
+    fixed = {"case": "knee & co", "grid": grids[0], "through_plane_axis": 2, "slice_spacing_mm": 4.0}
+    return Scene(**{**fixed, "slices": (made["slices"], grids[1]), "methods": methods, "added_detail": added,
+                    "confidence": np.full(added.shape, 0.75), **more})  # fmt: skip
+
+
+ROW = {
+    "case": "knee & co",
+    "status": "done",
+    "input": {"shape": [28, 30, 10], "spacing_mm": [1, 1, 4.0]},
+    "output": {"shape": [28, 30, 40], "spacing_mm": [1, 1, 1]},
+    "protocol": {
+        "slice_spacing_mm": 4.0,
+        "slice_thickness_mm": 3.5, "thickness_source": "the sidecar of /a/b/knee.json",
+        "profile": "gauss",
+        "profile_source": "2D acquisition",
+        "through_plane_axis": 2,
+        "axis_source": "largest spacing",
+    },
+    "warnings": ["noise 0.2 is outside the trained range"],
+    "residual": 1.5e-7,
+    "seconds": 12.34,
+    "settings": {"sharpness": 0.5, "detail": 1.0, "version": "9.8.7", "views": [0, 1]},
+    "weights_sha256": "cd" * 32,
+}  # fmt: skip
+
+
+def test_case_report_says_what_was_done_and_measures_before_and_after(tmp_path):
+    refused = {"case": "other", "status": "refused", "reason": "other.nii.gz: a 2-D image"}
+    page = check_page(write_case_report(tmp_path / "r.html", [ReportedCase(ROW, scene())], refused=[refused]))
+    expected = (
+        "28 × 30 × 10 voxels of 1 × 1 × 4 mm",  # noqa: RUF001
+        "28 × 30 × 40 voxels of 1 × 1 × 1 mm",  # noqa: RUF001
+        "3.5 mm (the sidecar of …/knee.json)",
+        "gauss (2D acquisition)",
+        "1.5e-07 of the acquired slices",
+        "12.3 s",
+        "cd" * 32,
+        "9.8.7",
+        "sharpness (dial) 0.5",
+        "noise 0.2 is outside the trained range",
+        "100.0% of the body's voxels above 0.5; mean 0.75",
+        "PIQUE, sagittal",
+        "PIQUE, coronal",
+        "Sharpness closed",
+        "a 2-D image",
+        "consistent cubic",
+    )
+    assert [words for words in expected if words not in page.text] == []
+    assert "PSNR" not in page.text
+    assert len(page.all("img")) == 3 * 5
+
+
+def test_case_report_with_a_truth_measures_fidelity(tmp_path):
+    case = ReportedCase(ROW, scene(truth=volumes()["truth"]))
+    page = check_page(write_case_report(tmp_path / "r.html", [case]))
+    scores = {method: {s.metric: s.value for s in found} for method, found in case.scores.items()}
+    assert scores["GLADE"]["psnr"] > scores["cubic"]["psnr"]
+    assert number(scores["GLADE"]["psnr"], "psnr") in page.text
+    assert len(page.all("img")) == 3 * 8
+
+
+def test_case_report_of_an_empty_scan_says_why_there_are_no_numbers(tmp_path):
+    flat = {name: np.full((28, 30, 40), 7.0, np.float32) for name in METHODS[1:]}
+    page = check_page(write_case_report(tmp_path / "r.html", [ReportedCase(ROW, scene(methods=flat))]))
+    assert "Not defined here" in page.text
+    assert len(page.all("img")) == 3 * 5
+
+
+def test_an_edge_is_found_where_it_is_and_read_where_it_lies():
+    grid = Grid((30, 30, 60), np.diag([1, 1, 0.5, 1.0]))
+    step = np.where(np.arange(60) < 33, 10.0, 90.0) * np.ones((30, 30, 1))
+    place = steepest_place(step, grid, 2, np.ones(grid.shape, bool))
+    assert place[2] in (32, 33)
+    ramp = np.broadcast_to(3.0 * np.arange(60), grid.shape)
+    line = np.array([[4.2, 5.0, z] for z in (10.0, 10.25, 11.1)])
+    assert along(ramp, grid, line, 3) == pytest.approx([60, 61.5, 66.6], abs=1e-3)
+    with pytest.raises(Refusal, match="No profile"):
+        steepest_place(step[:, :, :40], Grid((30, 30, 40), np.diag([1, 1, 0.5, 1.0])), 2, np.ones((30, 30, 40), bool))
+
+
+def test_a_picture_grows_by_repeating_and_shrinks_by_averaging():
+    thick = np.array([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_array_equal(fitted(thick, (4, 2)), [[1, 2], [1, 2], [3, 4], [3, 4]])
+    small = fitted(np.tile([0.0, 1.0], (40, 20)), (10, 10))
+    assert small[3:-3, 3:-3] == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot read /work/a b/c.nii.gz: gone", "cannot read …/a b/c.nii.gz: gone"),
+        ("--dataset_dir=/mnt/x/scans --n 1/mm", "--dataset_dir=…/scans --n 1/mm"),
+        ("'/a/b'", "'…/b'"),
+        (r"C:\Users\me\scan.nii and D:/x/y.nii", "…/scan.nii and …/y.nii"),
+        ("~/data/knee.nii", "…/knee.nii"),
+        ("configs/evaluate.yaml ../shared/data", "configs/evaluate.yaml ../shared/data"),
+        ("result / truth, 10 / 4 and 5/4", "result / truth, 10 / 4 and 5/4"),
+    ],
+)
+def test_paths_are_cut_to_their_last_part(text, shown):
+    assert without_paths(text) == shown
+
+
+def test_markup_escapes_all_but_markup():
+    inner = joined("a < b", Markup("<br>"), None, ["&"])
+    assert inner == "a &lt; b<br>&amp;"
+    assert element("p", inner, class_='x"y', hidden=True, id=None) == f'<p class="x&quot;y" hidden>{inner}</p>'
+
+
+def test_numbers_and_orders():
+    assert [number(v, "psnr", signed=True) for v in (1.239, -0.5)] == ["+1.24", "−0.50"]  # noqa: RUF001
+    assert [number(v) for v in (None, float("nan"), float("inf"), 0.0, 1.2e-7, 3.14159)] == [
+        "–", "–", "∞", "0", "1.2e-07", "3.14"]  # noqa: RUF001 # fmt: skip
+    assert ordered(["UniRes", "GLADE", "cubic", "GLADE sharp", "nearest", "ECLARE"]) == [
+        "nearest", "cubic", "GLADE", "GLADE sharp", "ECLARE", "UniRes"]  # fmt: skip
+    assert ordered_metrics(["new", "residual", "psnr", "newer"]) == ["psnr", "residual", "new", "newer"]
+    assert re.fullmatch("PSNR, dB", title_of("psnr", unit="dB"))

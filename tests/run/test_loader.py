@@ -1,0 +1,181 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import Dataset, MetaTensor
+from monai.inferers import Inferer
+from monai.transforms import Compose
+
+from scripts.data.acceptance import Acceptd, Protocold
+from scripts.data.discovery import find_nifti
+from scripts.data.readers import LoadImageCased, NiftiScanReader
+from scripts.data.saving import SaveImageCased
+from scripts.run.evaluator import CaseEvaluator
+from scripts.run.loader import CaseLoader
+from scripts.run.record import Summary
+
+from ..data.thick_scans import voxels, write_scan
+
+
+class IdentityInferer(Inferer):
+    """Gives the scan back; breaks on a voxel of -1, is stopped by one of -2, sleeps on one of -3."""
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        corner = float(inputs[0, 0, 0, 0, 0])
+        if corner == -1:
+            raise RuntimeError("out of memory\nsomewhere")
+        if corner == -2:
+            raise KeyboardInterrupt
+        while corner == -3:
+            time.sleep(0.1)
+        return inputs
+
+
+class Residual:
+    def __call__(self, data):
+        return {**data, "residual": 0.25}
+
+
+def run(scans: Path, out: Path, **more) -> Summary:
+    summary = Summary(out, {"dial": 1}, **more)
+    transforms = [
+        LoadImageCased("image", {"nifti": NiftiScanReader()}),
+        Protocold("image"),
+        Acceptd("image", smallest_window_voxels=8),
+    ]
+    evaluator = CaseEvaluator(
+        summary=summary,
+        device=torch.device("cpu"),
+        val_data_loader=CaseLoader(Dataset(find_nifti(scans), Compose(transforms)), summary),
+        network=torch.nn.Identity(),
+        inferer=IdentityInferer(),
+        postprocessing=Compose([Residual(), SaveImageCased("pred", out, ["glade"])]),
+    )
+    evaluator.run()
+    return summary
+
+
+def rows(out: Path) -> dict:
+    return {row["case"]: row for row in json.loads((out / "summary.json").read_text())["cases"]}
+
+
+def marked(value) -> np.ndarray:
+    data = voxels()
+    data[0, 0, 0] = value
+    return data
+
+
+@pytest.fixture
+def scans(tmp_path) -> Path:
+    folder = tmp_path / "scans"
+    write_scan(folder / "a_good.nii.gz")
+    write_scan(folder / "b_breaks.nii.gz", marked(-1))
+    write_scan(folder / "c_constant.nii.gz", np.full((24, 20, 8), 5, np.int16))
+    write_scan(folder / "d_flat.nii.gz", voxels((24, 20)))
+    whole = write_scan(folder / "e_cut.nii.gz").read_bytes()
+    (folder / "e_cut.nii.gz").write_bytes(whole[: len(whole) // 2])
+    write_scan(folder / "f_frames.nii.gz", np.stack([voxels(), voxels(seed=1)], -1))
+    return folder
+
+
+def test_every_case_ends_in_the_summary_and_the_others_are_done(scans, tmp_path):
+    out = tmp_path / "out"
+    summary = run(scans, out)
+    found = rows(out)
+    assert {name: row["status"] for name, row in found.items()} == {
+        "a_good": "done",
+        "b_breaks": "failed",
+        "c_constant": "refused",
+        "d_flat": "refused",
+        "e_cut": "refused",
+        "f_frames_f00": "done",
+        "f_frames_f01": "done",
+    }
+    assert found["b_breaks"]["reason"] == "RuntimeError: out of memory somewhere"
+    assert found["a_good"]["residual"] == 0.25
+    assert found["a_good"]["protocol"]["profile"] == "rect"
+    assert found["a_good"]["input"]["shape"] == [24, 20, 8]
+    np.testing.assert_array_equal(
+        nibabel.load(out / "f_frames_f01/f_frames_f01_glade.nii.gz").get_fdata(), voxels(seed=1)
+    )
+    assert {p.name for p in out.iterdir()} == {".rows", "summary.json", "a_good", "f_frames_f00", "f_frames_f01"}
+    with pytest.raises(SystemExit):
+        summary.conclude()
+
+
+def test_a_second_call_does_only_what_is_missing(scans, tmp_path):
+    out = tmp_path / "out"
+    run(scans, out)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*_glade.nii.gz")}
+    (scans / "b_breaks.nii.gz").unlink()
+    write_scan(scans / "b_breaks.nii.gz")
+    summary = run(scans, out)
+    assert dict(summary.counts) == {"kept": 3, "done": 1, "refused": 3}
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert dict(run(scans, out, redo=True).counts) == {"done": 4, "refused": 3}
+
+
+def test_a_folder_of_nothing_usable_still_ends(tmp_path):
+    write_scan(tmp_path / "scans/d_flat.nii.gz", voxels((24, 20)))
+    summary = run(tmp_path / "scans", tmp_path / "out")
+    assert dict(summary.counts) == {"refused": 1}
+
+
+def test_a_batch_is_one_case_without_empty_entries(scans, tmp_path):
+    summary = Summary(tmp_path / "out", {})
+    case = find_nifti(scans / "f_frames.nii.gz", 1)
+    load = Compose([LoadImageCased("image", {"nifti": NiftiScanReader()}), Protocold("image")])
+    (batch,) = CaseLoader(Dataset(case, load), summary)
+    assert batch["image"].shape == (1, 1, 24, 20, 8)
+    assert isinstance(batch["image"], MetaTensor)
+    assert batch["case"] == ["f_frames_f01"]
+    assert "refusal" not in batch
+    assert batch["sources"] == [(str(scans / "f_frames.nii.gz"),)]
+
+
+def test_a_failed_save_ends_its_case_alone(scans, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a_good").write_text("a file is in the way")
+    run(scans, out)
+    assert rows(out)["a_good"]["status"] == "failed"
+    assert "the result cannot be written to out" in rows(out)["a_good"]["reason"]
+    assert rows(out)["f_frames_f00"]["status"] == "done"
+
+
+def test_an_interrupt_stops_the_run(tmp_path):
+    write_scan(tmp_path / "scans/a.nii.gz", marked(-2))
+    write_scan(tmp_path / "scans/b.nii.gz")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "scans", tmp_path / "out")
+    assert not (tmp_path / "out/b").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_loses_the_case_in_hand_only(tmp_path, number):
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    write_scan(scans / "a.nii.gz")
+    write_scan(scans / "b.nii.gz", marked(-3))
+    write_scan(scans / "c.nii.gz")
+    (out / ".b.partial").mkdir(parents=True)
+    root = Path(__file__).parents[2]
+    code = "import sys; from pathlib import Path; from tests.run.test_loader import run; run(*map(Path, sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", code, str(scans), str(out)], cwd=root)
+    try:
+        deadline = time.monotonic() + 60
+        while not (out / "summary.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        process.send_signal(number)
+    assert process.wait(30) == -number
+    assert {name: row["status"] for name, row in rows(out).items()} == {"a": "done"}
+    assert not (out / "b").exists()
+    write_scan(scans / "b.nii.gz")
+    assert dict(run(scans, out).counts) == {"kept": 1, "done": 2}
