@@ -6,7 +6,7 @@ OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: help setup demo test fast lint format laws json weights check deploy label clean
+.PHONY: help setup demo test fast lint format contracts json weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -28,12 +28,13 @@ test: setup ## every test, on as many processes as there are cores
 fast: setup ## the tests that take less than ten seconds each
 	$(PY) -m pytest -n auto -m "not slow"
 
-laws: setup ## the laws of the house alone
-	$(PY) -m pytest -q tests/laws
+contracts: setup ## the contract tests alone
+	$(PY) -m pytest -q tests/contracts
 
 lint: setup ## ruff
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports
 
 format: setup ## ruff, mending
 	$(PY) -m ruff check --fix .

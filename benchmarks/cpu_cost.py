@@ -26,7 +26,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.learning.rotation import InPlaneTurn
+from scripts.learning.rotation import InPlaneRotation
 from scripts.phantom.files import make_scan, write_scan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,7 +87,7 @@ def difference(results: Path, postfix: str) -> float:
 
 def multiply_adds(network: torch.nn.Module) -> float:
     """Multiply-adds of a generator, a pixel and view."""
-    plane = torch.rand(1, 1 + getattr(network, "told_channels", 0), PIXELS, PIXELS)
+    plane = torch.rand(1, 1 + getattr(network, "conditioning_channels", 0), PIXELS, PIXELS)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(plane)
     return counter.get_total_flops() / 2 / PIXELS**2
@@ -110,7 +110,7 @@ def main() -> None:
         errors = {postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "confidence")}
     per_pixel = 2 * multiply_adds(network)
     shape, settings = costs["float32"].row["output"]["shape"], costs["float32"].row["settings"]
-    planes = [math.prod(InPlaneTurn(degrees, shape).turned) for degrees in settings["turns_deg"]]
+    planes = [math.prod(InPlaneRotation(degrees, shape).turned) for degrees in settings["rotations_deg"]]
     total = per_pixel * len(settings["views"]) * sum(planes) * shape[2]
     lines = [
         f"output {' x '.join(map(str, shape))}; {torch.get_num_threads()} threads; bfloat16 in the processor: "

@@ -44,7 +44,7 @@ DOUBT = "confidence_rank_correlation"
 COLUMNS = {  # table -> its metrics
     "fidelity": (*FIDELITY, "pique", *SLICES, DOUBT, "residual"),
     "real": ("pique", "sharpness_closed", "spectrum_closed", *SLICES, "residual"),
-    "dial": (*FIDELITY, *SLICES, "pique", DOUBT),  # of held-back scans, with further places of the dial
+    "sharpness": (*FIDELITY, *SLICES, "pique", DOUBT),  # of held-back scans, with further places of the dial
     "peers": (*FIDELITY, "pique", "residual"),  # of an evaluation with --pairs and --others
     "cross_plane": ("cross_plane_correlation", "cross_plane_coherence"),
 }
@@ -75,7 +75,7 @@ BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation o
 SIMPLE = ("nearest", "linear")  # shown where protocols are pooled alone
 DIFFERENCE = {
     "fidelity": "psnr",
-    "dial": "psnr",
+    "sharpness": "psnr",
     "peers": "psnr",
     "real": "sharpness_closed",
     "cross_plane": "cross_plane_coherence",
@@ -104,7 +104,7 @@ def belongs(found: Statistic, table: str) -> bool:
         return False
     if found.factor != POOLED:
         return table == "fidelity"
-    return found.profile == (SIMULATED if table in ("fidelity", "dial", "peers") else REAL)
+    return found.profile == (SIMULATED if table in ("fidelity", "sharpness", "peers") else REAL)
 
 
 def table_of(rows: Sequence[Statistic], table: str) -> str:

@@ -77,7 +77,7 @@ def judge(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
             "consistent": consistent,
             "network_def": "%configs/paper.yaml::network_def",
             "views": [1],
-            "turns_deg": [0],
+            "rotations_deg": [0],
         }
         run(bundle("inference", ["configs/inference.yaml"], **given), out / f"{name}.log")
     evaluation["others"] = {name: str(out / name) for name in (ALONE, PROJECTED)}

@@ -25,12 +25,12 @@ import matplotlib.pyplot as plt  # after the choice of a backend without a scree
 
 TABLE, PICTURE = ROOT / "docs" / "tables" / "training.csv", ROOT / "docs" / "images" / "training.png"
 VALIDATION, LOSS = "val_psnr", "loss/"
-STRETCHES = 40  # points a curve of a loss: one iteration says little, each has a protocol of its own
+INTERVALS = 40  # points a curve of a loss: one iteration says little, each has a protocol of its own
 EVERYTHING = {"scalars": 0, "images": 1}  # of an event file; images cannot be left out, 0 means all
 
 
 class Point(NamedTuple):
-    """A validation, or the mean of a term of the loss over a stretch of a training that ends with an iteration."""
+    """A validation, or the mean of a term of the loss over a detail_gain of a training that ends with an iteration."""
 
     training: str
     metric: str
@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
 
 def curves(training: str, folder: Path) -> list[Point]:
-    """What a training wrote: its validations, each where the losses stood when it ran, and its losses in `STRETCHES`.
+    """What a training wrote: its validations, each where the losses stood when it ran, and its losses in `INTERVALS`.
 
     Args:
         training: its name in the table.
@@ -58,7 +58,7 @@ def curves(training: str, folder: Path) -> list[Point]:
         Point(training, VALIDATION, max(e.step for e in every if e.wall_time <= event.wall_time), event.value)
         for event in events.Scalars(VALIDATION)
     ]
-    length = max(1, -(-max(event.step for event in every) // STRETCHES))
+    length = max(1, -(-max(event.step for event in every) // INTERVALS))
     for name, series in losses.items():
         stretches = defaultdict(list)
         for event in series:

@@ -4,8 +4,8 @@
 
 FOLDER: a checkout of the authors' code that holds models/cycle_gan_model.py with `normG` among its options (their
 contrastive-unpaired-translation repository has it). Both take one 92 x 92 patch at a time, with the ResNet of
-9 blocks and 64 channels and 70 x 70 PatchGAN critics of configs/paper.yaml; theirs in float32 as it comes, ours in
-float32 and in the precision that `precision: auto` takes here. Without --reference only ours are timed.
+9 blocks and 64 channels and 70 x 70 PatchGAN discriminators of configs/paper.yaml; theirs in float32 as it comes,
+ours in float32 and in the precision that `precision: auto` takes here. Without --reference only ours are timed.
 """
 
 import argparse

@@ -8,9 +8,10 @@ from fire.parser import DefaultParseValue
 
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import CUBIC, INPUT, Baselines
+from scripts.evaluation.measures import OF_TRUTH
 from scripts.evaluation.volumes import on_grid, read_volume
 from scripts.reports.case_report import ReportedCase, write_case_report
-from scripts.reports.explained import CONSISTENT, GLADE, OF_TRUTH, explained, number
+from scripts.reports.explained import CONSISTENT, GLADE, explained, number
 from scripts.reports.scene import Scene
 
 from .scans import PHANTOM_POINT_MM

@@ -30,7 +30,7 @@ SETTINGS = (  # of inference.yaml, that a request may set; the others belong to 
     "slice_profile",
     "isotropic_spacing_mm",
     "views",
-    "turns_deg",
+    "rotations_deg",
     "precision",
     "sharpness",
     "detail",

@@ -9,13 +9,14 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from ..geometry.checks import is_axis, is_positive, is_whole
 from ..geometry.errors import Refusal
 from ..geometry.grid import SPACING_TIE, Grid
-from ..physics.profile import PROFILES
+from ..physics.profile import PROFILE_OF_ACQUISITION, PROFILES
+from ..physics.protocol import FEWEST_SLICES
 from .transforms import grid_of
 
 AUTO = "auto"
-PROFILE_OF_ACQUISITION = {"2D": "gauss", "3D": "fourier"}  # slice selection by a shaped pulse; phase encoding
 THICKEST = 2.0  # times the spacing; beyond it the slices overlap by more than half, which no protocol asks for
 REASONS = "refusal_reasons"  # meta key by which Protocold hands its reasons to Acceptd
 STATED_SPACING_DISAGREEMENT = 0.02  # relative; between SpacingBetweenSlices and the affine
@@ -57,11 +58,11 @@ class Protocold(MapTransform):
         allow_missing_keys: bool = False,
     ):
         super().__init__(keys, allow_missing_keys)
-        if through_plane_axis != AUTO and (isinstance(through_plane_axis, bool) or through_plane_axis not in (0, 1, 2)):
+        if through_plane_axis != AUTO and not is_axis(through_plane_axis):
             raise Refusal(f"through_plane_axis must be auto, 0, 1 or 2, got {through_plane_axis!r}")
         if slice_profile not in (AUTO, *PROFILES):
             raise Refusal(f"slice_profile must be auto, {', '.join(PROFILES)}, got {slice_profile!r}")
-        if slice_thickness_mm is not None and not _is_positive(slice_thickness_mm):
+        if slice_thickness_mm is not None and not is_positive(slice_thickness_mm):
             raise Refusal(f"slice_thickness_mm must be a positive number of mm or null, got {slice_thickness_mm!r}")
         self.through_plane_axis = through_plane_axis
         self.slice_thickness_mm = slice_thickness_mm
@@ -147,14 +148,14 @@ class Acceptd(MapTransform):
         keys: KeysCollection,
         smallest_window_voxels: int = 1,
         isotropic_spacing_mm: float | None = None,
-        fewest_slices: int = 5,
+        fewest_slices: int = FEWEST_SLICES,
         allow_missing_keys: bool = False,
     ):
         super().__init__(keys, allow_missing_keys)
         for name, value in (("smallest_window_voxels", smallest_window_voxels), ("fewest_slices", fewest_slices)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise Refusal(f"{name} must be a positive whole number, got {value!r}")
-        if isotropic_spacing_mm is not None and not _is_positive(isotropic_spacing_mm):
+        if isotropic_spacing_mm is not None and not is_positive(isotropic_spacing_mm):
             raise Refusal(f"isotropic_spacing_mm must be a positive number of mm or null, got {isotropic_spacing_mm!r}")
         self.smallest_window_voxels = smallest_window_voxels
         self.isotropic_spacing_mm = isotropic_spacing_mm
@@ -228,7 +229,7 @@ def _reasons_of_voxels(scan: torch.Tensor) -> list[str]:
 def _reasons_of_protocol(protocol: Mapping) -> list[str]:
     thickness_mm, spacing_mm = protocol["slice_thickness_mm"], protocol["slice_spacing_mm"]
     source = protocol["thickness_source"]
-    if not _is_positive(thickness_mm):
+    if not is_positive(thickness_mm):
         return [f"slice thickness {thickness_mm:g} mm ({source}) is not positive: set slice_thickness_mm"]
     if thickness_mm > THICKEST * spacing_mm * (1 + STATED_SPACING_DISAGREEMENT):
         return [
@@ -262,7 +263,3 @@ def _log(name: str, protocol: Mapping, stated_spacing_mm: float | None) -> None:
 
 def _by(values) -> str:
     return " x ".join(f"{v:.3g}" for v in values)
-
-
-def _is_positive(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value) and value > 0

@@ -5,20 +5,17 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 
-import ignite.distributed as idist
 import nibabel
-from monai.data import partition_dataset
 
+from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal, one_line
 from ..geometry.folders import every_folder
 
 SUFFIXES = (".nii.gz", ".nii")
 OUTPUT_POSTFIXES = ("_glade", "_added_detail", "_confidence")  # what SaveImageCased writes
 LONGEST_NAME = 120  # bytes; leaves room for the postfixes within the 255 of common file systems
-PATIENCE = timedelta(days=7)  # a process that has finished waits for the slowest one, whatever that takes
 
 logger = logging.getLogger(__name__)
 
@@ -84,38 +81,11 @@ def file_stem(path: str | os.PathLike) -> str:
     return re.sub(r"\.nii(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
 
 
-def partition(cases: list[dict], rank: int | None = None, world_size: int | None = None) -> list[dict]:
-    """This process's share of the cases, without padding, in order.
-
-    Args:
-        cases: all cases, the same list in every process.
-        rank: this process, by default as torchrun (or whoever made the process group) numbered it.
-        world_size: number of processes, by default likewise.
-    """
-    if rank is None or world_size is None:
-        rank, world_size = join_ranks()
-    if len(cases) < world_size:  # partition_dataset raises here; some processes simply have nothing to do
-        return cases[rank : rank + 1]
-    return partition_dataset(cases, num_partitions=world_size, shuffle=False, even_divisible=False)[rank]
-
-
-def join_ranks() -> tuple[int, int]:
-    """Rank and number of processes; joins the other processes when torchrun started this one (gloo, CPU).
-
-    The processes share nothing but the list of cases and a last meeting in `Summary.conclude`.
-    """
-    if idist.get_world_size() == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        idist.initialize("gloo", timeout=PATIENCE)
-    return idist.get_rank(), idist.get_world_size()
-
-
 def _check_frames(frames: str | int | Sequence[int]) -> list[int] | None:
     if frames == "all":
         return None
     wanted = [frames] if isinstance(frames, int) else frames
-    whole = isinstance(wanted, Sequence) and all(
-        isinstance(f, int) and not isinstance(f, bool) and f >= 0 for f in wanted
-    )
+    whole = isinstance(wanted, Sequence) and all(map(is_whole, wanted))
     if isinstance(wanted, str) or not whole or not wanted:
         raise Refusal(f"frames must be all, an index from 0 or a list of them, got {frames!r}")
     return sorted(set(wanted))

@@ -16,6 +16,7 @@ from monai.transforms import EnsureChannelFirst, LoadImaged
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.spatialimages import SpatialImage
 
+from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from .discovery import SUFFIXES, file_stem
 
@@ -137,7 +138,7 @@ def read_sidecar(path: str | os.PathLike) -> dict:
     for field, key in (("SliceThickness", "slice_thickness_mm"), ("SpacingBetweenSlices", "stated_slice_spacing_mm")):
         value = content.get(field)
         if value is not None:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if not is_number(value):
                 raise Refusal(f"{sidecar.name}: {field} must be a number in mm, got {value!r}: correct or remove it")
             meta[key] = float(value)
     if "slice_thickness_mm" in meta:

@@ -14,7 +14,8 @@ from monai.config import KeysCollection
 from monai.data import ImageWriter, MetaTensor, NibabelWriter
 from monai.transforms import SaveImaged
 
-PARTIAL = ".partial"
+from ..geometry.files import PARTIAL, atomic_file
+
 RESULT = "glade"  # the postfix of the isotropic volume; its DICOM series is called after it
 
 
@@ -99,8 +100,14 @@ def remove_partial(output_dir: Path, case: str) -> None:
         shutil.rmtree(partial)
 
 
-def write_nifti(volume: MetaTensor, path: Path) -> None:
-    """Writes a volume of shape (1, X, Y, Z) as .nii.gz: float32, its own RAS affine in mm as qform and sform."""
+def write_nifti(volume: MetaTensor, path: str | os.PathLike) -> None:
+    """Write a volume (1, X, Y, Z) as .nii.gz through `atomic_file`: float32, RAS affine in mm as qform and sform."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(nifti_bytes(volume))
+
+
+def nifti_bytes(volume: MetaTensor) -> bytes:
+    """The gzip-compressed NIfTI-1 file of a volume (1, X, Y, Z); the same volume always gives the same bytes."""
     header = nibabel.Nifti1Header()
     header.set_xyzt_units(xyz="mm")
     header.set_data_dtype(np.float32)
@@ -110,12 +117,10 @@ def write_nifti(volume: MetaTensor, path: Path) -> None:
     image = writer.create_backend_obj(writer.data_obj, affine=writer.affine, dtype=writer.output_dtype, header=header)
     image.set_sform(image.affine, code=1)
     image.set_qform(image.affine, code=1)
-    # Noise in float32 repeats nothing but the zeros of the air: looking for longer matches costs three times the time
-    # and makes the file larger (measured). wbits 31: a gzip file, without a time in its header
+    # Noise in float32 repeats only the zeros of air: searching for longer matches takes three times as long and gives
+    # a larger file (measured). wbits 31 is a gzip file without a time in its header
     packer = zlib.compressobj(level=1, wbits=31, strategy=zlib.Z_RLE)
-    with path.open("wb") as file:
-        file.write(packer.compress(image.to_bytes()))
-        file.write(packer.flush())
+    return packer.compress(image.to_bytes()) + packer.flush()
 
 
 def put_in_place(partial: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.networks.layers import gaussian_1d
 from monai.transforms import MapTransform
 
+from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
@@ -190,26 +191,26 @@ class FuseViewsd(MapTransform):
     """The mean of the views, its detail stretched, and how far their answers lie from it.
 
     Each view's answer is a mean over what it alone leaves open, hence cautious; together they know more, so the mean of
-    several cautious answers is too cautious: `U b + stretch (mean - U b)`.
+    several cautious answers is too cautious: `U b + detail_gain (mean - U b)`.
 
     Args:
         keys: the views (V, X, Y, Z), as the inferer returns them; becomes the fused answer (1, X, Y, Z).
-        stretch: of the detail that the views add, 1 for none; docs/physics.md says how it was chosen.
+        detail_gain: of the detail that the views add, 1 for none; docs/physics.md says how it was chosen.
         image_key: U b, the input of the network.
         disagreement_key: where the views' root mean square distance from their mean goes, (1, X, Y, Z); half the
             difference of two, 0 for a single one.
 
     Raises:
-        Refusal: if stretch is no positive number.
+        Refusal: if detail_gain is no positive number.
     """
 
     def __init__(
-        self, keys: KeysCollection, stretch: float, image_key: str = "image", disagreement_key: str = "disagreement"
+        self, keys: KeysCollection, detail_gain: float, image_key: str = "image", disagreement_key: str = "disagreement"
     ):
         super().__init__(keys)
-        if not _is_number(stretch) or stretch <= 0:
-            raise Refusal(f"stretch must be a positive number, got {stretch!r}")
-        self.stretch, self.image_key, self.disagreement_key = stretch, image_key, disagreement_key
+        if not is_number(detail_gain) or detail_gain <= 0:
+            raise Refusal(f"detail_gain must be a positive number, got {detail_gain!r}")
+        self.detail_gain, self.image_key, self.disagreement_key = detail_gain, image_key, disagreement_key
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """The data with the views fused and `disagreement_key` added."""
@@ -217,7 +218,7 @@ class FuseViewsd(MapTransform):
         views = out[self.keys[0]]
         tensor, grid = views.as_tensor(), grid_of(views)
         mean, cubic = tensor.mean(0, keepdim=True), out[self.image_key].as_tensor().to(tensor.device)
-        out[self.keys[0]] = _volume(cubic + self.stretch * (mean - cubic), grid, views.meta)
+        out[self.keys[0]] = _volume(cubic + self.detail_gain * (mean - cubic), grid, views.meta)
         square = torch.zeros_like(mean)
         for answer in tensor:  # one at a time: all differences at once would be the largest memory of a run
             square += (answer - mean).square_()
@@ -254,9 +255,9 @@ class DataConsistencyd(MapTransform):
         correction_key: str = "correction",
     ):
         super().__init__(keys)
-        if not _is_number(detail) or detail < 0:
+        if not is_number(detail) or detail < 0:
             raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the network's answer; got {detail!r}")
-        if not _is_number(smoothness) or not 0 <= smoothness <= 1:
+        if not is_number(smoothness) or not 0 <= smoothness <= 1:
             raise Refusal(f"smoothness must be from 0 to 1 slice spacings, got {smoothness!r}")
         self.detail, self.consistent = float(detail), consistent
         self.regularisation, self.smoothness = regularisation, smoothness
@@ -346,10 +347,6 @@ def _volume(tensor: torch.Tensor, grid: Grid, meta: Mapping) -> MetaTensor:
     volume = MetaTensor(tensor, meta=dict(meta))
     volume.affine = torch.as_tensor(np.array(grid.affine))
     return volume
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def _text(value) -> str:

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..run.settings import flag
+from ..geometry.checks import flag
+from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
 from .files import DamagedError, each, looks_like_dicom, regular_files
-from .gate import MINIMUM_SLICES, ZERO_FILLED, Stack, examine
+from .gate import ZERO_FILLED, Stack, examine
 from .grouping import group_planes
 from .headers import UNCOUNTED, Frame, read_frames
 from .partitions import zero_filling
@@ -134,7 +135,7 @@ def find_series(
 def survey(
     path: str | Path,
     components: Sequence[str] = MAGNITUDE,
-    minimum_slices: int = MINIMUM_SLICES,
+    minimum_slices: int = FEWEST_SLICES,
     keep_names: bool = False,
 ) -> Survey:
     """Finds every DICOM volume at a path.
@@ -152,7 +153,7 @@ def survey(
 def survey_files(
     files: Iterable[str | Path],
     components: Sequence[str] = MAGNITUDE,
-    minimum_slices: int = MINIMUM_SLICES,
+    minimum_slices: int = FEWEST_SLICES,
     keep_names: bool = False,
 ) -> Survey:
     """Finds every DICOM volume among the given files."""
@@ -184,7 +185,7 @@ def _read_header(file: str | Path) -> tuple[Frame, ...] | DamagedError | None:
 
 def resolve(
     image: str | Path | Sequence[str | Path],
-    minimum_slices: int = MINIMUM_SLICES,
+    minimum_slices: int = FEWEST_SLICES,
     components: Sequence[str] = MAGNITUDE,
 ) -> tuple[Volume, ...]:
     """The volumes that the "image" of a case, a file, a list of files or a folder stands for.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MINIMUM_SLICES = 5
+from ..physics.protocol import FEWEST_SLICES
+
 """Fewer slices hold too little through-plane information for super-resolution."""
 EVEN_SPACING_TOLERANCE = 0.01
 """Largest deviation of one slice distance from their median, relative."""
@@ -71,7 +72,7 @@ def examine(
     slice_spacing_tag_mm: float | None = None,
     acquisition_type: str | None = None,
     zero_filling: tuple[float, str] | None = None,
-    minimum_slices: int = MINIMUM_SLICES,
+    minimum_slices: int = FEWEST_SLICES,
 ) -> Stack:
     """Examines the slices of one volume, given in any order.
 

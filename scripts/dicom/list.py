@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 
+from ..geometry.views import VIEWS
 from .discovery import Survey, Volume, survey
 
 COLUMNS = [
@@ -19,7 +20,6 @@ COLUMNS = [
     "files",
     "usable",
 ]
-PLANES = ("sagittal", "coronal", "axial")
 OBLIQUE_COSINE = 0.999
 
 
@@ -67,7 +67,7 @@ def plane_of(volume: Volume) -> str:
         return "-"
     normal = volume.stack.affine[:3, 2] / np.linalg.norm(volume.stack.affine[:3, 2])
     axis = int(np.abs(normal).argmax())
-    return PLANES[axis] + ("" if abs(normal[axis]) > OBLIQUE_COSINE else " oblique")
+    return list(VIEWS)[axis] + ("" if abs(normal[axis]) > OBLIQUE_COSINE else " oblique")
 
 
 def main(arguments: list[str]) -> int:

@@ -10,9 +10,9 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 
 from ..geometry.errors import Refusal
+from ..physics.protocol import FEWEST_SLICES
 from .discovery import MAGNITUDE, Volume, resolve, source_file
 from .files import DamagedError, looks_like_dicom, regular_files
-from .gate import MINIMUM_SLICES
 from .pixels import read_planes
 
 SLICE_AXIS = 2
@@ -27,7 +27,7 @@ class DicomSeriesReader(ImageReader):
     reads it in a laxer way.
     """
 
-    def __init__(self, components: Sequence[str] = MAGNITUDE, minimum_slices: int = MINIMUM_SLICES) -> None:
+    def __init__(self, components: Sequence[str] = MAGNITUDE, minimum_slices: int = FEWEST_SLICES) -> None:
         """What is accepted.
 
         Args:

@@ -4,8 +4,6 @@ A classic MR Image Storage series (PS3.3, A.4), as every archive and viewer take
 """
 
 import hashlib
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DS
 
 from ..geometry.errors import Refusal
+from ..geometry.files import atomic_folder
 from .coding import Coding, coding_of
 from .derived_header import derived_header
 from .discovery import Volume, resolve, source_file
@@ -170,19 +169,11 @@ def write_derived_series(
     _add_geometry(header, lps)
     _add_coding(header, coding, volume.shape)
     _check_target(folder, [source_file(str(path)) for path in source])
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as partial:
         files = SliceFiles(header)
         for index in range(volume.shape[2]):
             own = _own_elements(header, origin, lps, index)
             files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T))
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     names = tuple(str(folder / FILE_NAME.format(index + 1)) for index in range(volume.shape[2]))
     return DerivedSeries(names, series_uid, coding)
 

@@ -88,8 +88,8 @@ class InterpolatedMethods:
 class InferenceRun:
     """GLADE: `monai.bundle run inference` on OUT/scans, in a process of its own, into OUT/methods/GLADE.
 
-    The same code and settings as anyone's; cases that an earlier call has done are kept. Further places of the dial
-    are methods of their own, "GLADE 0.5" for sharpness 0.5.
+    The same code and settings as anyone's; cases that an earlier call has done are kept. Further sharpness values are
+    methods of their own, "GLADE 0.5" for sharpness 0.5.
 
     Args:
         record: of the evaluation.
@@ -97,10 +97,10 @@ class InferenceRun:
         config: configs/inference.yaml, or a list of it and its overlays.
         overrides: of that configuration, such as {"detail": 0.5}.
         bundle_root: folder of this bundle, where the process runs.
-        dial: further values of `sharpness`, 0 to 1.
+        sharpness_values: further values of `sharpness`, 0 to 1.
 
     Raises:
-        Refusal: if the dial is no list of such numbers, each once.
+        Refusal: if it is no list of such numbers, each once.
     """
 
     def __init__(
@@ -110,15 +110,19 @@ class InferenceRun:
         config: str | Sequence[str],
         overrides: Mapping,
         bundle_root: str | Path = ".",
-        dial: Sequence[float] = (),
+        sharpness_values: Sequence[float] = (),
     ):
         self.record, self.output_dir = record, Path(output_dir).resolve()
         self.config, self.overrides, self.bundle_root = config, dict(overrides), Path(bundle_root).resolve()
-        if isinstance(dial, str | float | int) or not all(isinstance(p, float | int) and 0 <= p <= 1 for p in dial):
-            raise Refusal(f"dial must be a list of numbers from 0 to 1, as [0, 1], got {dial!r}")
-        if len({f"{place:g}" for place in dial}) < len(dial):
-            raise Refusal(f"dial names a place twice: {list(dial)}")
-        self.settings = {GLADE: {}} | {f"{GLADE} {place:g}": {"sharpness": place} for place in dial}
+        if isinstance(sharpness_values, str | float | int) or not all(
+            isinstance(p, float | int) and 0 <= p <= 1 for p in sharpness_values
+        ):
+            raise Refusal(
+                f"sharpness_values must be a list of numbers from 0 to 1, as [0, 1], got {sharpness_values!r}"
+            )
+        if len({f"{place:g}" for place in sharpness_values}) < len(sharpness_values):
+            raise Refusal(f"sharpness_values names a place twice: {list(sharpness_values)}")
+        self.settings = {GLADE: {}} | {f"{GLADE} {place:g}": {"sharpness": place} for place in sharpness_values}
 
     @property
     def names(self) -> list[str]:
@@ -160,7 +164,7 @@ class InferenceRun:
         else:
             case["methods"][method] = {"seconds": row["seconds"]}
             self.record.weights_sha256 = row["weights_sha256"]
-            self.record.dial[method] = row["settings"]["sharpness"]
+            self.record.sharpness[method] = row["settings"]["sharpness"]
 
     def _summary(self, method: str) -> Path:
         return self.output_dir / METHODS / method / "summary.json"

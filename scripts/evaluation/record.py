@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..geometry.errors import one_line, reason_of
-from ..run.record import DONE, FAILED, plain, write_json
+from ..geometry.files import plain, write_json
+from ..run.record import DONE, FAILED
 from ..run.version import bundle_version
 
 PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel")
@@ -36,7 +37,7 @@ class EvaluationRecord:
         self.output_dir = Path(output_dir)
         self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights_sha256: str | None = None
-        self.dial: dict[str, float] = {}  # method -> sharpness
+        self.sharpness: dict[str, float] = {}  # method -> sharpness
         self.rows: dict[str, dict] = {}
         self.problems: list[str] = []  # of the evaluation as a whole
 
@@ -118,7 +119,7 @@ class EvaluationRecord:
             "command": command_line(),
             "versions": versions(),
             "weights_sha256": self.weights_sha256,
-            "dial": self.dial,
+            "sharpness": self.sharpness,
             "settings": self.settings,
             "problems": self.problems,
             "cases": list(self.rows.values()),

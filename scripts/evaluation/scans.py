@@ -1,6 +1,5 @@
 """The scans of an evaluation: thick ones as they are, simulated ones with their truth, written for every method."""
 
-import filecmp
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +12,11 @@ from monai.data import MetaTensor
 from nibabel.orientations import io_orientation
 
 from ..data.discovery import file_stem, find_nifti, safe_name, unique_names
-from ..data.saving import write_nifti
+from ..data.saving import nifti_bytes
 from ..data.transforms import grid_of
+from ..geometry.checks import is_axis
 from ..geometry.errors import Refusal
+from ..geometry.files import atomic_file
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
 from .record import CASES_FILE, EvaluationRecord
@@ -90,7 +91,7 @@ class EvaluationScans:
         thin_axis: int = SUPERIOR,
         exclude: Sequence[str] = (),
     ):
-        if isinstance(thin_axis, bool) or thin_axis not in (RIGHT, ANTERIOR, SUPERIOR):
+        if not is_axis(thin_axis):
             raise Refusal(f"thin_axis must be 0, 1 or 2 (right, anterior, superior), got {thin_axis!r}")
         self.cases = [case for case in cases if not any(fnmatch(case["case"], pattern) for pattern in exclude)]
         self.load, self.record, self.thin_axis = load, record, thin_axis
@@ -156,7 +157,7 @@ class EvaluationScans:
                     truth=True,
                     factor=protocol.factor,
                     profile=protocol.profile,
-                    assumed_profile=protocol.told_profile,
+                    assumed_profile=protocol.stated_profile,
                     protocol=protocol.kind,
                     thickness_over_spacing=protocol.thickness_over_spacing,
                     noise=protocol.noise,
@@ -177,13 +178,10 @@ class EvaluationScans:
     def _replace(self, part: str, name: str, volume: MetaTensor) -> None:
         """Writes a volume, unless the same is there: a new time would make the inference do it again."""
         path = self.output_dir / part / f"{name}.nii.gz"
-        trial = self.output_dir / part / f".{name}.nii.gz"
-        try:
-            write_nifti(volume, trial)
-            if not (path.is_file() and filecmp.cmp(path, trial, shallow=False)):
-                trial.replace(path)
-        finally:
-            trial.unlink(missing_ok=True)
+        content = nifti_bytes(volume)
+        if not (path.is_file() and path.read_bytes() == content):
+            with atomic_file(path) as temporary:
+                temporary.write_bytes(content)
 
 
 def _volume(values: np.ndarray, grid: Grid) -> MetaTensor:

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..data.acceptance import PROFILE_OF_ACQUISITION
+from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.noise import add_rician_noise
-from ..physics.profile import PROFILES
+from ..physics.profile import ACQUISITION_OF_PROFILE, PROFILES
+from ..physics.protocol import FEWEST_SLICES
 
-ACQUISITION_OF_PROFILE = {profile: kind for kind, profile in PROFILE_OF_ACQUISITION.items()}
 INTENSITY_PERCENTILES = (0.5, 99.5)  # their distance is the scale that noise is given on, as in configs/inference.yaml
-FEWEST_SLICES = 5  # what the inference takes
 SAME = 1e-9
 
 
@@ -46,10 +45,9 @@ class SimulatedProtocol:
             (self.thickness_over_spacing, SAME, "thickness_over_spacing must be positive"),
             (self.noise, 0, "noise must not be negative"),
         ):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not (number and np.isfinite(value) and value >= least):
+            if not (is_number(value) and value >= least):
                 raise Refusal(f"protocols: {what}, got {value!r}")
-        for profile in (self.profile, self.told_profile):
+        for profile in (self.profile, self.stated_profile):
             if profile not in PROFILES:
                 raise Refusal(f"protocols: profile must be one of {', '.join(PROFILES)}, got {profile!r}")
 
@@ -70,7 +68,7 @@ class SimulatedProtocol:
         return cls(**settings)
 
     @property
-    def told_profile(self) -> str:
+    def stated_profile(self) -> str:
         """The profile that the methods are told."""
         return self.profile if self.assumed_profile is None else self.assumed_profile
 
@@ -84,7 +82,7 @@ class SimulatedProtocol:
         """The profile and what else sets it apart: "rect", "gauss as-rect", "rect thickness0.8", "rect noise0.03"."""
         parts = [self.profile]
         parts += [f"thickness{self.thickness_over_spacing:g}"] if self.thickness_over_spacing != 1 else []
-        parts += [f"as-{self.told_profile}"] if self.told_profile != self.profile else []
+        parts += [f"as-{self.stated_profile}"] if self.stated_profile != self.profile else []
         parts += [f"noise{self.noise:g}"] if self.noise else []
         return " ".join(parts)
 
@@ -95,7 +93,7 @@ class SimulatedProtocol:
             "SliceThickness": round(slice_spacing_mm * self.thickness_over_spacing, 6),
             "SpacingBetweenSlices": round(slice_spacing_mm, 6),
         }
-        kind = ACQUISITION_OF_PROFILE.get(self.told_profile)
+        kind = ACQUISITION_OF_PROFILE.get(self.stated_profile)
         return told if kind is None else {**told, "MRAcquisitionType": kind}
 
 

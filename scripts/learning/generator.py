@@ -76,41 +76,42 @@ class Generator(nn.Module):
         channels: width of the residual trunk.
         blocks: residual blocks.
         fold: pixels folded into channels along the in-plane and the through-plane axis of the plane.
-        told_channels: channels after the image that tell the acquisition (`SliceGeometry.told`); 0 for a blind one.
+        conditioning_channels: channels after the image that describe the acquisition
+            (`SliceGeometry.conditioning`); 0 for none.
     """
 
-    def __init__(self, channels: int, blocks: int, fold: tuple[int, int], told_channels: int = 0):
+    def __init__(self, channels: int, blocks: int, fold: tuple[int, int], conditioning_channels: int = 0):
         super().__init__()
         self.epsilon = EPSILON
         self.rows, self.columns = int(fold[0]), int(fold[1])
-        self.told_channels = told_channels
+        self.conditioning_channels = conditioning_channels
         pixels = self.rows * self.columns
-        self.head = nn.Conv2d(pixels + told_channels * self.columns, channels, 3, padding=1)
+        self.head = nn.Conv2d(pixels + conditioning_channels * self.columns, channels, 3, padding=1)
         self.trunk = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
         self.tail = nn.Conv2d(channels, pixels, 3, padding=1)
         nn.init.zeros_(self.tail.weight)  # the first answer is the input itself
         nn.init.zeros_(self.tail.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 1 + told_channels, H, W), any intensity scale -> (B, 1, H, W) on the same scale.
+        """(B, 1 + conditioning_channels, H, W), any intensity scale -> (B, 1, H, W) on the same scale.
 
         H is the in-plane and W the through-plane (blurred) axis; any size. Further channels are not looked at.
         """
         height, width = x.shape[2], x.shape[3]
         down, right = -height % self.rows, -width % self.columns
         padded = nnf.pad(x, [0, right, 0, down], mode="replicate")
-        image, told = padded[:, :1], padded[:, 1 : 1 + self.told_channels]
+        image, conditioning = padded[:, :1], padded[:, 1 : 1 + self.conditioning_channels]
         deviation, mean = torch.std_mean(image.float(), dim=(2, 3), keepdim=True)
         deviation = deviation + self.epsilon
         pixels = _fold((image - mean) / deviation, self.rows, self.columns)
-        h = torch.cat([pixels, _fold(told[:, :, :: self.rows], 1, self.columns)], dim=1)
+        h = torch.cat([pixels, _fold(conditioning[:, :, :: self.rows], 1, self.columns)], dim=1)
         h = self.tail(self.trunk(self.head(h)))
         detail = _unfold(h, self.rows, self.columns).float() * deviation
         return (image + detail)[:, :, :height, :width]
 
     def folded(self) -> "Generator":
         """A copy in plain convolutions with the same output, for inference and export."""
-        plain = Generator(self.tail.in_channels, len(self.trunk), (self.rows, self.columns), self.told_channels)
+        plain = Generator(self.tail.in_channels, len(self.trunk), (self.rows, self.columns), self.conditioning_channels)
         for block, mine in zip(plain.trunk, self.trunk, strict=True):
             block.first, block.second = _plain(mine.first), _plain(mine.second)
         plain.head.load_state_dict(self.head.state_dict())

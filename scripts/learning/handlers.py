@@ -15,7 +15,7 @@ from ..geometry.errors import Refusal
 SHORTEST_S = 1e-9  # seconds; keeps an epoch that took no measurable time from dividing by 0
 
 
-class EpochOfPatches:
+class SetEpoch:
     """Tells the patch dataset which epoch begins, so that an epoch's patches depend on its number and the seed alone.
 
     Args:
@@ -97,7 +97,7 @@ class PlanesToTensorBoard:
             writer.add_image("validation/interpolated_answer_truth", picture, engine.state.epoch)
 
 
-class WaitForData:
+class LogDataWait:
     """Logs after each epoch which share of its time the iterations waited for patches (Ignite's time profiler)."""
 
     def __init__(self):
@@ -116,7 +116,7 @@ class WaitForData:
         engine.logger.info(f"epoch {engine.state.epoch}: {share:.1%} of the time waited for data")
 
 
-class InStep:
+class CheckWeightsInSync:
     """Makes sure after each epoch that all processes hold the same weights; for one process it does nothing.
 
     Args:

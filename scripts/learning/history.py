@@ -1,10 +1,10 @@
-"""The pool of past fakes that critics are shown."""
+"""The pool of past fakes that discriminators are shown."""
 
 import torch
 
 
 class HistoryPool:
-    """The last generated images; a critic sees a past one half of the time (Shrivastava et al. 2017, CycleGAN 50).
+    """The last generated images; half of the time a discriminator sees a past one (Shrivastava et al. 2017).
 
     Args:
         size: images kept; 0 hands every image straight through.

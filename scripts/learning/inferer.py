@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ..geometry.errors import Refusal
 from ..physics.acquisition import SliceGeometry, geometry_of
 from .precision import precision_on
-from .rotation import InPlaneTurn
+from .rotation import InPlaneRotation
 
 WHOLE_PLANE = -1
 FOREGROUND = 0.05  # of the intensity scale; below it lies air
@@ -38,7 +38,7 @@ class OrthogonalInferer(Inferer):
 
     Args:
         views: in-plane axes that the planes hold: (0, 1) for both views, (0,) or (1,) for one.
-        turns_deg: turns of the volume at which the views are seen, degrees from 0 to below 90; (0,) for none.
+        rotations_deg: turns of the volume at which the views are seen, degrees from 0 to below 90; (0,) for none.
         window: rows and columns of a window, voxels; -1 for the whole plane along that axis.
         overlap: share of a window that overlaps the next, 0 to under 1.
         batch: planes or windows a call.
@@ -49,7 +49,7 @@ class OrthogonalInferer(Inferer):
     def __init__(
         self,
         views: Sequence[int],
-        turns_deg: Sequence[float] = (0,),
+        rotations_deg: Sequence[float] = (0,),
         window: Sequence[int] = (WHOLE_PLANE, WHOLE_PLANE),
         overlap: float = 0.25,
         batch: int = 8,
@@ -57,7 +57,7 @@ class OrthogonalInferer(Inferer):
         progress: bool = False,
     ):
         super().__init__()
-        answer_count(views, turns_deg)  # or a refusal
+        prediction_count(views, rotations_deg)  # or a refusal
         if len(window) != 2 or any(size != WHOLE_PLANE and size < 1 for size in window):
             raise Refusal(f"window must be two sizes in voxels or -1 for the whole plane, got {list(window)}")
         if not 0 <= overlap < 1:
@@ -66,7 +66,7 @@ class OrthogonalInferer(Inferer):
             raise Refusal(f"batch must be at least 1, got {batch}")
         if precision not in ("auto", "float32", "bfloat16"):
             raise Refusal(f"precision must be auto, float32 or bfloat16, got {precision!r}")
-        self.views, self.turns_deg = tuple(views), tuple(turns_deg)
+        self.views, self.rotations_deg = tuple(views), tuple(rotations_deg)
         self.window, self.overlap, self.batch = tuple(window), overlap, int(batch)
         self.precision, self.progress = precision, progress
 
@@ -83,7 +83,7 @@ class OrthogonalInferer(Inferer):
             raise Refusal(f"one volume at a time, got a batch of {len(inputs)}: set the loader's batch size to 1")
         network = _ready(network)
         volume, geometry = inputs.as_tensor()[0, 0], geometry_of(inputs)
-        turns = [InPlaneTurn(degrees, volume.shape) for degrees in self.turns_deg]
+        turns = [InPlaneRotation(degrees, volume.shape) for degrees in self.rotations_deg]
         answers = volume.new_empty((len(turns), len(self.views), *volume.shape))
         total = sum(turn.turned[1 - view] for turn in turns for view in self.views)
         hidden = None if self.progress else True  # None: hidden where there is no terminal
@@ -107,7 +107,7 @@ class OrthogonalInferer(Inferer):
         """A view's answer, (X, Y, Z); `from_other_end` of the through-plane axis or not."""
         flipped = [-1] if from_other_end else []
         seen = geometry.mirrored() if from_other_end else geometry
-        told = torch.as_tensor(seen.told(), dtype=volume.dtype, device=volume.device)
+        conditioning = torch.as_tensor(seen.conditioning(), dtype=volume.dtype, device=volume.device)
         answer = torch.empty_like(volume)
         # planes (across, rows, through-plane), windows into the volume and the answer
         planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
@@ -115,7 +115,7 @@ class OrthogonalInferer(Inferer):
             shown = some.flip(flipped)  # a copy, also where nothing is flipped; answered in place
             rows, columns = body_box(shown)
             inside = shown[:, None, rows, columns]
-            known = told[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
+            known = conditioning[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
             if inside.numel():
                 shown[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
             into.copy_(shown.flip(flipped))
@@ -132,7 +132,7 @@ class OrthogonalInferer(Inferer):
             return inferer(shown.contiguous(memory_format=torch.channels_last), network).float()
 
 
-def answer_count(views: Sequence[int], turns_deg: Sequence[float]) -> int:
+def prediction_count(views: Sequence[int], rotations_deg: Sequence[float]) -> int:
     """How many answers `OrthogonalInferer` gives: one a view at every turn.
 
     Raises:
@@ -140,9 +140,11 @@ def answer_count(views: Sequence[int], turns_deg: Sequence[float]) -> int:
     """
     if list(views if isinstance(views, Sequence) else ()) not in ([0], [1], [0, 1], [1, 0]):
         raise Refusal(f"views must be [0], [1] or [0, 1], got {views!r}")
-    turns = list(turns_deg if isinstance(turns_deg, Sequence) else ())
+    turns = list(rotations_deg if isinstance(rotations_deg, Sequence) else ())
     if not (turns and all(type(t) in (int, float) and 0 <= t < 90 for t in turns) and len(set(turns)) == len(turns)):
-        raise Refusal(f"turns_deg must be a list of different angles from 0 to below 90, as [0, 45], got {turns_deg!r}")
+        raise Refusal(
+            f"rotations_deg must be a list of different angles from 0 to below 90, as [0, 45], got {rotations_deg!r}"
+        )
     return len(views) * len(turns)
 
 

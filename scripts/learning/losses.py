@@ -8,9 +8,7 @@ from torch.nn.modules.loss import _Loss
 FORMS = ("paper", "components", "magnitude")
 SOBEL_SUM = 8.0  # sum of the absolute Sobel weights; after division the map is a mean difference over two pixels
 MAGNITUDE_EPSILON = 1e-12  # intensity scale squared; keeps the gradient of the root finite at 0
-STRENGTH_EPSILON = (
-    1e-6  # the same, for a root mean square; 0.001 of the intensity scale lies under the noise of any scan
-)
+RMS_EPSILON = 1e-6  # the same, for a root mean square; 0.001 of the intensity scale lies under the noise of any scan
 
 
 class GradientMappingLoss(_Loss):
@@ -58,7 +56,7 @@ class GradientMappingLoss(_Loss):
         return (self.gradients(image).square().sum(dim=1) + MAGNITUDE_EPSILON).sqrt()
 
 
-class LocalStrengthLoss(_Loss):
+class LocalRmsLoss(_Loss):
     """Mean difference between the local strengths of two details, band by band: | rms(a) - rms(b) |.
 
     rms is the root mean square under a Gaussian window. The most faithful answer is a mean over all that may be true,
@@ -92,4 +90,4 @@ class LocalStrengthLoss(_Loss):
         detail = detail - detail.mean(dim=-2, keepdim=True)
         coarse = nnf.conv2d(detail, self.low.to(detail))
         bands = nnf.conv2d(detail, self.bands.to(detail)), nnf.conv2d(coarse, self.bands.to(detail), dilation=2)
-        return [(self.window(band.square()) + STRENGTH_EPSILON).sqrt() for band in bands]
+        return [(self.window(band.square()) + RMS_EPSILON).sqrt() for band in bands]

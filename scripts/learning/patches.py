@@ -129,7 +129,7 @@ class RandBlurredPatchd(Randomizable, MapTransform):
 
     Adds to the data:
         blurred: U b, (1, rows, columns).
-        blurred_told: `SliceGeometry.told`, (6, columns).
+        blurred_conditioning: `SliceGeometry.conditioning`, (6, columns).
         blurred_projector: C A, (columns, columns), C = S A* (A S A* + lambda I)^-1: the part that the slices determine.
         blurred_determined: C b, (1, rows, columns): what the slices say about that part.
     """
@@ -158,7 +158,7 @@ class RandBlurredPatchd(Randomizable, MapTransform):
         return {
             **data,
             "blurred": CubicInterpolation(geometry)(slices),
-            "blurred_told": torch.as_tensor(geometry.told(), dtype=torch.float32),
+            "blurred_conditioning": torch.as_tensor(geometry.conditioning(), dtype=torch.float32),
             "blurred_projector": torch.as_tensor(
                 consistency.correction.matrix @ consistency.acquisition.matrix, dtype=torch.float32
             ),

@@ -14,13 +14,16 @@ class ResnetGenerator(nn.Module):
     Args:
         channels: channels of the first layer, 64 in the paper.
         blocks: residual blocks, 6 or 9 in the paper.
-        told_channels: further input channels that the paper does not have; 0 there.
+        conditioning_channels: further input channels that the paper does not have; 0 there.
     """
 
-    def __init__(self, channels: int, blocks: int, told_channels: int = 0):
+    def __init__(self, channels: int, blocks: int, conditioning_channels: int = 0):
         super().__init__()
-        self.told_channels = told_channels
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), *_normalised(nn.Conv2d(1 + told_channels, channels, 7))]
+        self.conditioning_channels = conditioning_channels
+        layers: list[nn.Module] = [
+            nn.ReflectionPad2d(3),
+            *_normalised(nn.Conv2d(1 + conditioning_channels, channels, 7)),
+        ]
         for _ in range(DOWNSAMPLINGS):
             layers += _normalised(nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1))
             channels *= 2
@@ -32,14 +35,14 @@ class ResnetGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(channels, 1, 7), nn.Tanh())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 1 + told_channels, H, W), intensities 0 to 1 -> (B, 1, H, W), 0 to 1; H and W at least 16.
+        """(B, 1 + conditioning_channels, H, W), intensities 0 to 1 -> (B, 1, H, W), 0 to 1; H and W at least 16.
 
         Further channels are not looked at, so it can be given what the default generator is given.
         """
         height, width = x.shape[2], x.shape[3]
         multiple = 2**DOWNSAMPLINGS
         x = nn.functional.pad(x, [0, -width % multiple, 0, -height % multiple], mode="replicate")
-        x = torch.cat([2 * x[:, :1] - 1, x[:, 1 : 1 + self.told_channels]], dim=1)
+        x = torch.cat([2 * x[:, :1] - 1, x[:, 1 : 1 + self.conditioning_channels]], dim=1)
         return ((self.layers(x) + 1) / 2)[:, :, :height, :width]
 
 

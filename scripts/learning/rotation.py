@@ -7,7 +7,7 @@ import torch
 from monai.networks.layers import AffineTransform
 
 
-class InPlaneTurn:
+class InPlaneRotation:
     """Turns volumes about the through-plane axis, and answers to them back; cubic convolution between voxels.
 
     The turned grid holds the whole volume to half a pixel; what lies outside of the volume is 0, as air is. A turn of 0

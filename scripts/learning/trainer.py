@@ -16,14 +16,24 @@ from ..physics.measurement import Measurement
 from ..physics.protocol import ProtocolRange
 from .precision import precision_on
 
-TERMS = ("adversarial", "cycle", "gradient", "identity", "sharpen", "blur", "acquisition", "typical", "strength")
+TERMS = (
+    "adversarial",
+    "cycle",
+    "gradient",
+    "identity",
+    "supervised_G",
+    "supervised_F",
+    "acquisition",
+    "adversarial_pairs",
+    "local_rms",
+)
 UNPAIRED = {"adversarial", "cycle", "gradient", "identity", "acquisition"}  # need a patch x of a blurred plane
-PAIRED = {"sharpen", "blur", "typical", "strength"}  # need a simulated acquisition
-LATE = UNPAIRED | {"typical"}  # terms that wait for `unpaired_from`
+PAIRED = {"supervised_G", "supervised_F", "adversarial_pairs", "local_rms"}  # need a simulated acquisition
+LATE = UNPAIRED | {"adversarial_pairs"}  # terms that wait for `unpaired_from`
 
 
 class CycleGanTrainer(Trainer):
-    """Trains G (blurred -> sharp), F (sharp -> blurred) and their critics D_Y, D_X.
+    """Trains G (blurred -> sharp), F (sharp -> blurred) and their discriminators D_Y, D_X.
 
     Args:
         device: where the networks are.
@@ -31,18 +41,18 @@ class CycleGanTrainer(Trainer):
         train_data_loader: batches with "sharp", "augmented" and, where an unpaired term has weight, "blurred" and what
             `RandBlurredPatchd` adds.
         networks: {"G", "F", "D_Y", "D_X"}.
-        optimizers: {"generators", "critics"}.
+        optimizers: {"generators", "discriminators"}.
         weights: {term: weight}; a term of weight 0 is not computed.
         adversarial_loss: least squares, called as MONAI's `PatchAdversarialLoss`.
         gradient_loss: `GradientMappingLoss`.
-        strength_loss: `LocalStrengthLoss`.
+        local_rms_loss: `LocalRmsLoss`.
         pair_loss: of the answer to a simulated acquisition, `torch.nn.L1Loss` or `torch.nn.MSELoss`.
         protocols: what acquisitions are simulated; a list of (first iteration, range), the last one reached counts.
         unpaired_from: iteration from which the unpaired terms and the adversary act; until then both generators learn
             from simulated pairs alone.
         history: {"Y": pool, "X": pool} of past fakes.
         consistent: whether G's answer to a simulated or measured plane ends in the projection P.
-        clip: largest norm of a step's gradient, generators' and critics' alike, or None.
+        clip: largest norm of a step's gradient, generators' and discriminators' alike, or None.
         precision: "float32", "bfloat16" or "float16" (the last with a gradient scaler, meant for CUDA); "auto" takes
             bfloat16 where the device computes in it.
         seed: of the simulated acquisitions.
@@ -61,7 +71,7 @@ class CycleGanTrainer(Trainer):
         weights: Mapping[str, float],
         adversarial_loss: nn.Module,
         gradient_loss: nn.Module,
-        strength_loss: nn.Module,
+        local_rms_loss: nn.Module,
         pair_loss: nn.Module,
         protocols: list[tuple[int, ProtocolRange]],
         unpaired_from: int,
@@ -96,14 +106,14 @@ class CycleGanTrainer(Trainer):
         )
         self.networks, self.optimizers, self.weights = dict(networks), dict(optimizers), dict(weights)
         self.adversarial_loss, self.gradient_loss = adversarial_loss, gradient_loss
-        self.strength_loss, self.pair_loss = strength_loss, pair_loss
+        self.local_rms_loss, self.pair_loss = local_rms_loss, pair_loss
         self.protocols, self.unpaired_from, self.history = protocols, unpaired_from, history
         self.consistent, self.clip, self.seed = consistent, clip, seed
         self.precision, self._device = precision_on(device, precision), torch.device(device)
         self.scaling = torch.amp.GradScaler(self._device.type, enabled=self.precision is torch.float16)
 
     def _iteration(self, engine: Trainer, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One step of both generators, then of both critics; returns the losses by name."""
+        """One step of both generators, then of both discriminators; returns the losses by name."""
         G, F, D_Y, D_X = (self.networks[name] for name in ("G", "F", "D_Y", "D_X"))
         on = self._active_terms(engine.state.iteration)
         y = batch["sharp"].to(self._device)
@@ -112,10 +122,10 @@ class CycleGanTrainer(Trainer):
             if on & UNPAIRED:  # the paper: x from a blurred plane, y from a sharp one
                 real = Measurement.from_batch(batch, self._device)
                 x = real.image
-                y_raw = G(real.told_with(x))
-                y_hat, x_hat = self._consistent(real, y_raw), F(real.told_with(y))
+                y_raw = G(real.with_conditioning(x))
+                y_hat, x_hat = self._consistent(real, y_raw), F(real.with_conditioning(y))
                 if on & {"cycle", "gradient"}:
-                    x_cyc, y_cyc = F(real.told_with(y_hat)), G(real.told_with(x_hat))
+                    x_cyc, y_cyc = F(real.with_conditioning(y_hat)), G(real.with_conditioning(x_hat))
                 if "adversarial" in on:
                     loss["adversarial"] = self._fooled(D_Y, y_hat) + self._fooled(D_X, x_hat)
                     shown_Y.append((y, self.history["Y"](y_hat.detach())))
@@ -125,18 +135,20 @@ class CycleGanTrainer(Trainer):
                 if "gradient" in on:
                     loss["gradient"] = self.gradient_loss(x_cyc, x) + self.gradient_loss(y_cyc, y)
                 if "identity" in on:
-                    loss["identity"] = nnf.l1_loss(G(real.told_with(y)), y) + nnf.l1_loss(F(real.told_with(x)), x)
+                    loss["identity"] = nnf.l1_loss(G(real.with_conditioning(y)), y) + nnf.l1_loss(
+                        F(real.with_conditioning(x)), x
+                    )
                 if "acquisition" in on:
                     loss["acquisition"] = real.correction(y_raw).abs().mean()
         self._step("generators", loss)
-        critic = {}
+        discriminator = {}
         with self._precision():
-            for name, D, shown in (("critic_Y", D_Y, shown_Y), ("critic_X", D_X, shown_X)):
+            for name, D, shown in (("discriminator_Y", D_Y, shown_Y), ("discriminator_X", D_X, shown_X)):
                 if shown:
-                    critic[name] = self._told_apart(D, *map(torch.cat, zip(*shown, strict=True)))
-        if critic:
-            self._step("critics", critic)
-        engine.state.output = {name: float(value.detach()) for name, value in (loss | critic).items()}
+                    discriminator[name] = self._told_apart(D, *map(torch.cat, zip(*shown, strict=True)))
+        if discriminator:
+            self._step("discriminators", discriminator)
+        engine.state.output = {name: float(value.detach()) for name, value in (loss | discriminator).items()}
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
 
@@ -150,17 +162,17 @@ class CycleGanTrainer(Trainer):
         if on & PAIRED:
             y = batch["augmented"].to(self._device)
             sim = self._simulate(y, self.state.iteration)
-            if on & {"sharpen", "typical", "strength"}:
-                y_sim = self._consistent(sim, G(sim.told_with(sim.image)))
-            if "sharpen" in on:
-                loss["sharpen"] = self.pair_loss(y_sim, y)
-            if "strength" in on:
-                loss["strength"] = self.strength_loss(sim.open_part(y_sim), sim.open_part(y))
-            if "typical" in on:
-                loss["typical"] = self._fooled(D_Y, y_sim)
+            if on & {"supervised_G", "adversarial_pairs", "local_rms"}:
+                y_sim = self._consistent(sim, G(sim.with_conditioning(sim.image)))
+            if "supervised_G" in on:
+                loss["supervised_G"] = self.pair_loss(y_sim, y)
+            if "local_rms" in on:
+                loss["local_rms"] = self.local_rms_loss(sim.open_part(y_sim), sim.open_part(y))
+            if "adversarial_pairs" in on:
+                loss["adversarial_pairs"] = self._fooled(D_Y, y_sim)
                 shown.append((y, y_sim.detach()))
-            if "blur" in on:
-                loss["blur"] = nnf.l1_loss(F(sim.told_with(y)), sim.image)
+            if "supervised_F" in on:
+                loss["supervised_F"] = nnf.l1_loss(F(sim.with_conditioning(y)), sim.image)
         return loss, shown, []
 
     def _active_terms(self, iteration: int) -> set[str]:
@@ -182,21 +194,21 @@ class CycleGanTrainer(Trainer):
     def _consistent(self, measurement: Measurement, v: torch.Tensor) -> torch.Tensor:
         return measurement.project(v) if self.consistent else v
 
-    def _fooled(self, critic: nn.Module, fake: torch.Tensor) -> torch.Tensor:
-        """The generators' side: the critic's last map should say real. The critic itself does not learn from it."""
-        critic.requires_grad_(False)
-        return self.adversarial_loss(critic(fake)[-1].float(), target_is_real=True, for_discriminator=False)
+    def _fooled(self, discriminator: nn.Module, fake: torch.Tensor) -> torch.Tensor:
+        """The generators' adversarial loss: the discriminator should score `fake` as real; its own weights stay."""
+        discriminator.requires_grad_(False)
+        return self.adversarial_loss(discriminator(fake)[-1].float(), target_is_real=True, for_discriminator=False)
 
-    def _told_apart(self, critic: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """The critic's side: half the sum of both errors, as in CycleGAN."""
-        critic.requires_grad_(True)
+    def _told_apart(self, discriminator: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        """The discriminator's side: half the sum of both errors, as in CycleGAN."""
+        discriminator.requires_grad_(True)
         return 0.5 * (
-            self.adversarial_loss(critic(real)[-1].float(), target_is_real=True, for_discriminator=True)
-            + self.adversarial_loss(critic(fake)[-1].float(), target_is_real=False, for_discriminator=True)
+            self.adversarial_loss(discriminator(real)[-1].float(), target_is_real=True, for_discriminator=True)
+            + self.adversarial_loss(discriminator(fake)[-1].float(), target_is_real=False, for_discriminator=True)
         )
 
     def _step(self, name: str, losses: Mapping[str, torch.Tensor]) -> None:
-        """One optimiser step on the weighted sum of the losses (weight 1 for a critic's)."""
+        """One optimiser step on the weighted sum of the losses (weight 1 for a discriminator's)."""
         optimizer = self.optimizers[name]
         total = sum(self.weights.get(term, 1.0) * value for term, value in losses.items())
         if not torch.isfinite(total):
@@ -219,7 +231,7 @@ class CycleGanTrainer(Trainer):
         """The mean gradient over all processes, so that they take the same step.
 
         One flat all-reduce instead of DistributedDataParallel: a generator is called several times a step, and a
-        critic takes part in a step that does not train it.
+        discriminator takes part in a step that does not train it.
         """
         if idist.get_world_size() > 1:
             gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]

@@ -64,5 +64,5 @@ class MeasuredPlaneInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network, *, measurement: Measurement) -> torch.Tensor:
         """U b, (B, 1, H, W) -> sharp planes, (B, 1, H, W)."""
-        answer = network(measurement.told_with(inputs)).float()
+        answer = network(measurement.with_conditioning(inputs)).float()
         return measurement.project(answer) if self.consistent else answer

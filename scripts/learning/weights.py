@@ -7,11 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 
 FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
 HALF_WAY = 0.5  # of the dial; chosen on people held back from training (docs/README.md)
-FAITHFUL_EXCESS, SHARP_EXCESS = 0.3, 0.6  # of the stretch over 1, of a mean of many, at the dial's ends (physics.md)
+FAITHFUL_EXCESS, SHARP_EXCESS = (
+    0.3,
+    0.6,
+)  # of the detail_gain over 1, of a mean of many, at the dial's ends (physics.md)
 logger = logging.getLogger(__name__)
 
 
@@ -52,7 +56,7 @@ def load_blend(
         Refusal: if sharpness is not between 0 and 1, a file does not fit, or the two ends are not of one training:
             between unrelated weights lies no answer.
     """
-    if not _on_the_dial(sharpness):
+    if not _is_sharpness(sharpness):
         raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
     own = _state_of(network, path)
     if sharpness > 0:
@@ -86,7 +90,7 @@ def default_sharpness(path: str, sharp_path: str) -> float:
     return HALF_WAY if related else 0.0
 
 
-def default_stretch(sharpness: float, answers: int) -> float:
+def default_detail_gain(sharpness: float, answers: int) -> float:
     """How far the mean of several answers is stretched at a place of the dial when nobody sets it.
 
     The sharper the answers, the less they agree and the more of their detail is lost in the mean; what is lost grows
@@ -96,12 +100,12 @@ def default_stretch(sharpness: float, answers: int) -> float:
         sharpness: 0 to 1; what is no place of the dial is refused where the weights are loaded, and counts as 0 here.
         answers: of how many views, at how many turns.
     """
-    place = sharpness if _on_the_dial(sharpness) else 0
+    place = sharpness if _is_sharpness(sharpness) else 0
     return 1 + (1 - 1 / answers) * (FAITHFUL_EXCESS + (SHARP_EXCESS - FAITHFUL_EXCESS) * place)
 
 
-def _on_the_dial(sharpness) -> bool:
-    return not isinstance(sharpness, bool) and isinstance(sharpness, (int, float)) and 0 <= sharpness <= 1
+def _is_sharpness(sharpness) -> bool:
+    return is_number(sharpness) and 0 <= sharpness <= 1
 
 
 def _state_of(network: nn.Module, path: str) -> dict[str, torch.Tensor]:

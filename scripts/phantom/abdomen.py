@@ -73,8 +73,8 @@ class Patient:
             "wide": RandomField.draw(rng, 32, 40.0, 110.0),
             "web": RandomField.draw(rng, 48, 16.0, 34.0),
             "strand": RandomField.draw(rng, 48, 11.0, 24.0),
-            "rugae": RandomField.draw(rng, 40, 13.0, 20.0, stretch=(1.0, 1.0, 2.2)),
-            "fibre": RandomField.draw(rng, 48, 9.0, 18.0, stretch=(1.0, 1.0, 5.0)),
+            "rugae": RandomField.draw(rng, 40, 13.0, 20.0, detail_gain=(1.0, 1.0, 2.2)),
+            "fibre": RandomField.draw(rng, 48, 9.0, 18.0, detail_gain=(1.0, 1.0, 5.0)),
         }
         shading = RandomField.draw(rng, 16, 350, 700)
         return cls(warp, textures, shading, organs.pipes(rng, warp))

@@ -35,13 +35,13 @@ class RandomField:
         count: int,
         shortest_mm: float,
         longest_mm: float,
-        stretch: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        detail_gain: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> RandomField:
-        """Draw `count` waves with wavelengths between the two (mm), longer by `stretch` along x, y, z."""
+        """Draw `count` waves with wavelengths between the two (mm), longer by `detail_gain` along x, y, z."""
         directions = rng.normal(size=(count, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         lengths_mm = np.exp(rng.uniform(np.log(shortest_mm), np.log(longest_mm), size=(count, 1)))
-        return cls(2 * np.pi * directions / lengths_mm / np.asarray(stretch), rng.uniform(0, 2 * np.pi, size=count))
+        return cls(2 * np.pi * directions / lengths_mm / np.asarray(detail_gain), rng.uniform(0, 2 * np.pi, size=count))
 
     @cached_property
     def slope_per_mm(self) -> float:

@@ -8,7 +8,7 @@ from .operator import LinearOperator
 from .profile import check_profile, profile_weights, transfer
 
 MIN_ROW_MASS = 1e-6  # a slice that sees less than this of the grid was not acquired from it
-TOLD_CYCLES = (0.25, 0.5, 0.75)  # per slice spacing: where a generator is told what the profile passes
+CONDITIONING_CYCLES = (0.25, 0.5, 0.75)  # per slice spacing: where a generator is told what the profile passes
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SliceGeometry:
         """The same slices seen from the other end of the axis: voxel 0 becomes voxel n - 1."""
         return replace(self, first_slice_voxels=self.thin_size - 1 - float(self.slice_centres_voxels[-1]))
 
-    def told(self) -> np.ndarray:
+    def conditioning(self) -> np.ndarray:
         """What a generator is told of the acquisition, shape (6, thin_size), dimensionless.
 
         Rows: cosine and sine of the slice phase (0 at a slice centre), log2 of the anisotropy factor, and what the
@@ -62,12 +62,12 @@ class SliceGeometry:
         """
         spacing = self.slice_spacing_voxels
         phase = 2 * np.pi * (np.arange(self.thin_size) - self.first_slice_voxels) / spacing
-        passed = transfer(self.slice_thickness_voxels / spacing, self.profile, TOLD_CYCLES)
+        passed = transfer(self.slice_thickness_voxels / spacing, self.profile, CONDITIONING_CYCLES)
         constants = np.array([np.log2(spacing), *passed])[:, None] * np.ones(self.thin_size)
         return np.stack([np.cos(phase), np.sin(phase), *constants])
 
 
-TOLD_CHANNELS = 3 + len(TOLD_CYCLES)  # rows of `SliceGeometry.told`
+CONDITIONING_CHANNELS = 3 + len(CONDITIONING_CYCLES)  # rows of `SliceGeometry.conditioning`
 
 
 class Acquisition(LinearOperator):

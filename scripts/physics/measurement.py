@@ -20,22 +20,22 @@ class Measurement:
 
     Attributes:
         image: U b, (B, 1, H, W), intensity scale.
-        told: `SliceGeometry.told`, (B, 6, W).
+        conditioning: `SliceGeometry.conditioning`, (B, 6, W).
         projector: C A, (B, 1, W, W).
         determined: C b, (B, 1, H, W), intensity scale.
     """
 
     image: torch.Tensor
-    told: torch.Tensor
+    conditioning: torch.Tensor
     projector: torch.Tensor
     determined: torch.Tensor
 
     @classmethod
     def from_batch(cls, batch: Mapping[str, torch.Tensor], device: torch.device) -> "Measurement":
         """From what `RandBlurredPatchd` adds to a batch."""
-        names = ("blurred", "blurred_told", "blurred_projector", "blurred_determined")
-        image, told, projector, determined = (batch[name].to(device) for name in names)
-        return cls(image, told, projector[:, None], determined)
+        names = ("blurred", "blurred_conditioning", "blurred_projector", "blurred_determined")
+        image, conditioning, projector, determined = (batch[name].to(device) for name in names)
+        return cls(image, conditioning, projector[:, None], determined)
 
     @classmethod
     def simulate(
@@ -47,16 +47,19 @@ class Measurement:
         if noise > 0:
             slices = add_rician_noise(slices, noise, generator)
         C = DataConsistency(A).correction
-        told = torch.as_tensor(geometry.told(), dtype=sharp.dtype, device=sharp.device)
+        conditioning = torch.as_tensor(geometry.conditioning(), dtype=sharp.dtype, device=sharp.device)
         projector = torch.as_tensor(C.matrix @ A.matrix, dtype=sharp.dtype, device=sharp.device)
         return cls(
-            CubicInterpolation(geometry)(slices), told.expand(len(sharp), -1, -1), projector[None, None], C(slices)
+            CubicInterpolation(geometry)(slices),
+            conditioning.expand(len(sharp), -1, -1),
+            projector[None, None],
+            C(slices),
         )
 
-    def told_with(self, image: torch.Tensor) -> torch.Tensor:
+    def with_conditioning(self, image: torch.Tensor) -> torch.Tensor:
         """A generator's input: an image (B, 1, H, W) with the told channels behind it, (B, 1 + told, H, W)."""
-        told = self.told[:, :, None, :].expand(-1, -1, image.shape[2], -1)
-        return torch.cat([image, told.to(image)], dim=1)
+        conditioning = self.conditioning[:, :, None, :].expand(-1, -1, image.shape[2], -1)
+        return torch.cat([image, conditioning.to(image)], dim=1)
 
     def correction(self, v: torch.Tensor) -> torch.Tensor:
         """C (b - A v): what P adds to planes v of shape (B, 1, H, W)."""

@@ -6,6 +6,8 @@ import numpy as np
 from scipy.special import erf
 
 PROFILES = ("rect", "gauss", "fourier")
+PROFILE_OF_ACQUISITION = {"2D": "gauss", "3D": "fourier"}  # a shaped pulse selects a slice; partitions are encoded
+ACQUISITION_OF_PROFILE = {profile: kind for kind, profile in PROFILE_OF_ACQUISITION.items()}
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian
 SINC_LOBES = 4  # zero crossings kept on either side; a Hann window takes the rest smoothly to 0
 FINE = 64  # points per slice spacing, for a transfer

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .acquisition import SliceGeometry
+from .interpolation import CUBIC
 from .profile import check_profile
 
-FEWEST_SLICES = 4  # for a cubic spline
+FEWEST_SLICES = 5  # of a scan: fewer say too little about what lies between them
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class ProtocolRange:
         Raises:
             ValueError: if the axis is too short for a cubic spline through slices of the largest factor.
         """
-        if thin_size < FEWEST_SLICES * self.factor[1]:
+        if thin_size < (CUBIC + 1) * self.factor[1]:
             raise ValueError(
                 f"patches of {thin_size} pixels hold too few slices {self.factor[1]} pixels apart: "
                 f"give a larger patch_size or a smaller factor"

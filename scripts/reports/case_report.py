@@ -13,12 +13,12 @@ import numpy as np
 
 from ..evaluation.measures import Closure, Fidelity, HighBandDetail, JudgedCase, Pique, Result, Score
 from ..geometry.errors import Refusal
-from ..geometry.files import write_whole
+from ..geometry.files import write_text
 from ..geometry.grid import Grid
+from ..geometry.views import VIEWS
 from ..metrics.piqe import shared_window
 from .evaluation_report import how_to_read, warning_box
 from .explained import CONSISTENT, CUBIC, GLADE, explained, number, ordered, ordered_metrics
-from .figures import VIEWS
 from .markup import Markup, definitions, details, element, identifier, joined, page, section, setting, table
 from .scene import Scene, scene_charts, scene_figure
 from .tiles import acquired_axis
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 class Record(Protocol):
     """The record of a run, as the report uses it."""
 
-    def so_far(self, name: str, pred) -> dict:
+    def snapshot(self, name: str, pred) -> dict:
         """The row of the case in hand, with what is known by now."""
 
 
@@ -88,7 +88,7 @@ class CaseReport:
         case = str(data["case"])
         restored = self.restore({key: data[key] for key in ("image", "slices")})
         pred, added = _array(data["pred"]), _array(data["added_detail"])
-        row = self.record.so_far(case, data["pred"])
+        row = self.record.snapshot(case, data["pred"])
         scene = Scene(
             case=case,
             grid=_grid(data["pred"]),
@@ -133,7 +133,7 @@ def write_case_report(
         sections["What was done"] = _done(cases[0].row)
     lead = warning_box()
     title = f"GLADE: {cases[0].scene.case}" if title is None else title
-    return write_whole(Path(path), page(title, lead, sections))
+    return write_text(Path(path), page(title, lead, sections))
 
 
 def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
@@ -257,7 +257,7 @@ def _done(row: Mapping) -> Markup:
     main = [
         ("version", settings.get("version")),
         ("weights, SHA-256", row.get("weights_sha256")),
-        ("sharpness (dial)", setting(settings["sharpness"]) if "sharpness" in settings else None),
+        ("sharpness", setting(settings["sharpness"]) if "sharpness" in settings else None),
         ("detail", setting(settings["detail"]) if "detail" in settings else None),
     ]
     return section("what-was-done", "What was done", definitions(main), details("All settings", definitions(pairs)))

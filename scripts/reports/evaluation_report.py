@@ -13,7 +13,7 @@ from ..evaluation.layout import SUFFIX, all_methods, method_file, parse_others
 from ..evaluation.statistics import REAL, SIMULATED, Origin, Row, Statistic, read_scores, read_statistics, statistics
 from ..evaluation.volumes import on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
-from ..geometry.files import write_whole
+from ..geometry.files import write_text
 from ..study.scores import scores_section
 from .curves import scatter_chart
 from .explained import CONSISTENT, CUBIC, GLADE, explained, ordered, ordered_metrics, title_of
@@ -76,7 +76,7 @@ def write_evaluation_report(
     ]
     lead = joined(element("p", " · ".join(facts)), warning_box())
     text = page("GLADE: evaluation", lead, {name: part for name, part in sections.items() if part})
-    return write_whole(folder / REPORT_FILE, text)
+    return write_text(folder / REPORT_FILE, text)
 
 
 def _readers(study_dir: str | Path | None) -> Markup | None:
@@ -288,7 +288,7 @@ def _done(told: Mapping) -> Markup:
     """The command, versions, weights and settings that made the numbers."""
     versions = " · ".join(f"{name} {version}" for name, version in (told.get("versions") or {}).items())
     pairs = [("versions", versions or None), ("weights, SHA-256", told.get("weights_sha256"))]
-    pairs.append(("sharpness (dial)", setting(told["dial"]) if told.get("dial") else None))
+    pairs.append(("sharpness", setting(told["sharpness"]) if told.get("sharpness") else None))
     settings = [(name.replace("_", " "), setting(value)) for name, value in (told.get("settings") or {}).items()]
     command = element("pre", element("code", told["command"])) if told.get("command") else None
     return section(

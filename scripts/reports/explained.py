@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 GLADE, CONSISTENT, CUBIC = "GLADE", "consistent cubic", "cubic"
 ORDER = ("nearest", "linear", CUBIC, CONSISTENT, GLADE)  # of the methods; others follow
-OF_TRUTH = "_of_truth"  # how a measure ends that is not of a result but of the truth beside it
 MINUS, MISSING = "−", "–"
 SMALLEST_PLAIN = 0.001  # under it a number is written with an exponent
 

@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 
 from ..geometry.errors import Refusal
+from ..geometry.views import VIEWS
 
 matplotlib.use("Agg")
 from matplotlib import patheffects, pyplot  # after the choice of a backend that needs no display
@@ -18,13 +19,6 @@ WINDOW_PERCENTILES = (1.0, 99.5)  # of the values that are not background
 CELL_INCHES = 4.0
 DOTS_PER_INCH = 140
 INK, PAPER, LETTER = "#f2f2f2", "#101214", "#ffd24a"
-# view: (fixed axis, horizontal axis, vertical axis) of an array in RAS order, and the letters left, right, top, bottom;
-# as radiologists hang them: the patient's right on the left, anterior on the left of a sagittal view
-VIEWS = {
-    "sagittal": (0, 1, 2, "APSI"),
-    "coronal": (1, 0, 2, "RLSI"),
-    "axial": (2, 0, 1, "RLAP"),
-}
 Volume = tuple[np.ndarray, np.ndarray]
 
 

@@ -13,7 +13,8 @@ from skimage.transform import resize
 matplotlib.use("Agg")
 from matplotlib import image as pictures  # after the choice of a backend that needs no display
 
-from .figures import VIEWS, plane
+from ..geometry.views import VIEWS
+from .figures import plane
 from .markup import Markup, element, joined
 
 Volume = tuple[np.ndarray, np.ndarray]  # array (X, Y, Z), affine voxel index -> RAS mm

@@ -29,7 +29,7 @@ def fingerprint(case: Mapping) -> str | None:
     return digest.hexdigest()
 
 
-def place(case: Mapping) -> str | None:
+def location_hash(case: Mapping) -> str | None:
     """Tells where an input lies from where another one does, without saying it: folders bear patients' names.
 
     A NIfTI file's place is its path, a DICOM volume's its folder: files may join it.

@@ -6,7 +6,7 @@ import ignite.distributed as idist
 from monai.data import Dataset, list_data_collate
 from tqdm import tqdm
 
-from .fingerprints import image_files, place
+from .fingerprints import image_files, location_hash
 from .record import Summary
 
 
@@ -37,23 +37,23 @@ class CaseLoader:
             Refusal: if the output folder cannot be written to, before the first case.
         """
         self.summary.open()
-        places = {place(case) for case in self.dataset.data}
+        locations = {location_hash(case) for case in self.dataset.data}
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         cases = tqdm(self.dataset.data, desc="cases", unit="case", disable=hidden, position=idist.get_rank())
         for index, case in enumerate(cases):
-            batch = self._load(index, case, places)
+            batch = self._load(index, case, locations)
             if batch is not None:
                 yield batch
 
-    def _load(self, index: int, case: dict, places: set[str | None]) -> dict | None:
+    def _load(self, index: int, case: dict, locations: set[str | None]) -> dict | None:
         if case.get("refusal"):
             self.summary.refused(case, case["refusal"])
             return None
         if self.summary.is_done(case):
             self.summary.kept(case)
             return None
-        if self.summary.is_of_another(case, places):
-            self.summary.turned_away(case)
+        if self.summary.belongs_to_other_scan(case, locations):
+            self.summary.skipped(case)
             return None
         self.summary.begin(case)
         try:

@@ -1,15 +1,47 @@
-"""Several processes that train one set of networks together, started by torchrun."""
+"""Several processes started by torchrun: which cases each takes, and how processes that train together meet."""
 
 import os
+from datetime import timedelta
 
 import ignite.distributed as idist
 import torch
+from monai.data import partition_dataset
 
 from ..geometry.errors import Refusal
 
+TIMEOUT = timedelta(days=7)  # a process that has finished waits for the slowest one, whatever that takes
 
-def join_processes() -> torch.device:
-    """Meet the other processes (NCCL with a GPU each, else gloo) and return this one's device.
+
+def partition(cases: list, rank: int | None = None, world_size: int | None = None) -> list:
+    """Return this process's share of the cases, without padding, in order.
+
+    Args:
+        cases: all cases, the same list in every process.
+        rank: number of this process; None: as torchrun (or whoever made the process group) numbered it.
+        world_size: number of processes; None: likewise.
+
+    >>> partition(["a", "b", "c"], rank=1, world_size=2)
+    ['b']
+    """
+    if rank is None or world_size is None:
+        rank, world_size = join_ranks()
+    if len(cases) < world_size:  # partition_dataset raises here; some processes simply have nothing to do
+        return cases[rank : rank + 1]
+    return partition_dataset(cases, num_partitions=world_size, shuffle=False, even_divisible=False)[rank]
+
+
+def join_ranks() -> tuple[int, int]:
+    """Return rank and number of processes; joins the process group where torchrun started this process (gloo, CPU).
+
+    Processes that run inference share only the list of cases and the last merge of the record.
+    """
+    if idist.get_world_size() == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        idist.initialize("gloo", timeout=TIMEOUT)
+    return idist.get_rank(), idist.get_world_size()
+
+
+def join_training() -> torch.device:
+    """Join the processes that train together (NCCL with a GPU each, else gloo) and return this one's device.
 
     Raises:
         Refusal: if torchrun did not start this process.

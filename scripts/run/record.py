@@ -4,7 +4,6 @@ import glob
 import hashlib
 import json
 import logging
-import math
 import os
 import shutil
 import tempfile
@@ -20,7 +19,8 @@ from monai.data import MetaTensor
 
 from ..data.saving import RESULT, remove_partial
 from ..geometry.errors import Refusal, one_line, reason_of
-from .fingerprints import files_of, fingerprint, place
+from ..geometry.files import plain, write_json
+from .fingerprints import files_of, fingerprint, location_hash
 
 ROWS = ".rows"
 NOT_ALWAYS = ("_report.html", f"_{RESULT}_dicom")  # results that a call with other settings does not write
@@ -110,20 +110,20 @@ class Summary:
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
 
-    def is_of_another(self, case: Mapping, places: Collection[str | None] = ()) -> bool:
+    def belongs_to_other_scan(self, case: Mapping, locations: Collection[str | None] = ()) -> bool:
         """Whether what lies in OUT under this name is of another scan: of other files, in another place.
 
         Args:
             case: the scan.
-            places: of all scans of this call; a result of one of these is merely under another name now.
+            locations: of all scans of this call; a result of one of these is merely under another name now.
         """
         row = None if self.redo else self._read(case["case"])
         known = row.get("input", {}) if row and (self.output_dir / case["case"]).exists() else {}
-        elsewhere = known.get("place") not in (None, place(case), *places)
+        elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
-    def turned_away(self, case: Mapping) -> None:
-        """Counts a case that `is_of_another`; the row and the result of the other one stay."""
+    def skipped(self, case: Mapping) -> None:
+        """Counts a case that `belongs_to_other_scan`; the row and the result of the other one stay."""
         self.counts[REFUSED] += 1
         logger.error(
             "%s: refused: %s holds the result of another scan of this name: give another output_dir, or redo true",
@@ -159,7 +159,7 @@ class Summary:
         row["protocol"] = plain(meta.get("protocol"))
         row["warnings"] = [str(warning) for warning in meta.get("warnings", [])]
 
-    def so_far(self, name: str, pred: MetaTensor) -> dict:
+    def snapshot(self, name: str, pred: MetaTensor) -> dict:
         """What is known of the case in hand by now, as in its row; `seconds` run on while its files are written.
 
         Args:
@@ -253,7 +253,7 @@ class Summary:
                 "frame": case.get("frame"),
                 "files": len(files_of(case)),
                 "fingerprint": fingerprint(case),
-                "place": place(case),
+                "location_hash": location_hash(case),
             },
             "output": None,
             "protocol": None,
@@ -324,29 +324,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     except OSError as error:  # the result itself is whole
         logger.warning("%s: a result of an earlier call cannot be removed (%s)", path.name, error.strerror)
-
-
-def plain(value):
-    """The value as JSON has it: plain numbers, lists and dicts; what is not finite becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
-def write_json(path: Path, content: Mapping) -> None:
-    """Writes the file whole or not at all."""
-    trial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        trial.write_text(json.dumps(plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        trial.replace(path)
-    finally:
-        trial.unlink(missing_ok=True)
 
 
 def _read_row(path: Path) -> dict | None:

@@ -23,21 +23,6 @@ STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 logger = logging.getLogger(__name__)
 
 
-def flag(value: bool | str, name: str) -> bool:
-    """A setting that is true or false: `--adapt true` comes from the command line as text, and any text counts as true.
-
-    Args:
-        value: as it was given.
-        name: of the setting, for the refusal.
-
-    Raises:
-        Refusal: if it is neither.
-    """
-    if str(value).lower() not in ("true", "false"):
-        raise Refusal(f"{name} must be true or false, got {value!r}: on the command line give true or false")
-    return str(value).lower() == "true"
-
-
 def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
     """Declines an override of `python -m monai.bundle run` that no config file has: MONAI takes --tpyo 3 in silence.
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ..geometry.checks import is_number, is_whole
 from ..geometry.errors import Refusal
 from .page import digest
 from .reader_study import KEY
@@ -136,7 +137,7 @@ def _check_scores(answer: Mapping, key: Mapping) -> None:
     if not isinstance(scores, dict) or not set(scores) <= set(key["questions"]):
         raise Refusal(f"image {answer['item']}: holds no answers to this study's questions: {AGAIN}")
     for question, value in scores.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= top:
+        if not is_whole(value, 1) or value > top:
             raise Refusal(f"image {answer['item']}: {question} is {value!r}, not one of 1 to {top}: {AGAIN}")
 
 
@@ -150,7 +151,7 @@ def _unblinded(file: Mapping, key: Mapping) -> list[Rating]:
     for item in key["items"]:
         answer = given.get(item["item"], {"scores": {}})
         seconds = answer.get("seconds")
-        timed = float(seconds) if isinstance(seconds, int | float) and not isinstance(seconds, bool) else None
+        timed = float(seconds) if is_number(seconds) else None
         what = (file["reader"], item["case"], item["method"], item["plane"])
         found += [
             Rating(*what, question, answer["scores"][question], item["item"], item["duplicate_of"] or "", timed)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..geometry.errors import Refusal
-from ..geometry.files import write_whole
-from ..reports.figures import VIEWS
+from ..geometry.files import write_text
+from ..geometry.views import VIEWS
 from .page import digest, packed, page_of
 from .volumes import StudyCase, StudyVolumes, load, spread_planes
 
@@ -112,8 +112,8 @@ class ReaderStudy:
         items = self._ordered(self._with_duplicates(items, rng), rng)
         key, page = self._key_and_page(items, images)
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(self.output_dir / KEY, json.dumps(key, indent=1) + "\n", mode=0o600)
-        write_whole(self.output_dir / PAGE, page)
+        write_text(self.output_dir / KEY, json.dumps(key, indent=1) + "\n", mode=0o600)
+        write_text(self.output_dir / PAGE, page)
         size = len(page.encode())
         logger.info("%s: %d images, %.1f MiB", self.output_dir / PAGE, len(items), size / 2**20)
         logger.info("%s: sealed: not for readers; readers get %s alone", self.output_dir / KEY, PAGE)

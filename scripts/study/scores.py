@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from ..geometry.errors import Refusal
-from ..geometry.files import write_whole
+from ..geometry.files import write_text
 from .answers import Answers, Rating, read_answers, read_key
 from .reader_study import LEVELS
 from .statistics import FEWEST_FOR_P, Statistic, statistics
@@ -53,8 +53,8 @@ class StudyScores:
             "questions": {name: question["title"] for name, question in key["questions"].items()},
             "left_out": list(answers.left_out),
         }
-        write_whole(self.study_dir / RECORD, json.dumps(record, indent=1) + "\n")
-        write_whole(self.study_dir / PAGE, SHELL.format(section=scores_section(self.study_dir)))
+        write_text(self.study_dir / RECORD, json.dumps(record, indent=1) + "\n")
+        write_text(self.study_dir / PAGE, SHELL.format(section=scores_section(self.study_dir)))
         for name, title in record["questions"].items():
             for method in record["methods"]:
                 mean, sd = (_value(found, m, question=name, method=method, reader="") for m in ("mean", "sd"))

@@ -16,8 +16,8 @@ from ..evaluation.volumes import covered, on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES
 from ..geometry.orientation import Reorientation
+from ..geometry.views import VIEWS
 from ..metrics.mask import body_mask
-from ..reports.figures import VIEWS
 
 CASES_FILE, METHODS, TRUTH = "cases.json", "methods", "truth"  # of an evaluation's folder
 OFF_AXIS = 0.8  # cosine to the world axis below which a view is too oblique to be called by its name

@@ -1,4 +1,4 @@
-"""The configs of the bundle as MONAI reads them, for the laws about them."""
+"""The configs of the bundle as MONAI reads them, for the contract tests."""
 
 from collections.abc import Iterator
 

@@ -1,19 +1,31 @@
-"""The code of the bundle as syntax trees, for the laws that read it."""
+"""The code of the bundle as syntax trees, for the contract tests that read it."""
 
 import ast
 from functools import cache
 
 from tests.conftest import ROOT
 
-ROOMS = ("geometry", "physics", "data", "learning", "judging", "clinic")
+PACKAGES = (
+    "geometry",
+    "physics",
+    "data",
+    "dicom",
+    "phantom",
+    "metrics",
+    "learning",
+    "run",
+    "evaluation",
+    "reports",
+    "study",
+)
 
 
 @cache
-def modules(*rooms: str) -> list[tuple[str, ast.Module]]:
-    """Path below the root and syntax tree of every module of the rooms; of all of scripts/ by default."""
-    files = [file for room in rooms or ("",) for file in sorted((ROOT / "scripts" / room).rglob("*.py"))]
+def modules(*packages: str) -> list[tuple[str, ast.Module]]:
+    """Path below the root and syntax tree of every module of the packages; of all of scripts/ by default."""
+    files = [file for package in packages or ("",) for file in sorted((ROOT / "scripts" / package).rglob("*.py"))]
     if not files:
-        raise FileNotFoundError(f"no module in {rooms or 'scripts'}: a law that reads nothing proves nothing")
+        raise FileNotFoundError(f"no module in {packages or 'scripts'}: a test that reads nothing proves nothing")
     return [(file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))) for file in files]
 
 

@@ -1,4 +1,4 @@
-"""Law 7, configs: strict YAML, no key without use or comment, nothing points downward, one generator for all."""
+"""configs: strict YAML, no key without use or comment, nothing points downward, one generator for all."""
 
 import re
 

@@ -1,16 +1,21 @@
-"""Law 9, errors: nothing is asserted, printed or swallowed; what a user can cause is a Refusal."""
+"""errors: nothing is asserted, printed or swallowed; what a user can cause is a Refusal."""
 
 import ast
 
 from .source import modules
 
-RAISED = {  # what each room may raise by name; a Refusal is a ValueError, a bare one is the programmer's error
+RAISED = {  # what each package may raise by name; a Refusal is a ValueError, a bare one is the programmer's error
     "geometry": {"Refusal"},
     "physics": {"ValueError"},
-    "data": {"Refusal", "OSError", "SystemExit"},  # a disk that is full; the exit code of a run
+    "data": {"Refusal", "OSError"},  # a disk that is full
+    "dicom": {"Refusal", "DamagedError"},  # one file of a series; discovery makes a refusal of it
+    "phantom": {"Refusal"},
+    "metrics": {"Refusal", "ValueError"},
     "learning": {"Refusal"},
-    "judging": {"Refusal", "ValueError"},
-    "clinic": {"Refusal", "DamagedError"},  # one file of a series; discovery makes a refusal of it
+    "run": {"Refusal", "SystemExit"},  # the exit code of a run
+    "evaluation": {"Refusal", "ValueError", "SystemExit"},
+    "reports": {"Refusal", "ValueError"},
+    "study": {"Refusal", "ValueError"},
 }
 EXCEPTIONS = {
     ("scripts/learning/losses.py", "ValueError"),  # a loss is used outside the workflow as well

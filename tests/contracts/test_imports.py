@@ -1,4 +1,4 @@
-"""Law 1, direction: geometry <- physics <- {data, learning, judging, clinic}; neighbours meet in YAML alone."""
+"""Which third-party libraries each package uses; what may import what within scripts/ is import-linter's."""
 
 import ast
 import sys
@@ -7,63 +7,40 @@ import pytest
 
 from tests.conftest import ROOT
 
-from .source import ROOMS, modules
+from .source import PACKAGES, modules
 
-BELOW = {
-    "geometry": set(),
-    "physics": {"geometry"},
-    "data": {"geometry", "physics"},
-    "learning": {"geometry", "physics"},
-    "judging": {"geometry", "physics"},
-    "clinic": {"geometry", "physics", "data"},
-}
-OUTSIDE = {
+LIBRARIES = {
     "geometry": {"numpy", "nibabel", "torch"},
     "physics": {"numpy", "scipy", "torch"},
-    "data": {"numpy", "torch", "monai", "nibabel", "ignite", "tqdm", "filelock"},
-    "learning": {"numpy", "torch", "monai", "ignite", "tqdm"},  # TensorBoard through torch.utils
-    "judging": {"numpy", "scipy", "torch", "monai", "ignite", "skimage", "matplotlib"},
-    "clinic": {"numpy", "torch", "monai", "pydicom"},
-}
-EXCEPTIONS = {
-    ("scripts/reports/figures.py", "nibabel"),  # turns a picture's axes to R, A, S
-    ("scripts/evaluation/volumes.py", "nibabel"),  # reads what is judged: files, whoever wrote them
+    "data": {"numpy", "torch", "monai", "nibabel"},
+    "dicom": {"numpy", "torch", "monai", "pydicom"},
+    "phantom": {"numpy", "torch", "nibabel"},
+    "metrics": {"numpy", "scipy", "torch", "skimage"},
+    "learning": {"numpy", "scipy", "torch", "monai", "ignite", "tqdm"},  # TensorBoard through torch.utils
+    "run": {"numpy", "torch", "monai", "ignite", "tqdm", "filelock"},
+    "evaluation": {"numpy", "scipy", "torch", "monai", "nibabel", "skimage"},
+    "reports": {"numpy", "scipy", "skimage", "matplotlib", "jinja2", "nibabel"},
+    "study": {"numpy", "scipy", "torch", "jinja2"},
 }
 
 
-def imported(path: str, tree: ast.Module):
-    """(relative?, dotted name as seen from the root) of every import, those inside functions too."""
-    package = path.split("/")[:-1]
+def third_party(tree: ast.Module) -> set[str]:
+    found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((False, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            name = ".".join([*base, *filter(None, [node.module])])
-            beneath = [f"{name}.{alias.name}" for alias in node.names] if node.level and not node.module else [name]
-            yield from ((node.level > 0, dotted) for dotted in beneath)
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names)
 
 
-def test_rooms_are_the_known_ones_and_their_init_files_are_empty():
+def test_packages_are_the_known_ones_and_their_init_files_are_empty():
     found = {p.name for p in (ROOT / "scripts").iterdir() if p.is_dir() and p.name != "__pycache__"}
-    assert found == set(ROOMS)
+    assert found == set(PACKAGES)
     assert [path for path, tree in modules() if path.endswith("__init__.py") and tree.body] == []
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_those_below_it_and_its_own_libraries(room):
-    offenders, used = [], set()
-    for path, tree in modules(room):
-        for relative, name in imported(path, tree):
-            first, *rest = name.split(".")
-            if relative:
-                if first != "scripts" or not rest or rest[0] not in {room} | BELOW[room]:
-                    offenders.append(f"{path} imports {name}, which is not below {room}")
-            elif first in ("scripts", "apps", "tests", "benchmarks"):
-                offenders.append(f"{path} imports {name}: inside scripts/ relatively and never from above")
-            elif first not in sys.stdlib_module_names | OUTSIDE[room]:
-                used.add((path, first))
-    offenders += [f"{path} imports {name}, not a library of {room}" for path, name in sorted(used - EXCEPTIONS)]
-    assert offenders == []
-    stale = {(path, name) for path, name in EXCEPTIONS if path.split("/")[1] == room} - used
-    assert not stale, f"no longer needed: {stale}"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_uses_only_its_own_libraries(package):
+    used = {name: path for path, tree in modules(package) for name in third_party(tree)}
+    assert {name: path for name, path in used.items() if name not in LIBRARIES[package]} == {}

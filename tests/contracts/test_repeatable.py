@@ -1,4 +1,4 @@
-"""Law 11, repeatable: the same scan, weights and settings give the same files, byte for byte."""
+"""repeatable: the same scan, weights and settings give the same files, byte for byte."""
 
 import sys
 

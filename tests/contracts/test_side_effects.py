@@ -1,4 +1,4 @@
-"""Law 1, imports do nothing: no file, no seed, no thread setting, no environment, no GPU."""
+"""imports do nothing: no file, no seed, no thread setting, no environment, no GPU."""
 
 import importlib
 import os

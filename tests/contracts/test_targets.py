@@ -1,4 +1,4 @@
-"""Law 7, configs: every target is there and takes its arguments; MONAI finds what it looks for."""
+"""configs: every target is there and takes its arguments; MONAI finds what it looks for."""
 
 import inspect
 import pydoc

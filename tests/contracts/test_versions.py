@@ -1,4 +1,4 @@
-"""Law 10, one truth: versions, packages and the network's data format are the same wherever they stand."""
+"""one truth: versions, packages and the network's data format are the same wherever they stand."""
 
 import json
 import re

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from scripts.data.discovery import find_nifti, partition, require_cases, safe_name, unique_names
+from scripts.data.discovery import find_nifti, require_cases, safe_name, unique_names
 from scripts.geometry.errors import Refusal
 
 from .thick_scans import voxels, write_scan
@@ -102,16 +102,6 @@ def test_safe_name(text, name):
 def test_unique_names_do_not_differ_by_capitals_alone():
     cases = [{"case": name} for name in ("a", "A", "a_2", "b")]
     assert [case["case"] for case in unique_names(cases)] == ["a", "A_2", "a_2_2", "b"]
-
-
-def test_partition_is_complete_disjoint_in_order_and_unpadded():
-    cases = [{"case": str(i)} for i in range(7)]
-    shares = [partition(cases, rank, 3) for rank in range(3)]
-    assert [len(share) for share in shares] == [3, 2, 2]
-    assert sorted(c["case"] for share in shares for c in share) == [c["case"] for c in cases]
-    assert all([int(c["case"]) for c in s] == sorted(int(c["case"]) for c in s) for s in shares)
-    assert [partition(cases[:2], rank, 3) for rank in range(3)] == [cases[:1], cases[1:2], []]
-    assert partition(cases) == cases
 
 
 def test_a_sidecar_is_no_scan(tmp_path):

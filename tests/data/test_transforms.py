@@ -130,7 +130,7 @@ def test_what_was_only_loaded_follows_the_answer_to_its_device(monkeypatch):
     answers.affine = data["image"].affine
     data["pred"] = answers
     for step in (
-        FuseViewsd("pred", stretch=1.2),
+        FuseViewsd("pred", detail_gain=1.2),
         DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=1e-5, smoothness=0.2),
         Confidenced("confidence", level=0.05, share=0.5, sigma_voxels=1.5),
     ):
@@ -169,16 +169,16 @@ def test_a_smoothness_beyond_what_keeps_the_slices_is_refused(smoothness):
 )
 def test_views_are_fused_to_their_stretched_mean_and_their_distance_from_it(answers, fused, apart):
     views = MetaTensor(torch.tensor(answers).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 2).clone())
-    out = FuseViewsd("pred", stretch=1.5)({"pred": views, "image": MetaTensor(torch.ones(1, 2, 2, 2))})
+    out = FuseViewsd("pred", detail_gain=1.5)({"pred": views, "image": MetaTensor(torch.ones(1, 2, 2, 2))})
     assert out["pred"].shape == (1, 2, 2, 2)
     assert float(out["pred"].unique()) == pytest.approx(fused)
     assert float(out["disagreement"].unique()) == apart
 
 
-@pytest.mark.parametrize("stretch", [0, -1, float("nan"), "much", None, True])
-def test_a_stretch_that_is_none_is_refused(stretch):
-    with pytest.raises(Refusal, match="stretch must be a positive number"):
-        FuseViewsd("pred", stretch=stretch)
+@pytest.mark.parametrize("detail_gain", [0, -1, float("nan"), "much", None, True])
+def test_a_stretch_that_is_none_is_refused(detail_gain):
+    with pytest.raises(Refusal, match="detail_gain must be a positive number"):
+        FuseViewsd("pred", detail_gain=detail_gain)
 
 
 def test_confidence_is_one_where_nothing_speaks_against_the_answer_and_falls_with_doubt():

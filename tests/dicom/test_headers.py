@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from scripts.clinic import files
 
+from scripts.dicom import files
 from scripts.dicom.files import DamagedError, looks_like_dicom, quiet, read_dataset
 from scripts.dicom.headers import read_frames
 from scripts.dicom.synthetic_series import write_series

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scripts.data import methods
+from scripts.evaluation import methods
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.methods import InferenceRun, InterpolatedMethods
 from scripts.evaluation.record import EvaluationRecord
@@ -26,17 +26,19 @@ def test_the_command_is_what_one_would_type(tmp_path):
 
 
 def test_places_of_the_dial_are_methods_of_their_own(tmp_path):
-    run = InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {"detail": 0.5}, ROOT, dial=[0.5, 1])
+    run = InferenceRun(
+        EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {"detail": 0.5}, ROOT, sharpness_values=[0.5, 1]
+    )
     assert run.names == ["GLADE", "GLADE 0.5", "GLADE 1"]
     command = " ".join(run.command("GLADE 0.5"))
     assert "--detail 0.5 --sharpness 0.5" in command
     assert command.endswith(f"--output_dir {tmp_path}/methods/GLADE 0.5")
 
 
-@pytest.mark.parametrize("dial", [0.5, "0.5", ["0.5"], [1.5], [0.5, 0.5]])
-def test_a_dial_that_is_no_list_of_places_is_refused(tmp_path, dial):
-    with pytest.raises(Refusal, match=r"^dial "):
-        InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {}, ROOT, dial=dial)
+@pytest.mark.parametrize("sharpness_values", [0.5, "0.5", ["0.5"], [1.5], [0.5, 0.5]])
+def test_a_dial_that_is_no_list_of_places_is_refused(tmp_path, sharpness_values):
+    with pytest.raises(Refusal, match=r"^sharpness_values "):
+        InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {}, ROOT, sharpness_values=sharpness_values)
 
 
 def test_what_an_earlier_call_did_is_not_taken_for_this_one(tmp_path, monkeypatch):

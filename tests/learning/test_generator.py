@@ -5,10 +5,10 @@ from scripts.learning.generator import DemodulatedConv2d, Generator
 from scripts.learning.resnet import ResnetGenerator
 
 
-def trained(told_channels: int = 4, fold=(2, 2)) -> Generator:
+def trained(conditioning_channels: int = 4, fold=(2, 2)) -> Generator:
     """A small generator whose tail says something, as after training."""
     torch.manual_seed(0)
-    network = Generator(channels=8, blocks=2, fold=fold, told_channels=told_channels)
+    network = Generator(channels=8, blocks=2, fold=fold, conditioning_channels=conditioning_channels)
     torch.nn.init.normal_(network.tail.weight, std=0.1)
     return network.eval()
 
@@ -45,7 +45,7 @@ def test_what_is_told_matters_and_further_channels_do_not():
     other = x.clone()
     other[:, 1:] += 1
     assert not torch.allclose(network(x), network(other))
-    blind = trained(told_channels=0)
+    blind = trained(conditioning_channels=0)
     assert torch.equal(blind(x), blind(other))
 
 

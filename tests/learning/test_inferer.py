@@ -42,7 +42,7 @@ def test_views_agree_with_planes_one_by_one():
     volume, network = interpolated(), trained()
     from scripts.physics.acquisition import geometry_of
 
-    told = torch.from_numpy(geometry_of(volume).told()).float()
+    told = torch.from_numpy(geometry_of(volume).conditioning()).float()
     with torch.no_grad():
         answer = inferer(batch=3)(volume, network)[0].as_tensor()
         for x in (0, 7, 19):  # from the other end, where centred slices are told alike
@@ -75,7 +75,7 @@ def test_turned_planes_cut_the_volume_obliquely():
 
     straight = inferer()(volume, network)[0].as_tensor()
     strongest, seen[:] = max(seen), []
-    turned = inferer(turns_deg=(0, 45))(volume, network)[0].as_tensor()
+    turned = inferer(rotations_deg=(0, 45))(volume, network)[0].as_tensor()
     assert turned.shape == (4, 60, 60, 24)
     assert torch.allclose(turned[:2], straight, atol=1e-6)
     assert (turned[2:] - straight).abs().max() < 0.02  # what was added there is turned back
@@ -85,7 +85,7 @@ def test_turned_planes_cut_the_volume_obliquely():
 @pytest.mark.parametrize("views", [(0,), (0, 1)])
 def test_where_the_network_changes_nothing_no_turn_does(views):
     volume = interpolated()
-    answer = inferer(views=views, turns_deg=(0, 30, 45))(volume, lambda x: x[:, :1])
+    answer = inferer(views=views, rotations_deg=(0, 30, 45))(volume, lambda x: x[:, :1])
     assert answer.shape == (1, 3 * len(views), 20, 26, 24)
     assert torch.allclose(answer.as_tensor(), volume.as_tensor().expand(answer.shape), atol=1e-6)
 
@@ -126,13 +126,13 @@ def test_air_outside_the_body_stays_as_interpolated():
         ({"views": (2,)}, "views"),
         ({"views": (0, 0)}, "views"),
         ({"views": 1}, "views"),
-        ({"turns_deg": ()}, "turns_deg"),
-        ({"turns_deg": 45}, "turns_deg"),
-        ({"turns_deg": (0, 90)}, "turns_deg"),
-        ({"turns_deg": (45, 45)}, "turns_deg"),
-        ({"turns_deg": ("45",)}, "turns_deg"),
-        ({"turns_deg": ([0, 45],)}, "turns_deg"),
-        ({"turns_deg": (True,)}, "turns_deg"),
+        ({"rotations_deg": ()}, "rotations_deg"),
+        ({"rotations_deg": 45}, "rotations_deg"),
+        ({"rotations_deg": (0, 90)}, "rotations_deg"),
+        ({"rotations_deg": (45, 45)}, "rotations_deg"),
+        ({"rotations_deg": ("45",)}, "rotations_deg"),
+        ({"rotations_deg": ([0, 45],)}, "rotations_deg"),
+        ({"rotations_deg": (True,)}, "rotations_deg"),
         ({"window": (92,)}, "window"),
         ({"window": (0, 92)}, "window"),
         ({"overlap": 1.0}, "overlap"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.ndimage import sobel
 
-from scripts.learning.losses import FORMS, GradientMappingLoss, LocalStrengthLoss
+from scripts.learning.losses import FORMS, GradientMappingLoss, LocalRmsLoss
 
 
 def test_sobel_maps_agree_with_scipy():
@@ -55,7 +55,7 @@ def test_unknown_forms_and_shapes_are_refused():
 
 def test_strength_is_asked_for_and_the_pattern_is_not():
     detail = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    loss = LocalStrengthLoss(3.0)
+    loss = LocalRmsLoss(3.0)
     assert float(loss(-detail, detail)) == 0
     other, twice = float(loss(detail.flip(3), detail)), float(loss(2 * detail, detail))
     assert 0 < 4 * other < twice  # other noise of the same strength against the same noise, too strong
@@ -65,7 +65,7 @@ def test_strength_is_judged_place_by_place():
     detail = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     left, right = detail.clone(), detail.clone()
     left[..., 32:], right[..., :32] = 0, 0
-    loss = LocalStrengthLoss(3.0)
+    loss = LocalRmsLoss(3.0)
     assert float(loss(left, right)) > 4 * float(loss(detail.flip(3), detail))
 
 
@@ -74,19 +74,19 @@ def test_one_fine_pattern_does_not_make_up_for_coarser_detail():
     pattern = ((-1.0) ** (rows + columns))[None, None]  # a checkerboard
     coarse = pattern.repeat_interleave(4, 2).repeat_interleave(4, 3)[..., :64, :64]
     assert float(pattern.std()) == pytest.approx(float(coarse.std()))
-    loss = LocalStrengthLoss(3.0)
+    loss = LocalRmsLoss(3.0)
     assert float(loss(pattern, coarse)) > 0.5
 
 
 def test_a_stripe_a_plane_is_no_strength():
     detail = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     stripes = (-1.0) ** torch.arange(64)  # along the through-plane axis, as strong as the detail
-    loss = LocalStrengthLoss(3.0)
+    loss = LocalRmsLoss(3.0)
     assert float(loss(detail + stripes, detail)) == pytest.approx(0, abs=1e-6)
     assert float(loss(detail + stripes[:, None], detail)) > 0.1  # along the other axis it counts
 
 
 def test_the_gradient_of_strength_is_finite_where_there_is_no_detail():
     detail = torch.zeros(1, 1, 16, 16, requires_grad=True)
-    LocalStrengthLoss(3.0)(detail, torch.rand(1, 1, 16, 16)).backward()
+    LocalRmsLoss(3.0)(detail, torch.rand(1, 1, 16, 16)).backward()
     assert torch.isfinite(detail.grad).all()

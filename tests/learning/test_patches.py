@@ -88,7 +88,7 @@ def test_what_is_known_of_a_blurred_patch_agrees_with_a_simulation_of_its_acquis
     for seed in range(6):
         draw.set_random_state(seed)
         out = draw({"image": volume})
-        names = ("blurred", "blurred_told", "blurred_projector", "blurred_determined")
+        names = ("blurred", "blurred_conditioning", "blurred_projector", "blurred_determined")
         m = Measurement.from_batch({name: out[name][None] for name in names}, torch.device("cpu"))
         row = m.image[0, 0, 8]
         window = windows[(windows - row).abs().mean(1).argmin()]  # where on the truth the patch was drawn

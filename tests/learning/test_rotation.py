@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from scripts.learning.rotation import InPlaneTurn
+from scripts.learning.rotation import InPlaneRotation
 
 SHAPE = (70, 82, 6)
 
@@ -16,7 +16,7 @@ def smooth(shape=SHAPE) -> torch.Tensor:
 
 
 def test_no_turn_changes_nothing():
-    turn, volume = InPlaneTurn(0, SHAPE), smooth()
+    turn, volume = InPlaneRotation(0, SHAPE), smooth()
     assert turn.turned == SHAPE[:2]
     assert torch.equal(turn.there(volume), volume)
     assert torch.equal(turn.back(2 * volume, volume, volume), 2 * volume)
@@ -24,7 +24,7 @@ def test_no_turn_changes_nothing():
 
 @pytest.mark.parametrize("degrees", [10, 45, 89.5])
 def test_there_and_back_is_the_volume(degrees):
-    turn, volume = InPlaneTurn(degrees, SHAPE), smooth()
+    turn, volume = InPlaneRotation(degrees, SHAPE), smooth()
     turned = turn.there(volume)
     assert turned.shape == (*turn.turned, 6)
     assert (turned.sum() - volume.sum()).abs() < 1e-3 * volume.sum()  # all of it is held
@@ -34,7 +34,7 @@ def test_there_and_back_is_the_volume(degrees):
 
 @pytest.mark.parametrize("degrees", [30, 45])
 def test_it_turns_as_scipy_does(degrees):
-    turn = InPlaneTurn(degrees, SHAPE)
+    turn = InPlaneRotation(degrees, SHAPE)
     rotation, size = turn.rotation.numpy(), np.array(turn.turned)
     offset = (np.array(SHAPE[:2]) - 1) / 2 - rotation @ (size - 1) / 2
     pull = np.block([[rotation, np.zeros((2, 1))], [np.zeros((1, 2)), np.ones((1, 1))]])

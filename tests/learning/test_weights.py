@@ -3,12 +3,12 @@ import torch
 
 from scripts.geometry.errors import Refusal
 from scripts.learning.generator import Generator
-from scripts.learning.weights import begin_from, default_sharpness, default_stretch, load_blend
+from scripts.learning.weights import begin_from, default_detail_gain, default_sharpness, load_blend
 
 
 def generator(seed: int) -> Generator:
     torch.manual_seed(seed)
-    network = Generator(channels=4, blocks=1, fold=(2, 2), told_channels=4)
+    network = Generator(channels=4, blocks=1, fold=(2, 2), conditioning_channels=4)
     torch.nn.init.normal_(network.tail.weight, std=0.1)
     return network
 
@@ -98,7 +98,7 @@ def test_what_holds_no_weights_is_refused(tmp_path):
 
 
 def test_the_stretch_grows_along_the_dial_and_with_the_answers():
-    assert [default_stretch(place, 2) for place in (0, 0.5, 1)] == pytest.approx([1.15, 1.225, 1.3])
-    assert [default_stretch(place, 4) for place in (0, 0.5, 1)] == pytest.approx([1.225, 1.3375, 1.45])
-    assert default_stretch(0, 1) == default_stretch(1, 1) == 1
-    assert default_stretch("far", 2) == default_stretch(0, 2)  # refused elsewhere, with a line of its own
+    assert [default_detail_gain(place, 2) for place in (0, 0.5, 1)] == pytest.approx([1.15, 1.225, 1.3])
+    assert [default_detail_gain(place, 4) for place in (0, 0.5, 1)] == pytest.approx([1.225, 1.3375, 1.45])
+    assert default_detail_gain(0, 1) == default_detail_gain(1, 1) == 1
+    assert default_detail_gain("far", 2) == default_detail_gain(0, 2)  # refused elsewhere, with a line of its own

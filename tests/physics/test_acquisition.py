@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from scripts.physics.acquisition import TOLD_CHANNELS, Acquisition, SliceGeometry
+from scripts.physics.acquisition import CONDITIONING_CHANNELS, Acquisition, SliceGeometry
 from scripts.physics.profile import PROFILES, profile_weights, transfer
 from tests.strategies import slice_geometries
 
@@ -79,8 +79,8 @@ def test_a_mirrored_scan_is_acquired_from_its_mirror_image(rng, first_slice_voxe
 
 
 def test_told_is_zero_phase_at_slice_centres():
-    told = SliceGeometry(24, 6, 4, 3).told()
-    assert told.shape == (TOLD_CHANNELS, 24)
+    told = SliceGeometry(24, 6, 4, 3).conditioning()
+    assert told.shape == (CONDITIONING_CHANNELS, 24)
     phase = np.arctan2(told[1], told[0])
     assert np.exp(1j * phase[[1, 2]]).sum().imag == pytest.approx(0, abs=1e-12)  # 1 and 2 lie about the centre 1.5
     assert told[2] == pytest.approx(2.0)  # log2 of factor 4
@@ -99,7 +99,7 @@ def test_a_profile_passes_its_fourier_transform(ratio):
 
 
 def test_profiles_of_one_thickness_are_told_apart():
-    told = {profile: SliceGeometry(24, 6, 4, 4, profile).told()[3:, 0] for profile in PROFILES}
+    told = {profile: SliceGeometry(24, 6, 4, 4, profile).conditioning()[3:, 0] for profile in PROFILES}
     assert min(np.abs(told[a] - told[b]).max() for a, b in combinations(PROFILES, 2)) > 0.1
 
 

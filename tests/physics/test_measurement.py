@@ -33,10 +33,10 @@ def test_half_precision_around_it_does_not_touch_the_physics():
 def test_told_channels_follow_the_image(geometry):
     sharp = torch.rand(3, 1, 5, geometry.thin_size)
     measured = Measurement.simulate(sharp, geometry)
-    shown = measured.told_with(sharp)
+    shown = measured.with_conditioning(sharp)
     assert shown.shape == (3, 7, 5, geometry.thin_size)
     assert torch.equal(shown[:, :1], sharp)
-    assert torch.equal(shown[1, 1:, 2], torch.from_numpy(geometry.told()).float())
+    assert torch.equal(shown[1, 1:, 2], torch.from_numpy(geometry.conditioning()).float())
 
 
 @given(slice_geometries())

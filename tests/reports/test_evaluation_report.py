@@ -255,7 +255,7 @@ def test_case_report_says_what_was_done_and_measures_before_and_after(tmp_path):
         "12.3 s",
         "cd" * 32,
         "9.8.7",
-        "sharpness (dial) 0.5",
+        "sharpness 0.5",
         "noise 0.2 is outside the trained range",
         "100.0% of the body's voxels above 0.5; mean 0.75",
         "PIQUE, sagittal",

@@ -5,7 +5,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from scripts.geometry.errors import Refusal
-from scripts.learning import adaptation
+from scripts.run import adaptation
 
 
 @pytest.fixture

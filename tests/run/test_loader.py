@@ -44,7 +44,7 @@ class Residual:
 
 
 def run(scans: Path, out: Path, **more) -> Summary:
-    summary = Summary(out, {"dial": 1}, **more)
+    summary = Summary(out, {"sharpness": 1}, **more)
     transforms = [
         LoadImageCased("image", {"nifti": NiftiScanReader()}),
         Protocold("image"),

@@ -15,12 +15,12 @@ from monai.data import MetaTensor
 
 from scripts.data.discovery import find_nifti
 from scripts.geometry.errors import Refusal
-from scripts.run.fingerprints import fingerprint, place
+from scripts.run.fingerprints import fingerprint, location_hash
 from scripts.run.record import Summary
 
 from ..data.thick_scans import oblique_affine, voxels, write_scan
 
-SETTINGS = {"dial": 0.5, "views": ["sagittal", "axial"], "window": (64, 64)}
+SETTINGS = {"sharpness": 0.5, "views": ["sagittal", "axial"], "window": (64, 64)}
 
 
 def volume(spacing=(1.0, 1.0, 4.0), shape=(24, 20, 8)) -> MetaTensor:
@@ -82,7 +82,7 @@ def test_a_done_case_has_a_whole_row(make, case, tmp_path):
     assert row["output"]["spacing_mm"] == [1, 1, 1]
     assert row["protocol"] == {"profile": "gauss", "slice_spacing_mm": 4.0}
     assert row["weights_sha256"] == hashlib.sha256(b"weights").hexdigest()
-    assert row["settings"] == {"dial": 0.5, "views": ["sagittal", "axial"], "window": [64, 64]}
+    assert row["settings"] == {"sharpness": 0.5, "views": ["sagittal", "axial"], "window": [64, 64]}
     assert row["files"] == ["knee/knee_glade.nii.gz"]
     assert row["seconds"] >= 0
     assert str(tmp_path) not in json.dumps(row)
@@ -120,7 +120,7 @@ def test_a_second_call_knows_what_is_done(make, case):
     do(make(), case)
     assert make().is_done(case)
     assert not make(redo=True).is_done(case)
-    assert not make({**SETTINGS, "dial": 0.6}).is_done(case)
+    assert not make({**SETTINGS, "sharpness": 0.6}).is_done(case)
 
 
 def test_other_weights_another_input_or_a_missing_file_make_a_case_new(make, case, tmp_path):
@@ -176,48 +176,48 @@ def test_archives_give_many_scans_one_size_and_one_time(make, case, tmp_path):
 def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_path, caplog):
     do(make(), case)
     other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
-    assert make().is_of_another(other)
-    assert not make(redo=True).is_of_another(other)
+    assert make().belongs_to_other_scan(other)
+    assert not make(redo=True).belongs_to_other_scan(other)
     summary = make()
     with caplog.at_level(logging.ERROR):
-        summary.turned_away(other)
+        summary.skipped(other)
     assert "knee: refused: out holds the result of another scan of this name" in caplog.text
     with pytest.raises(SystemExit):
         summary.conclude()
     assert rows(summary)["knee"]["status"] == "done"  # still the first one's
-    assert not make().is_of_another(case)
+    assert not make().belongs_to_other_scan(case)
 
 
 def test_a_call_that_failed_does_not_give_up_what_an_earlier_one_made(make, case, tmp_path):
     do(make(), case)
-    summary = make({"dial": 1})
+    summary = make({"sharpness": 1})
     summary.begin(case)
     summary.failed(case, "no memory")
     other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
-    assert make().is_of_another(other)
-    assert not make().is_of_another(case)
+    assert make().belongs_to_other_scan(other)
+    assert not make().belongs_to_other_scan(case)
 
 
 def test_a_scan_that_has_another_name_now_is_no_other_one(make, case, tmp_path):
     do(make(), case)
     other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
-    assert not make().is_of_another(other, {place(case), place(other)})
+    assert not make().belongs_to_other_scan(other, {location_hash(case), location_hash(other)})
 
 
 def test_a_sidecar_that_comes_later_makes_no_other_scan(make, case):
     do(make(), case)
     Path(case["image"]).with_name("knee.json").write_text('{"SliceThickness": 3}')
-    assert not make().is_of_another(case)
+    assert not make().belongs_to_other_scan(case)
     assert not make().is_done(case)
 
 
 def test_an_edited_or_a_moved_scan_is_no_other_one(make, case, tmp_path):
     do(make(), case)
     moved = Path(case["image"]).rename(tmp_path / "knee.nii.gz")
-    assert not make().is_of_another({**case, "image": str(moved)})
+    assert not make().belongs_to_other_scan({**case, "image": str(moved)})
     assert make().is_done({**case, "image": str(moved)})
     write_scan(Path(case["image"]), voxels((25, 20, 8)))
-    assert not make().is_of_another(case)
+    assert not make().belongs_to_other_scan(case)
     assert not make().is_done(case)
 
 
@@ -227,7 +227,7 @@ def test_what_an_earlier_call_left_and_this_one_did_not_write_goes(make, case):
     (folder / "knee_report.html").write_text("of the earlier call")
     for users in ("notes.txt", "knee_segmentation.nii.gz"):
         (folder / users).write_text("the user's")
-    summary = make({"dial": 1})
+    summary = make({"sharpness": 1})
     summary.begin(case)
     summary.loaded(case, volume())
     (folder / "knee_glade.nii.gz").unlink()

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.geometry.checks import flag
 from scripts.geometry.errors import Refusal
-from scripts.run.settings import flag, refuse_unknown_overrides
+from scripts.run.settings import refuse_unknown_overrides
 
 MAIN = "/env/lib/monai/bundle/__main__.py"
 CONFIG = """

@@ -8,8 +8,8 @@ import monai.bundle
 import numpy as np
 import pytest
 from scipy import ndimage
-from scripts.judging import case_report
 
+from scripts.reports import case_report
 from tests.data.thick_scans import write_scan
 from tests.reports.page_checks import check_page
 from tests.workflows.tiny_inference import write_config
@@ -68,7 +68,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing_of_the_case(infer, monke
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(case_report, "write_whole", full)
+    monkeypatch.setattr(case_report, "write_text", full)
     row, folder = infer(report=True, views=[1])
     assert row["status"] == "failed"
     assert "No space left" in row["reason"]

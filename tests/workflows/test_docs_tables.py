@@ -134,19 +134,19 @@ def test_adaptation_is_told_case_by_case_and_as_a_mean():
 def test_curves_are_validations_and_means_of_stretches(tmp_path):
     with SummaryWriter(tmp_path) as writer:
         for iteration in range(10, 801, 10):
-            writer.add_scalar("loss/sharpen", iteration, iteration, walltime=float(iteration))
+            writer.add_scalar("loss/supervised_G", iteration, iteration, walltime=float(iteration))
         for epoch, psnr in ((1, 20.0), (2, 21.0)):  # after 400 and 800 iterations
             writer.add_scalar("val_psnr", psnr, epoch, walltime=400.0 * epoch + 1)
     points = training_curves.curves("faithful", tmp_path)
     assert [(p.iteration, p.value) for p in points if p.metric == "val_psnr"] == [(400, 20.0), (800, 21.0)]
-    sharpen = [(p.iteration, p.value) for p in points if p.metric == "sharpen"]
+    sharpen = [(p.iteration, p.value) for p in points if p.metric == "supervised_G"]
     assert sharpen[:2] == [(20, 15.0), (40, 35.0)]
     assert len(sharpen) == 40
 
 
 def test_what_is_drawn_is_kept(tmp_path):
     with SummaryWriter(tmp_path / "run") as writer:
-        writer.add_scalar("loss/sharpen", 0.5, 10)
+        writer.add_scalar("loss/supervised_G", 0.5, 10)
         writer.add_scalar("val_psnr", 20.0, 1)
     assert training_curves.write({"short": tmp_path / "run"}, tmp_path / "t.csv", tmp_path / "t.png") == 2
     assert (tmp_path / "t.csv").read_text().splitlines()[0] == "training,metric,iteration,value"

@@ -114,7 +114,7 @@ def test_the_record_tells_what_was_done(record):
     assert mismatch["spacing_mm"] == pytest.approx([SPACING_MM] * 3)
     assert (rows["aniso"]["truth"], rows["aniso"]["factor"]) == (False, pytest.approx(4))
     assert len(record["weights_sha256"]) == 64
-    assert record["dial"] == {"GLADE": 0}  # the shipped sharp end did not grow from the tiny weights
+    assert record["sharpness"] == {"GLADE": 0}  # the shipped sharp end did not grow from the tiny weights
     assert record["settings"]["against"] == ["consistent cubic"]
     assert record["versions"]["glade"]
 

@@ -35,7 +35,12 @@ SMALL = {
     "blur_network_def": {"_target_": "scripts.learning.generator.Generator", **TINY},
     "device": "$torch.device('cpu')",
 }
-SMALL_CRITIC = {"D_Y_def::channels": 4, "D_X_def::channels": 4, "D_Y_def::num_layers_d": 2, "D_X_def::num_layers_d": 2}
+SMALL_DISCRIMINATOR = {
+    "D_Y_def::channels": 4,
+    "D_X_def::channels": 4,
+    "D_Y_def::num_layers_d": 2,
+    "D_X_def::num_layers_d": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def train(scans, tmp_path, monkeypatch):
 
     def run(name="run", overlays=(), **overrides):
         output = tmp_path / name
-        settings = {**SMALL, **SMALL_CRITIC, **overrides}
+        settings = {**SMALL, **SMALL_DISCRIMINATOR, **overrides}
         configs = ["configs/train.yaml", *overlays]
         monai.bundle.run(
             "training",
@@ -107,7 +112,7 @@ def test_the_loss_of_a_pair_is_a_setting(train):
     tenth = {}
     for loss in ("torch.nn.L1Loss", "torch.nn.MSELoss"):
         _, output = train(loss, **still, unpaired_from=1000, **{"pair_loss::_target_": loss})
-        (tenth[loss],) = scalars_of(output)["loss/sharpen"]
+        (tenth[loss],) = scalars_of(output)["loss/supervised_G"]
     mean, square = tenth.values()  # of the same errors
     assert mean**2 < square < mean
 
@@ -127,7 +132,7 @@ def test_simulated_pairs_teach_both_generators(train, scans):
         network_def={**SMALL["network_def"], **generator},
     )
     scalars = scalars_of(output)
-    blur = scalars["loss/blur"]
+    blur = scalars["loss/supervised_F"]
     assert np.mean(blur[-10:]) < 0.8 * np.mean(blur[:10]), blur
     assert len(scalars["val_psnr"]) == 1
 
@@ -137,7 +142,7 @@ def test_simulated_pairs_teach_both_generators(train, scans):
     truth = truth / truth.quantile(0.995)
     sim = Measurement.simulate(truth, SliceGeometry(28, 7, 4, 4))
     with torch.no_grad():
-        error = (sim.project(G(sim.told_with(sim.image))) - truth).abs().mean()
+        error = (sim.project(G(sim.with_conditioning(sim.image))) - truth).abs().mean()
     assert error < 0.98 * (sim.project(sim.image) - truth).abs().mean()  # truer than consistent cubic
 
 
@@ -213,7 +218,13 @@ def test_a_training_that_cannot_be_is_refused_in_one_line(train, overrides, line
 
 @pytest.mark.slow
 def test_two_processes_stay_in_step(scans, tmp_path):
-    options = {**SMALL, **SMALL_CRITIC, "dataset_dir": str(scans), "output_dir": str(tmp_path / "two"), "device": None}
+    options = {
+        **SMALL,
+        **SMALL_DISCRIMINATOR,
+        "dataset_dir": str(scans),
+        "output_dir": str(tmp_path / "two"),
+        "device": None,
+    }
     arguments = [part for key, value in options.items() if value is not None for part in (f"--{key}", str(value))]
     configs = "['configs/train.yaml','configs/multi_gpu.yaml']"
     command = ["-m", "monai.bundle", "run", "training", "--config_file", configs, *arguments]

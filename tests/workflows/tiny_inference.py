@@ -12,7 +12,7 @@ from scripts.learning.inferer import OrthogonalInferer
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "configs" / "inference.yaml"
-TINY = {"channels": 4, "blocks": 1, "fold": [2, 2], "told_channels": 6}
+TINY = {"channels": 4, "blocks": 1, "fold": [2, 2], "conditioning_channels": 6}
 
 
 class KillingInferer(OrthogonalInferer):
