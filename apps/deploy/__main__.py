@@ -72,7 +72,7 @@ def main() -> int:
         GladeApp(context, rules(), bundle).run()
         if bundle.refusal:
             raise bundle.refusal
-        bundle.summary.conclude()
+        bundle.record.conclude()
     except Exception as error:
         refusal = refusal_of(error)
         if refusal is None:

@@ -1,11 +1,10 @@
-"""What the Deploy app does that is not the SDK's: which series, the shipped bundle as it stands, files whole or not."""
+"""What the Deploy app adds to the SDK: choice of series, the steps of configs/inference.yaml, the run record."""
 
 import json
 import logging
 import os
-import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,13 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
+from scripts.data.case import Case
 from scripts.data.readers import LoadImageCased
-from scripts.data.saving import RESULT, SaveImageCased, partial_folder, put_in_place
+from scripts.data.saving import SaveImageCased, case_folder, write_series
 from scripts.dicom.discovery import find_series, survey
 from scripts.geometry.errors import Refusal
-from scripts.run.record import Summary
+from scripts.run.fingerprints import location_hash
+from scripts.run.record import CaseEntry, RunRecord
 
 BUNDLE = Path(__file__).resolve().parents[2]
 RULES = Path(__file__).with_name("rules.json")
@@ -85,7 +86,7 @@ def one_file_a_series(folder: Path) -> list[str]:
     return list({volume.frames[0].series: volume.frames[0].file for volume in survey(folder).volumes}.values())
 
 
-def cases_of(folder: Path, series: Iterable[str]) -> list[dict]:
+def cases_of(folder: Path, series: Iterable[str]) -> list[Case]:
     """The volumes of the selected series as cases, refusals included; damaged files are a refused case.
 
     Raises:
@@ -98,7 +99,7 @@ def cases_of(folder: Path, series: Iterable[str]) -> list[dict]:
     if not names:
         raise Refusal(f"none of {len(found.volumes)} DICOM volumes matches the selection rules: see rules.json")
     known = {volume.name for volume in found.volumes} - names
-    cases = [case for case in find_series(folder) if case["case"] not in known]
+    cases = [case for case in find_series(folder) if case.name not in known]
     if not cases:
         raise Refusal("what the selection rules match are results of GLADE: see rules.json")
     return cases
@@ -106,9 +107,14 @@ def cases_of(folder: Path, series: Iterable[str]) -> list[dict]:
 
 @dataclass(frozen=True)
 class Scan:
-    """A volume on its way: the case, and its image of shape (1, X, Y, Z), first as acquired, then super-resolved."""
+    """What the operators hand on: the entry of a case in the run record, and its image of shape (1, X, Y, Z).
 
-    case: dict
+    Attributes:
+        entry: of the case.
+        image: first as acquired, then super-resolved.
+    """
+
+    entry: CaseEntry
     image: MetaTensor
 
 
@@ -132,7 +138,7 @@ class Bundle:
         self.parser.read_config(str(root / "configs" / "inference.yaml"))
         self.parser["bundle_root"], self.parser["output_dir"] = str(root), str(output_dir)
         self.output_dir, self.refusal = output_dir, None
-        self.summary: Summary = self.part("summary")
+        self.record: RunRecord = self.part("record")
         saver = next(t for t in self.part("postprocessing").transforms if isinstance(t, SaveImageCased))
         self.reader = next(t for t in self.part("preprocessing").transforms if isinstance(t, LoadImageCased))
         self.writer = saver.dicom_writer
@@ -150,46 +156,30 @@ class Bundle:
         """The generator with the weights that the settings ask for, on the settings' device."""
         return self.part("network")
 
-    def admit(self, folder: Path, series: Iterable[str]) -> list[dict]:
-        """The cases of the selected series, once there are any, weights to do them with, and a place to write to.
+    def admit(self, folder: Path, series: Iterable[str]) -> list[Case]:
+        """Return the cases of the selected series, after checking the weights and the output folder.
 
         Raises:
-            Refusal: one of these is missing; nothing has been written then.
+            Refusal: there are no cases, no weights, or the folder cannot be written to; nothing has been written then.
         """
         cases = cases_of(folder, series)
-        self.summary.open()
+        self.record.open()
         return cases
 
-    def read(self, cases: Iterable[dict]) -> Iterator[Scan]:
-        """Reads one case after the other by our own reader; what is done already is passed over."""
+    def read(self, cases: Sequence[Case]) -> Iterator[Scan]:
+        """Read one case after the other by our own reader; those without anything to do are passed over."""
+        locations = {location_hash(case) for case in cases}
         for case in cases:
-            if case["refusal"]:
-                self.summary.refused(case, case["refusal"])
-                continue
-            if self.summary.is_done(case):
-                self.summary.kept(case)
-                continue
-            self.summary.begin(case)
-            try:
-                yield Scan(case, self.reader(dict(case))["image"])
-            except Exception as error:  # whatever is wrong with one series, the others are still done
-                self.summary.stopped(case, error)
+            with self.record.case(case, locations) as entry:
+                if entry.to_do:
+                    yield Scan(entry, self.reader(case.as_item())["image"])
 
-    def write(self, answers: Iterable[Scan]) -> None:
-        """Writes OUT/<case>/<case>_glade_dicom for each answer, whole or not at all."""
-        for answer in answers:
-            name = answer.case["case"]
-            partial = partial_folder(self.output_dir, name)
+    def write(self, results: Iterable[Scan]) -> None:
+        """Write OUT/<case>/<case>_glade_dicom for each result, complete or not at all."""
+        for result in results:
             try:
-                writer = self.writer
-                writer.set_data_array(answer.image, channel_dim=0)
-                writer.set_metadata(
-                    {"affine": answer.image.affine, "source_files": json.dumps(list(answer.case["image"]))}
-                )
-                writer.write(partial / f"{name}_{RESULT}_dicom")
-                put_in_place(partial, self.output_dir / name)
-                self.summary.done(name, answer.image, answer.image.meta.get("residual"))
+                with case_folder(self.output_dir, result.entry.case) as folder:
+                    write_series(self.writer, result.image, result.entry.case, folder)
+                result.entry.done(result.image)
             except Exception as error:
-                self.summary.stopped(answer.case, error)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                result.entry.failed(error)

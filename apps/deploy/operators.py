@@ -88,23 +88,25 @@ class GladeOperator(MonaiBundleInferenceOperator):
         self._preproc, self._postproc = bundle.transforms("preprocessing"), bundle.transforms("postprocessing")
 
     def compute(self, op_input, op_output, context) -> None:
-        """Emits an iterator of answers."""
-        op_output.emit(self.answers(op_input.receive(IMAGE)), PRED)
+        """Emit an iterator of results."""
+        op_output.emit(self.results(op_input.receive(IMAGE)), PRED)
 
-    def answers(self, scans: Iterable[Scan]) -> Iterator[Scan]:
+    def results(self, scans: Iterable[Scan]) -> Iterator[Scan]:
         """One super-resolved volume after the other, float32, on the isotropic grid."""
         for scan in scans:
             try:
-                yield replace(scan, image=self.answer(scan))
-            except Exception as error:  # a refusal of preprocessing, or memory: the other series are still done
-                self.bundle.summary.stopped(scan.case, error)
+                result = replace(scan, image=self.result(scan))
+            except Exception as error:
+                scan.entry.failed(error)
+            else:
+                yield result
 
     @torch.no_grad()
-    def answer(self, scan: Scan):
-        """The SDK's steps for one volume."""
+    def result(self, scan: Scan):
+        """Run the SDK's steps for one volume."""
         self._model_network = self._model_network or self.bundle.network()
-        inputs = self.pre_process({**scan.case, IMAGE: scan.image})
-        self.bundle.summary.loaded(scan.case, inputs[IMAGE])
+        inputs = self.pre_process({"case": scan.entry.case, IMAGE: scan.image})
+        scan.entry.loaded(inputs[IMAGE])
         views = self.predict(data=inputs[IMAGE][None].to(self._device))
         return self.post_process(views[0], **{self.kw_preprocessed_inputs: inputs})[PRED]
 
@@ -118,7 +120,7 @@ class DerivedSeriesWriter(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Answers in."""
+        """Results in."""
         spec.input(PRED)
 
     def compute(self, op_input, op_output, context) -> None:

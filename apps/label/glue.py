@@ -12,11 +12,13 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
+from scripts.data.case import Case
 from scripts.data.discovery import find_nifti, require_cases
 from scripts.data.saving import write_nifti
 from scripts.dicom.discovery import find_series
 from scripts.geometry.errors import Refusal, causes, one_line, reason_of
-from scripts.run.record import geometry, plain
+from scripts.geometry.files import plain
+from scripts.run.record import geometry
 
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG = BUNDLE / "configs" / "inference.yaml"
@@ -90,7 +92,7 @@ def study_of(image: object, studies: Path, uploads: Path) -> Path:
     raise Answer(404, f"no study is called {text!r}: give a NIfTI file or a DICOM folder within the served studies")
 
 
-def case_of(study: Path, frames: object = "all", wanted: str | None = None) -> dict:
+def case_of(study: Path, frames: object = "all", wanted: str | None = None) -> Case:
     """The one scan of a study as a case of the workflow.
 
     Args:
@@ -103,15 +105,15 @@ def case_of(study: Path, frames: object = "all", wanted: str | None = None) -> d
     """
     cases = require_cases(find_nifti(study, frames) + find_series(study), study.name)
     if wanted is not None:
-        cases = [case for case in cases if case["case"] == wanted] or _none(wanted, study, cases)
+        cases = [case for case in cases if case.name == wanted] or _none(wanted, study, cases)
     if len(cases) > 1:
-        usable = [case for case in cases if not case["refusal"]]
+        usable = [case for case in cases if not case.refusal]
         if len(usable) != 1:
-            names = ", ".join(case["case"] for case in usable or cases)
+            names = ", ".join(case.name for case in usable or cases)
             raise Refusal(f"{study.name} holds {len(usable)} usable scans of {len(cases)}: choose one by case: {names}")
         cases = usable
-    if cases[0]["refusal"]:
-        raise Refusal(cases[0]["refusal"])
+    if cases[0].refusal:
+        raise Refusal(cases[0].refusal)
     return cases[0]
 
 
@@ -153,12 +155,16 @@ def write_result(volume: MetaTensor) -> Path:
     return Path(name)
 
 
-def row_of(case: str, pred: MetaTensor, settings: Mapping) -> dict:
-    """What goes back beside the volume, as in a row of summary.json; plain values."""
-    told = {key: plain(pred.meta.get(key)) for key in ("protocol", "residual")}
-    warnings = [str(warning) for warning in pred.meta.get("warnings", [])]
-    output = geometry(pred.shape[-3:], pred.affine)
-    return {"case": case, **told, "warnings": warnings, "output": output, "settings": plain(settings)}
+def row_of(case: Case, pred: MetaTensor, settings: Mapping) -> dict:
+    """Return what is sent beside the volume, named as in a row of summary.json; plain values."""
+    return {
+        "case": case.name,
+        "protocol": plain(pred.meta["protocol"].as_row()),
+        "residual": plain(pred.meta.get("residual")),
+        "warnings": [str(warning) for warning in pred.meta.get("warnings", [])],
+        "output": geometry(pred.shape[-3:], pred.affine),
+        "settings": plain(settings),
+    }
 
 
 @functools.cache
@@ -173,5 +179,5 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, (int, float)) or (isinstance(value, str) and value.isalnum())
 
 
-def _none(wanted: str, study: Path, cases: list[dict]) -> list:
-    raise Refusal(f"{study.name} holds no {wanted}: it holds {', '.join(case['case'] for case in cases)}")
+def _none(wanted: str, study: Path, cases: list[Case]) -> list:
+    raise Refusal(f"{study.name} holds no {wanted}: it holds {', '.join(case.name for case in cases)}")

@@ -67,4 +67,4 @@ class GladeTask(BundleInferTask):
 
 def _as_case(data: dict) -> dict:
     settings = data.get("settings", {})
-    return {**data, **case_of(Path(data["image"]), settings.get("frames", "all"), data.get("case"))}
+    return {**data, **case_of(Path(data["image"]), settings.get("frames", "all"), data.get("case")).as_item()}

@@ -1,7 +1,8 @@
-"""Which scans are taken, by which protocol: what the header says, what a setting says, and what is refused."""
+"""Acceptance of a scan: the acquisition protocol by setting, header or rule, and every reason to refuse the scan."""
 
 import logging
 from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +14,82 @@ from ..geometry.checks import is_axis, is_positive, is_whole
 from ..geometry.errors import Refusal
 from ..geometry.grid import SPACING_TIE, Grid
 from ..physics.profile import PROFILE_OF_ACQUISITION, PROFILES
-from ..physics.protocol import FEWEST_SLICES
+from ..physics.protocol import FEWEST_SLICES, Protocol
+from .case import Case
 from .transforms import grid_of
 
 AUTO = "auto"
-THICKEST = 2.0  # times the spacing; beyond it the slices overlap by more than half, which no protocol asks for
-REASONS = "refusal_reasons"  # meta key by which Protocold hands its reasons to Acceptd
+THICKEST = 2.0  # times the spacing; beyond it slices overlap by more than half, which no protocol asks for
 STATED_SPACING_DISAGREEMENT = 0.02  # relative; between SpacingBetweenSlices and the affine
 
 logger = logging.getLogger(__name__)
 
 
-class Protocold(MapTransform):
-    """Decides the through-plane axis, the slice thickness and the slice profile, and says where each came from.
+@dataclass(frozen=True)
+class ScanProtocol:
+    """How a scan was acquired, and where each value comes from.
 
-    A setting goes before the header, the header before the rule. Axis: else DICOM's, else that of the largest
-    spacing. Thickness: else DICOM's or the sidecar's, else the spacing. Profile: else fourier for a 3-D acquisition,
-    gauss for 2-D, rect where nothing is known (DESIGN.md, section 2). Writes a plain dict meta["protocol"]:
-    through_plane_axis, slice_spacing_mm, slice_thickness_mm, profile, axis_source, thickness_source, profile_source,
-    and notes where the reader left some (zero-filled partitions, gaps, tags that disagree).
+    Attributes:
+        through_plane_axis: array axis across the slices.
+        slice_spacing_mm: centre to centre, from the affine.
+        slice_thickness_mm: FWHM of the slice profile.
+        profile: "rect", "gauss" or "fourier".
+        axis_source: setting, header or rule that gave the axis.
+        thickness_source: likewise for the thickness.
+        profile_source: likewise for the profile.
+        notes: what the reader noticed (zero-filled partitions, gaps, attributes that disagree); None for nothing.
+    """
 
-    What speaks against the scan is left in the meta for `Acceptd`, which must follow: it names all reasons at once.
+    through_plane_axis: int
+    slice_spacing_mm: float
+    slice_thickness_mm: float
+    profile: str
+    axis_source: str
+    thickness_source: str
+    profile_source: str
+    notes: str | None = None
+
+    @property
+    def protocol(self) -> Protocol:
+        """Spacing, thickness and profile, as the physics takes them."""
+        return Protocol(self.slice_spacing_mm, self.slice_thickness_mm, self.profile)
+
+    def as_row(self) -> dict:
+        """The fields for a row of the run record; notes only where there are any."""
+        row = asdict(self)
+        return row if self.notes else {key: value for key, value in row.items() if key != "notes"}
+
+    def reasons(self) -> list[str]:
+        """Every reason why slices cannot have been acquired so."""
+        thickness_mm, spacing_mm, source = self.slice_thickness_mm, self.slice_spacing_mm, self.thickness_source
+        if not is_positive(thickness_mm):
+            return [f"slice thickness {thickness_mm:g} mm ({source}) is not positive: set slice_thickness_mm"]
+        if thickness_mm > THICKEST * spacing_mm * (1 + STATED_SPACING_DISAGREEMENT):
+            return [
+                f"slice thickness {thickness_mm:g} mm ({source}) is over {THICKEST:g} x the slice spacing "
+                f"{spacing_mm:.4g} mm: set slice_thickness_mm"
+            ]
+        return []
+
+
+class AcceptScand(MapTransform):
+    """Decide how a scan was acquired, and accept it or refuse it with every reason at once.
+
+    A setting takes precedence over the header, the header over the rule. Axis: else the slices of the DICOM series,
+    else the axis of the largest spacing. Thickness: else from DICOM or the BIDS sidecar, else the slice spacing.
+    Profile: else fourier for a 3-D acquisition, gauss for 2-D, rect where the type is unknown (docs/physics.md).
+    Writes meta["protocol"], a `ScanProtocol`.
 
     Args:
-        keys: keys of scans, MetaTensors of shape (1, X, Y, Z).
+        keys: scans, MetaTensors of shape (1, X, Y, Z).
         through_plane_axis: "auto", 0, 1 or 2.
         slice_thickness_mm: FWHM of the slice profile, mm; None: from the header.
         slice_profile: "auto", "rect", "gauss" or "fourier".
-        near_isotropic: True for training: a scan that is nearly isotropic has no through-plane axis and gets no
-            protocol; all its planes are sharp. False: it is refused like any scan with nothing to do.
+        near_isotropic: True for training: a nearly isotropic scan has no through-plane axis and gets no protocol; all
+            its planes are sharp. False: it is refused, since there is nothing to do.
+        smallest_window_voxels: the smallest plane edge that the network takes; the isotropic volume must have it.
+        isotropic_spacing_mm: voxel size of the result, mm; None: the smaller in-plane spacing.
+        fewest_slices: a scan with fewer slices is refused.
         allow_missing_keys: as in MONAI.
 
     Raises:
@@ -55,6 +103,9 @@ class Protocold(MapTransform):
         slice_thickness_mm: float | None = None,
         slice_profile: str = AUTO,
         near_isotropic: bool = False,
+        smallest_window_voxels: int = 1,
+        isotropic_spacing_mm: float | None = None,
+        fewest_slices: int = FEWEST_SLICES,
         allow_missing_keys: bool = False,
     ):
         super().__init__(keys, allow_missing_keys)
@@ -62,32 +113,52 @@ class Protocold(MapTransform):
             raise Refusal(f"through_plane_axis must be auto, 0, 1 or 2, got {through_plane_axis!r}")
         if slice_profile not in (AUTO, *PROFILES):
             raise Refusal(f"slice_profile must be auto, {', '.join(PROFILES)}, got {slice_profile!r}")
-        if slice_thickness_mm is not None and not is_positive(slice_thickness_mm):
-            raise Refusal(f"slice_thickness_mm must be a positive number of mm or null, got {slice_thickness_mm!r}")
+        for name, value in (("slice_thickness_mm", slice_thickness_mm), ("isotropic_spacing_mm", isotropic_spacing_mm)):
+            if value is not None and not is_positive(value):
+                raise Refusal(f"{name} must be a positive number of mm or null, got {value!r}")
+        for name, value in (("smallest_window_voxels", smallest_window_voxels), ("fewest_slices", fewest_slices)):
+            if not is_whole(value, 1):
+                raise Refusal(f"{name} must be a positive whole number, got {value!r}")
         self.through_plane_axis = through_plane_axis
         self.slice_thickness_mm = slice_thickness_mm
         self.slice_profile = slice_profile
         self.near_isotropic = near_isotropic
+        self.smallest_window_voxels = smallest_window_voxels
+        self.isotropic_spacing_mm = isotropic_spacing_mm
+        self.fewest_slices = fewest_slices
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """The case with meta["protocol"], or with reasons against it for `Acceptd`."""
+        """The data with meta["protocol"] in every key.
+
+        Raises:
+            Refusal: the line names the file and each reason.
+        """
         d = dict(data)
         for key in self.key_iterator(d):
-            meta, reasons = d[key].meta, []
-            if self.near_isotropic and _is_near_isotropic(d[key]):
-                continue
-            try:
-                meta["protocol"] = protocol = self._protocol(_grid(d[key]), meta)
-            except Refusal as refusal:  # Acceptd adds what else is wrong with the scan
-                reasons.append(str(refusal))
+            reasons = _reasons_of_voxels(d[key])
+            if d[key].ndim != 4:
+                shape = tuple(d[key].shape[1:])
+                reasons.append(f"not one 3-D volume but of shape {shape}: give the whole volume of slices")
             else:
-                reasons += _reasons_of_protocol(protocol)
-                _log(scan_name(d, key), protocol, meta.get("stated_slice_spacing_mm"))
+                reasons += self._reasons_of_protocol(d[key], scan_name(d, key))
             if reasons:
-                meta[REASONS] = reasons
+                raise Refusal(f"{scan_name(d, key)}: {'; '.join(reasons)}")
         return d
 
-    def _protocol(self, grid: Grid, meta: Mapping) -> dict:
+    def _reasons_of_protocol(self, scan, name: str) -> list[str]:
+        """Decide the protocol, log it, leave it in the meta; return what speaks against it."""
+        try:
+            grid = grid_of(scan)
+            if self.near_isotropic and grid.is_near_isotropic:
+                return []
+            protocol = self._protocol(grid, scan.meta)
+        except Refusal as refusal:
+            return [str(refusal)]
+        scan.meta["protocol"] = protocol
+        _log(name, protocol, scan.meta.get("stated_slice_spacing_mm"))
+        return [*protocol.reasons(), *self._reasons_of_grid(grid, protocol.through_plane_axis)]
+
+    def _protocol(self, grid: Grid, meta: Mapping) -> ScanProtocol:
         axis, axis_source = self._axis(grid, meta)
         spacing_mm = float(grid.spacing_mm[axis])
         if self.slice_thickness_mm is not None:
@@ -97,16 +168,16 @@ class Protocold(MapTransform):
         else:
             thickness_mm, thickness_source = spacing_mm, "unknown, taken equal to the slice spacing"
         profile, profile_source = self._profile(meta)
-        found = {
-            "through_plane_axis": axis,
-            "slice_spacing_mm": spacing_mm,
-            "slice_thickness_mm": thickness_mm,
-            "profile": profile,
-            "axis_source": axis_source,
-            "thickness_source": thickness_source,
-            "profile_source": profile_source,
-        }
-        return found | ({"notes": meta["geometry_notes"]} if meta.get("geometry_notes") else {})
+        return ScanProtocol(
+            through_plane_axis=axis,
+            slice_spacing_mm=spacing_mm,
+            slice_thickness_mm=thickness_mm,
+            profile=profile,
+            axis_source=axis_source,
+            thickness_source=thickness_source,
+            profile_source=profile_source,
+            notes=meta.get("geometry_notes") or None,
+        )
 
     def _axis(self, grid: Grid, meta: Mapping) -> tuple[int, str]:
         if self.through_plane_axis != AUTO:
@@ -128,57 +199,6 @@ class Protocold(MapTransform):
             return PROFILE_OF_ACQUISITION[kind], f"{kind} acquisition ({meta.get('acquisition_type_source', 'header')})"
         return "rect", "acquisition type unknown"
 
-
-class Acceptd(MapTransform):
-    """Takes a scan or refuses it with every reason at once; comes after `Protocold`.
-
-    Args:
-        keys: keys of scans, MetaTensors of shape (1, X, Y, Z).
-        smallest_window_voxels: the smallest plane edge that the network takes; the isotropic volume must have it.
-        isotropic_spacing_mm: voxel size of the result, mm; None: the smaller in-plane spacing.
-        fewest_slices: a scan of fewer says too little about what lies between them.
-        allow_missing_keys: as in MONAI.
-
-    Raises:
-        Refusal: if a setting has no such value.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        smallest_window_voxels: int = 1,
-        isotropic_spacing_mm: float | None = None,
-        fewest_slices: int = FEWEST_SLICES,
-        allow_missing_keys: bool = False,
-    ):
-        super().__init__(keys, allow_missing_keys)
-        for name, value in (("smallest_window_voxels", smallest_window_voxels), ("fewest_slices", fewest_slices)):
-            if not is_whole(value, 1):
-                raise Refusal(f"{name} must be a positive whole number, got {value!r}")
-        if isotropic_spacing_mm is not None and not is_positive(isotropic_spacing_mm):
-            raise Refusal(f"isotropic_spacing_mm must be a positive number of mm or null, got {isotropic_spacing_mm!r}")
-        self.smallest_window_voxels = smallest_window_voxels
-        self.isotropic_spacing_mm = isotropic_spacing_mm
-        self.fewest_slices = fewest_slices
-
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """The case as it came.
-
-        Raises:
-            Refusal: if anything speaks against the scan; the line names the file and each reason.
-        """
-        d = dict(data)
-        for key in self.key_iterator(d):
-            scan = d[key]
-            reasons = [*_reasons_of_voxels(scan), *scan.meta.pop(REASONS, [])]
-            if scan.ndim == 4 and "protocol" in scan.meta:
-                reasons += self._reasons_of_grid(_grid(scan), scan.meta["protocol"]["through_plane_axis"])
-            elif not reasons and not _is_near_isotropic(scan):  # else nothing would have looked at its geometry
-                raise KeyError("no protocol in the meta: Protocold must come before Acceptd")
-            if reasons:
-                raise Refusal(f"{scan_name(d, key)}: {'; '.join(reasons)}")
-        return d
-
     def _reasons_of_grid(self, grid: Grid, axis: int) -> list[str]:
         reasons = []
         if grid.shape[axis] < self.fewest_slices:
@@ -198,22 +218,10 @@ class Acceptd(MapTransform):
         return reasons
 
 
-def scan_name(case: Mapping, key: Hashable) -> str:
-    """How a message names the scan: the NIfTI file (and frame), or the case's name for a DICOM series."""
-    file = Path(str(case[key].meta.get("filename_or_obj", "scan"))).name
-    if case.get("format") == "dicom":
-        return str(case.get("case", file))
-    return file if case.get("frame") is None else f"{file}, frame {int(case['frame'])}"
-
-
-def _grid(scan: torch.Tensor) -> Grid:
-    if scan.ndim != 4:
-        raise Refusal(f"not one 3-D volume but of shape {tuple(scan.shape[1:])}: give the whole volume of slices")
-    return grid_of(scan)
-
-
-def _is_near_isotropic(scan: torch.Tensor) -> bool:
-    return scan.ndim == 4 and _grid(scan).is_near_isotropic
+def scan_name(data: Mapping, key: Hashable) -> str:
+    """Return how messages name the scan of a data item: as its case does, else the file that was read."""
+    case = data.get("case")
+    return case.label if isinstance(case, Case) else Path(str(data[key].meta.get("filename_or_obj", "scan"))).name
 
 
 def _reasons_of_voxels(scan: torch.Tensor) -> list[str]:
@@ -226,32 +234,19 @@ def _reasons_of_voxels(scan: torch.Tensor) -> list[str]:
     return []
 
 
-def _reasons_of_protocol(protocol: Mapping) -> list[str]:
-    thickness_mm, spacing_mm = protocol["slice_thickness_mm"], protocol["slice_spacing_mm"]
-    source = protocol["thickness_source"]
-    if not is_positive(thickness_mm):
-        return [f"slice thickness {thickness_mm:g} mm ({source}) is not positive: set slice_thickness_mm"]
-    if thickness_mm > THICKEST * spacing_mm * (1 + STATED_SPACING_DISAGREEMENT):
-        return [
-            f"slice thickness {thickness_mm:g} mm ({source}) is over {THICKEST:g} x the slice spacing "
-            f"{spacing_mm:.4g} mm: set slice_thickness_mm"
-        ]
-    return []
-
-
-def _log(name: str, protocol: Mapping, stated_spacing_mm: float | None) -> None:
+def _log(name: str, protocol: ScanProtocol, stated_spacing_mm: float | None) -> None:
     logger.info(
         "%s: through-plane axis %d (%s), slice spacing %.4g mm (affine), thickness %.4g mm (%s), profile %s (%s)",
         name,
-        protocol["through_plane_axis"],
-        protocol["axis_source"],
-        protocol["slice_spacing_mm"],
-        protocol["slice_thickness_mm"],
-        protocol["thickness_source"],
-        protocol["profile"],
-        protocol["profile_source"],
+        protocol.through_plane_axis,
+        protocol.axis_source,
+        protocol.slice_spacing_mm,
+        protocol.slice_thickness_mm,
+        protocol.thickness_source,
+        protocol.profile,
+        protocol.profile_source,
     )
-    spacing_mm = protocol["slice_spacing_mm"]
+    spacing_mm = protocol.slice_spacing_mm
     if stated_spacing_mm is not None and abs(stated_spacing_mm / spacing_mm - 1) > STATED_SPACING_DISAGREEMENT:
         logger.warning(
             "%s: the sidecar says %.4g mm between slices, the affine %.4g mm; the affine is used",

@@ -1,11 +1,11 @@
-"""Reading a case: NIfTI in any numeric type with its BIDS sidecar, and the transform that reads every format."""
+"""Readers: NIfTI of any numeric type with its BIDS sidecar, and the transform that reads a case of every format."""
 
 import gzip
 import json
 import logging
 import os
 import zlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import nibabel
@@ -18,6 +18,7 @@ from nibabel.spatialimages import SpatialImage
 
 from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
+from .case import DICOM, NIFTI, Case
 from .discovery import SUFFIXES, file_stem
 
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}  # NIfTI-1, field xyzt_units; millimetres where nothing is said
@@ -28,14 +29,18 @@ logger = logging.getLogger(__name__)
 
 
 class NiftiScanReader(NibabelReader):
-    """Reads one volume of a NIfTI file as float32 (X, Y, Z), scl_slope applied, with its RAS affine in mm.
+    """Read one volume of a NIfTI file as float32 (X, Y, Z), scl_slope applied, with its RAS affine in mm.
 
     A BIDS sidecar (same name, .json) beside the file gives `slice_thickness_mm`, `thickness_source`,
     `acquisition_type`, `acquisition_type_source` and `stated_slice_spacing_mm` to the meta where it has them.
     """
 
+    def read_case(self, case: Case):
+        """Return the volume of a case as a nibabel image; see `read`."""
+        return self.read(case.files[0], case.frame)
+
     def read(self, data, frame: int | None = None, **kwargs):
-        """One volume as a nibabel image.
+        """Return one volume as a nibabel image.
 
         Args:
             data: path of the file.
@@ -61,30 +66,26 @@ class NiftiScanReader(NibabelReader):
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
 
     def get_data(self, img) -> tuple[np.ndarray, dict]:
-        """The voxels and their meta.
-
-        Returns:
-            float32 array (X, Y, Z) and MONAI's usual meta with the keys of the sidecar.
-        """
+        """Return the voxels, float32 (X, Y, Z), and MONAI's usual meta with the keys of the sidecar."""
         meta = {
             MetaKeys.AFFINE: img.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),
             MetaKeys.SPATIAL_SHAPE: np.array(img.shape),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),  # MONAI's word for: no channel axis
+            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),  # how MONAI marks that there is no channel axis
             MetaKeys.SPACE: SpaceKeys.RAS,
-        }  # the rest of the header may hold names and notes
+        }  # the rest of the header is left out: it may hold names and notes
         return np.asarray(img.dataobj), {**meta, **read_sidecar(self.filenames[0])}
 
 
 class LoadImageCased(LoadImaged):
-    """Reads the volume of each case by the reader of its format, channel first.
+    """Read the volume of each case, or of each path, by the reader of its format, channel first.
 
-    Unlike LoadImaged it hands the case's frame to the reader, and lets a Refusal through as it is instead of trying
-    other readers. It is a LoadImaged so that MONAI Label and MONAI Deploy, which load by themselves, know it as one.
+    Unlike LoadImaged it never tries another reader after a Refusal. It inherits from LoadImaged because MONAI Label
+    and MONAI Deploy, which load images themselves, recognise and leave out transforms of that class.
 
     Args:
-        keys: keys of the paths.
-        readers: a reader for each "format" of a case; a case without format is told by its file name.
+        keys: keys of a `Case`, or of a path (or list of paths), which is NIfTI or DICOM by its file name.
+        readers: {"nifti": reader, "dicom": reader}, each with `read_case`.
         allow_missing_keys: as in MONAI.
     """
 
@@ -93,34 +94,40 @@ class LoadImageCased(LoadImaged):
         self.readers = dict(readers)
 
     def __call__(self, data: Mapping[Hashable, object], reader: ImageReader | None = None) -> dict[Hashable, object]:
-        """The case with its paths replaced by MetaTensors of shape (1, X, Y, Z), float32.
+        """The data with MetaTensors of shape (1, X, Y, Z), float32, in place of cases and paths.
 
         Raises:
             Refusal: if there is no reader for the format, or the reader declines.
         """
         d = dict(data)
         for key in self.key_iterator(d):
-            chosen = reader or self._reader_of(d, d[key])
-            frame = {} if d.get("frame") is None else {"frame": d["frame"]}
-            array, meta = chosen.get_data(chosen.read(d[key], **frame))
-            first = d[key][0] if isinstance(d[key], (list, tuple)) else d[key]
+            source = d[key]
+            chosen = reader or self._reader_of(source)
+            if isinstance(source, Case):
+                array, meta = chosen.get_data(chosen.read_case(source))
+                first = source.files[0]
+            else:
+                array, meta = chosen.get_data(chosen.read(source))
+                first = source[0] if isinstance(source, (list, tuple)) else source
             meta["filename_or_obj"] = str(first)
             array = np.ascontiguousarray(array, dtype=np.float32)
             d[key] = EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(array, meta))
         return d
 
-    def _reader_of(self, case: Mapping, path) -> ImageReader:
-        name = path.name if isinstance(path, Path) else path
-        known = case.get("format")
-        if known is None:
-            known = "nifti" if isinstance(name, str) and name.lower().endswith(SUFFIXES) else "dicom"
-        if known not in self.readers:
-            raise Refusal(f"{case.get('case', path)}: no reader for the format {known}: have {sorted(self.readers)}")
-        return self.readers[known]
+    def _reader_of(self, source: Case | str | os.PathLike | Sequence) -> ImageReader:
+        if isinstance(source, Case):
+            kind, name = source.format, source.label
+        else:
+            single = isinstance(source, (str, os.PathLike))
+            name = Path(source).name if single else f"{len(source)} files"
+            kind = NIFTI if single and name.lower().endswith(SUFFIXES) else DICOM
+        if kind not in self.readers:
+            raise Refusal(f"{name}: no reader for the format {kind}: have {sorted(self.readers)}")
+        return self.readers[kind]
 
 
 def read_sidecar(path: str | os.PathLike) -> dict:
-    """What the BIDS sidecar beside a NIfTI file says of its slices, as meta keys; {} without a sidecar.
+    """Return what the BIDS sidecar beside a NIfTI file states about its slices, as meta keys; {} without a sidecar.
 
     Raises:
         Refusal: if the sidecar is there but no JSON object, or a value in it is of the wrong kind.
@@ -152,7 +159,7 @@ def read_sidecar(path: str | os.PathLike) -> dict:
 
 
 def _check_compression(path: Path) -> None:
-    """Reads a compressed file to its end, where its checksum stands: nibabel stops at the last voxel, before it."""
+    """Read a compressed file to its end, where its checksum is: nibabel stops at the last voxel, before it."""
     if path.name.lower().endswith(".gz"):
         with gzip.open(path) as file:
             while file.read(CHUNK_BYTES):
@@ -173,7 +180,7 @@ def _check_header(image, name: str) -> None:
 
 
 def _volume(image, frame: int | None, name: str) -> np.ndarray:
-    """One volume (X, Y, Z) as float32; reads no more of the file than it needs."""
+    """One volume (X, Y, Z) as float32; only the part of the file that holds it is read."""
     extra = list(image.shape[3:])
     frames = extra.pop(0) if extra else 1
     if len(image.shape) < 3 or any(n != 1 for n in extra) or (frames > 1 and frame is None):

@@ -1,10 +1,10 @@
-"""Writing the results of a case: into a hidden folder first, then all of it into its place."""
+"""Saving of results: all files of a case are written into a hidden folder, which then becomes the case's folder."""
 
-import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -15,26 +15,27 @@ from monai.data import ImageWriter, MetaTensor, NibabelWriter
 from monai.transforms import SaveImaged
 
 from ..geometry.files import PARTIAL, atomic_file
+from .case import DICOM, Case
 
-RESULT = "glade"  # the postfix of the isotropic volume; its DICOM series is called after it
+RESULT = "glade"  # the postfix of the isotropic volume and of its DICOM series
 
 
 class SaveImageCased(SaveImaged):
-    """Writes OUT/<case>/<case>_<postfix>.nii.gz for each key, float32, and for DICOM input a derived series beside it.
+    """Write OUT/<case>/<case>_<postfix>.nii.gz for each key, float32, and for DICOM input a derived series beside it.
 
-    Written whole or not at all: everything goes to OUT/.<case>.partial/ first. What a killed run left there is removed
-    when the case is done again. The affine is the key's own; nothing is resampled. It is a SaveImaged, and called so,
-    because MONAI Label and MONAI Deploy write by themselves and leave such transforms out.
+    Complete or not at all: everything goes to OUT/.<case>.partial/ first. What a killed run left there is removed when
+    the case is done again. The affine is the key's own; nothing is resampled. It inherits from SaveImaged because
+    MONAI Label and MONAI Deploy, which write results themselves, recognise and leave out transforms of that class.
 
     Args:
         keys: keys of results, MetaTensors of shape (1, X, Y, Z) with a RAS affine in mm.
         output_dir: OUT.
         postfixes: how the file of each key ends.
-        dicom_writer: MONAI ImageWriter whose `write` takes a folder and whose `set_metadata` takes "affine" and, as a
-            JSON list, "source_files"; used for the key whose postfix is "glade" where the case's "format" is "dicom"
-            (its files are listed under "sources"). None: no DICOM is written.
-        extra: takes the data and the folder that is being filled, and writes further files of the case there (a report,
-            called <case>_...); they come and go with the volumes. None: no more files.
+        dicom_writer: MONAI ImageWriter whose `write` takes a folder and whose `set_metadata` takes "affine" and
+            "source" (the DICOM volume of the case); used for the key with the postfix "glade" of DICOM cases. None: no
+            DICOM is written.
+        extra: called with the data and the folder that is being filled; writes further files <case>_... there (a
+            report), which are kept or lost together with the volumes. None: no more files.
         allow_missing_keys: as in MONAI; a result that is not there is not written.
     """
 
@@ -56,45 +57,57 @@ class SaveImageCased(SaveImaged):
         self.extra = extra
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """The case as it came; its results lie in OUT/<case>/ when this returns.
+        """The data unchanged; the results are in OUT/<case>/ when this returns.
 
         Raises:
             OSError: if they cannot be written (disk full, no permission); nothing half-written is left.
         """
         d = dict(data)
-        case = str(d["case"])
-        partial = partial_folder(self.output_dir, case)
-        try:
-            remove_partial(self.output_dir, case)
-            partial.mkdir(parents=True)
+        case: Case = d["case"]
+        with case_folder(self.output_dir, case) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
-                write_nifti(d[key], partial / f"{case}_{postfix}.nii.gz")
-                if postfix == RESULT and self.dicom_writer is not None and d.get("format") == "dicom":
-                    self._write_series(d[key], d["sources"], partial / f"{case}_{postfix}_dicom")
+                write_nifti(d[key], folder / f"{case.name}_{postfix}.nii.gz")
+                if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
+                    write_series(self.dicom_writer, d[key], case, folder)
             if self.extra is not None:
-                self.extra(d, partial)
-            put_in_place(partial, self.output_dir / case)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise OSError(error.errno, f"the result cannot be written to {self.output_dir.name}: {why}") from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+                self.extra(d, folder)
         return d
 
-    def _write_series(self, volume: MetaTensor, sources: Sequence[str], folder: Path) -> None:
-        meta = {"affine": volume.affine, "source_files": json.dumps(list(sources))}
-        self.dicom_writer.set_data_array(volume, channel_dim=0)
-        self.dicom_writer.set_metadata(meta, resample=False)
-        self.dicom_writer.write(folder)
+
+def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Path) -> None:
+    """Write the result (1, X, Y, Z) of a DICOM case as a derived series into folder/<case>_glade_dicom."""
+    writer.set_data_array(volume, channel_dim=0)
+    writer.set_metadata({"affine": volume.affine, "source": case.volume}, resample=False)
+    writer.write(folder / f"{case.name}_{RESULT}_dicom")
+
+
+@contextmanager
+def case_folder(output_dir: Path, case: Case) -> Iterator[Path]:
+    """Give a hidden folder to fill; on success what is in it replaces the files of the same names in OUT/<case>.
+
+    Raises:
+        OSError: if it cannot be written (disk full, no permission); nothing half-written is left.
+    """
+    partial = partial_folder(output_dir, case.name)
+    try:
+        remove_partial(output_dir, case.name)
+        partial.mkdir(parents=True)
+        yield partial
+        put_in_place(partial, output_dir / case.name)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OSError(error.errno, f"the result cannot be written to {output_dir.name}: {why}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def partial_folder(output_dir: Path, case: str) -> Path:
-    """Where the results of a case lie until all of them are written."""
+    """The hidden folder that holds the results of a case until all of them are written."""
     return output_dir / f".{case}{PARTIAL}"
 
 
 def remove_partial(output_dir: Path, case: str) -> None:
-    """Removes what a killed run left of a case."""
+    """Remove what a killed run left of a case."""
     partial = partial_folder(output_dir, case)
     if partial.exists():
         shutil.rmtree(partial)
@@ -124,7 +137,7 @@ def nifti_bytes(volume: MetaTensor) -> bytes:
 
 
 def put_in_place(partial: Path, target: Path) -> None:
-    """Moves a finished folder to its place; in a folder that is already there only what has the same name goes."""
+    """Move a finished folder to `target`; in an existing folder, entries of the same names are replaced."""
     if not target.exists():
         partial.rename(target)
         return

@@ -1,4 +1,4 @@
-"""A warning where a scan lies outside what the network was trained on: it still answers there, but unproven."""
+"""Warnings for scans outside the range of acquisitions that the network was trained on."""
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,7 +14,7 @@ from .transforms import grid_of, protocol_of
 
 logger = logging.getLogger(__name__)
 
-WARNINGS = "warnings"  # meta key; `Summary` copies it into the case's row
+WARNINGS = "warnings"  # meta key; the run record copies it into the row of the case
 BODY = 0.1  # of the robust intensity range; air lies below
 SLACK = 1e-3  # relative: a factor of 7.0005 is not outside of 7
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
@@ -29,14 +29,14 @@ NAMES = {
 
 
 class TrainedRanged(MapTransform):
-    """Compares a scan with the ranges of the training; warns on the log and in meta["warnings"], never refuses.
+    """Compare a scan with the trained ranges; warn in the log and in meta["warnings"], never refuse.
 
     Args:
         keys: scans (1, X, Y, N), through-plane axis last, square pixels, on the robust intensity scale.
         ranges: {quantity: [lowest, highest]}, of the names that `quantities` gives.
 
     Raises:
-        Refusal: if a range is none, or of an unknown quantity.
+        Refusal: if a range is not [lowest, highest] or its quantity is unknown.
     """
 
     def __init__(self, keys: KeysCollection, ranges: Mapping[str, Sequence[float]]):
@@ -66,7 +66,7 @@ class TrainedRanged(MapTransform):
 
 
 def quantities(scan) -> dict[str, float]:
-    """What is compared, of a scan (1, X, Y, N) with meta["protocol"], through-plane axis last, square pixels.
+    """Measure what is compared: of a scan (1, X, Y, N), through-plane axis last, square pixels.
 
     Brightness and noise are of the acquired slices; noise is the robust deviation of the second differences along the
     in-plane axes (median absolute deviation), which also holds the finest detail: an upper bound.
@@ -84,7 +84,7 @@ def quantities(scan) -> dict[str, float]:
 
 
 def noise_of(slices: torch.Tensor, body: torch.Tensor) -> float:
-    """Robust noise of slices (X, Y, N) inside a mask of the same shape, in their units."""
+    """Estimate the noise of slices (X, Y, N) inside a mask of the same shape, in their units."""
     found = []
     for axis in (0, 1):
         first, middle, last = (slices.narrow(axis, start, slices.shape[axis] - 2) for start in (0, 1, 2))

@@ -1,10 +1,10 @@
-"""The steps of a volume before and after the network, each undone exactly where it can be.
+"""MONAI transforms of a volume before and after the network, with their exact inverses where there are any.
 
-What travels: a MetaTensor (1, X, Y, Z), float32, RAS affine in mm, whose meta holds the protocol and every step.
+They pass on a MetaTensor (1, X, Y, Z), float32, RAS affine in mm, whose meta holds the protocol and what was done.
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,21 +24,28 @@ from ..physics.protocol import Protocol
 
 
 def grid_of(volume: MetaTensor) -> Grid:
-    """The grid of a volume (1, X, Y, Z)."""
+    """Return the grid of a volume (1, X, Y, Z)."""
     return Grid(tuple(volume.shape[1:]), np.asarray(volume.affine.cpu(), dtype=np.float64))
 
 
+@dataclass(frozen=True)
+class IntensityScale:
+    """Maps the robust intensity scale (0 to 1) back to the scan's own units: `scale * value + offset`."""
+
+    offset: float
+    scale: float
+
+
 def protocol_of(volume: MetaTensor) -> Protocol:
-    """The protocol that `Protocold` wrote into the meta of a scan."""
-    told = volume.meta["protocol"]
-    return Protocol(float(told["slice_spacing_mm"]), float(told["slice_thickness_mm"]), _text(told["profile"]))
+    """Return spacing, thickness and profile that `AcceptScand` left in meta["protocol"] of a scan."""
+    return volume.meta["protocol"].protocol
 
 
 class ThroughPlaneLastd(MapTransform):
     """Reorient to (in-plane, in-plane, through-plane), axes towards R, A, S; no interpolation.
 
-    Needs meta["protocol"]["through_plane_axis"]; writes meta["reorientation"] for the way back. A near-isotropic scan
-    without a protocol, as training takes them, keeps its axes: none of them is the through-plane one.
+    Needs meta["protocol"]; writes meta["reorientation"], a `Reorientation`, for the way back. A near-isotropic scan
+    without a protocol, which training accepts, keeps its axes: none of them is the through-plane axis.
     """
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
@@ -48,24 +55,21 @@ class ThroughPlaneLastd(MapTransform):
             volume, grid = out[key], grid_of(out[key])
             if "protocol" not in volume.meta:
                 continue
-            step = Reorientation.through_plane_last(grid, int(volume.meta["protocol"]["through_plane_axis"]))
-            meta = {**volume.meta, "reorientation": {"source_axes": list(step.source_axes), "flips": list(step.flips)}}
+            step = Reorientation.through_plane_last(grid, volume.meta["protocol"].through_plane_axis)
+            meta = {**volume.meta, "reorientation": step}
             out[key] = _volume(step.apply(volume.as_tensor()), step.apply_grid(grid), meta)
         return out
 
 
 class OriginalOrientationd(MapTransform):
-    """Undo `ThroughPlaneLastd` on volumes of whatever shape: axes and directions of the scan as it came."""
+    """Undo `ThroughPlaneLastd` on volumes of any shape: restore the scan's own axes and directions."""
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         """The data with every key in the scan's own orientation."""
         out = dict(data)
         for key in self.key_iterator(out):
             volume = out[key]
-            told = volume.meta["reorientation"]
-            step = Reorientation(
-                tuple(int(a) for a in told["source_axes"]), tuple(bool(f) for f in told["flips"])
-            ).inverse()
+            step = volume.meta["reorientation"].inverse()
             out[key] = _volume(step.apply(volume.as_tensor()), step.apply_grid(grid_of(volume)), volume.meta)
         return out
 
@@ -78,7 +82,7 @@ class ScaleIntensityRobustd(MapTransform):
         lower: percentile that becomes 0.
         upper: percentile that becomes 1.
 
-    Writes meta["intensity"] = {"offset", "scale"}, in the scan's own units, for the way back.
+    Writes meta["intensity"], an `IntensityScale`, for the way back.
     """
 
     def __init__(self, keys: KeysCollection, lower: float, upper: float):
@@ -91,12 +95,12 @@ class ScaleIntensityRobustd(MapTransform):
         for key in self.key_iterator(out):
             volume = out[key]
             low, high = np.percentile(volume.numpy(), [self.lower, self.upper])
-            if high <= low:  # nearly all voxels equal, a small bright object: fall to the range itself
+            if high <= low:  # nearly all voxels are equal, beside a small bright object: use the full range
                 low, high = float(volume.min()), float(volume.max())
             if high <= low:
-                raise Refusal("all voxels have one value: there is nothing to sharpen")
+                raise Refusal("all voxels have the same value: give a scan with an image in it")
             scaled = (volume.as_tensor() - float(low)) / float(high - low)
-            meta = {**volume.meta, "intensity": {"offset": float(low), "scale": float(high - low)}}
+            meta = {**volume.meta, "intensity": IntensityScale(float(low), float(high - low))}
             out[key] = _volume(scaled, grid_of(volume), meta)
         return out
 
@@ -117,9 +121,8 @@ class OriginalIntensityd(MapTransform):
         """The data with every key in the scan's own units."""
         out = dict(data)
         for key in self.key_iterator(out):
-            told = out[key].meta["intensity"]
-            offset = 0.0 if key in self.differences else float(told["offset"])
-            out[key] = out[key] * float(told["scale"]) + offset
+            intensity = out[key].meta["intensity"]
+            out[key] = out[key] * intensity.scale + (0.0 if key in self.differences else intensity.offset)
         return out
 
 
@@ -130,7 +133,7 @@ class SquarePixelsd(MapTransform):
         keys: volumes (1, X, Y, N), through-plane axis last.
         spacing_mm: pixel size; None takes the smaller in-plane spacing of the scan.
 
-    A near-isotropic scan without a protocol, as training takes them, stays as it is.
+    A near-isotropic scan without a protocol, which training accepts, is not changed.
     """
 
     def __init__(self, keys: KeysCollection, spacing_mm: float | None = None):
@@ -166,7 +169,7 @@ class InterpolateSlicesd(MapTransform):
         keys: the scan (1, X, Y, N), through-plane axis last, square pixels; becomes U b, (1, X, Y, Z).
         slices_key: where b goes, (1, X, Y, N).
 
-    Writes meta["slices"], from which `geometry_of` makes the geometry of the acquisition again.
+    Writes meta["slices"], the `SliceGeometry` of the acquisition on the isotropic grid.
     """
 
     def __init__(self, keys: KeysCollection, slices_key: str = "slices"):
@@ -183,22 +186,22 @@ class InterpolateSlicesd(MapTransform):
         geometry = protocol_of(scan).geometry(thin.shape[-1], thick.shape[-1], thin.spacing_mm[-1])
         out[self.slices_key] = scan
         cubic = CubicInterpolation(geometry)(scan.as_tensor())
-        out[key] = _volume(cubic, thin, {**scan.meta, "slices": asdict(geometry)})
+        out[key] = _volume(cubic, thin, {**scan.meta, "slices": geometry})
         return out
 
 
 class FuseViewsd(MapTransform):
-    """The mean of the views, its detail stretched, and how far their answers lie from it.
+    """Average the predictions, amplify the detail of the mean, and measure how far the predictions differ.
 
-    Each view's answer is a mean over what it alone leaves open, hence cautious; together they know more, so the mean of
-    several cautious answers is too cautious: `U b + detail_gain (mean - U b)`.
+    Each prediction approaches the mean over all volumes that its view cannot distinguish, so its detail is too weak,
+    and more of it is lost where predictions differ: `U b + detail_gain (mean - U b)`.
 
     Args:
-        keys: the views (V, X, Y, Z), as the inferer returns them; becomes the fused answer (1, X, Y, Z).
-        detail_gain: of the detail that the views add, 1 for none; docs/physics.md says how it was chosen.
+        keys: the predictions (V, X, Y, Z), as the inferer returns them; becomes the fused one (1, X, Y, Z).
+        detail_gain: factor on the detail of the mean, 1 for none; docs/physics.md says how it was chosen.
         image_key: U b, the input of the network.
-        disagreement_key: where the views' root mean square distance from their mean goes, (1, X, Y, Z); half the
-            difference of two, 0 for a single one.
+        disagreement_key: where the root mean square distance of the predictions from their mean goes, (1, X, Y, Z);
+            0 for a single prediction.
 
     Raises:
         Refusal: if detail_gain is no positive number.
@@ -213,33 +216,33 @@ class FuseViewsd(MapTransform):
         self.detail_gain, self.image_key, self.disagreement_key = detail_gain, image_key, disagreement_key
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """The data with the views fused and `disagreement_key` added."""
+        """The data with the predictions fused and `disagreement_key` added."""
         out = dict(data)
         views = out[self.keys[0]]
         tensor, grid = views.as_tensor(), grid_of(views)
         mean, cubic = tensor.mean(0, keepdim=True), out[self.image_key].as_tensor().to(tensor.device)
         out[self.keys[0]] = _volume(cubic + self.detail_gain * (mean - cubic), grid, views.meta)
         square = torch.zeros_like(mean)
-        for answer in tensor:  # one at a time: all differences at once would be the largest memory of a run
-            square += (answer - mean).square_()
+        for prediction in tensor:  # one at a time: all differences at once would set the peak memory of a run
+            square += (prediction - mean).square_()
         disagreement = square.div_(len(tensor)).sqrt_()
         out[self.disagreement_key] = _volume(disagreement, grid, views.meta)
         return out
 
 
 class DataConsistencyd(MapTransform):
-    """Share of the answer and projection: `P(U b + detail (v - U b))`, and what the network added to `P(U b)`.
+    """Project a share of the prediction, `P(U b + detail (v - U b))`, and measure what it adds to `P(U b)`.
 
     Args:
-        keys: the network's answer v, (1, X, Y, Z); becomes the result.
+        keys: the prediction v, (1, X, Y, Z); becomes the result.
         image_key: U b, the input of the network.
         slices_key: b, (1, X, Y, N).
-        detail: 0 gives consistent cubic interpolation, 1 the network's answer, more exaggerates it.
+        detail: 0 gives consistent cubic interpolation, 1 the prediction, more exaggerates it.
         consistent: whether to project; the added detail and the residual are reported either way.
         regularisation: of P, see `DataConsistency`.
         smoothness: of P, likewise.
         added_key: where result - P(U b) goes, (1, X, Y, Z), on the intensity scale.
-        correction_key: where P(v) - v goes, likewise: what the slices had to put right of the answer.
+        correction_key: where P(v) - v goes, likewise: what the projection had to correct.
     """
 
     def __init__(
@@ -256,7 +259,7 @@ class DataConsistencyd(MapTransform):
     ):
         super().__init__(keys)
         if not is_number(detail) or detail < 0:
-            raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the network's answer; got {detail!r}")
+            raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the prediction; got {detail!r}")
         if not is_number(smoothness) or not 0 <= smoothness <= 1:
             raise Refusal(f"smoothness must be from 0 to 1 slice spacings, got {smoothness!r}")
         self.detail, self.consistent = float(detail), consistent
@@ -268,10 +271,10 @@ class DataConsistencyd(MapTransform):
         """The data with the result, the added detail, the correction and meta["residual"] of the result."""
         out = dict(data)
         key = self.keys[0]
-        answer = out[key].as_tensor()  # of a GPU, where the network ran on one; what was only loaded is not there yet
-        cubic, slices = (out[name].as_tensor().to(answer.device) for name in (self.image_key, self.slices_key))
+        prediction = out[key].as_tensor()  # on the network's device; what was only loaded is still on the CPU
+        cubic, slices = (out[name].as_tensor().to(prediction.device) for name in (self.image_key, self.slices_key))
         P = DataConsistency(Acquisition(geometry_of(out[self.image_key])), self.regularisation, self.smoothness)
-        result = cubic + self.detail * (answer - cubic)
+        result = cubic + self.detail * (prediction - cubic)
         baseline, projected = P(cubic, slices), P(result, slices)
         correction = projected - result
         if self.consistent:
@@ -285,12 +288,11 @@ class DataConsistencyd(MapTransform):
 
 
 class Confidenced(MapTransform):
-    """Confidence, 0 to 1 per voxel: `1 / (1 + u / level)`.
+    """Estimate a confidence from 0 to 1 per voxel, `1 / (1 + u / level)`.
 
-    u is the root mean square, over a Gaussian neighbourhood, of the views' disagreement and a share of what the slices
-    had to put right: `u^2 = G_sigma * (disagreement^2 + (share * correction)^2)`. Where all views give one answer
-    and that answer explains the slices by itself, u is small. Its rank correlation with the true error is measured,
-    not assumed: docs/README.md has the table.
+    u is the root mean square, over a Gaussian neighbourhood, of the predictions' disagreement and a share of the
+    correction by the projection: `u^2 = G_sigma * (disagreement^2 + (share * correction)^2)`. Where all predictions
+    agree and explain the slices, u is small. docs/README.md has its measured rank correlation with the true error.
 
     Args:
         keys: where the confidence goes.
@@ -328,15 +330,15 @@ class Confidenced(MapTransform):
 
 
 def _smooth(volume: torch.Tensor, sigma_voxels: float) -> torch.Tensor:
-    """Gaussian mean over what lies inside the volume, (1, X, Y, Z): along each axis a small matrix with rows of sum 1.
+    """Gaussian mean over the voxels inside the volume (1, X, Y, Z), by a small matrix with rows of sum 1 for each axis.
 
-    A matrix product per axis takes a tenth of the time of the convolution that MONAI's GaussianFilter makes of it.
+    A matrix product along each axis takes a tenth of the time of MONAI's GaussianFilter (a convolution).
     """
     kernel = gaussian_1d(torch.tensor(float(sigma_voxels)))
     reach = len(kernel) // 2
     for axis in range(1, 1 + AXES):
-        places = torch.arange(volume.shape[axis])
-        apart = places[:, None] - places + reach
+        index = torch.arange(volume.shape[axis])
+        apart = index[:, None] - index + reach
         weights = torch.where((apart >= 0) & (apart <= 2 * reach), kernel[apart.clamp(0, 2 * reach)], 0.0)
         weights = (weights / weights.sum(1, keepdim=True)).to(volume)
         volume = volume @ weights.T if axis == AXES else (weights @ volume.flatten(axis + 1)).view_as(volume)
@@ -347,8 +349,3 @@ def _volume(tensor: torch.Tensor, grid: Grid, meta: Mapping) -> MetaTensor:
     volume = MetaTensor(tensor, meta=dict(meta))
     volume.affine = torch.as_tensor(np.array(grid.affine))
     return volume
-
-
-def _text(value) -> str:
-    """A string from meta that may have been collated into a list of one."""
-    return str(value[0]) if isinstance(value, list | tuple) else str(value)

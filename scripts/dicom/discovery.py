@@ -1,7 +1,7 @@
-"""Any folder in, the MR volumes it holds out: found by their headers, never by names or the order of files.
+"""Discovery of DICOM volumes: the MR volumes below a path, found by their headers, never by file names or file order.
 
 One series may hold several volumes (echoes, magnitude and phase, time points, b-values, orientations); each becomes a
-`Volume` of its own, usable or with the reason why not.
+`Volume`, either usable or with the reasons against it.
 """
 
 import logging
@@ -10,10 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..data.case import DICOM, Case
 from ..geometry.checks import flag
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
@@ -26,13 +26,11 @@ from .partitions import zero_filling
 logger = logging.getLogger(__name__)
 
 MAGNITUDE = ("magnitude",)
-VOLUME_MARK = "#volume="
-"""Ends the path of an enhanced file that holds several volumes; the number (from 1) of the volume follows."""
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Slices of one volume, sorted along their normal where that is possible.
+    """The slices of one volume, sorted along their normal where they have positions.
 
     Attributes:
         name: case name, safe for files, without patient attributes unless they were asked for.
@@ -40,8 +38,6 @@ class Volume:
         stack: geometry, reasons, notes; None where there are no positions to examine.
         reasons: every reason why the volume is not super-resolved; empty for a usable one.
         component: "magnitude", "phase", "real", "imaginary" or "map (...)".
-        image: what a reader is given: the files in slice order; `VOLUME_MARK` and a number end the path of an enhanced
-            file that holds several volumes.
     """
 
     name: str
@@ -49,7 +45,16 @@ class Volume:
     stack: Stack | None
     reasons: tuple[str, ...]
     component: str
-    image: tuple[str, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its files in slice order, each once; an enhanced file may hold other volumes too."""
+        return tuple(dict.fromkeys(frame.file for frame in self.frames))
+
+    @property
+    def planes_in_files(self) -> tuple[int, ...] | None:
+        """Which frames of its enhanced files belong to it; None for files of a single frame."""
+        return None if self.frames[0].index is None else tuple(frame.index for frame in self.frames)
 
     @property
     def refusal(self) -> str | None:
@@ -68,20 +73,14 @@ class Volume:
         """Number of slices; those inside a mosaic are counted."""
         return self.frames[0].mosaic_images or sum(f.frames_in_file if f.index is None else 1 for f in self.frames)
 
-    def as_case(self) -> dict[str, Any]:
+    def as_case(self) -> Case:
         """The volume as a case of the workflows."""
-        return {
-            "case": self.name,
-            "image": list(self.image),
-            "frame": None,
-            "format": "dicom",
-            "refusal": self.refusal,
-        }
+        return Case(self.name, tuple(map(Path, self.files)), DICOM, volume=self, refusal=self.refusal)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
         volumes: every volume found, usable or not.
@@ -96,20 +95,18 @@ class Survey:
     damaged: dict[str, int]
 
 
-def find_series(
-    path: str | Path, keep_names: bool | str = False, components: Sequence[str] = MAGNITUDE
-) -> list[dict[str, Any]]:
-    """All DICOM volumes at a path as cases: {"case", "image", "frame", "format", "refusal"}.
+def find_series(path: str | Path, keep_names: bool | str = False, components: Sequence[str] = MAGNITUDE) -> list[Case]:
+    """Find all DICOM volumes at a path as cases.
 
     Args:
         path: a folder of any depth, or a file.
         keep_names: true: case names begin with the patient's name (and so do files, logs and summary.json);
-            false: nothing that is written names the patient, but for the header of the derived series.
+            false: only the header of the derived series names the patient.
         components: kinds of image that are used; the others are listed with a refusal.
 
     Returns:
-        One case a volume, the list of its files in slice order as "image"; [] where nothing is DICOM. A volume that
-        cannot be used carries its reasons as one line in "refusal". Results of GLADE beside other volumes are left out.
+        One case a volume; [] where nothing is DICOM. A volume that cannot be used carries its reasons as one line.
+        Results of GLADE beside other volumes are left out.
 
     Raises:
         Refusal: `keep_names` is neither true nor false.
@@ -122,9 +119,7 @@ def find_series(
     if found.damaged:
         text = ", ".join(f"{count} {why}" for why, count in found.damaged.items())
         refusal = f"damaged files: {text}"
-        cases.append(
-            {"case": "damaged_dicom", "image": [str(path)], "frame": None, "format": "dicom", "refusal": refusal}
-        )
+        cases.append(Case("damaged_dicom", (Path(path),), DICOM, refusal=refusal))
     for volume in volumes:
         for note in volume.stack.notes if volume.stack and not volume.reasons else ():
             matters = "positions win" in note or ZERO_FILLED in note
@@ -138,7 +133,7 @@ def survey(
     minimum_slices: int = FEWEST_SLICES,
     keep_names: bool = False,
 ) -> Survey:
-    """Finds every DICOM volume at a path.
+    """Find every DICOM volume at a path.
 
     Args:
         path: a folder of any depth (symbolic links are followed, loops are not), or a file.
@@ -156,7 +151,7 @@ def survey_files(
     minimum_slices: int = FEWEST_SLICES,
     keep_names: bool = False,
 ) -> Survey:
-    """Finds every DICOM volume among the given files."""
+    """Find every DICOM volume among the given files."""
     frames: list[Frame] = []
     ignored = without_image = 0
     damaged: Counter[str] = Counter()
@@ -176,38 +171,27 @@ def survey_files(
 
 
 def _read_header(file: str | Path) -> tuple[Frame, ...] | DamagedError | None:
-    """Planes of a file, what is wrong with it, or None where it is no DICOM."""
+    """The planes of a file, the error that damaged it, or None where it is no DICOM file."""
     try:
         return read_frames(file) if looks_like_dicom(Path(file)) else None
     except DamagedError as error:
         return error
 
 
-def resolve(
-    image: str | Path | Sequence[str | Path],
+def volumes_of(
+    paths: Sequence[str | Path],
     minimum_slices: int = FEWEST_SLICES,
     components: Sequence[str] = MAGNITUDE,
 ) -> tuple[Volume, ...]:
-    """The volumes that the "image" of a case, a file, a list of files or a folder stands for.
+    """Find the volumes that files or folders hold.
 
     Args:
-        image: paths; those that end with `VOLUME_MARK` and a number name one volume of enhanced files.
+        paths: files and folders.
         minimum_slices: volumes of fewer slices carry a reason.
         components: kinds of image that are used; the others carry a reason.
     """
-    paths = [str(image)] if isinstance(image, str | Path) else [str(path) for path in image]
-    marked = [VOLUME_MARK in Path(path).name and not Path(path).exists() for path in paths]
-    if any(marked):
-        files = sorted({source_file(path) for path in paths})  # a volume may reach over several files
-        volumes = survey_files(files, components, minimum_slices).volumes
-        return tuple(volume for volume in volumes if sorted(volume.image) == sorted(paths))
     files = [file for path in paths for file in regular_files(Path(path))]
     return survey_files(files, components, minimum_slices).volumes
-
-
-def source_file(path: str) -> str:
-    """The file of an entry of a case's "image", without the mark of a volume."""
-    return path if Path(path).exists() else path.rpartition(VOLUME_MARK)[0] or path
 
 
 def _volumes(
@@ -216,8 +200,6 @@ def _volumes(
     orientations: dict[str, set[tuple[float, ...]]] = defaultdict(set)
     for group in groups:
         orientations[group[0].series].add(tuple(np.round(group[0].orientation or (), 2)))
-    in_file = Counter(group[0].file for group in groups if group[0].index is not None)
-    number: Counter[str] = Counter()
     for group, name in zip(groups, names, strict=True):
         first = group[0]
         stack = _examine(group, minimum_slices)
@@ -225,11 +207,7 @@ def _volumes(
         reasons = reasons_of(frames, stack, components)
         if len(orientations[first.series]) > 1 and len(frames) < minimum_slices:
             reasons.append(f"the series holds slices of {len(orientations[first.series])} orientations")
-        image = tuple(dict.fromkeys(frame.file for frame in frames))
-        if in_file[first.file] > 1:
-            number[first.file] += 1
-            image = tuple(f"{file}{VOLUME_MARK}{number[first.file]}" for file in image)
-        yield Volume(name, frames, stack, tuple(reasons), first.component, image)
+        yield Volume(name, frames, stack, tuple(reasons), first.component)
 
 
 def _examine(frames: list[Frame], minimum_slices: int) -> Stack | None:

@@ -1,6 +1,5 @@
-"""MONAI image reader for one DICOM volume: sorted, checked, in RAS, with what the headers say of the acquisition."""
+"""MONAI image reader of one DICOM volume: slices sorted and checked, in RAS, with the acquisition from the headers."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,10 @@ import numpy as np
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys
 
+from ..data.case import Case
 from ..geometry.errors import Refusal
 from ..physics.protocol import FEWEST_SLICES
-from .discovery import MAGNITUDE, Volume, resolve, source_file
+from .discovery import MAGNITUDE, Volume, volumes_of
 from .files import DamagedError, looks_like_dicom, regular_files
 from .pixels import read_planes
 
@@ -20,15 +20,15 @@ DISCOVERY_ONLY = "already a result of GLADE"
 
 
 class DicomSeriesReader(ImageReader):
-    """Reads one volume from a list of DICOM files, from an enhanced file, or from a folder with one usable volume.
+    """Read one DICOM volume: of a case, of a list of files, of an enhanced file, or of a folder with one usable volume.
 
-    `read` only decides whether the input is DICOM, so that `LoadImage` tries the next reader where it is not; whatever
-    is wrong with a DICOM volume is raised by `get_data`, which `LoadImage` does not catch: no other reader then
-    reads it in a laxer way.
+    `read` only decides whether paths are DICOM, so that MONAI's `LoadImage` tries its next reader where they are not.
+    What is wrong with a DICOM volume is raised by `get_data`, which `LoadImage` does not catch, so that no other reader
+    reads the volume less strictly.
     """
 
     def __init__(self, components: Sequence[str] = MAGNITUDE, minimum_slices: int = FEWEST_SLICES) -> None:
-        """What is accepted.
+        """Set what is accepted.
 
         Args:
             components: kinds of image that are accepted: magnitude, phase, real, imaginary.
@@ -39,12 +39,16 @@ class DicomSeriesReader(ImageReader):
         self.minimum_slices = minimum_slices
 
     def verify_suffix(self, filename: Sequence[str | Path] | str | Path) -> bool:
-        """Whether every file named begins as DICOM, or the folder named holds a DICOM file; suffixes mean nothing."""
+        """Whether every file is DICOM by its first bytes, or the folder holds a DICOM file; suffixes are ignored."""
         paths = [filename] if isinstance(filename, str | Path) else list(filename)
-        return bool(paths) and all(_holds_dicom(Path(source_file(str(path)))) for path in paths)
+        return bool(paths) and all(_holds_dicom(Path(path)) for path in paths)
+
+    def read_case(self, case: Case) -> Volume:
+        """Return the volume that discovery found for a case."""
+        return case.volume
 
     def read(self, data: Sequence[str | Path] | str | Path, **kwargs: Any) -> list[str]:
-        """Paths of the volume, once they are known to be DICOM.
+        """Return the paths, if all of them are DICOM.
 
         Raises:
             Refusal: something among them is not DICOM.
@@ -54,21 +58,25 @@ class DicomSeriesReader(ImageReader):
             raise Refusal("not a DICOM file, nor a folder that holds one")
         return paths
 
-    def get_data(self, img: list[str]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Voxels and meta data of the volume.
+    def get_data(self, img: Volume | list[str]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Return voxels and meta data of the volume.
 
         Args:
-            img: what `read` returned.
+            img: what `read` or `read_case` returned.
 
         Returns:
             float32 (columns, rows, slices), and meta: affine (RAS, mm, float64), through_plane_axis, slice_spacing_mm,
-            slice_thickness_mm and acquisition_type with their sources where the headers have them, source_files (JSON
-            list of the files in slice order: a plain string survives collation of volumes of different length).
+            slice_thickness_mm and acquisition_type with their sources where the headers have them.
 
         Raises:
             Refusal: there is not exactly one usable volume, or its pixels cannot be trusted.
         """
-        volume = self._volume(resolve(img, self.minimum_slices, self.components), folder=Path(img[0]).is_dir())
+        if isinstance(img, Volume):
+            volume = self._volume([img], folder=False)
+        else:
+            volume = self._volume(
+                volumes_of(img, self.minimum_slices, self.components), folder=any(Path(path).is_dir() for path in img)
+            )
         try:
             array = read_planes(volume.frames)
         except Refusal as error:
@@ -80,11 +88,9 @@ class DicomSeriesReader(ImageReader):
             MetaKeys.SPACE: SpaceKeys.RAS,
             MetaKeys.SPATIAL_SHAPE: np.array(array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-            "format": "dicom",
             "through_plane_axis": SLICE_AXIS,
             "slice_spacing_mm": volume.stack.slice_spacing_mm,
             "geometry_notes": "; ".join(volume.stack.notes),
-            "source_files": json.dumps(list(volume.image)),
         }
         if volume.stack.slice_thickness_mm is not None:
             meta["slice_thickness_mm"] = volume.stack.slice_thickness_mm
@@ -97,7 +103,7 @@ class DicomSeriesReader(ImageReader):
         return array, meta
 
     def _volume(self, volumes: Sequence[Volume], folder: bool) -> Volume:
-        """The one volume meant; of a folder the one usable volume."""
+        """The only volume; of a folder the only usable volume."""
         if folder and len(volumes) > 1:
             usable = [volume for volume in volumes if not volume.reasons]
             if len(usable) != 1:
@@ -109,13 +115,6 @@ class DicomSeriesReader(ImageReader):
         if reasons:
             raise Refusal(f"{volumes[0].name}: {'; '.join(reasons)}")
         return volumes[0]
-
-
-def source_files(meta: dict[str, Any]) -> list[str]:
-    """Files of the volume in slice order, from the meta data of an image read by `DicomSeriesReader`; else []."""
-    value = meta.get("source_files", "[]")
-    value = value[0] if isinstance(value, list | tuple) else value
-    return json.loads(value)
 
 
 def _holds_dicom(path: Path) -> bool:

@@ -21,10 +21,9 @@ from ..geometry.errors import Refusal
 from ..geometry.files import atomic_folder
 from .coding import Coding, coding_of
 from .derived_header import derived_header
-from .discovery import Volume, resolve, source_file
+from .discovery import Volume
 from .files import DamagedError
 from .gate import directions
-from .reader import source_files
 from .references import MAX_REFERENCES, references
 from .slice_files import SliceFiles
 from .uids import uid_from
@@ -78,7 +77,7 @@ class DicomSeriesWriter(ImageWriter):
             raise Refusal(f"dicom_plane must be source, {', '.join(PLANES)}, got {plane!r}")
         self.software_version, self.weights_checksum, self.plane = software_version, weights_checksum, plane
         self.affine: np.ndarray | None = None
-        self.source: list[str] = []
+        self.source: Volume | None = None
 
     def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **kwargs: Any) -> None:
         """Takes the volume: (1, X, Y, Z) with its channel first, or (X, Y, Z) with `channel_dim` None."""
@@ -90,16 +89,16 @@ class DicomSeriesWriter(ImageWriter):
         self.data_obj = array
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = False, **options: Any) -> None:
-        """Takes the RAS affine and the source files from the meta data of the image.
+        """Take the RAS affine ("affine") and the source volume ("source", a `Volume`) from the meta data.
 
         Raises:
-            Refusal: resampling is asked for, or the meta data names no source.
+            Refusal: resampling is asked for.
         """
         if resample:
             raise Refusal("DicomSeriesWriter does not resample: give resample: false")
         meta = dict(meta_dict or {})
         self.affine = np.asarray(meta.get("affine"), dtype=np.float64)
-        self.source = source_files(meta)
+        self.source = meta.get("source")
 
     def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> DerivedSeries:
         """Writes the series into the folder `filename`; see `write_derived_series`."""
@@ -118,7 +117,7 @@ def write_derived_series(
     folder: str | Path,
     volume: np.ndarray,
     affine: np.ndarray,
-    source: Sequence[str],
+    source: Volume | None,
     *,
     software_version: str,
     weights_checksum: str = "",
@@ -134,14 +133,14 @@ def write_derived_series(
         folder: becomes the series; an earlier series of this writer there is replaced, anything else is refused.
         volume: (X, Y, Z), in the scan's units.
         affine: 4 x 4, voxel index to RAS position in mm.
-        source: DICOM files of the source volume (the "image" of its case).
+        source: the volume that the result was made of.
         software_version: version of this bundle.
         weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
         plane: "source", "axial", "coronal" or "sagittal".
         created: time of the result, now when None; equal input and time give equal files.
 
     Raises:
-        Refusal: the source is not one DICOM volume, the volume has values that are not finite or axes that are not
+        Refusal: there is no source with geometry, the volume has values that are not finite or axes that are not
             perpendicular, or the folder is in use.
     """
     folder = Path(folder)
@@ -150,29 +149,30 @@ def write_derived_series(
         raise Refusal(f"derived series: volume {volume.shape}, affine {affine.shape}; (X, Y, Z) and (4, 4) are needed")
     if not np.isfinite(volume).all():
         raise Refusal("derived series: the volume holds values that are not finite")
-    origin = _source_volume(source)
-    volume, lps = in_plane_order(volume, LPS @ affine, _directions(origin, plane))
+    if source is None or source.stack is None:
+        raise Refusal("derived series: no DICOM volume with geometry is given as source: give the one that was read")
+    volume, lps = in_plane_order(volume, LPS @ affine, _directions(source, plane))
     created = created or datetime.now()  # local, as DICOM times are
     try:
-        header, identity = derived_header(origin, volume, software_version, weights_checksum, created)
+        header, identity = derived_header(source, volume, software_version, weights_checksum, created)
     except DamagedError as error:
         raise Refusal(f"derived series: header of the source: {error}") from None
     coding = coding_of(float(volume.min()), float(volume.max()), identity)
     digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes()).hexdigest()
     series_uid = uid_from(
-        *("series", header.get("StudyInstanceUID"), origin.frames[0].series, origin.frames[0].sop_instance, digest),
+        *("series", header.get("StudyInstanceUID"), source.frames[0].series, source.frames[0].sop_instance, digest),
         *(lps.tobytes().hex(), software_version, weights_checksum, created.isoformat()),
     )
     header.SeriesInstanceUID = series_uid
-    if len(origin.frames) <= MAX_REFERENCES:
-        header.update(references(origin, lps[:3, 3]))
+    if len(source.frames) <= MAX_REFERENCES:
+        header.update(references(source, lps[:3, 3]))
     _add_geometry(header, lps)
     _add_coding(header, coding, volume.shape)
-    _check_target(folder, [source_file(str(path)) for path in source])
+    _check_target(folder, source.files)
     with atomic_folder(folder) as partial:
         files = SliceFiles(header)
         for index in range(volume.shape[2]):
-            own = _own_elements(header, origin, lps, index)
+            own = _own_elements(header, source, lps, index)
             files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T))
     names = tuple(str(folder / FILE_NAME.format(index + 1)) for index in range(volume.shape[2]))
     return DerivedSeries(names, series_uid, coding)
@@ -207,13 +207,6 @@ def in_plane_order(
             affine[:3, axis] *= -1
             volume = np.flip(volume, axis)
     return volume, affine
-
-
-def _source_volume(source: Sequence[str]) -> Volume:
-    volumes = resolve(list(source), minimum_slices=1) if source else ()
-    if len(volumes) != 1 or volumes[0].stack is None:
-        raise Refusal(f"derived series: the source is {len(volumes)} DICOM volumes with geometry; one is needed")
-    return volumes[0]
 
 
 def _directions(source: Volume, plane: str) -> Sequence[Sequence[float]]:

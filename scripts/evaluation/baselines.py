@@ -35,7 +35,7 @@ class Baselines:
             parser[key] = value
         parser.parse()
         found = parser.get_parsed_content("cases")
-        self.cases = {case["case"]: case for case in require_cases(found, dataset_dir)}
+        self.cases = {case.name: case for case in require_cases(found, dataset_dir)}
         self.regularisation = float(parser.get_parsed_content("regularisation"))
         self.smoothness = float(parser.get_parsed_content("smoothness"))
         self._prepare = parser.get_parsed_content("preprocessing")
@@ -54,7 +54,7 @@ class Baselines:
         Raises:
             Refusal: if the inference would refuse the scan.
         """
-        data = self._prepare(self.cases[name])
+        data = self._prepare(self.cases[name].as_item())
         cubic, slices = data["image"], data["slices"]
         geometry = geometry_of(cubic)
         for method in methods:

@@ -64,18 +64,18 @@ class InterpolatedMethods:
         begun = time.monotonic()
         volumes = baselines(row["case"], self.methods)
         first = next(iter(volumes.values()))
-        told, spacing_mm = first.meta["protocol"], [float(s) for s in grid_of(first).spacing_mm]
-        axis = int(told["through_plane_axis"])
-        thick_mm = float(told["slice_spacing_mm"])
+        assumed, spacing_mm = first.meta["protocol"], [float(s) for s in grid_of(first).spacing_mm]
+        axis = assumed.through_plane_axis
+        thick_mm = assumed.slice_spacing_mm
         known = {
             "through_plane_axis": axis,
             "spacing_mm": spacing_mm,
             "slice_spacing_mm": thick_mm,
-            "assumed_profile": told["profile"],
+            "assumed_profile": assumed.profile,
         }
         if row["profile"] is None:  # a real scan: what is assumed is all that is known
-            thickness_mm = float(told["slice_thickness_mm"])
-            known |= {"profile": told["profile"], "protocol": told["profile"], "slice_thickness_mm": thickness_mm}
+            thickness_mm = assumed.slice_thickness_mm
+            known |= {"profile": assumed.profile, "protocol": assumed.profile, "slice_thickness_mm": thickness_mm}
             known |= {"factor": thick_mm / spacing_mm[axis], "thickness_over_spacing": thickness_mm / thick_mm}
         row |= known
         for method, volume in volumes.items():

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from monai.data import MetaTensor
 from nibabel.orientations import io_orientation
 
-from ..data.discovery import file_stem, find_nifti, safe_name, unique_names
+from ..data.case import Case, safe_name, unique_names
+from ..data.discovery import file_stem, find_nifti
 from ..data.saving import nifti_bytes
 from ..data.transforms import grid_of
 from ..geometry.checks import is_axis
@@ -29,7 +31,18 @@ RIGHT, ANTERIOR, SUPERIOR = range(AXES)
 logger = logging.getLogger(__name__)
 
 
-def find_pairs(folder: str | Path | None) -> list[dict]:
+@dataclass(frozen=True)
+class PairedCase(Case):
+    """A thick scan with its known truth.
+
+    Attributes:
+        truth: NIfTI file of the truth.
+    """
+
+    truth: Path | None = None
+
+
+def find_pairs(folder: str | Path | None) -> list[PairedCase]:
     """Thick scans that lie beside their truth: <case>_thick.nii.gz and <case>_truth.nii.gz, or scans/ and truth/.
 
     The second is how an evaluation leaves them, so that its OUT can be judged again as pairs.
@@ -38,7 +51,7 @@ def find_pairs(folder: str | Path | None) -> list[dict]:
         folder: to look in; None gives no case.
 
     Returns:
-        Case dicts with the path of the truth under "truth".
+        One case a pair.
 
     Raises:
         Refusal: if there is no such folder or no pair in it.
@@ -61,7 +74,8 @@ def find_pairs(folder: str | Path | None) -> list[dict]:
     if not pairs:
         raise Refusal(f"pairs: {root} holds no <case>_thick.nii.gz with <case>_truth.nii.gz, nor scans/ with truth/")
     return unique_names(
-        [{**_only(find_nifti(file)), "case": name, "truth": str(truth)} for name, (file, truth) in pairs.items()]
+        PairedCase(**{**vars(_only(find_nifti(file))), "name": name}, truth=truth)
+        for name, (file, truth) in pairs.items()
     )
 
 
@@ -83,7 +97,7 @@ class EvaluationScans:
 
     def __init__(
         self,
-        cases: Sequence[Mapping],
+        cases: Sequence[Case],
         load: Callable,
         record: EvaluationRecord,
         output_dir: str | Path,
@@ -93,7 +107,7 @@ class EvaluationScans:
     ):
         if not is_axis(thin_axis):
             raise Refusal(f"thin_axis must be 0, 1 or 2 (right, anterior, superior), got {thin_axis!r}")
-        self.cases = [case for case in cases if not any(fnmatch(case["case"], pattern) for pattern in exclude)]
+        self.cases = [case for case in cases if not any(fnmatch(case.name, pattern) for pattern in exclude)]
         self.load, self.record, self.thin_axis = load, record, thin_axis
         self.output_dir = Path(output_dir)
         self.protocols = [SimulatedProtocol.of(settings) for settings in protocols]
@@ -112,7 +126,7 @@ class EvaluationScans:
             try:
                 self._write(case)
             except Exception as error:  # whatever is wrong with one scan, the others are still judged
-                self.record.failed(case["case"], error)
+                self.record.failed(case.name, error)
         for name in earlier - set(self.record.rows):  # of an earlier call with other settings
             for file in self.output_dir.glob(f"*/{name}.*"):
                 if file.parent.name in (SCANS, TRUTH):
@@ -126,21 +140,21 @@ class EvaluationScans:
         except (OSError, ValueError, KeyError, TypeError):  # no earlier call
             return set()
 
-    def _write(self, case: Mapping) -> None:
-        if case.get("refusal"):
-            raise Refusal(case["refusal"])
-        scan = self.load({key: value for key, value in case.items() if key != "truth"})["image"]
+    def _write(self, case: Case) -> None:
+        if case.refusal:
+            raise Refusal(case.refusal)
+        scan = self.load(case.as_item())["image"]
         grid = grid_of(scan)
-        if "truth" in case:
-            truth = self.load({**case, "image": case["truth"], "truth": None})["image"]
-            self.record.begin(case["case"], truth=True, noise=None)
-            self._save(case["case"], scan, _sidecar(scan))
-            self._replace(TRUTH, case["case"], truth)
+        if isinstance(case, PairedCase):
+            truth = self.load({"image": case.truth})["image"]
+            self.record.begin(case.name, truth=True, noise=None)
+            self._save(case.name, scan, _sidecar(scan))
+            self._replace(TRUTH, case.name, truth)
         elif grid.is_near_isotropic:
-            self._simulate(case["case"], scan, grid)
+            self._simulate(case.name, scan, grid)
         else:
-            self.record.begin(case["case"])
-            self._save(case["case"], scan, _sidecar(scan))
+            self.record.begin(case.name)
+            self._save(case.name, scan, _sidecar(scan))
 
     def _simulate(self, source: str, scan: MetaTensor, grid: Grid) -> None:
         upward = int(np.flatnonzero(io_orientation(grid.affine)[:, 0] == SUPERIOR)[0])
@@ -197,7 +211,7 @@ def _sidecar(scan: MetaTensor) -> dict:
     return {key: value for key, value in told.items() if value is not None}
 
 
-def _only(found: list[dict]) -> dict:
+def _only(found: list[Case]) -> Case:
     if len(found) != 1:
-        raise Refusal(f"{Path(found[0]['image']).name}: holds {len(found)} volumes: split it first")
+        raise Refusal(f"{found[0].files[0].name}: holds {len(found)} volumes: split it first")
     return found[0]

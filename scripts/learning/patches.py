@@ -10,6 +10,7 @@ from monai.config import KeysCollection
 from monai.data import Dataset, MetaTensor
 from monai.transforms import Affine, MapTransform, Randomizable
 
+from ..data.case import Case
 from ..data.transforms import grid_of, protocol_of
 from ..geometry.errors import Refusal, refusal_of
 from ..geometry.grid import AXES
@@ -245,12 +246,12 @@ class UnpairedPatches(Dataset, Randomizable):
         return patch({"image": scans[rng.choice(len(scans), p=weights / weights.sum())]["image"]})
 
 
-def load_scans(cases: Sequence[Mapping], transform) -> list[dict]:
+def load_scans(cases: Sequence[Case], transform) -> list[dict]:
     """The cases, loaded once for training; a scan that is refused is named on the log and left out."""
     scans = []
     for case in cases:
         try:
-            scans.append(transform(case))
+            scans.append(transform(case.as_item()))
         except Exception as error:  # MONAI wraps a Refusal in what its transforms raise
             refusal = refusal_of(error)
             if refusal is None:

@@ -2,12 +2,12 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
-from pathlib import Path
 
 import numpy as np
 
+from ..data.case import Case
 from ..geometry.errors import Refusal
 
 logger = logging.getLogger(__name__)
@@ -15,7 +15,7 @@ BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
 
 def split_by_person(
-    cases: Sequence[Mapping], held_back: float, seed: int, same_person: Sequence[Sequence[str]] = (), exclude=()
+    cases: Sequence[Case], held_back: float, seed: int, same_person: Sequence[Sequence[str]] = (), exclude=()
 ) -> dict[str, list]:
     """The usable cases, split into "training" and "validation".
 
@@ -36,12 +36,12 @@ def split_by_person(
     """
     if not 0 <= held_back < 1:
         raise Refusal(f"held_back must be from 0 to below 1, got {held_back}")
-    names = [case["case"] for case in cases]
+    names = [case.name for case in cases]
     for pattern in [*exclude, *(pattern for person in same_person for pattern in person)]:
         if not any(fnmatch(name, pattern) for name in names):
             raise Refusal(f"the pattern {pattern!r} fits none of the {len(names)} cases found: correct or drop it")
-    usable = [c for c in cases if not c.get("refusal") and not any(fnmatch(c["case"], p) for p in exclude)]
-    persons: dict[str, list] = {}
+    usable = [c for c in cases if not c.refusal and not any(fnmatch(c.name, p) for p in exclude)]
+    persons: dict[str, list[Case]] = {}
     for case in usable:
         persons.setdefault(_person(case, same_person), []).append(case)
     order = np.random.default_rng(seed).permutation(sorted(persons))
@@ -58,12 +58,12 @@ def split_by_person(
     return {"training": training, "validation": held or training}
 
 
-def _person(case: Mapping, same_person: Sequence[Sequence[str]]) -> str:
+def _person(case: Case, same_person: Sequence[Sequence[str]]) -> str:
     for number, patterns in enumerate(same_person):
-        if any(fnmatch(case["case"], pattern) for pattern in patterns):
+        if any(fnmatch(case.name, pattern) for pattern in patterns):
             return f"person {number}"
-    first = str(case["image"] if isinstance(case["image"], str | Path) else case["image"][0])
+    first = str(case.files[0])
     subject = BIDS_SUBJECT.search(first)
     if subject:
         return subject.group()
-    return first if case.get("frame") is not None else case["case"]  # the frames of a file are of one person
+    return first if case.frame is not None else case.name  # the frames of a file are of one person

@@ -94,12 +94,5 @@ class Acquisition(LinearOperator):
 
 
 def geometry_of(volume) -> SliceGeometry:
-    """The geometry that `InterpolateSlicesd` wrote into meta["slices"] of a volume, as it was or collated by one.
-
-    Args:
-        volume: has `meta` (a MONAI MetaTensor).
-    """
-    told = {name: value[0] if isinstance(value, list) else value for name, value in volume.meta["slices"].items()}
-    numbers = {name: float(value) for name, value in told.items() if name != "profile"}
-    sizes = {name: round(numbers.pop(name)) for name in ("thin_size", "slice_count")}
-    return SliceGeometry(**numbers, **sizes, profile=told["profile"])
+    """Return the `SliceGeometry` that `InterpolateSlicesd` left in meta["slices"] of a MONAI MetaTensor."""
+    return volume.meta["slices"]

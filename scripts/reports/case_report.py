@@ -4,10 +4,9 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ..geometry.files import write_text
 from ..geometry.grid import Grid
 from ..geometry.views import VIEWS
 from ..metrics.piqe import shared_window
+from ..run.record import RunRecord
 from .evaluation_report import how_to_read, warning_box
 from .explained import CONSISTENT, CUBIC, GLADE, explained, number, ordered, ordered_metrics
 from .markup import Markup, definitions, details, element, identifier, joined, page, section, setting, table
@@ -29,13 +29,6 @@ SURE = 0.5  # confidence above which a voxel counts as confident
 METHODS = (CUBIC, CONSISTENT, GLADE)
 
 logger = logging.getLogger(__name__)
-
-
-class Record(Protocol):
-    """The record of a run, as the report uses it."""
-
-    def snapshot(self, name: str, pred) -> dict:
-        """The row of the case in hand, with what is known by now."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class CaseReport:
         restore: transform that puts "image" (U b) and "slices" (b) of the data on the scan's own scale and axes.
     """
 
-    def __init__(self, record: Record, restore: Callable[[dict], dict]):
+    def __init__(self, record: RunRecord, restore: Callable[[dict], dict]):
         self.record, self.restore = record, restore
 
     def __call__(self, data: Mapping, folder: Path) -> Path:
@@ -85,10 +78,10 @@ class CaseReport:
         Returns:
             The path of the page.
         """
-        case = str(data["case"])
+        case = data["case"].name
         restored = self.restore({key: data[key] for key in ("image", "slices")})
         pred, added = _array(data["pred"]), _array(data["added_detail"])
-        row = self.record.snapshot(case, data["pred"])
+        row = asdict(self.record.snapshot(data["case"], data["pred"]))
         scene = Scene(
             case=case,
             grid=_grid(data["pred"]),

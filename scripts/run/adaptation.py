@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ignite.distributed as idist
 
+from ..data.case import Case
 from ..geometry.errors import Refusal
+from .fingerprints import fingerprint, fingerprint_of_files
 
 OVERLAYS = ("train.yaml", "adapt.yaml")
 WEIGHTS = "model.pt"  # what a training calls them
@@ -26,8 +28,7 @@ def adapt_weights(
     weights_path: str,
     adapted_path: str,
     settings: Mapping,
-    cases: Sequence[Mapping],
-    fingerprint: Callable[[Mapping], str | None],
+    cases: Sequence[Case],
     redo: bool = False,
 ) -> None:
     """Fine-tunes weights on the scans' own planes (configs/adapt.yaml); an earlier call's, of the same, are kept.
@@ -40,7 +41,6 @@ def adapt_weights(
             record of what they were adapted from lie beside it.
         settings: of the training, such as {"slice_profile": "rect"}; None values are left to the configuration.
         cases: the scans as cases.
-        fingerprint: of a case; with other scans, weights or settings an earlier adaptation is another's.
         redo: adapt again.
 
     Raises:
@@ -48,7 +48,7 @@ def adapt_weights(
     """
     if idist.get_rank() == 0:
         told = {key: value for key, value in settings.items() if value is not None}
-        inputs = [fingerprint({"image": weights_path}), *map(fingerprint, cases)]
+        inputs = [fingerprint_of_files([Path(weights_path)]), *map(fingerprint, cases)]
         target = Path(adapted_path).resolve()
         record = json.dumps({"inputs": inputs, "settings": told}, indent=1, sort_keys=True, default=str)
         if not redo and _is_adapted(target, record):

@@ -1,24 +1,30 @@
-"""Which input a case is, told from others by its files and by where they lie; neither can be read from what is kept."""
+"""Fingerprint and location of an input; only hashes are stored, so file names and paths cannot be recovered."""
 
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
+from ..data.case import DICOM, NIFTI, Case
 from ..data.discovery import file_stem
 
-SAMPLE_BYTES = 4096  # of a file's beginning, middle and end
+SAMPLE_BYTES = 4096  # of the beginning, middle and end of a file
 
 
-def fingerprint(case: Mapping) -> str | None:
-    """Tells an input from another or from an edited one: names, sizes, times, samples of files; None: unreadable.
+def fingerprint(case: Case) -> str | None:
+    """Return a hash that changes when the input does: names, sizes, times, samples of its files; None if unreadable.
 
     Archives write many files of one size and one time; the samples hold a DICOM file's UIDs and a gzip file's checksum.
     """
-    digest = hashlib.sha256(repr(case.get("frame")).encode())
+    planes = getattr(case.volume, "planes_in_files", None)
+    return fingerprint_of_files(input_files(case), repr((case.frame, planes)))
+
+
+def fingerprint_of_files(files: list[Path], part: str = "") -> str | None:
+    """Return the hash of files and of which part of them is meant; None if a file cannot be read."""
+    digest = hashlib.sha256(part.encode())
     try:
-        for file in files_of(case):
-            with (file if file.exists() else _container(file)).open("rb") as content:
+        for file in files:
+            with file.open("rb") as content:
                 status = os.fstat(content.fileno())
                 digest.update(f"{file.name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
                 for start in (0, status.st_size // 2, max(0, status.st_size - SAMPLE_BYTES)):
@@ -29,33 +35,21 @@ def fingerprint(case: Mapping) -> str | None:
     return digest.hexdigest()
 
 
-def location_hash(case: Mapping) -> str | None:
-    """Tells where an input lies from where another one does, without saying it: folders bear patients' names.
+def location_hash(case: Case) -> str | None:
+    """Return a hash of where the input lies; it is hashed because folders bear patients' names.
 
-    A NIfTI file's place is its path, a DICOM volume's its folder: files may join it.
+    The location of a NIfTI scan is its path, that of a DICOM volume its folder, since files may be added to it.
     """
-    files = image_files(case)
-    if not files:
+    if not case.files:
         return None
-    where = min(files).resolve()
-    return hashlib.sha256(str(where.parent if case.get("format") == "dicom" else where).encode()).hexdigest()
+    first = min(case.files).resolve()
+    return hashlib.sha256(str(first.parent if case.format == DICOM else first).encode()).hexdigest()
 
 
-def image_files(case: Mapping) -> list[Path]:
-    """The files of a case's image, one or many."""
-    image = case.get("image", ())
-    return [Path(file) for file in image] if isinstance(image, (list, tuple)) else [Path(image)]
-
-
-def files_of(case: Mapping) -> list[Path]:
-    """The files of a case, with the sidecar of a NIfTI file where there is one."""
-    files = image_files(case)
-    if case.get("format") == "nifti":
+def input_files(case: Case) -> list[Path]:
+    """Return the files of a case, with the sidecar of a NIfTI file where there is one."""
+    files = list(case.files)
+    if case.format == NIFTI and files:
         sidecar = files[0].with_name(file_stem(files[0]) + ".json")
         files += [sidecar] if sidecar.is_file() else []
     return files
-
-
-def _container(path: Path) -> Path:
-    """The file in which a volume lies, for a path like scan.dcm#volume=2 (an enhanced DICOM file of several)."""
-    return path.with_name(path.name.rpartition("#")[0] or path.name)

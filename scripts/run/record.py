@@ -1,4 +1,4 @@
-"""The record of a run: a row for each case, written when the case ends, and summary.json made of all rows."""
+"""The record of a run: one row for each case, written when the case ends, and summary.json made of all rows."""
 
 import glob
 import hashlib
@@ -9,7 +9,9 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -17,30 +19,63 @@ import numpy as np
 from filelock import FileLock
 from monai.data import MetaTensor
 
+from ..data.case import Case
 from ..data.saving import RESULT, remove_partial
 from ..geometry.errors import Refusal, one_line, reason_of
 from ..geometry.files import plain, write_json
-from .fingerprints import files_of, fingerprint, location_hash
+from .fingerprints import fingerprint, input_files, location_hash
 
 ROWS = ".rows"
-NOT_ALWAYS = ("_report.html", f"_{RESULT}_dicom")  # results that a call with other settings does not write
+OPTIONAL_RESULTS = ("_report.html", f"_{RESULT}_dicom")  # results that a call with other settings may not write
 DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
 
 logger = logging.getLogger(__name__)
 
 
-class Summary:
-    """Knows how each case ended: writes its row at once, merges summary.json, and gives the run its exit code.
+@dataclass
+class Row:
+    """What summary.json says about a case; nothing of the header's patient attributes.
 
-    A row holds the case's name, status and reason, input and output geometry, protocol, checksum of the weights,
-    settings, residual and seconds; nothing of the header's patient attributes. A killed process loses the case in hand
-    only; `is_done` lets the next call do what is missing.
+    Attributes:
+        case: its name.
+        status: "done", "refused" or "failed"; None while it is being processed.
+        reason: why it was refused or failed.
+        input: format, frame, number of files, fingerprint, location hash, and the geometry once it is loaded.
+        output: shape (voxels), spacing (mm) and RAS affine of the result.
+        protocol: `ScanProtocol` of the scan, as a dict.
+        warnings: sentences about the scan.
+        residual: ||A v - b|| / ||b|| of the result, where it was measured.
+        seconds: duration.
+        files: what was written, relative to OUT.
+        weights_sha256: checksum of the weights.
+        settings: what the result depends on.
+    """
+
+    case: str
+    status: str | None = None
+    reason: str | None = None
+    input: dict = field(default_factory=dict)
+    output: dict | None = None
+    protocol: dict | None = None
+    warnings: list[str] = field(default_factory=list)
+    residual: float | None = None
+    seconds: float | None = None
+    files: list[str] = field(default_factory=list)
+    weights_sha256: str | None = None
+    settings: dict = field(default_factory=dict)
+
+
+class RunRecord:
+    """Owns how each case ends: writes its row at once, merges summary.json, and gives the run its exit code.
+
+    `with record.case(case) as entry` is the one way to process a case, for `run inference`, MONAI Label and MONAI
+    Deploy alike. A killed process loses only the case it was processing; the next call does what is missing.
 
     Args:
-        output_dir: OUT; made when the first case begins.
+        output_dir: OUT; made by `open`.
         settings: what a result depends on, as plain values; another value of any of them makes every case new.
         weights: file of the network's weights, for its checksum; None: no network.
-        redo: do again what is done.
+        redo: process again what is done.
     """
 
     def __init__(
@@ -55,10 +90,8 @@ class Summary:
         self.weights = None if weights is None else Path(weights)
         self.redo = redo
         self.counts: Counter = Counter()
+        self.entries: dict[str, CaseEntry] = {}  # cases being processed, by name
         self._checksum: str | None = None
-        self._open: dict[str, dict] = {}  # rows of the cases in hand
-        self._begun: dict[str, float] = {}
-        self._before: dict[str, dict[Path, tuple | None]] = {}  # what lay in their folders
 
     @property
     def weights_sha256(self) -> str | None:
@@ -73,7 +106,7 @@ class Summary:
 
     @property
     def weights_provenance(self) -> str:
-        """The checksum of the weights; between the ends of the dial of both, and where it stood.
+        """The checksum of the weights; of interpolated weights both checksums and the sharpness.
 
         Raises:
             Refusal: if there is no such file.
@@ -82,10 +115,10 @@ class Summary:
         return f"{own} mixed with {sharp} at {self.settings['sharpness']:g}" if own and sharp else own or ""
 
     def open(self) -> None:
-        """Makes the output folder, and makes sure of the weights.
+        """Make the output folder, and make sure that it can be written to and that there are weights.
 
         Raises:
-            Refusal: if the folder cannot be made or written to, or there are no weights.
+            Refusal: otherwise.
         """
         _ = self.weights_sha256
         rows = self.output_dir / ROWS
@@ -98,9 +131,32 @@ class Summary:
                 f"the output folder {self.output_dir} cannot be written to ({error.strerror}): set output_dir"
             ) from error
 
-    def is_done(self, case: Mapping) -> bool:
+    @contextmanager
+    def case(self, case: Case, locations: Collection[str | None] = ()) -> Iterator["CaseEntry"]:
+        """Process one case: its entry says whether there is anything to do, and is told what was done.
+
+        An error inside the block ends the case as refused (a `Refusal`) or failed (any other) and goes no further, so
+        that the other cases are still processed.
+
+        Args:
+            case: the case.
+            locations: location hashes of all cases of this call; a result of one of these belongs to no other scan.
+        """
+        entry = CaseEntry(self, case)
+        try:
+            entry.begin(locations)
+        except Exception as error:
+            entry.failed(error)
+        try:
+            yield entry
+        except Exception as error:
+            entry.failed(error)
+        finally:
+            self.entries.pop(case.name, None)
+
+    def is_done(self, case: Case) -> bool:
         """Whether an earlier call did this case: same input, settings and weights, and its files are still there."""
-        row = None if self.redo else self._read(case["case"])
+        row = None if self.redo else self._read(case.name)
         return (
             row is not None
             and row.get("status") == DONE
@@ -110,109 +166,29 @@ class Summary:
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
 
-    def belongs_to_other_scan(self, case: Mapping, locations: Collection[str | None] = ()) -> bool:
-        """Whether what lies in OUT under this name is of another scan: of other files, in another place.
+    def belongs_to_other_scan(self, case: Case, locations: Collection[str | None] = ()) -> bool:
+        """Whether OUT holds, under the name of this case, a result of other files in another location.
 
         Args:
-            case: the scan.
-            locations: of all scans of this call; a result of one of these is merely under another name now.
+            case: the case.
+            locations: location hashes of all cases of this call; a result of one of them has merely changed its name.
         """
-        row = None if self.redo else self._read(case["case"])
-        known = row.get("input", {}) if row and (self.output_dir / case["case"]).exists() else {}
+        row = None if self.redo else self._read(case.name)
+        known = row.get("input", {}) if row and (self.output_dir / case.name).exists() else {}
         elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
-    def skipped(self, case: Mapping) -> None:
-        """Counts a case that `belongs_to_other_scan`; the row and the result of the other one stay."""
-        self.counts[REFUSED] += 1
-        logger.error(
-            "%s: refused: %s holds the result of another scan of this name: give another output_dir, or redo true",
-            case["case"],
-            self.output_dir.name,
-        )
-
-    def kept(self, case: Mapping) -> None:
-        """Counts a case that `is_done`."""
-        self.counts[KEPT] += 1
-        logger.info("%s: already done", case["case"])
-
-    def begin(self, case: Mapping) -> None:
-        """Takes a case in hand: its time runs from here; its old row and what a killed run left of it are removed."""
-        name = case["case"]
-        self._begun[name] = time.monotonic()
-        self._open[name] = self._row(case)
-        remove_partial(self.output_dir, name)
-        self._before[name] = {path: _identity(path) for path in self._results(name)}
-        (self.output_dir / ROWS / f"{name}.json").unlink(missing_ok=True)
-
-    def loaded(self, case: Mapping, image: MetaTensor) -> None:
-        """Notes the input's geometry and protocol.
+    def snapshot(self, case: Case, pred: MetaTensor) -> Row:
+        """Return the row of a case that is being processed, as far as it is known while its files are written.
 
         Args:
-            case: the case in hand.
-            image: its scan, of shape (1, X, Y, Z) or already prepared; its meta holds original_affine, spatial_shape
-                and the protocol.
-        """
-        row, meta = self._open[case["case"]], image.meta
-        shape = meta.get("spatial_shape", image.shape[-3:])
-        row["input"] |= geometry(shape, meta.get("original_affine", image.affine))
-        row["protocol"] = plain(meta.get("protocol"))
-        row["warnings"] = [str(warning) for warning in meta.get("warnings", [])]
-
-    def snapshot(self, name: str, pred: MetaTensor) -> dict:
-        """What is known of the case in hand by now, as in its row; `seconds` run on while its files are written.
-
-        Args:
-            name: the case in hand.
+            case: the case.
             pred: its result, with a RAS affine in mm and, where it was measured, meta["residual"].
         """
-        made = {
-            "output": geometry(pred.shape[-3:], pred.affine),
-            "residual": plain(pred.meta.get("residual")),
-            "seconds": round(time.monotonic() - self._begun[name], 3),
-        }
-        return {**self._open[name], **made}
-
-    def done(self, name: str, pred: MetaTensor, residual: float | None = None) -> None:
-        """Ends a case well; a report or a series that an earlier call left and this one did not write anew goes.
-
-        Args:
-            name: the case in hand.
-            pred: its result, of shape (1, X, Y, Z), with a RAS affine in mm.
-            residual: relative residual of the re-acquired result, where it was measured.
-        """
-        row = self._open[name]
-        row["output"] = geometry(pred.shape[-3:], pred.affine)
-        row["residual"] = None if residual is None else float(residual)
-        before = self._before[name]
-        for path in self._results(name):
-            if before.get(path) != _identity(path):
-                row["files"].append(f"{name}/{path.name}")
-            elif path.name.removeprefix(name) in NOT_ALWAYS:
-                _remove(path)
-        self._end(name, DONE, None)
-        logger.info("%s: done in %.1f s", name, row["seconds"])
-
-    def refused(self, case: Mapping, reason: str) -> None:
-        """Ends a case that is not processed."""
-        if case["case"] not in self._open:
-            self._open[case["case"]] = self._row(case)
-        self._end(case["case"], REFUSED, reason)
-
-    def failed(self, case: Mapping, reason: str) -> None:
-        """Ends a case in which something broke."""
-        if case["case"] not in self._open:
-            self._open[case["case"]] = self._row(case)
-        self._end(case["case"], FAILED, reason)
-
-    def stopped(self, case: Mapping, error: Exception) -> None:
-        """Ends a case by the error that stopped it: refused for a Refusal, else failed."""
-        status, reason = reason_of(error)
-        logger.debug("%s", case["case"], exc_info=error)
-        (self.refused if status == REFUSED else self.failed)(case, reason)
+        return self.entries[case.name].snapshot(pred)
 
     def merge(self) -> Path | None:
-        """Makes summary.json of all rows in OUT; processes that do so at once wait for one another."""
+        """Make summary.json of all rows in OUT; processes that do so at the same time wait for one another."""
         target = self.output_dir / "summary.json"
         try:
             with FileLock(self.output_dir / ROWS / ".lock"):
@@ -225,7 +201,7 @@ class Summary:
         return target
 
     def conclude(self) -> None:
-        """Waits for the other processes, merges summary.json, logs the counts and ends the run.
+        """Wait for the other processes, merge summary.json, log the counts and end the run.
 
         Raises:
             SystemExit: with code 1, if any case of this call, in any process, was refused or failed.
@@ -243,53 +219,136 @@ class Summary:
         if counts[REFUSED] or counts[FAILED]:
             raise SystemExit(1)
 
-    def _row(self, case: Mapping) -> dict:
-        return {
-            "case": case["case"],
-            "status": None,
-            "reason": None,
-            "input": {
-                "format": case.get("format"),
-                "frame": case.get("frame"),
-                "files": len(files_of(case)),
-                "fingerprint": fingerprint(case),
-                "location_hash": location_hash(case),
-            },
-            "output": None,
-            "protocol": None,
-            "warnings": [],
-            "residual": None,
-            "seconds": None,
-            "files": [],
-            "weights_sha256": self.weights_sha256,
-            "settings": self.settings,
-        }
-
-    def _end(self, name: str, status: str, reason: str | None) -> None:
-        row = self._open.pop(name)
-        self._before.pop(name, None)
-        row["status"] = status
-        row["reason"] = None if reason is None else one_line(reason).removeprefix(f"{name}: ")
-        row["seconds"] = round(time.monotonic() - self._begun.pop(name, time.monotonic()), 3)
-        self.counts[status] += 1
-        if reason is not None:
-            logger.error("%s: %s: %s", name, status, row["reason"])
-        try:
-            write_json(self.output_dir / ROWS / f"{name}.json", row)
-        except OSError as error:  # the disk is full: the count and the exit code still know of the case
-            logger.error("%s: its row cannot be written: %s", name, error.strerror)
-        else:
-            self.merge()
-
-    def _results(self, name: str) -> list[Path]:
-        return sorted((self.output_dir / name).glob(f"{glob.escape(name)}_*"))
-
     def _read(self, name: str) -> dict | None:
         return _read_row(self.output_dir / ROWS / f"{name}.json")
 
 
+class CaseEntry:
+    """One case of a run, from its beginning to its row; made by `RunRecord.case`.
+
+    Args:
+        record: the record of the run.
+        case: the case.
+
+    Attributes:
+        to_do: whether the case has to be processed; False where it is refused, already done, or has ended.
+        row: what is known so far.
+    """
+
+    def __init__(self, record: RunRecord, case: Case):
+        self.record, self.case = record, case
+        self.to_do = False
+        self.row = Row(
+            case=case.name,
+            input={
+                "format": case.format,
+                "frame": case.frame,
+                "files": len(input_files(case)),
+                "fingerprint": fingerprint(case),
+                "location_hash": location_hash(case),
+            },
+            weights_sha256=record.weights_sha256,
+            settings=record.settings,
+        )
+        self._start = time.monotonic()
+        self._before: dict[Path, tuple | None] = {}  # what was in the folder of the case
+
+    def begin(self, locations: Collection[str | None] = ()) -> None:
+        """Decide whether the case has to be processed; if so, remove its old row and what a killed run left of it."""
+        if self.case.refusal:
+            self.stop(REFUSED, self.case.refusal)
+            return
+        if self.record.is_done(self.case):
+            self.record.counts[KEPT] += 1
+            logger.info("%s: already done", self.case.name)
+            return
+        if self.record.belongs_to_other_scan(self.case, locations):
+            self.record.counts[REFUSED] += 1  # row and result of the other scan stay as they are
+            logger.error(
+                "%s: refused: %s holds the result of another scan of this name: give another output_dir, or redo true",
+                self.case.name,
+                self.record.output_dir.name,
+            )
+            return
+        remove_partial(self.record.output_dir, self.case.name)
+        self._before = {path: _identity(path) for path in self._results()}
+        self._row_file.unlink(missing_ok=True)
+        self.record.entries[self.case.name] = self
+        self.to_do = True
+
+    def loaded(self, image: MetaTensor) -> None:
+        """Note geometry and protocol of the input.
+
+        Args:
+            image: the scan, of shape (1, X, Y, Z), already prepared or not; its meta holds original_affine,
+                spatial_shape, the protocol and warnings.
+        """
+        meta = image.meta
+        shape = meta.get("spatial_shape", image.shape[-3:])
+        self.row.input |= geometry(shape, meta.get("original_affine", image.affine))
+        self.row.protocol = None if meta.get("protocol") is None else plain(meta["protocol"].as_row())
+        self.row.warnings = [str(warning) for warning in meta.get("warnings", [])]
+
+    def done(self, pred: MetaTensor) -> None:
+        """End the case well; optional files of an earlier result that were not written anew are removed.
+
+        Args:
+            pred: the result (1, X, Y, Z), with a RAS affine in mm and, where it was measured, meta["residual"].
+        """
+        self.row = self.snapshot(pred)
+        for path in self._results():
+            if self._before.get(path) != _identity(path):
+                self.row.files.append(f"{self.case.name}/{path.name}")
+            elif path.name.removeprefix(self.case.name) in OPTIONAL_RESULTS:
+                _remove(path)
+        self._end(DONE, None)
+        logger.info("%s: done in %.1f s", self.case.name, self.row.seconds)
+
+    def stop(self, status: str, reason: str) -> None:
+        """End the case as refused or failed."""
+        self._end(status, one_line(reason).removeprefix(f"{self.case.name}: "))
+        logger.error("%s: %s: %s", self.case.name, status, self.row.reason)
+
+    def failed(self, error: Exception) -> None:
+        """End the case by the error that stopped it: refused for a `Refusal`, else failed."""
+        logger.debug("%s", self.case.name, exc_info=error)
+        self.stop(*reason_of(error))
+
+    def snapshot(self, pred: MetaTensor) -> Row:
+        """Return the row with the geometry and residual of the result, and the seconds until now."""
+        residual = plain(pred.meta.get("residual"))
+        made = {
+            "output": geometry(pred.shape[-3:], pred.affine),
+            "residual": None if residual is None else float(residual),
+            "seconds": self._seconds(),
+        }
+        return Row(**{**vars(self.row), **made})
+
+    def _end(self, status: str, reason: str | None) -> None:
+        self.to_do = False
+        self.row.status, self.row.reason, self.row.seconds = status, reason, self._seconds()
+        self.record.counts[status] += 1
+        try:
+            write_json(self._row_file, asdict(self.row))
+        except OSError as error:  # the disk is full: the count and the exit code still include the case
+            logger.error("%s: its row cannot be written: %s", self.case.name, error.strerror)
+        else:
+            self.record.merge()
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._start, 3)
+
+    @property
+    def _row_file(self) -> Path:
+        return self.record.output_dir / ROWS / f"{self.case.name}.json"
+
+    def _results(self) -> list[Path]:
+        name = self.case.name
+        return sorted((self.record.output_dir / name).glob(f"{glob.escape(name)}_*"))
+
+
 def checksum(weights: str | os.PathLike) -> str:
-    """SHA-256 of a file of weights, in hexadecimal digits.
+    """Return the SHA-256 of a file of weights, in hexadecimal digits.
 
     Raises:
         Refusal: if there is no such file.
@@ -302,7 +361,11 @@ def checksum(weights: str | os.PathLike) -> str:
 
 
 def geometry(shape, affine) -> dict:
-    """Shape in voxels, spacing in mm and RAS affine of a volume, as plain lists."""
+    """Return shape (voxels), spacing (mm) and RAS affine of a volume as plain lists.
+
+    >>> geometry((4, 4, 2), np.diag([1.0, 1.0, 6.0, 1.0]))["spacing_mm"]
+    [1.0, 1.0, 6.0]
+    """
     affine = np.asarray(affine, dtype=np.float64)
     return {
         "shape": [int(n) for n in shape],
@@ -322,7 +385,7 @@ def _identity(path: Path) -> tuple | None:
 def _remove(path: Path) -> None:
     try:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    except OSError as error:  # the result itself is whole
+    except OSError as error:  # the new result itself is complete
         logger.warning("%s: a result of an earlier call cannot be removed (%s)", path.name, error.strerror)
 
 

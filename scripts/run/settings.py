@@ -1,4 +1,4 @@
-"""Settings given on the command line: one that does not exist is an error, and errors of the user read as one line."""
+"""Settings given on the command line: unknown ones are errors, and a `Refusal` that ends a run is shown as one line."""
 
 import ast
 import difflib
@@ -24,11 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
-    """Declines an override of `python -m monai.bundle run` that no config file has: MONAI takes --tpyo 3 in silence.
+    """Refuse an override of `python -m monai.bundle run` that no config file has: MONAI accepts --tpyo 3 silently.
 
-    Belongs at the head of the run list: MONAI puts the bundle on sys.path only after `initialize`. Outside the
-    command line (Python API, MONAI Label, tests) there is nothing to compare and nothing happens. It also makes a key
-    that stands twice in one config file an error.
+    Put it first in the run list: MONAI puts the bundle on sys.path only after `initialize`. Outside the command line
+    (Python API, MONAI Label, tests) it does nothing. It also makes a key that occurs twice in a config file an error.
 
     Args:
         argv: the command line, by default this process's.
@@ -38,9 +37,8 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
             as a bare number.
     """
     argv = sys.argv if argv is None else argv
-    if Path(argv[0]).parts[-3:] != ENTRY or len(argv) < 2 or argv[1] not in COMMANDS:
+    if not _is_bundle_command(argv):
         return
-    sys.excepthook = _excepthook
     given = _options(argv[2:])
     own = _own_options()
     files = given.get("config_file")
@@ -59,8 +57,21 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
             raise Refusal(f"{key} is a path, and {given[key]} is read as a number: write ./{given[key]}")
 
 
+def show_refusals_in_one_line() -> None:
+    """Let a `Refusal` that ends `python -m monai.bundle run` be shown as its line; other errors keep their traceback.
+
+    Replaces sys.excepthook of this process; the exit code stays 1. Outside the command line it does nothing.
+    """
+    if _is_bundle_command(sys.argv):
+        sys.excepthook = _excepthook
+
+
+def _is_bundle_command(argv: Sequence[str]) -> bool:
+    return Path(argv[0]).parts[-3:] == ENTRY and len(argv) > 1 and argv[1] in COMMANDS
+
+
 def _load_strictly(files: str | Sequence[str]) -> dict:
-    """The merged config files, none of which has a key twice."""
+    """The merged config files; a key that occurs twice in one of them is refused."""
     before = os.environ.get(STRICT)
     os.environ[STRICT] = "1"
     try:
@@ -75,7 +86,7 @@ def _load_strictly(files: str | Sequence[str]) -> dict:
 
 
 def _check_key(key: str, config: Mapping) -> None:
-    """Declines a key like a::b::c that leads nowhere; a new argument of a `_target_` is that target's to judge."""
+    """Refuse a key like a::b::c that does not exist; a new argument of a `_target_` is left to that target."""
     level, path = config, []
     for part in key.split(SEPARATOR):
         if isinstance(level, Mapping):
@@ -109,7 +120,7 @@ def _options(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def _own_options() -> set[str]:
-    """What the command itself understands, from MONAI's own signatures."""
+    """The options of the command itself, from MONAI's own signatures."""
     functions = (monai.bundle.run, monai.bundle.create_workflow, ConfigWorkflow.__init__)
     return {name for function in functions for name in inspect.signature(function).parameters} - {"override", "self"}
 
@@ -123,7 +134,7 @@ def _literal(text):
 
 
 def _excepthook(kind, error, trace) -> None:
-    """Shows a Refusal as its line, whatever wraps it; the exit code stays 1. Other errors keep their traceback."""
+    """Show a Refusal as its line, whatever error MONAI wrapped it in."""
     refusal = refusal_of(error)
     if refusal is None:
         sys.__excepthook__(kind, error, trace)

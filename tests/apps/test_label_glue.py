@@ -48,13 +48,13 @@ def test_what_lies_elsewhere_is_no_study(folders, tmp_path, name):
 def test_one_scan_of_a_study_is_taken_and_several_are_refused(tmp_path):
     write_scan(tmp_path / "one/a.nii.gz")
     write_series(tmp_path / "one/series", voxels((24, 20, 8)), oblique_affine(), header={"Modality": "CT"})
-    assert glue.case_of(tmp_path / "one")["case"] == "a"  # the other cannot be used
+    assert glue.case_of(tmp_path / "one").name == "a"  # the other cannot be used
     with pytest.raises(Refusal, match="CT"):
         glue.case_of(tmp_path / "one/series")
     write_scan(tmp_path / "one/b.nii.gz")
     with pytest.raises(Refusal, match="2 usable scans of 3: choose one by case: a, b"):
         glue.case_of(tmp_path / "one")
-    assert glue.case_of(tmp_path / "one", wanted="b")["case"] == "b"
+    assert glue.case_of(tmp_path / "one", wanted="b").name == "b"
     with pytest.raises(Refusal, match="holds no c: it holds a, b"):
         glue.case_of(tmp_path / "one", wanted="c")
 

@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from scripts.data.discovery import find_nifti, require_cases, safe_name, unique_names
+from scripts.data.case import Case, safe_name, unique_names
+from scripts.data.discovery import find_nifti, require_cases
 from scripts.geometry.errors import Refusal
 
 from .thick_scans import voxels, write_scan
@@ -11,7 +12,7 @@ from .thick_scans import voxels, write_scan
 
 def test_a_file_is_one_case(tmp_path):
     path = write_scan(tmp_path / "knee.nii.gz")
-    assert find_nifti(path) == [{"case": "knee", "image": str(path), "frame": None, "format": "nifti", "refusal": None}]
+    assert find_nifti(path) == [Case("knee", (path,), "nifti", frame=None, refusal=None)]
 
 
 def test_a_folder_is_walked_without_hidden_files_and_without_looping(tmp_path):
@@ -21,7 +22,7 @@ def test_a_folder_is_walked_without_hidden_files_and_without_looping(tmp_path):
     (tmp_path / "x.nii").rename(tmp_path / "sub/c.NII")
     (tmp_path / "notes.txt").write_text("no scan")
     (tmp_path / "sub/loop").symlink_to(tmp_path)
-    assert [case["case"] for case in find_nifti(tmp_path)] == ["a", "b", "c"]
+    assert [case.name for case in find_nifti(tmp_path)] == ["a", "b", "c"]
 
 
 def test_no_such_path_is_refused(tmp_path):
@@ -38,16 +39,16 @@ def test_another_kind_of_file_gives_no_case_and_require_cases_says_so(tmp_path):
 
 def test_a_4d_file_gives_a_case_for_each_chosen_frame(tmp_path):
     path = write_scan(tmp_path / "dyn.nii.gz", np.stack([voxels()] * 12, -1))
-    assert [c["case"] for c in find_nifti(path)] == [f"dyn_f{f:02d}" for f in range(12)]
-    assert [(c["case"], c["frame"]) for c in find_nifti(path, 3)] == [("dyn_f03", 3)]
-    assert [c["frame"] for c in find_nifti(path, [11, 0, 50])] == [0, 11]
+    assert [c.name for c in find_nifti(path)] == [f"dyn_f{f:02d}" for f in range(12)]
+    assert [(c.name, c.frame) for c in find_nifti(path, 3)] == [("dyn_f03", 3)]
+    assert [c.frame for c in find_nifti(path, [11, 0, 50])] == [0, 11]
     (case,) = find_nifti(path, 12)
-    assert "12 frames" in case["refusal"]
+    assert "12 frames" in case.refusal
 
 
 def test_a_4d_file_of_one_frame_is_plain(tmp_path):
     (case,) = find_nifti(write_scan(tmp_path / "one.nii.gz", voxels()[..., None]))
-    assert (case["case"], case["frame"], case["refusal"]) == ("one", None, None)
+    assert (case.name, case.frame, case.refusal) == ("one", None, None)
 
 
 @pytest.mark.parametrize("frames", ["first", -1, [], [0, "1"], True, 1.5, None])
@@ -60,8 +61,8 @@ def test_unknown_frames_are_refused(tmp_path, frames):
 def test_what_is_no_volume_is_a_case_with_a_refusal(tmp_path, shape):
     cases = find_nifti(write_scan(tmp_path / "flat.nii.gz", voxels(shape)))
     assert len(cases) == 1
-    assert "flat.nii.gz" in cases[0]["refusal"]
-    assert "\n" not in cases[0]["refusal"]
+    assert "flat.nii.gz" in cases[0].refusal
+    assert "\n" not in cases[0].refusal
 
 
 def test_a_corrupt_header_or_a_broken_link_is_a_case_with_a_refusal(tmp_path):
@@ -71,7 +72,7 @@ def test_a_corrupt_header_or_a_broken_link_is_a_case_with_a_refusal(tmp_path):
     (tmp_path / "c.nii.gz").write_bytes(good.read_bytes()[:60])
     (tmp_path / "d.nii.gz").symlink_to(tmp_path / "gone")
     (tmp_path / "e.nii.gz").write_bytes(b"")
-    refusals = {case["case"]: case["refusal"] for case in find_nifti(tmp_path)}
+    refusals = {case.name: case.refusal for case in find_nifti(tmp_path)}
     assert refusals.pop("good") is None
     assert len(refusals) == 5
     assert all("header cannot be read" in line for line in refusals.values())
@@ -80,7 +81,7 @@ def test_a_corrupt_header_or_a_broken_link_is_a_case_with_a_refusal(tmp_path):
 def test_equal_stems_get_their_folders(tmp_path):
     for name in ("s1/anat/T2w.nii", "s2/anat/T2w.nii.gz", "s2/T1w.nii", "s2/anat/t2W.nii"):
         write_scan(tmp_path / name)
-    names = {case["case"] for case in find_nifti(tmp_path)}
+    names = {case.name for case in find_nifti(tmp_path)}
     assert names == {"s1_anat_T2w", "s2_anat_T2w", "s2_anat_t2W_2", "T1w"}
 
 
@@ -88,7 +89,7 @@ def test_own_results_are_no_input(tmp_path):
     for postfix in ("", "_glade", "_added_detail", "_confidence"):
         write_scan(tmp_path / "knee" / f"knee{postfix}.nii.gz")
     write_scan(tmp_path / "other_glade.nii.gz")
-    assert {case["case"] for case in find_nifti(tmp_path)} == {"knee", "other_glade"}
+    assert {case.name for case in find_nifti(tmp_path)} == {"knee", "other_glade"}
 
 
 @pytest.mark.parametrize(
@@ -100,8 +101,8 @@ def test_safe_name(text, name):
 
 
 def test_unique_names_do_not_differ_by_capitals_alone():
-    cases = [{"case": name} for name in ("a", "A", "a_2", "b")]
-    assert [case["case"] for case in unique_names(cases)] == ["a", "A_2", "a_2_2", "b"]
+    cases = [Case(name, ()) for name in ("a", "A", "a_2", "b")]
+    assert [case.name for case in unique_names(cases)] == ["a", "A_2", "a_2_2", "b"]
 
 
 def test_a_sidecar_is_no_scan(tmp_path):

@@ -60,9 +60,9 @@ def test_the_chosen_frame_is_read(tmp_path, extra):
     data = np.stack([voxels(seed=s) for s in range(4)], -1).reshape(24, 20, 8, 4, *extra)
     path = write_scan(tmp_path / "dyn.nii.gz", data)
     for case in find_nifti(path, [1, 3]):
-        scan = load(case)["image"]
+        scan = load(case.as_item())["image"]
         assert scan.shape == (1, 24, 20, 8)
-        np.testing.assert_array_equal(scan.numpy()[0], voxels(seed=case["frame"]))
+        np.testing.assert_array_equal(scan.numpy()[0], voxels(seed=case.frame))
         np.testing.assert_allclose(scan.affine.numpy(), oblique_affine(), atol=1e-5)
 
 

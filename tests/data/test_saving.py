@@ -1,6 +1,5 @@
 import errno
 import gzip
-import json
 import resource
 import signal
 
@@ -11,6 +10,7 @@ import torch
 from monai.data import ImageWriter, MetaTensor
 from monai.transforms import SaveImaged
 
+from scripts.data.case import Case
 from scripts.data.saving import SaveImageCased, write_nifti
 
 from .thick_scans import oblique_affine
@@ -21,8 +21,12 @@ def result(value=0.0, shape=(12, 10, 14)) -> MetaTensor:
     return MetaTensor(torch.as_tensor(noise + value), affine=torch.as_tensor(oblique_affine((0.8, 0.8, 0.8))))
 
 
-def case(name="knee", **more) -> dict:
-    return {"case": name, "pred": result(), "added_detail": result(1), "confidence": result(2), **more}
+VOLUME = object()  # of a DICOM case; only handed on
+
+
+def case(name="knee", kind="nifti") -> dict:
+    found = Case(name, (), kind, volume=VOLUME if kind == "dicom" else None)
+    return {"case": found, "pred": result(), "added_detail": result(1), "confidence": result(2)}
 
 
 def saver(folder, **more) -> SaveImageCased:
@@ -79,7 +83,7 @@ class Writer(ImageWriter):
         self.data_obj = data_array
 
     def set_metadata(self, meta_dict=None, resample=True, **options):
-        self.source = json.loads(meta_dict["source_files"])
+        self.source = meta_dict["source"]
 
     def write(self, filename, verbose=False, **kwargs):
         self.calls.append((self.data_obj.shape, self.source))
@@ -91,17 +95,17 @@ class Writer(ImageWriter):
 
 def test_dicom_input_gives_a_derived_series_beside(tmp_path):
     writer = Writer()
-    saver(tmp_path, dicom_writer=writer)(case(format="dicom", sources=["a", "b"]))
-    assert writer.calls == [((1, 12, 10, 14), ["a", "b"])]
+    saver(tmp_path, dicom_writer=writer)(case(kind="dicom"))
+    assert writer.calls == [((1, 12, 10, 14), VOLUME)]
     assert (tmp_path / "knee/knee_glade_dicom/1.dcm").is_file()
-    saver(tmp_path, dicom_writer=writer)(case("other", format="nifti", sources=["a"]))
+    saver(tmp_path, dicom_writer=writer)(case("other"))
     assert len(writer.calls) == 1
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), ValueError("x"), KeyboardInterrupt()])
 def test_nothing_half_written_stays_when_writing_breaks(tmp_path, error):
     with pytest.raises(type(error)):
-        saver(tmp_path, dicom_writer=Writer(error))(case(format="dicom", sources=["a"]))
+        saver(tmp_path, dicom_writer=Writer(error))(case(kind="dicom"))
     assert names(tmp_path) == []
 
 
@@ -137,7 +141,7 @@ def test_results_in_place_are_replaced_and_strange_files_are_kept(tmp_path):
     (tmp_path / "knee/knee_glade_dicom/old.dcm").write_bytes(b"old")
     (tmp_path / "knee/knee.nii.gz").write_bytes(b"the input itself")
     (tmp_path / "knee/knee_glade.nii.gz").write_bytes(b"old")
-    saver(tmp_path, dicom_writer=Writer())(case(format="dicom", sources=["a"]))
+    saver(tmp_path, dicom_writer=Writer())(case(kind="dicom"))
     assert (tmp_path / "knee/knee.nii.gz").read_bytes() == b"the input itself"
     assert names(tmp_path / "knee/knee_glade_dicom") == ["1.dcm"]
     assert nibabel.load(tmp_path / "knee/knee_glade.nii.gz").shape == (12, 10, 14)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from scripts.data.acceptance import ScanProtocol
 from scripts.data.trained_range import TrainedRanged, noise_of
 from scripts.geometry.errors import Refusal
 
@@ -20,10 +21,10 @@ def scan(pixel_mm=1.0, spacing_mm=4.0, thickness_mm=4.0, level=0.4, noise=0.01) 
     x, y = np.meshgrid(np.arange(48) - 23.5, np.arange(48) - 23.5, indexing="ij")
     volume = np.repeat((level * (np.hypot(x, y) < 20))[..., None], 8, axis=2)
     volume = volume + noise * np.random.default_rng(0).standard_normal(volume.shape)
-    told = {"through_plane_axis": 2, "slice_spacing_mm": spacing_mm, "slice_thickness_mm": thickness_mm}
-    image = MetaTensor(torch.tensor(volume[None], dtype=torch.float32), meta={"protocol": {**told, "profile": "rect"}})
+    protocol = ScanProtocol(2, spacing_mm, thickness_mm, "rect", "", "", "")
+    image = MetaTensor(torch.tensor(volume[None], dtype=torch.float32), meta={"protocol": protocol})
     image.affine = torch.diag(torch.tensor([pixel_mm, pixel_mm, spacing_mm, 1.0], dtype=torch.float64))
-    return {"image": image, "case": "a"}
+    return {"image": image}
 
 
 def warned(**kinds) -> list[str]:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data import MetaTensor
 
+from scripts.data.acceptance import ScanProtocol
 from scripts.data.transforms import (
     Confidenced,
     DataConsistencyd,
@@ -29,8 +30,7 @@ from tests.strategies import grids
 def scan(grid: Grid, axis: int = 2, profile: str = "rect", thickness_mm: float | None = None) -> MetaTensor:
     voxels = torch.rand(1, *grid.shape, generator=torch.Generator().manual_seed(0)) * 900 + 20
     spacing = float(grid.spacing_mm[axis])
-    protocol = {"through_plane_axis": axis, "slice_spacing_mm": spacing, "profile": profile}
-    protocol["slice_thickness_mm"] = thickness_mm or spacing
+    protocol = ScanProtocol(axis, spacing, thickness_mm or spacing, profile, "", "", "")
     volume = MetaTensor(voxels, meta={"protocol": protocol})
     volume.affine = torch.as_tensor(np.array(grid.affine))
     return volume

@@ -95,8 +95,8 @@ def test_every_folder_is_in_these_tables():
 def test_what_is_no_volume_gives_none(folder):
     cases = find_series(DICOM / "failing" / folder)
     assert cases
-    assert all(case["refusal"] for case in cases)
-    assert any(FAILING[folder] in case["refusal"] for case in cases)
+    assert all(case.refusal for case in cases)
+    assert any(FAILING[folder] in case.refusal for case in cases)
     reader = DicomSeriesReader()
     with pytest.raises(Refusal):
         reader.get_data(reader.read(DICOM / "failing" / folder))
@@ -135,12 +135,12 @@ def test_four_syntaxes_of_one_series_give_equal_pixels():
 def test_derived_series_of_vendors_bring_no_error_of_their_own(tmp_path, folder):
     volume = survey(DICOM / folder, minimum_slices=2).volumes[0]
     reader = DicomSeriesReader(minimum_slices=2)
-    array, meta = reader.get_data(reader.read(volume.image))
+    array, meta = reader.get_data(volume)
     thin = meta["affine"].copy()
     thin[:3, 2] /= 2
     thin[:3, 3] -= thin[:3, 2] / 2
     derived = write_derived_series(
-        *(tmp_path / "derived", np.repeat(array, 2, axis=2), thin, volume.image),
+        *(tmp_path / "derived", np.repeat(array, 2, axis=2), thin, volume),
         software_version="1.0.0",
         weights_checksum="0" * 64,
         created=datetime(2026, 1, 2),

@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from scripts.dicom.coding import coding_of
-from scripts.dicom.discovery import find_series
+from scripts.dicom.discovery import Volume, find_series, volumes_of
 from scripts.dicom.reader import DicomSeriesReader
 from scripts.dicom.synthetic_series import write_series
 from scripts.dicom.writer import DicomSeriesWriter, in_plane_order, write_derived_series
@@ -44,7 +44,15 @@ def isotropic(affine, order=(0, 1, 2), flips=(1, 1, 1)):
     return thin
 
 
+def source_of(files) -> Volume | None:
+    """The one volume that files hold; None for no file."""
+    volumes = volumes_of(list(files), minimum_slices=1)
+    assert len(volumes) <= 1
+    return volumes[0] if volumes else None
+
+
 def write(folder, volume, affine, source, **options):
+    source = source if isinstance(source, Volume) else source_of(source)
     signed = {"software_version": "1.2.3", "weights_checksum": CHECKSUM, "created": NOON}
     return write_derived_series(folder, volume, affine, source, **signed | options)
 
@@ -159,7 +167,9 @@ def test_times_are_in_the_zone_that_the_header_names(tmp_path, offset, expected)
     source = write_series(tmp_path / "scan", phantom(), AFFINE, header={"TimezoneOffsetFromUTC": offset})
     created = datetime(2026, 1, 2, 3, tzinfo=UTC)
     made = write_derived_series(
-        *(tmp_path / "derived", volume_of(), isotropic(AFFINE), source), software_version="1", created=created
+        *(tmp_path / "derived", volume_of(), isotropic(AFFINE), source_of(source)),
+        software_version="1",
+        created=created,
     )
     header = pydicom.dcmread(made.files[0])
     expected = expected or created.astimezone().strftime("%H%M%S")
@@ -241,7 +251,7 @@ def test_an_enhanced_source_gives_a_classic_series(tmp_path, series):
 def test_one_volume_of_an_enhanced_file_is_a_source(tmp_path, series):
     (tmp_path / "enhanced").mkdir()
     enhanced(tmp_path / "enhanced" / "two.dcm", series, echoes=2)
-    image = find_series(tmp_path / "enhanced")[1]["image"]
+    image = find_series(tmp_path / "enhanced")[1].volume
     result = pydicom.dcmread(write(tmp_path / "derived", volume_of(), isotropic(AFFINE), image).files[0])
     assert result.EchoTime == 20
     frames = result.SourceImageSequence[0].ReferencedFrameNumber
@@ -322,7 +332,7 @@ def test_what_cannot_be_written_is_refused(tmp_path, series):
         (np.full(SHAPE, np.nan), isotropic(AFFINE), series, "not finite"),
         (volume_of((4, 4)), isotropic(AFFINE), series, "X, Y, Z"),
         (volume_of(), isotropic(AFFINE) + np.eye(4, k=1) * 0.1, series, "not perpendicular"),
-        (volume_of(), isotropic(AFFINE), [], "the source is 0 DICOM volumes"),
+        (volume_of(), isotropic(AFFINE), [], "no DICOM volume with geometry is given as source"),
     ):
         with pytest.raises(Refusal, match=text):
             write(tmp_path / "derived", volume, affine, source)
@@ -330,13 +340,12 @@ def test_what_cannot_be_written_is_refused(tmp_path, series):
 
 
 def test_the_monai_writer_takes_an_image_as_it_was_read(tmp_path, series):
-    reader = DicomSeriesReader()
-    array, meta = reader.get_data(reader.read(series))
+    array, meta = read(series)
     affine = meta["affine"].copy()
     image = MetaTensor(torch.as_tensor(array)[None], affine=affine, meta=meta)
     writer = DicomSeriesWriter("1.2.3", CHECKSUM)
     writer.set_data_array(image)
-    writer.set_metadata(image.meta, resample=False)
+    writer.set_metadata({"affine": image.affine, "source": source_of(series)}, resample=False)
     back, back_meta = read(writer.write(tmp_path / "derived").files)
     assert same_place(array, affine, back, back_meta["affine"]) == 0
     with pytest.raises(Refusal, match="resample: false"):
@@ -345,7 +354,7 @@ def test_the_monai_writer_takes_an_image_as_it_was_read(tmp_path, series):
 
 def test_a_derived_series_is_found_and_not_processed_again(tmp_path, series):
     write(tmp_path / "derived", volume_of(), isotropic(AFFINE), series)
-    assert "already a result" in find_series(tmp_path / "derived")[0]["refusal"]
+    assert "already a result" in find_series(tmp_path / "derived")[0].refusal
 
 
 def test_order_and_direction_follow_the_wanted_axes():

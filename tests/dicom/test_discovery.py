@@ -26,7 +26,7 @@ def only(path, **options):
 
 
 def refusal(path):
-    return only(path)["refusal"]
+    return only(path).refusal
 
 
 def test_a_path_without_dicom_gives_nothing(tmp_path):
@@ -42,12 +42,12 @@ def test_scrambled_names_and_depths_come_back_in_slice_order(tmp_path, affine):
     files = write_series(tmp_path, phantom(), affine, file_name=lambda index: names[index])
     (tmp_path / "b" / "notes.txt").write_text("x")
     case = only(tmp_path)
-    assert case["refusal"] is None
+    assert case.refusal is None
     # Slices run along the normal of rows and columns, which may be against the direction they were written in.
-    assert case["image"] in (files, files[::-1])
-    assert case["case"] == "001_T2_TSE"
-    assert case["format"] == "dicom"
-    assert case["frame"] is None
+    assert list(map(str, case.files)) in (files, files[::-1])
+    assert case.name == "001_T2_TSE"
+    assert case.format == "dicom"
+    assert case.frame is None
 
 
 def test_files_without_preamble_and_meta_are_found(tmp_path, series):
@@ -56,9 +56,9 @@ def test_files_without_preamble_and_meta_are_found(tmp_path, series):
         del dataset.file_meta
         dataset.save_as(file, implicit_vr=True, little_endian=True, enforce_file_format=False)
     case = only(tmp_path)
-    assert case["refusal"] is None
+    assert case.refusal is None
     reader = DicomSeriesReader()
-    array, _ = reader.get_data(reader.read(case["image"]))
+    array, _ = reader.get_data(reader.read_case(case))
     assert array.shape == phantom().shape
 
 
@@ -67,7 +67,7 @@ def test_links_in_circles_and_to_nowhere_are_safe(tmp_path, series):
     (tmp_path / "dangling").symlink_to(tmp_path / "gone")
     (tmp_path / "self").symlink_to(tmp_path / "self")
     os.mkfifo(tmp_path / "pipe")
-    assert len(only(tmp_path)["image"]) == len(series)
+    assert len(only(tmp_path).files) == len(series)
 
 
 def test_a_thousand_folders_within_each_other_do_not_stop_the_search(tmp_path, monkeypatch):
@@ -76,7 +76,7 @@ def test_a_thousand_folders_within_each_other_do_not_stop_the_search(tmp_path, m
         Path("d").mkdir()  # by relative paths: a shell's own way around the limit of a path's length
         os.chdir("d")
     write_series(tmp_path / "e", phantom(), AFFINES["axial"])
-    assert [case["refusal"] for case in find_series(tmp_path)] == [None]
+    assert [case.refusal for case in find_series(tmp_path)] == [None]
     assert find_nifti(tmp_path) == []
     for _ in range(1100):
         os.chdir("..")
@@ -98,12 +98,12 @@ def test_echoes_and_components_of_one_series_become_volumes(tmp_path):
         )
     cases = find_series(tmp_path)
     assert len(cases) == 6
-    assert [case["case"] for case in cases if case["refusal"] is None] == [
+    assert [case.name for case in cases if case.refusal is None] == [
         "001_T2_TSE_te10_magnitude",
         "001_T2_TSE_te20_magnitude",
     ]
-    assert sum("phase image; only magnitude" in (case["refusal"] or "") for case in cases) == 2
-    assert all(case["refusal"] is None for case in find_series(tmp_path, components=("magnitude", "phase", "real")))
+    assert sum("phase image; only magnitude" in (case.refusal or "") for case in cases) == 2
+    assert all(case.refusal is None for case in find_series(tmp_path, components=("magnitude", "phase", "real")))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_ge_s_kind_of_image_is_read_wherever_its_private_attribute_stands(
 def test_a_mosaic_is_named_as_such_whether_or_not_it_says_of_how_many(tmp_path):
     write_series(tmp_path, phantom(), AFFINE, header={"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]})
     cases = find_series(tmp_path)
-    assert {case["refusal"] for case in cases} == {
+    assert {case.refusal for case in cases} == {
         "Siemens mosaic of several slices in one image: export it as single slices"
     }
 
@@ -169,9 +169,9 @@ def test_time_points_are_told_apart_by_any_attribute(tmp_path):
             },
         )
     cases = find_series(tmp_path)
-    assert [case["refusal"] for case in cases] == [None] * 3
-    assert len({case["case"] for case in cases}) == 3
-    assert all(len({Path(file).parent for file in case["image"]}) == 1 for case in cases)
+    assert [case.refusal for case in cases] == [None] * 3
+    assert len({case.name for case in cases}) == 3
+    assert all(len({file.parent for file in case.files}) == 1 for case in cases)
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
@@ -187,8 +187,8 @@ def test_time_points_are_told_apart_by_their_order_alone(tmp_path, interleaved):
             },
         )
     cases = find_series(tmp_path)
-    assert [case["refusal"] for case in cases] == [None] * 3
-    assert all(len({Path(file).parent for file in case["image"]}) == 1 for case in cases)
+    assert [case.refusal for case in cases] == [None] * 3
+    assert all(len({file.parent for file in case.files}) == 1 for case in cases)
 
 
 def test_repeats_in_no_order_are_refused(tmp_path):
@@ -214,7 +214,7 @@ def test_orientations_and_pixel_spacings_of_one_series_become_volumes(tmp_path):
             AFFINES[name],
             header=lambda index, name=name: {"SOPInstanceUID": f"1.2.{len(name)}.{index}"},
         )
-    assert [case["refusal"] for case in find_series(tmp_path)] == [None] * 4
+    assert [case.refusal for case in find_series(tmp_path)] == [None] * 4
 
 
 def test_three_slices_a_plane_are_refused_and_the_localizer_shows(tmp_path):
@@ -227,7 +227,7 @@ def test_three_slices_a_plane_are_refused_and_the_localizer_shows(tmp_path):
         )
     cases = find_series(tmp_path)
     assert len(cases) == 3
-    assert all("3 orientations" in case["refusal"] and "at least 5" in case["refusal"] for case in cases)
+    assert all("3 orientations" in case.refusal and "at least 5" in case.refusal for case in cases)
 
 
 def test_a_series_without_its_uid_is_held_together_by_its_description(tmp_path):
@@ -252,7 +252,7 @@ BAD = {
 @pytest.mark.parametrize("text", BAD)
 def test_bad_headers_are_refused_by_name(tmp_path, text):
     write_series(tmp_path, phantom(), AFFINE, header=BAD[text])
-    assert text in find_series(tmp_path)[0]["refusal"]
+    assert text in find_series(tmp_path)[0].refusal
 
 
 def test_a_missing_slice_is_named(tmp_path, series):
@@ -294,7 +294,7 @@ def test_names_never_hold_the_patient(tmp_path, caplog):
             header=header | extra,
         )
     cases = find_series(tmp_path)
-    text = " ".join(f"{case['case']} {case['refusal']}" for case in cases) + caplog.text
+    text = " ".join(f"{case.name} {case.refusal}" for case in cases) + caplog.text
     assert len(cases) == 3
     assert "t2_tse" in text
     for word in ("mustermann", "erika", "7781234", "_li"):
@@ -310,7 +310,7 @@ def test_names_are_safe_and_unique(tmp_path):
             series_description=description,
             header={"ProtocolName": None, "SpecificCharacterSet": "ISO_IR 192"},
         )
-    names = [case["case"] for case in find_series(tmp_path)]
+    names = [case.name for case in find_series(tmp_path)]
     assert len({name.lower() for name in names}) == 6
     assert all(name.replace("_", "").replace("-", "").isalnum() and name.isascii() for name in names)
 
@@ -340,8 +340,8 @@ def test_names_hold_the_patient_where_that_is_asked_for(tmp_path):
     )
     named = ["Muller_Erika_001_T2_TSE", "K_7781234_002_T2_TSE", "003_T2_TSE"]
     for yes in (True, "true", "True"):  # --keep_names true is text on the command line
-        assert [case["case"] for case in find_series(tmp_path, keep_names=yes)] == named
+        assert [case.name for case in find_series(tmp_path, keep_names=yes)] == named
     for no in (False, "false"):
-        assert [case["case"] for case in find_series(tmp_path, keep_names=no)] == [name[-10:] for name in named]
+        assert [case.name for case in find_series(tmp_path, keep_names=no)] == [name[-10:] for name in named]
     with pytest.raises(Refusal, match="keep_names must be true or false, got 'yes'"):
         find_series(tmp_path, keep_names="yes")

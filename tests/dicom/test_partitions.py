@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from monai.data import MetaTensor
 
-from scripts.data.acceptance import Protocold
+from scripts.data.acceptance import AcceptScand
 from scripts.dicom.discovery import find_series, survey
 from scripts.dicom.list import table
 from scripts.dicom.reader import DicomSeriesReader
@@ -67,13 +67,15 @@ def test_vendors_tell_zero_filling_that_the_thickness_hides(tmp_path, caplog, el
     (case,) = find_series(tmp_path)
     assert [record.levelno for record in caplog.records if "zero-filled" in record.message] == [logging.WARNING]
     reader = DicomSeriesReader()
-    array, meta = reader.get_data(reader.read(case["image"]))
-    told = Protocold("image")({"image": MetaTensor(array[None], affine=meta["affine"], meta=meta)})["image"].meta
-    assert told["protocol"]["slice_thickness_mm"] == pytest.approx(thickness_mm, rel=1e-6)
-    assert told["protocol"]["profile"] == "fourier"
-    assert told["protocol"]["thickness_source"].startswith("DICOM ")
-    assert "SliceThickness" not in told["protocol"]["thickness_source"]
-    assert word in told["protocol"]["notes"]
+    array, meta = reader.get_data(reader.read_case(case))
+    image = MetaTensor(array[None], affine=meta["affine"], meta=meta)
+    image[0, 0, 0, 0] += 1  # the series is constant, which is refused
+    protocol = AcceptScand("image", fewest_slices=1)({"image": image})["image"].meta["protocol"]
+    assert protocol.slice_thickness_mm == pytest.approx(thickness_mm, rel=1e-6)
+    assert protocol.profile == "fourier"
+    assert protocol.thickness_source.startswith("DICOM ")
+    assert "SliceThickness" not in protocol.thickness_source
+    assert word in protocol.notes
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_pairs_are_found_in_either_layout(tmp_path, names):
     write_scan(tmp_path / "in" / names[1], voxels((24, 20, 32)), (1, 1, 1))
     write_scan(tmp_path / "in" / "x_result.nii.gz", voxels((24, 20, 32)), (1, 1, 1))
     (case,) = find_pairs(tmp_path / "in")
-    assert case["case"] == "x"
+    assert case.name == "x"
     record = written(tmp_path, cases=[case])
     assert record.rows["x"]["truth"]
     assert nibabel.load(tmp_path / "out/truth/x.nii.gz").shape == (24, 20, 32)

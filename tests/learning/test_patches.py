@@ -4,6 +4,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
+from scripts.data.acceptance import ScanProtocol
+from scripts.data.case import Case
 from scripts.geometry.errors import Refusal
 from scripts.learning.patches import RandBlurredPatchd, RandSharpPatchd, UnpairedPatches, load_scans, own_protocol
 from scripts.physics.measurement import Measurement
@@ -14,8 +16,7 @@ def scan(shape, spacing, thickness_mm=None, fill=None) -> MetaTensor:
     meta = {}
     if max(spacing) > 1.25 * min(spacing):
         thickness_mm = thickness_mm or spacing[2]
-        told = {"slice_spacing_mm": spacing[2], "slice_thickness_mm": thickness_mm, "profile": "rect"}
-        meta = {"protocol": {"through_plane_axis": 2} | told}
+        meta = {"protocol": ScanProtocol(2, spacing[2], thickness_mm, "rect", "", "", "")}
     volume = MetaTensor(voxels, meta=meta)
     volume.affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
     return volume
@@ -29,14 +30,17 @@ def coordinate_scan(shape, spacing, axis) -> MetaTensor:
 
 def test_a_scan_that_is_refused_within_a_compose_does_not_stop_the_training(caplog):
     def refuse_few(data):
-        if data["slices"] < 5:
+        if data["case"].name == "few":
             raise Refusal("few.nii.gz: 3 slices")
+        if data["case"].name == "broken":
+            raise KeyError("broken")
         return data
 
-    assert load_scans([{"slices": 3}, {"slices": 9}], Compose([refuse_few])) == [{"slices": 9}]
+    few, many, broken = (Case(name, ()) for name in ("few", "many", "broken"))
+    assert load_scans([few, many], Compose([refuse_few])) == [many.as_item()]
     assert "not trained on: few.nii.gz: 3 slices" in caplog.text
     with pytest.raises(RuntimeError):
-        load_scans([{}], Compose([refuse_few]))  # whatever is broken otherwise is said
+        load_scans([broken], Compose([refuse_few]))  # whatever is broken otherwise is said
 
 
 def test_sharp_patches_of_a_thick_scan_lie_in_acquired_slices():

@@ -1,18 +1,21 @@
+from pathlib import Path
+
 import pytest
 
+from scripts.data.case import Case
 from scripts.geometry.errors import Refusal
 from scripts.learning.split import split_by_person
 
 
-def cases(*names, **more) -> list[dict]:
-    return [{"case": name, "image": f"/scans/{name}.nii.gz", "refusal": None, **more} for name in names]
+def cases(*names, refusal=None) -> list[Case]:
+    return [Case(name, (Path(f"/scans/{name}.nii.gz"),), refusal=refusal) for name in names]
 
 
 def test_a_person_is_on_one_side_alone():
     found = cases(*(f"sub-{n:02d}_run-{r}" for n in range(20) for r in (1, 2)))
     for seed in range(10):
         split = split_by_person(found, 0.1, seed)
-        sides = [{case["case"][:6] for case in split[side]} for side in ("training", "validation")]
+        sides = [{case.name[:6] for case in split[side]} for side in ("training", "validation")]
         assert not sides[0] & sides[1]
         assert len(sides[1]) == 2  # a tenth of 20 persons
         assert len(split["training"]) + len(split["validation"]) == 40
@@ -22,22 +25,22 @@ def test_named_persons_and_exclusions_count():
     found = cases("knee_a", "knee_b", "head", "foot", "bad")
     for seed in range(10):
         split = split_by_person(found, 0.4, seed, same_person=[["knee_*"]], exclude=["bad"])
-        names = [[case["case"] for case in split[side]] for side in ("training", "validation")]
+        names = [[case.name for case in split[side]] for side in ("training", "validation")]
         assert "bad" not in names[0] + names[1]
         assert all(("knee_a" in side) == ("knee_b" in side) for side in names)
 
 
 def test_frames_of_a_file_stay_together():
-    frames = [{"case": f"dyn_f{n}", "image": "/scans/dyn.nii.gz", "frame": n, "refusal": None} for n in range(9)]
+    frames = [Case(f"dyn_f{n}", (Path("/scans/dyn.nii.gz"),), frame=n) for n in range(9)]
     for seed in range(5):
         split = split_by_person(frames + cases("a", "b", "c"), 0.3, seed)
-        sides = [{case["image"] for case in split[side]} for side in ("training", "validation")]
+        sides = [{case.files for case in split[side]} for side in ("training", "validation")]
         assert not sides[0] & sides[1]
 
 
 def test_refused_cases_are_left_out():
     split = split_by_person(cases("a", "b") + cases("c", refusal="2-D"), 0, 0)
-    assert {case["case"] for case in split["training"]} == {"a", "b"}
+    assert {case.name for case in split["training"]} == {"a", "b"}
     assert split["validation"] == split["training"]  # held_back 0: nothing else to look at
 
 

@@ -4,6 +4,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from scripts.data.case import Case
 from scripts.geometry.errors import Refusal
 from scripts.run import adaptation
 
@@ -20,8 +21,9 @@ def adapt(tmp_path, monkeypatch):
             return CompletedProcess(command, code)
 
         monkeypatch.setattr(adaptation.subprocess, "run", training)
-        given = {"settings": {"slice_profile": "rect", "frames": None}, "cases": [{"image": "a"}], **more}
-        given["fingerprint"] = lambda case: f"of {case['image']}"
+        monkeypatch.setattr(adaptation, "fingerprint", lambda case: f"of {case.name}")
+        monkeypatch.setattr(adaptation, "fingerprint_of_files", lambda files: f"of {files[0]}")
+        given = {"settings": {"slice_profile": "rect", "frames": None}, "cases": [Case("a", ())], **more}
         adaptation.adapt_weights(str(tmp_path), "scans", "model.pt", str(run.target), **given)
         return run.target.read_text()
 
@@ -31,7 +33,7 @@ def adapt(tmp_path, monkeypatch):
 
 def test_an_adaptation_is_kept_for_the_same_scans_weights_and_settings_only(adapt):
     assert adapt() == adapt() == "weights 1"
-    other = {"cases": [{"image": "b"}]}
+    other = {"cases": [Case("b", ())]}
     assert adapt(**other) == "weights 2"
     assert adapt(**other, settings={"slice_profile": "gauss"}) == "weights 3"
     assert adapt(**other, settings={"slice_profile": "gauss"}, redo=True) == "weights 4"

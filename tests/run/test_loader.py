@@ -13,13 +13,13 @@ from monai.data import Dataset, MetaTensor
 from monai.inferers import Inferer
 from monai.transforms import Compose
 
-from scripts.data.acceptance import Acceptd, Protocold
+from scripts.data.acceptance import AcceptScand
 from scripts.data.discovery import find_nifti
 from scripts.data.readers import LoadImageCased, NiftiScanReader
 from scripts.data.saving import SaveImageCased
 from scripts.run.evaluator import CaseEvaluator
 from scripts.run.loader import CaseLoader
-from scripts.run.record import Summary
+from scripts.run.record import RunRecord
 
 from ..data.thick_scans import voxels, write_scan
 
@@ -40,26 +40,25 @@ class IdentityInferer(Inferer):
 
 class Residual:
     def __call__(self, data):
-        return {**data, "residual": 0.25}
+        data["pred"].meta["residual"] = 0.25
+        return data
 
 
-def run(scans: Path, out: Path, **more) -> Summary:
-    summary = Summary(out, {"sharpness": 1}, **more)
-    transforms = [
-        LoadImageCased("image", {"nifti": NiftiScanReader()}),
-        Protocold("image"),
-        Acceptd("image", smallest_window_voxels=8),
-    ]
+def run(scans: Path, out: Path, **more) -> RunRecord:
+    record = RunRecord(out, {"sharpness": 1}, **more)
+    load = Compose(
+        [LoadImageCased("image", {"nifti": NiftiScanReader()}), AcceptScand("image", smallest_window_voxels=8)]
+    )
     evaluator = CaseEvaluator(
-        summary=summary,
+        record=record,
         device=torch.device("cpu"),
-        val_data_loader=CaseLoader(Dataset(find_nifti(scans), Compose(transforms)), summary),
+        val_data_loader=CaseLoader(Dataset([case.as_item() for case in find_nifti(scans)], load)),
         network=torch.nn.Identity(),
         inferer=IdentityInferer(),
         postprocessing=Compose([Residual(), SaveImageCased("pred", out, ["glade"])]),
     )
     evaluator.run()
-    return summary
+    return record
 
 
 def rows(out: Path) -> dict:
@@ -85,9 +84,9 @@ def scans(tmp_path) -> Path:
     return folder
 
 
-def test_every_case_ends_in_the_summary_and_the_others_are_done(scans, tmp_path):
+def test_every_case_ends_in_the_record_and_the_others_are_done(scans, tmp_path):
     out = tmp_path / "out"
-    summary = run(scans, out)
+    record = run(scans, out)
     found = rows(out)
     assert {name: row["status"] for name, row in found.items()} == {
         "a_good": "done",
@@ -107,7 +106,7 @@ def test_every_case_ends_in_the_summary_and_the_others_are_done(scans, tmp_path)
     )
     assert {p.name for p in out.iterdir()} == {".rows", "summary.json", "a_good", "f_frames_f00", "f_frames_f01"}
     with pytest.raises(SystemExit):
-        summary.conclude()
+        record.conclude()
 
 
 def test_a_second_call_does_only_what_is_missing(scans, tmp_path):
@@ -116,28 +115,27 @@ def test_a_second_call_does_only_what_is_missing(scans, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*_glade.nii.gz")}
     (scans / "b_breaks.nii.gz").unlink()
     write_scan(scans / "b_breaks.nii.gz")
-    summary = run(scans, out)
-    assert dict(summary.counts) == {"kept": 3, "done": 1, "refused": 3}
+    record = run(scans, out)
+    assert dict(record.counts) == {"kept": 3, "done": 1, "refused": 3}
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert dict(run(scans, out, redo=True).counts) == {"done": 4, "refused": 3}
 
 
 def test_a_folder_of_nothing_usable_still_ends(tmp_path):
     write_scan(tmp_path / "scans/d_flat.nii.gz", voxels((24, 20)))
-    summary = run(tmp_path / "scans", tmp_path / "out")
-    assert dict(summary.counts) == {"refused": 1}
+    record = run(tmp_path / "scans", tmp_path / "out")
+    assert dict(record.counts) == {"refused": 1}
 
 
-def test_a_batch_is_one_case_without_empty_entries(scans, tmp_path):
-    summary = Summary(tmp_path / "out", {})
-    case = find_nifti(scans / "f_frames.nii.gz", 1)
-    load = Compose([LoadImageCased("image", {"nifti": NiftiScanReader()}), Protocold("image")])
-    (batch,) = CaseLoader(Dataset(case, load), summary)
-    assert batch["image"].shape == (1, 1, 24, 20, 8)
-    assert isinstance(batch["image"], MetaTensor)
-    assert batch["case"] == ["f_frames_f01"]
-    assert "refusal" not in batch
-    assert batch["sources"] == [(str(scans / "f_frames.nii.gz"),)]
+def test_a_case_is_loaded_only_when_it_is_asked_for(scans):
+    (case,) = find_nifti(scans / "f_frames.nii.gz", 1)
+    load = Compose([LoadImageCased("image", {"nifti": NiftiScanReader()}), AcceptScand("image")])
+    (pending,) = CaseLoader(Dataset([case.as_item()], load))
+    assert pending.case is case
+    item = pending.load()
+    assert item["image"].shape == (1, 24, 20, 8)
+    assert isinstance(item["image"], MetaTensor)
+    assert item["case"] is case
 
 
 def test_a_failed_save_ends_its_case_alone(scans, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from scripts.geometry.checks import flag
 from scripts.geometry.errors import Refusal
-from scripts.run.settings import refuse_unknown_overrides
+from scripts.run.settings import refuse_unknown_overrides, show_refusals_in_one_line
 
 MAIN = "/env/lib/monai/bundle/__main__.py"
 CONFIG = """
@@ -99,8 +99,22 @@ def test_other_commands_are_left_alone(argv):
     refuse_unknown_overrides(argv)
 
 
-def test_a_refusal_reaches_the_terminal_as_one_line(check, capsys):
-    check()
+@pytest.fixture
+def shown(monkeypatch):
+    monkeypatch.setattr(sys, "argv", [MAIN, "run", "inference"])
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    show_refusals_in_one_line()
+
+
+def test_nothing_is_installed_outside_of_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    before = sys.excepthook
+    show_refusals_in_one_line()
+    assert sys.excepthook is before
+
+
+@pytest.mark.usefixtures("shown")
+def test_a_refusal_reaches_the_terminal_as_one_line(capsys):
     try:
         try:
             raise Refusal("a.nii.gz: too thin")
@@ -111,8 +125,8 @@ def test_a_refusal_reaches_the_terminal_as_one_line(check, capsys):
     assert capsys.readouterr().err == "refused: a.nii.gz: too thin\n"
 
 
-def test_other_errors_keep_their_traceback(check, capsys):
-    check()
+@pytest.mark.usefixtures("shown")
+def test_other_errors_keep_their_traceback(capsys):
     sys.excepthook(KeyError, KeyError("x"), None)
     assert "KeyError: 'x'" in capsys.readouterr().err
 

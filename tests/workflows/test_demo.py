@@ -19,8 +19,8 @@ def test_phantom_becomes_one_dicom_series_and_a_truth_beside_it(tmp_path):
     scan = make_phantom(tmp_path / "scans" / "phantom", tmp_path / "truth" / "t.nii.gz", shape=(20, 16, 45))
     cases = find_series(tmp_path / "scans")
     assert len(cases) == 1
-    assert cases[0]["refusal"] is None
-    assert len(cases[0]["image"]) == scan.slices.shape[2] == 12
+    assert cases[0].refusal is None
+    assert len(cases[0].files) == scan.slices.shape[2] == 12
     truth = nibabel.load(tmp_path / "truth" / "t.nii.gz")
     np.testing.assert_allclose(truth.get_fdata(), scan.truth)
 

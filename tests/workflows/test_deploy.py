@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 
 import monai.bundle
 import numpy as np
@@ -16,6 +17,7 @@ import yaml
 from apps.deploy import glue
 from scripts.data.readers import LoadImageCased
 from scripts.data.saving import SaveImageCased
+from scripts.dicom.discovery import find_series
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
 from tests.conftest import ROOT
@@ -56,9 +58,9 @@ def test_the_sdk_s_loader_is_shown_one_file_of_each_series(study):
 def test_selected_series_become_cases_with_their_refusals(study):
     (study / "broken").write_bytes(bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00\xff\xff\xff\xff" * 5)
     cases = glue.cases_of(study, uids(study, "b", "c"))
-    assert [case["case"] for case in cases][:2] == ["002_T2_TSE", "003_T2_TSE"]
-    assert cases[0]["refusal"] is None
-    assert "3 slices" in cases[1]["refusal"]
+    assert [case.name for case in cases][:2] == ["002_T2_TSE", "003_T2_TSE"]
+    assert cases[0].refusal is None
+    assert "3 slices" in cases[1].refusal
 
 
 def test_nothing_selected_and_nothing_there_are_refused(study, tmp_path):
@@ -105,9 +107,29 @@ def test_the_bundle_is_the_shipped_one_less_its_reading_and_writing(tmp_path, mo
         names = [type(t).__name__ for t in bundle.transforms(key).transforms]
         wanted = [t["_target_"].split(".")[-1] for t in shipped[key]["transforms"]]
         assert names == [n for n in wanted if n not in (LoadImageCased.__name__, SaveImageCased.__name__)]
-    assert bundle.writer.weights_checksum == bundle.summary.weights_provenance
+    assert bundle.writer.weights_checksum == bundle.record.weights_provenance
     assert not bundle.network().training
     assert not (tmp_path / "out").exists()
+
+
+def test_the_result_of_another_scan_of_the_same_name_is_not_replaced(study, tmp_path, caplog):
+    """As `run inference` does; an earlier version of the app replaced it."""
+    out = tmp_path / "out"
+    bundle = glue.Bundle(ROOT, out)
+    cases = bundle.admit(study, uids(study, "a", "b", "c"))
+    series(tmp_path / "elsewhere", 2, slices=9)
+    (found,) = find_series(tmp_path / "elsewhere")
+    other = replace(found, name="002_T2_TSE")
+    first = glue.Bundle(ROOT, out)
+    first.record.open()
+    first.write(first.read([other]))
+    made = {path: path.read_bytes() for path in (out / "002_T2_TSE").rglob("*.dcm")}
+    assert made
+    bundle.write(bundle.read(cases))
+    assert "002_T2_TSE: refused: out holds the result of another scan of this name" in caplog.text
+    assert {path: path.read_bytes() for path in (out / "002_T2_TSE").rglob("*.dcm")} == made
+    with pytest.raises(SystemExit):
+        bundle.record.conclude()
 
 
 def test_what_cannot_be_written_leaves_nothing_and_the_next_is_done(study, tmp_path, monkeypatch):
@@ -125,16 +147,16 @@ def test_what_cannot_be_written_leaves_nothing_and_the_next_is_done(study, tmp_p
     bundle.write(bundle.read(cases))  # as if the answer were the scan itself
     rows = {row["case"]: row for row in json.loads((tmp_path / "out/summary.json").read_text())["cases"]}
     assert {name[:3]: row["status"] for name, row in rows.items()} == {"001": "failed", "002": "done", "003": "refused"}
-    assert rows["001_t2"]["reason"] == "No space left on device"
+    assert rows["001_t2"]["reason"] == "the result cannot be written to out: No space left on device"
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] in (
         ["002_T2_TSE", ".rows"],
         [".rows", "002_T2_TSE"],
     )
     with pytest.raises(SystemExit):
-        bundle.summary.conclude()
+        bundle.record.conclude()
     again = glue.Bundle(ROOT, tmp_path / "out")
     again.write(again.read(cases[1:2]))
-    assert again.summary.counts == {"kept": 1}
+    assert again.record.counts == {"kept": 1}
 
 
 def test_descriptions_stay_out_of_the_log():

@@ -1,0 +1,76 @@
+"""`Case`: one scan to process, made once by discovery and handed unchanged to loader, reader, record and writer."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+NIFTI, DICOM = "nifti", "dicom"
+LONGEST_NAME = 120  # bytes; leaves room for what is appended within the 255 of common file systems
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume of the input.
+
+    Attributes:
+        name: unique within a run; names the folder of its results.
+        files: files of the image; for DICOM in slice order. Empty where discovery could not tell them.
+        format: "nifti" or "dicom": which reader reads it.
+        frame: index (from 0) of the volume in a 4-D NIfTI file; None for a 3-D file and for DICOM.
+        volume: what DICOM discovery found (`scripts.dicom.discovery.Volume`), so that nothing is searched for again.
+        refusal: why the scan cannot be used, in one line; None for a usable one.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    format: str = NIFTI
+    frame: int | None = None
+    volume: Any = None
+    refusal: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How messages name the scan: the NIfTI file and its frame, or the case's name for DICOM.
+
+        >>> Case("dwi_f03", (Path("scans/dwi.nii.gz"),), frame=3).label
+        'dwi.nii.gz, frame 3'
+        """
+        if self.format == DICOM or not self.files:
+            return self.name
+        file = self.files[0].name
+        return file if self.frame is None else f"{file}, frame {self.frame}"
+
+    def as_item(self) -> dict[str, "Case"]:
+        """The data item that MONAI transforms start from; `LoadImageCased` replaces "image" by the volume."""
+        return {"case": self, "image": self}
+
+
+def unique_names(cases: Iterable[Case]) -> list[Case]:
+    """Return the cases with safe names that differ even where capitals do not count; the first keeps its name.
+
+    >>> [case.name for case in unique_names([Case("Knee", ()), Case("knee", ())])]
+    ['Knee', 'knee_2']
+    """
+    taken: set[str] = set()
+    named = []
+    for case in cases:
+        name = safe = safe_name(case.name)
+        count = 1
+        while name.casefold() in taken:
+            count += 1
+            name = f"{safe}_{count}"
+        taken.add(name.casefold())
+        named.append(replace(case, name=name))
+    return named
+
+
+def safe_name(text: str) -> str:
+    """Return the text as a file name: letters, digits, dot, dash, plus, underscore; not hidden, not too long.
+
+    >>> safe_name("../T2 (cor)")
+    'T2_cor'
+    """
+    name = re.sub(r"[^\w.+-]+", "_", text).strip("._") or "scan"
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
