@@ -27,12 +27,12 @@ class GladeApp(Application):
     """Loader, selector, our reader, the bundle, our writer."""
 
     def __init__(self, context: AppContext, selection: str, bundle: Bundle):
-        """Takes the SDK's context, the selection rules as JSON text, and the bundle."""
+        """Take the SDK's context, the selection rules as JSON text, and the bundle."""
         self.context, self.selection, self.bundle = context, selection, bundle
         super().__init__()
 
     def compose(self) -> None:
-        """Lays the operators in a row."""
+        """Connect the operators one after the other."""
         folder, bundle = Path(self.context.input_path), self.bundle
         # without a count it would look at the folder for ever
         loader = SeriesLoader(self, CountCondition(self, 1), input_folder=folder, must_load=False, name="loader")
@@ -47,7 +47,7 @@ class GladeApp(Application):
 
 
 def context_of(arguments: list[str]) -> AppContext:
-    """The SDK's context: its options, or the variables of a container.
+    """Return the SDK's context from its options, or from the variables of a container.
 
     Raises:
         Refusal: a folder is not said, or the output folder cannot be made.
@@ -62,7 +62,7 @@ def context_of(arguments: list[str]) -> AppContext:
 
 
 def main() -> int:
-    """Runs the app; the exit code is 0 where every selected series is done, else 1."""
+    """Run the app; the exit code is 0 where every selected series is done, else 1."""
     os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "WARN")  # its account of the graph hides our one line
     try:
         context = context_of(sys.argv)

@@ -55,7 +55,7 @@ SELECTOR = ("dicom_series_selector_operator", "dicom_data_loader_operator")
 
 
 def rules() -> str:
-    """The selection rules as JSON text: the file that GLADE_RULES names, or the app's own.
+    """Return the selection rules as JSON text: the file that GLADE_RULES names, or the app's own.
 
     Raises:
         Refusal: there is no such file, or it holds no rules.
@@ -79,7 +79,7 @@ def without_descriptions(record: logging.LogRecord) -> bool:
 
 
 def one_file_a_series(folder: Path) -> list[str]:
-    """A file of each series: all that the SDK's loader needs to see for its rules.
+    """Return one file of each series, which is all that the SDK's loader needs for its rules.
 
     The loader would hold every file of the study in memory, stop at a damaged one, and keep one of several echoes.
     """
@@ -87,7 +87,7 @@ def one_file_a_series(folder: Path) -> list[str]:
 
 
 def cases_of(folder: Path, series: Iterable[str]) -> list[Case]:
-    """The volumes of the selected series as cases, refusals included; damaged files are a refused case.
+    """Return the volumes of the selected series as cases, refusals included; damaged files are a refused case.
 
     Raises:
         Refusal: there is no DICOM, or nothing was selected.
@@ -107,7 +107,7 @@ def cases_of(folder: Path, series: Iterable[str]) -> list[Case]:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the operators hand on: the entry of a case in the run record, and its image of shape (1, X, Y, Z).
+    """What one operator passes to the next: the entry of a case in the run record, and its image of shape (1, X, Y, Z).
 
     Attributes:
         entry: of the case.
@@ -119,7 +119,7 @@ class Scan:
 
 
 class Bundle:
-    """The shipped bundle, driven by the one configs/inference.yaml; nothing of it is said a second time here.
+    """The shipped bundle as configs/inference.yaml describes it; no setting is repeated here.
 
     Args:
         root: folder of the bundle.
@@ -144,16 +144,16 @@ class Bundle:
         self.writer = saver.dicom_writer
 
     def part(self, key: str):
-        """What a key of inference.yaml stands for."""
+        """Return the object that a key of inference.yaml describes."""
         return self.parser.get_parsed_content(key)
 
     def transforms(self, key: str) -> Compose:
-        """A chain of inference.yaml without reading and writing, which are operators of their own here."""
+        """Return a chain of inference.yaml without reading and writing, which are separate operators here."""
         steps = [t for t in self.part(key).transforms if not isinstance(t, (LoadImageCased, SaveImageCased))]
         return Compose(steps)
 
     def network(self) -> torch.nn.Module:
-        """The generator with the weights that the settings ask for, on the settings' device."""
+        """Return the generator with the weights and on the device of the settings."""
         return self.part("network")
 
     def admit(self, folder: Path, series: Iterable[str]) -> list[Case]:

@@ -1,4 +1,4 @@
-"""The app's operators: the SDK's own where they can be trusted with a volume, ours around them where not."""
+"""The app's operators: the SDK's own where they keep geometry and values, ours where they do not."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -18,22 +18,22 @@ IMAGE, PRED, SELECTED = "image", "pred", "study_selected_series_list"
 
 
 class SeriesLoader(DICOMDataLoaderOperator):
-    """The SDK's loader, shown one file of each series: enough for rules, and nothing else is asked of it."""
+    """The SDK's loader, given one file of each series, which is enough for the selection rules."""
 
     def _list_files(self, path: Path, files: list[str]) -> None:
         files += one_file_a_series(path)
 
 
 class SeriesSelector(DICOMSeriesSelectorOperator):
-    """The SDK's selector over all series; a rule that it cannot apply becomes a line."""
+    """The SDK's selector over all series; a rule that it cannot apply becomes a one-line refusal."""
 
     def __init__(self, fragment: Fragment, *args, bundle: Bundle, **kwargs):
-        """Keeps the line in the bundle's `refusal`."""
+        """Keep the refusal in the bundle's `refusal`."""
         self.bundle = bundle
         super().__init__(fragment, *args, all_matched=True, **kwargs)
 
     def filter(self, *args, **kwargs) -> list:
-        """The selected series of each study; none where a rule does not fit the kind of its attribute."""
+        """Return the selected series of each study; none where a rule does not fit the type of its attribute."""
         try:
             return super().filter(*args, **kwargs)
         except Exception as error:  # whatever its comparisons of text, numbers and lists come to
@@ -45,7 +45,7 @@ class SeriesReader(Operator):
     """Our series check and reader in place of the SDK's, which swaps row and column spacing in the affine."""
 
     def __init__(self, fragment: Fragment, *args, folder: Path, bundle: Bundle, **kwargs):
-        """Reads below `folder`; a line to end with goes to the bundle's `refusal`."""
+        """Read below `folder`; a refusal of the whole run goes to the bundle's `refusal`."""
         self.folder, self.bundle = folder, bundle
         super().__init__(fragment, *args, **kwargs)
 
@@ -55,7 +55,7 @@ class SeriesReader(Operator):
         spec.output(IMAGE)
 
     def compute(self, op_input, op_output, context) -> None:
-        """Emits an iterator that reads one volume when the next one is asked for."""
+        """Emit an iterator that reads one volume when the next one is asked for."""
         studies = op_input.receive(SELECTED) or []
         series = [str(chosen.series.SeriesInstanceUID) for study in studies for chosen in study.selected_series]
         try:
@@ -66,14 +66,14 @@ class SeriesReader(Operator):
 
 
 class GladeOperator(MonaiBundleInferenceOperator):
-    """The SDK's bundle operator less three habits.
+    """The SDK's bundle operator without three of its steps.
 
-    Its cast to 8 bits, the input's meta data on the output, and random or default weights where a setting asks for
-    others.
+    Left out are its cast to 8 bits, the input's meta data on the output, and random or default weights where a setting
+    asks for others.
     """
 
     def __init__(self, fragment: Fragment, *args, app_context: AppContext, bundle: Bundle, **kwargs):
-        """The bundle's parts take the places that the SDK would fill by itself."""
+        """Set the bundle's own inferer, transforms and device in place of those that the SDK would make."""
         self.bundle = bundle
         super().__init__(
             fragment,
@@ -92,7 +92,7 @@ class GladeOperator(MonaiBundleInferenceOperator):
         op_output.emit(self.results(op_input.receive(IMAGE)), PRED)
 
     def results(self, scans: Iterable[Scan]) -> Iterator[Scan]:
-        """One super-resolved volume after the other, float32, on the isotropic grid."""
+        """Yield one super-resolved volume after the other, float32, on the isotropic grid."""
         for scan in scans:
             try:
                 result = replace(scan, image=self.result(scan))
@@ -115,7 +115,7 @@ class DerivedSeriesWriter(Operator):
     """Our writer of derived MR series; the SDK has none for images."""
 
     def __init__(self, fragment: Fragment, *args, bundle: Bundle, **kwargs):
-        """Writes into the bundle's output folder."""
+        """Write into the bundle's output folder."""
         self.bundle = bundle
         super().__init__(fragment, *args, **kwargs)
 
@@ -124,5 +124,5 @@ class DerivedSeriesWriter(Operator):
         spec.input(PRED)
 
     def compute(self, op_input, op_output, context) -> None:
-        """Draws the volumes through the app, one at a time."""
+        """Write the volumes; each is read and processed when it is asked for, one at a time."""
         self.bundle.write(op_input.receive(PRED))

@@ -1,7 +1,7 @@
-"""Starts MONAI Label with the GLADE app over a folder of studies: `python -m apps.label --studies FOLDER`.
+"""Start MONAI Label with the GLADE app on a folder of studies: `python -m apps.label --studies FOLDER`.
 
-On loopback unless told otherwise. The studies are only read; uploads, results and Label's own working files lie in a
-private folder that goes when the server does.
+It listens on loopback by default. The studies are only read; uploads, results and Label's own working files lie in a
+private folder that is removed when the server stops.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def serve(options: argparse.Namespace, work: Path) -> None:
-    """Runs the server until it is stopped.
+    """Run the server until it is stopped.
 
     Args:
         options: studies, host, port.

@@ -1,7 +1,7 @@
-"""Stand-ins for packages that MONAI Label imports and that this app never calls.
+"""Stand-ins for packages that MONAI Label imports and this app never calls; calling one raises an error.
 
 torchvision, wanted for two drawing functions, brings a second torch where the installed one is not the newest;
-pydicom-seg, wanted for segmentations, forbids the numpy and pydicom of this bundle. Whoever calls a stand-in is told.
+pydicom-seg, wanted for segmentations, forbids the numpy and pydicom of this bundle.
 """
 
 import importlib.machinery
@@ -12,7 +12,7 @@ ABSENT = {"torchvision": (), "torchvision.utils": ("make_grid", "save_image"), "
 
 
 def stand_in() -> None:
-    """Puts the stand-ins where `import` looks first; a package that is there already is left alone."""
+    """Register the stand-ins in sys.modules; a package that is already imported is kept."""
     for name, functions in ABSENT.items():
         if name in sys.modules:
             continue

@@ -1,4 +1,4 @@
-"""What the Label app does that is not Label's: which study, which settings, what is answered, files whole or not."""
+"""What the app adds to MONAI Label: choice of the study, settings of a request, errors as HTTP status, result files."""
 
 import contextlib
 import copy
@@ -41,39 +41,39 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESULTS = "results"
 
 
-class Answer(Exception):
-    """What a client is told when there is no result: an HTTP status and one line."""
+class RequestError(Exception):
+    """A request without a result: an HTTP status and one line for the client."""
 
     def __init__(self, status: int, line: str):
         super().__init__(line)
         self.status, self.line = status, one_line(line)
 
 
-def answer_for(error: Exception) -> Answer:
+def error_for(error: Exception) -> RequestError:
     """422 for a refused scan or setting, 507 for a full disk, else 500."""
-    if isinstance(error, Answer):
+    if isinstance(error, RequestError):
         return error
     for cause in causes(error):
         if isinstance(cause, OSError) and cause.errno in FULL:
-            return Answer(507, f"the server's disk is full ({cause.strerror}): nothing was kept")
+            return RequestError(507, f"the server's disk is full ({cause.strerror}): nothing was kept")
     status, reason = reason_of(error)
-    return Answer(422 if status == "refused" else 500, f"{status}: {reason}")
+    return RequestError(422 if status == "refused" else 500, f"{status}: {reason}")
 
 
 def require_known(request: Mapping) -> None:
-    """Declines what this app would not heed.
+    """Refuse parameters that this app would ignore.
 
     Raises:
-        Answer: 422, with the names that a request may hold.
+        RequestError: 422, with the names that a request may hold.
     """
     unknown = sorted(set(request) - {"model", "image", *PARAMS})
     if unknown:
         line = f"params may hold {', '.join(PARAMS)}, not {', '.join(unknown)}"
-        raise Answer(422, line + (': write {"settings": {...}}' if set(unknown) & set(SETTINGS) else ""))
+        raise RequestError(422, line + (': write {"settings": {...}}' if set(unknown) & set(SETTINGS) else ""))
 
 
 def study_of(image: object, studies: Path, uploads: Path) -> Path:
-    """The file or folder that a request means: in the studies' folder, or uploaded with it.
+    """Return the file or folder that a request names: in the studies' folder, or uploaded with the request.
 
     Args:
         image: path relative to the studies' folder, or absolute; with or without .nii or .nii.gz.
@@ -81,7 +81,7 @@ def study_of(image: object, studies: Path, uploads: Path) -> Path:
         uploads: folder of this server's uploads.
 
     Raises:
-        Answer: 404, if there is no such study; what lies elsewhere on the server counts as absent.
+        RequestError: 404, if there is no such study; what lies elsewhere on the server counts as absent.
     """
     text = str(image or "")
     for name in (text, f"{text}.nii.gz", f"{text}.nii"):
@@ -89,11 +89,11 @@ def study_of(image: object, studies: Path, uploads: Path) -> Path:
             path = (studies / name).resolve()
             if text and path.exists() and any(path.is_relative_to(root.resolve()) for root in (studies, uploads)):
                 return path
-    raise Answer(404, f"no study is called {text!r}: give a NIfTI file or a DICOM folder within the served studies")
+    raise RequestError(404, f"no study is called {text!r}: give a NIfTI file or DICOM folder of the served studies")
 
 
 def case_of(study: Path, frames: object = "all", wanted: str | None = None) -> Case:
-    """The one scan of a study as a case of the workflow.
+    """Return the only scan of a study as a case of the workflow.
 
     Args:
         study: NIfTI file, DICOM series or folder.
@@ -138,7 +138,7 @@ def bundle_config(settings: Mapping) -> ConfigParser:
 
 
 def write_result(volume: MetaTensor) -> Path:
-    """Writes a volume (1, X, Y, Z) into the server's folder of results, whole or not at all.
+    """Write a volume (1, X, Y, Z) into the server's folder of results, complete or not at all.
 
     Raises:
         OSError: if it cannot be written; nothing is left of it.
@@ -169,7 +169,7 @@ def row_of(case: Case, pred: MetaTensor, settings: Mapping) -> dict:
 
 @functools.cache
 def _shipped() -> dict:
-    """Read once, as Python reads the code: a bundle that is updated under a running server would not fit itself."""
+    """The config, read once as the code is: after an update of the files the two might not match."""
     return ConfigParser.load_config_file(CONFIG)
 
 

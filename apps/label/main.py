@@ -1,4 +1,4 @@
-"""The app that MONAI Label serves: one model, the bundle this folder belongs to."""
+"""The app that MONAI Label serves: one model, this bundle."""
 
 import tempfile
 from pathlib import Path
@@ -8,7 +8,7 @@ from monailabel.interfaces.app import MONAILabelApp
 
 from scripts.run.version import bundle_version
 
-from .glue import MODEL, Answer, require_known, study_of
+from .glue import MODEL, RequestError, require_known, study_of
 from .task import GladeTask
 
 
@@ -32,21 +32,21 @@ class GladeApp(MONAILabelApp):
         )
 
     def init_datastore(self) -> LocalDatastore:
-        """An empty one in the working folder: Label would write its book of labels among the studies."""
+        """Return an empty datastore in the working folder; Label would write its list of labels among the studies."""
         return LocalDatastore(str(Path(self.app_dir) / "labels"))
 
     def init_infers(self) -> dict[str, GladeTask]:
-        """The one model."""
+        """Return the only model."""
         return {MODEL: GladeTask(self.conf)}
 
     def infer(self, request: dict, datastore: object = None) -> dict:
-        """One study through the bundle.
+        """Process one study.
 
         Raises:
-            Answer: whatever goes wrong.
+            RequestError: whatever goes wrong.
         """
         if request.get("model") != MODEL:
-            raise Answer(404, f"no model is called {request.get('model')!r}: there is {MODEL}")
+            raise RequestError(404, f"no model is called {request.get('model')!r}: there is {MODEL}")
         require_known(request)
         study = study_of(request.get("image"), Path(self.studies), Path(tempfile.gettempdir()))
         return super().infer({**request, "image": str(study)}, datastore)

@@ -1,4 +1,4 @@
-"""The bundle as a task of MONAI Label: the stock task, which neither shrinks nor rounds the result."""
+"""The bundle as a task of MONAI Label: its bundle task without resizing and without rounding of the result."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ from monailabel.tasks.infer.bundle import BundleInferTask
 from scripts.geometry.errors import Refusal
 from scripts.run.record import checksum
 
-from .glue import BUNDLE, VOLUMES, answer_for, bundle_config, case_of, row_of, write_result
+from .glue import BUNDLE, VOLUMES, bundle_config, case_of, error_for, row_of, write_result
 
 
 class GladeTask(BundleInferTask):
-    """`monai.bundle run inference` for one study: same steps, same weights, same file, to the last bit.
+    """Run `monai.bundle run inference` on one study: same steps, same weights, the same file bit for bit.
 
     The stock task would resize the result to the thick grid (Restored), take weights that do not fit, and give the
     file the extension of the input. A request's params may hold "settings" (`glue.SETTINGS`), "volume" (glade,
@@ -37,10 +37,10 @@ class GladeTask(BundleInferTask):
         self.config().clear()  # neither device nor file of weights is the client's to choose
 
     def __call__(self, request: dict, callbacks: dict | None = None) -> tuple[str | None, dict]:
-        """The result's file, which the server removes once it is sent, and what is told beside it.
+        """Return the result's file, which the server removes once it is sent, and the JSON that goes with it.
 
         Raises:
-            Answer: whatever goes wrong.
+            RequestError: whatever goes wrong.
         """
         try:
             if request.get("volume", "glade") not in [*VOLUMES]:
@@ -48,14 +48,14 @@ class GladeTask(BundleInferTask):
             self.bundle_config = bundle_config(request.get("settings", {}))
             return super().__call__(request, callbacks)
         except Exception as error:
-            raise answer_for(error) from error
+            raise error_for(error) from error
 
     def pre_transforms(self, data: dict | None = None) -> Sequence[Callable]:
-        """The study becomes a case, then the bundle's own steps."""
+        """Return the step that makes a case of the study, then the bundle's own steps."""
         return [_as_case, *super().pre_transforms(data)]
 
     def writer(self, data: dict, extension: str | None = None, dtype: object = None) -> tuple[str, dict]:
-        """The volume asked for, float32 with its own affine, as the bundle writes it."""
+        """Write the requested volume, float32 with its own affine, as the bundle writes it."""
         part = self.bundle_config.get_parsed_content
         weights = {"weights_sha256": checksum(part("weights_path")), "sharpness": part("sharpness")}
         row = row_of(data["case"], data["pred"], data.get("settings", {})) | weights

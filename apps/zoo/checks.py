@@ -1,4 +1,4 @@
-"""What the MONAI model zoo asks of a bundle (ci/verify_bundle.py and CONTRIBUTING.md there), check by check.
+"""The MONAI model zoo's checks of a bundle (its ci/verify_bundle.py and CONTRIBUTING.md), one by one.
 
 A check returns what it saw, in some words, or raises.
 """
@@ -52,7 +52,7 @@ TORCH_TOLERANCE = 1e-5  # the same; rounding alone
 
 
 class Missed(Exception):
-    """What the zoo would complain of."""
+    """A check that the zoo would not pass."""
 
 
 def files() -> str:
@@ -95,15 +95,15 @@ def readme() -> str:
 
 def version() -> str:
     """The version is in the changelog, supported apps have theirs, and each package is pinned as it is installed."""
-    told = metadata()
-    if told["version"] not in told["changelog"]:
-        raise Missed(f"{told['version']} is not in the changelog")
-    apps, pins = told["supported_apps"], dict(told["required_packages_version"])
+    found = metadata()
+    if found["version"] not in found["changelog"]:
+        raise Missed(f"{found['version']} is not in the changelog")
+    apps, pins = found["supported_apps"], dict(found["required_packages_version"])
     _none([app for app, of in apps.items() if not isinstance(of, str)], "supported apps without a version")
-    pins |= {"monai": told["monai_version"], "torch": told["pytorch_version"], "numpy": told["numpy_version"]}
+    pins |= {"monai": found["monai_version"], "torch": found["pytorch_version"], "numpy": found["numpy_version"]}
     installed = {name: importlib.metadata.version(name).partition("+")[0] for name in pins}  # torch: 2.13.0+cpu
     _none([name for name in pins if installed[name] != pins[name]], "another version is installed of")
-    return f"{told['version']}, {len(pins)} packages pinned as installed, {len(apps)} supported apps named"
+    return f"{found['version']}, {len(pins)} packages pinned as installed, {len(apps)} supported apps named"
 
 
 def metadata_format() -> str:
@@ -149,13 +149,13 @@ def network_in_out() -> str:
 
 
 def torchscript() -> str:
-    """ckpt_export, and the loaded file gives the eager network's answer."""
+    """ckpt_export, and the loaded file gives the eager network's output."""
     eager = shipped_generator()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.ts"
         to_torchscript(eager, path)
-        exported, told, extra = load_net_with_metadata(path, more_extra_files=("inference.json",))
-    if told["version"] != metadata()["version"] or not extra["inference.json"]:
+        exported, found, extra = load_net_with_metadata(path, more_extra_files=("inference.json",))
+    if found["version"] != metadata()["version"] or not extra["inference.json"]:
         raise Missed("metadata or config is not inside the file")
     if set(exported.state_dict()) != set(eager.folded().state_dict()):
         raise Missed("the demodulation is not folded")
@@ -163,7 +163,7 @@ def torchscript() -> str:
 
 
 def onnx() -> str:
-    """An ONNX export gives the eager network's answer under onnxruntime."""
+    """An ONNX export gives the eager network's output under onnxruntime."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         to_onnx(shipped_generator(), path)
@@ -215,7 +215,7 @@ def _config(kind: str) -> ConfigParser:
 
 
 def _check_properties(config: Path, kind: str, scans: str) -> str:
-    """On phantoms, thick and near-isotropic ones: with no scans there is no workflow to be asked."""
+    """Check the workflows on phantoms, thick and near-isotropic; without scans they cannot be built."""
     with tempfile.TemporaryDirectory() as name, contextlib.chdir(BUNDLE):  # train.yaml looks from there
         folder = Path(name)
         for seed in (0, 1):
@@ -240,7 +240,7 @@ def _check_properties(config: Path, kind: str, scans: str) -> str:
 def _same_answer(
     other: Callable[[torch.Tensor], torch.Tensor], tolerance: float, sharpness: float | None = None
 ) -> str:
-    """Compares with the shipped generator at that place of the dial, run eagerly."""
+    """Compare with the shipped generator at that sharpness, run eagerly."""
     eager = shipped_generator(sharpness)
     with torch.no_grad():
         some = [random_planes(*size) for size in PLANES]

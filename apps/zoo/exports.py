@@ -26,24 +26,24 @@ EXAMPLE = (2, 30, 46)  # planes, rows, columns that the tracer sees; the exporte
 
 
 def metadata() -> dict:
-    """What configs/metadata.json says."""
+    """Return the content of configs/metadata.json."""
     return json.loads(METADATA.read_text(encoding="utf-8"))
 
 
 def random_planes(planes: int, rows: int, columns: int) -> torch.Tensor:
-    """Planes as the metadata describes the network's input, (planes, channels, rows, columns); the same every time."""
+    """Return input planes (planes, channels, rows, columns) as the metadata describes them; the same every time."""
     channels = metadata()["network_data_format"]["inputs"][INPUT]["num_channels"]
     return torch.rand(planes, channels, rows, columns, generator=torch.Generator().manual_seed(0))
 
 
 def shipped_generator(sharpness: float | None = None) -> Generator:
-    """The generator of configs/inference.yaml with its weights, on the CPU, in evaluation mode.
+    """Return the generator of configs/inference.yaml with its weights, on the CPU, in evaluation mode.
 
     Args:
-        sharpness: the dial, 0 to 1; None: where the config puts it.
+        sharpness: 0 to 1; None: the config's.
 
     Raises:
-        Refusal: if the dial is outside, or the weights are absent or another network's.
+        Refusal: if the sharpness is outside, or the weights are absent or another network's.
     """
     parser = ConfigParser()
     parser.read_config(CONFIG)
@@ -58,7 +58,7 @@ def shipped_generator(sharpness: float | None = None) -> Generator:
 
 
 def to_torchscript(network: Generator, path: Path) -> None:
-    """Writes a TorchScript file with metadata and config inside, by `monai.bundle ckpt_export`.
+    """Write a TorchScript file with metadata and config inside, by `monai.bundle ckpt_export`.
 
     The generator hands TorchScript its folded copy (`Generator.__prepare_scriptable__`).
     """
@@ -77,7 +77,7 @@ def to_torchscript(network: Generator, path: Path) -> None:
 
 
 def to_onnx(network: Generator, path: Path) -> None:
-    """Writes an ONNX file.
+    """Write an ONNX file.
 
     By the exporter that traces: torch.export fixes the sizes of the planes, because the padding depends on them.
     """
@@ -99,7 +99,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m apps.zoo.exports", description=__doc__.splitlines()[0])
     parser.add_argument("output_dir", type=Path)
-    parser.add_argument("--sharpness", type=float, help="the dial, 0 to 1; as in the config")
+    parser.add_argument("--sharpness", type=float, help="0 to 1; default: the config's")
     options = parser.parse_args()
     logging.disable(logging.INFO)  # MONAI's list of arguments
     try:

@@ -1,7 +1,7 @@
 """The rules of the bundle metadata schema of 2024-07-25, so that verify_metadata needs no network.
 
 Written down from the published schema, rule by rule, without its prose; configs/metadata.json names its address. Both
-judged alike 1,860 variants of our metadata in which one value was taken away or replaced by another kind.
+gave the same verdict on 1,860 variants of our metadata with one value removed or of another type.
 """
 
 TEXT, OBJECT = {"type": "string"}, {"type": "object"}

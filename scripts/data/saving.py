@@ -30,7 +30,7 @@ class SaveImageCased(SaveImaged):
     Args:
         keys: keys of results, MetaTensors of shape (1, X, Y, Z) with a RAS affine in mm.
         output_dir: OUT.
-        postfixes: how the file of each key ends.
+        postfixes: of the file of each key.
         dicom_writer: MONAI ImageWriter whose `write` takes a folder and whose `set_metadata` takes "affine" and
             "source" (the DICOM volume of the case); used for the key with the postfix "glade" of DICOM cases. None: no
             DICOM is written.

@@ -66,7 +66,7 @@ class Row:
 
 
 class RunRecord:
-    """Owns how each case ends: writes its row at once, merges summary.json, and gives the run its exit code.
+    """How each case ended: writes its row at once, merges summary.json, and determines the exit code of the run.
 
     `with record.case(case) as entry` is the one way to process a case, for `run inference`, MONAI Label and MONAI
     Deploy alike. A killed process loses only the case it was processing; the next call does what is missing.
@@ -133,7 +133,7 @@ class RunRecord:
 
     @contextmanager
     def case(self, case: Case, locations: Collection[str | None] = ()) -> Iterator["CaseEntry"]:
-        """Process one case: its entry says whether there is anything to do, and is told what was done.
+        """Process one case: its entry says whether there is anything to do, and records what was done.
 
         An error inside the block ends the case as refused (a `Refusal`) or failed (any other) and goes no further, so
         that the other cases are still processed.

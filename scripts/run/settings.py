@@ -17,7 +17,7 @@ from ..geometry.errors import Refusal, one_line, refusal_of
 ENTRY = ("monai", "bundle", "__main__.py")  # how `python -m monai.bundle` names itself in sys.argv
 COMMANDS = ("run", "run_workflow")
 SEPARATOR = "::"
-PATHS = ("_dir", "_path")  # how settings end that are paths
+PATHS = ("_dir", "_path")  # suffixes of settings that are paths
 STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 
 logger = logging.getLogger(__name__)

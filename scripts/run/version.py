@@ -1,4 +1,4 @@
-"""Who made a result: this bundle and its version, from the one place that holds it."""
+"""The version of this bundle, from configs/metadata.json."""
 
 import json
 from pathlib import Path
@@ -7,5 +7,5 @@ METADATA = Path(__file__).resolve().parents[2] / "configs" / "metadata.json"
 
 
 def bundle_version() -> str:
-    """The version in configs/metadata.json."""
+    """Return the version in configs/metadata.json."""
     return str(json.loads(METADATA.read_text(encoding="utf-8"))["version"])

@@ -40,7 +40,7 @@ def test_what_lies_elsewhere_is_no_study(folders, tmp_path, name):
     (tmp_path / "secret.nii.gz").write_bytes(b"")
     (folders[0] / "link.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
     for wanted in (name and name.format(root=tmp_path), "link"):
-        with pytest.raises(glue.Answer, match="no study is called") as answer:
+        with pytest.raises(glue.RequestError, match="no study is called") as answer:
             glue.study_of(wanted, *folders)
         assert answer.value.status == 404
 
@@ -101,17 +101,17 @@ def test_a_result_is_written_whole_with_its_own_grid_or_not_at_all(folders, monk
     with pytest.raises(OSError, match="No space") as error:
         glue.write_result(volume)
     assert list(path.parent.iterdir()) == [path]
-    assert glue.answer_for(error.value).status == 507
+    assert glue.error_for(error.value).status == 507
 
 
 def test_each_error_has_its_answer():
     wrapped = RuntimeError("applying transform")
     wrapped.__cause__ = Refusal("constant volume")
-    assert (glue.answer_for(wrapped).status, glue.answer_for(wrapped).line) == (422, "refused: constant volume")
-    other = glue.answer_for(KeyError("x"))
+    assert (glue.error_for(wrapped).status, glue.error_for(wrapped).line) == (422, "refused: constant volume")
+    other = glue.error_for(KeyError("x"))
     assert other.status == 500
     assert "\n" not in other.line
-    assert glue.answer_for(other) is other
+    assert glue.error_for(other) is other
 
 
 def test_stand_ins_say_what_they_are_and_leave_packages_alone(monkeypatch):

@@ -96,3 +96,25 @@ def test_an_overlay_overrides_only_what_is_there(name, base):
 
 def test_training_and_inference_have_one_generator():
     assert resolved("train.yaml")["network_def"] == resolved("inference.yaml")["network_def"]
+
+
+NO_RESULT_DEPENDS_ON = {  # settings of inference.yaml that change no voxel and no header
+    "bundle_root", "dataset_dir", "output_dir",  # where input, output and the bundle are
+    "keep_names", "frames",  # which cases there are and what they are called; the fingerprint of a case holds its frame
+    "redo", "device",
+    "weights_path", "adapted_weights_path", "used_weights_path", "sharp_weights_path",  # the checksums are compared
+    "network_def",  # weights that do not fit it are refused
+    "trained_range",  # makes warnings only
+    "cases", "share",
+}  # fmt: skip
+
+
+def test_the_record_knows_every_setting_that_changes_a_result():
+    """A setting left out of `record::settings` would let a second call keep results of another value as done."""
+    config = load("inference.yaml")
+    plain = {
+        key for key, value in config.items() if not any(isinstance(p, dict) and "_target_" in p for _, p in walk(value))
+    }
+    recorded = set(config["record"]["settings"])
+    assert plain - recorded - NO_RESULT_DEPENDS_ON - RUNS - {"network", "adaptation"} == set()
+    assert recorded - set(config) == {"sharp_weights_sha256", "version"}
