@@ -31,10 +31,11 @@ fast: setup ## the tests that take less than ten seconds each
 contracts: setup ## the contract tests alone
 	$(PY) -m pytest -q tests/contracts
 
-lint: setup ## ruff
+lint: setup ## ruff, import-linter, mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports
+	.venv/bin/mypy
 
 format: setup ## ruff, mending
 	$(PY) -m ruff check --fix .

@@ -14,7 +14,7 @@ import torch
 from pypiqe import piqe as pypiqe
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from scripts.metrics.piqe import piqe
+from scripts.metrics.pique import pique
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHAPE = (256, 208)  # a reformatted plane of the abstract's abdomen
@@ -41,7 +41,7 @@ def main() -> None:
     plane = batch[0, 0].double().numpy()
     ours, theirs = [], []
     for _ in range(arguments.repeats):  # in turn, so that whatever else the machine does slows both
-        ours.append(1e3 * timed(lambda: piqe(batch)) / len(batch))
+        ours.append(1e3 * timed(lambda: pique(batch)) / len(batch))
         theirs.append(1e3 * timed(lambda: pypiqe(plane)))
     for name, of in (("median", np.median), ("fastest", np.min)):
         sys.stdout.write(
@@ -52,7 +52,7 @@ def main() -> None:
 
 def both(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Scores of the same planes by both implementations."""
-    ours = [float(piqe(torch.from_numpy(p)[None, None]).score) for p in planes]
+    ours = [float(pique(torch.from_numpy(p)[None, None]).score) for p in planes]
     return np.array(ours), np.array([pypiqe(p)[0] for p in planes])
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for what GLADE is about: affines, grids, slice geometries."""
+"""Hypothesis strategies for grids and slice geometries."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ spacings = st.floats(0.3, 8)
 
 @st.composite
 def grids(draw, sizes=st.integers(5, 40)) -> Grid:
-    """Any orientation, any spacing, left- and right-handed, anywhere in the room."""
+    """Grids of any orientation, spacing, handedness and position."""
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", [draw(angles) for _ in range(3)], degrees=True).as_matrix()
     affine[:3, :3] *= [draw(spacings) for _ in range(3)]
@@ -25,7 +25,7 @@ def grids(draw, sizes=st.integers(5, 40)) -> Grid:
 
 @st.composite
 def slice_geometries(draw, profiles=PROFILES, counts=st.integers(5, 14)) -> SliceGeometry:
-    """Odd and even counts, real-valued factors, gaps and overlaps."""
+    """Slice geometries with odd and even counts, real-valued factors, gaps and overlaps."""
     factor = draw(st.floats(1.5, 8.5))
     count = draw(counts)
     thin = int(np.floor(count * factor + 0.5))

@@ -12,7 +12,7 @@ from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..metrics.arrays import as_image, bounding_box
 from ..metrics.profiles import border_profiles, line_profiles
-from ..metrics.sharpness import COUNT, MAX_ANGLE_DEG, REACH_MM, measured
+from ..metrics.sharpness import edge_sharpness
 from .measures import JudgedCase, Result, Score
 from .volumes import on_grid, read_volume
 
@@ -107,19 +107,14 @@ class Borders:
             start, end = _points(border["points_mm"], case.grid)
             profiles = line_profiles(result.values, start, end, case.spacing_mm)
         else:
-            profiles = border_profiles(
-                result.values,
-                self._label_of(case, border),
-                case.spacing_mm,
-                reach_mm=REACH_MM,
-                count=COUNT,
-                axis=axis,
-                max_angle_deg=MAX_ANGLE_DEG,
-            )
-        found = measured(profiles)._asdict()
+            profiles = border_profiles(result.values, self._label_of(case, border), case.spacing_mm, axis=axis)
+        found = edge_sharpness(profiles)._asdict()
         where = "" if axis is None else str(axis)
         scores = [Score(f"border_{name}", found[name].median, unit, where) for name, unit in SPREAD.items()]
-        return [*(s for s in scores if np.isfinite(s.value)), Score("border_profiles", found["count"], "1", where)]
+        return [
+            *(s for s in scores if np.isfinite(s.value)),
+            Score("border_profiles", found["profile_count"], "1", where),
+        ]
 
     def _label_of(self, case: JudgedCase, border: Mapping) -> np.ndarray:
         if self._label is None or self._label[0] != case.case:

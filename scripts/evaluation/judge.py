@@ -13,7 +13,7 @@ from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
 from ..metrics.arrays import as_mask
 from ..metrics.mask import body_mask
-from ..metrics.piqe import shared_window
+from ..metrics.pique import shared_window
 from ..physics.acquisition import Acquisition
 from ..physics.interpolation import resampling
 from ..physics.protocol import Protocol

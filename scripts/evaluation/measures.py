@@ -15,7 +15,7 @@ from ..metrics.arrays import bounding_box
 from ..metrics.closure import sharpness_closed, spectrum_closed
 from ..metrics.confidence import error_per_decile, rank_correlation
 from ..metrics.fidelity import HFEN_RADIUS_VOXELS, hfen, nrmse, psnr, robust_range, ssim
-from ..metrics.piqe import piqe_of_planes
+from ..metrics.pique import pique_of_planes
 from ..metrics.residual import Acquires, relative_residual
 from ..metrics.sharpness import axis_sharpness
 from ..metrics.spectrum import high_band, slice_period_artefact
@@ -155,7 +155,7 @@ class Pique:
         """Three scores; `axis` is the one that the planes are perpendicular to."""
         values, mask = result.values[case.box], case.mask[case.box]
         views = {
-            axis: float(piqe_of_planes(values, axis, case.window, mask).mean())
+            axis: float(pique_of_planes(values, axis, case.window, mask).mean())
             for axis in range(values.ndim)
             if axis != case.axis
         }

@@ -11,7 +11,7 @@ from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..physics.acquisition import Acquisition, SliceGeometry
-from ..physics.noise import add_rician_noise
+from ..physics.measurement import simulate_slices
 from ..physics.profile import ACQUISITION_OF_PROFILE, PROFILES
 from ..physics.protocol import FEWEST_SLICES
 
@@ -134,11 +134,11 @@ def simulate(
     lines = np.ascontiguousarray(np.moveaxis(truth, axis, -1)[..., :size], dtype=np.float32)
     thickness = protocol.factor * protocol.thickness_over_spacing
     geometry = SliceGeometry(size, count, protocol.factor, thickness, protocol.profile)
-    slices = Acquisition(geometry)(torch.from_numpy(lines))
-    if protocol.noise > 0:
-        low, high = np.percentile(truth, INTENSITY_PERCENTILES)
-        generator = torch.Generator().manual_seed(zlib.crc32(case.encode()))
-        slices = add_rician_noise(slices, protocol.noise * float(high - low), generator)
+    low, high = np.percentile(truth, INTENSITY_PERCENTILES) if protocol.noise > 0 else (0.0, 0.0)
+    generator = torch.Generator().manual_seed(zlib.crc32(case.encode()))
+    slices = simulate_slices(
+        Acquisition(geometry), torch.from_numpy(lines), protocol.noise * float(high - low), generator
+    )
     shape = [*grid.shape]
     shape[axis] = size
     thick = np.array(grid.affine)

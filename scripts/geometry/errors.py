@@ -1,18 +1,25 @@
-"""`Refusal`, the error for an input that is not processed, and the reasons behind errors that MONAI has wrapped."""
+"""`Refusal`, the error for an input that is not processed, and the original cause of errors that MONAI wraps."""
 
-LONGEST_REASON = 400  # characters; a line that is still read in a terminal and in a table
+LONGEST_REASON = 400  # characters; longer lines are unreadable in a terminal and in a table
 
 
 class Refusal(ValueError):
-    """An input that GLADE declines: one line that names the thing, the fact and the way out.
+    """An input that GLADE does not process; the message, one line, names the item, the problem and the remedy.
 
-    Raised wherever guessing would give a volume that only looks right. The workflows catch it, list the case as
-    refused with this line, go on with the other cases and end with an exit code that is not 0.
+    Raised where a guess could give a volume that looks right and is wrong. The workflows catch it, list the case as
+    refused with this message, continue with the other cases and exit with a code other than 0.
     """
 
 
 def causes(error: BaseException) -> list[BaseException]:
-    """The error and those behind it, outermost first: MONAI wraps what a transform or a constructor raised."""
+    """Return the error and its chain of causes, outermost first; MONAI wraps the errors of transforms.
+
+    >>> try:
+    ...     raise RuntimeError("applying transform") from ValueError("no such axis")
+    ... except RuntimeError as error:
+    ...     causes(error)
+    [RuntimeError('applying transform'), ValueError('no such axis')]
+    """
     chain = [error]
     while chain[-1].__cause__ is not None and chain[-1].__cause__ not in chain:
         chain.append(chain[-1].__cause__)
@@ -20,26 +27,35 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """The Refusal behind an error, or None: a Refusal says all, whatever caused it is detail."""
+    """Return the first Refusal in the chain of causes of an error, or None."""
     return next((e for e in causes(error) if isinstance(e, Refusal)), None)
 
 
 def one_line(text: str) -> str:
-    """The text on one line of bounded length."""
+    """Return the text on one line, cut to `LONGEST_REASON` characters.
+
+    >>> one_line("no   slices here")
+    'no slices here'
+    """
     line = " ".join(str(text).split())
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
 
 
 def reason_of(error: BaseException) -> tuple[str, str]:
-    """Status and reason of a case that ended with this error.
+    """Return status and reason of a case that ended with this error.
 
     Returns:
-        ("refused", the refusal's line), or ("failed", kind and message of the error at the root, without paths).
+        ("refused", message of the Refusal), or ("failed", type and message of the innermost error, without paths).
+
+    >>> reason_of(Refusal("scan.nii: 2 slices, 5 are needed"))
+    ('refused', 'scan.nii: 2 slices, 5 are needed')
+    >>> reason_of(ValueError("bad shape"))
+    ('failed', 'ValueError: bad shape')
     """
     refusal = refusal_of(error)
     if refusal is not None:
         return "refused", one_line(str(refusal))
     root = causes(error)[-1]
     if isinstance(root, OSError) and root.strerror:
-        return "failed", one_line(root.strerror)  # str() of it would add the machine's paths
+        return "failed", one_line(root.strerror)  # str(root) would add paths of this machine
     return "failed", one_line(f"{type(root).__name__}: {root}")

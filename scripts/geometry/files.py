@@ -1,4 +1,4 @@
-"""Files and folders that are written completely or not at all."""
+"""Atomic writes: a file or folder is written completely or not at all."""
 
 import json
 import math
@@ -8,20 +8,21 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-PARTIAL = ".partial"  # ends the temporary name of what is being written
-LONGEST_PREFIX = 150  # bytes of the name that a temporary name begins with; 255 is the limit of common file systems
+PARTIAL = ".partial"  # suffix of temporary names
+LONGEST_PREFIX = 150  # bytes of the final name in a temporary name; common file systems allow 255 for the whole
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike, mode: int | None = None) -> Iterator[Path]:
-    """Give a temporary path in the same folder; on success it replaces `path`, on an error it is removed.
+def atomic_file(path: str | os.PathLike[str], mode: int | None = None) -> Iterator[Path]:
+    """Provide a temporary path in the same folder; on success it replaces `path`, on an error it is removed.
 
-    The temporary name is unique, so two processes that write the same file cannot mix their content.
+    The temporary name is unique, so that two processes that write the same file do not mix their contents.
 
     Args:
         path: the file to write; its folder must exist.
-        mode: permissions from the first byte on; None: what the umask gives.
+        mode: permissions, set before anything is written; None: those of the umask.
 
     Raises:
         OSError: if it cannot be written; an earlier file of this name is kept.
@@ -44,11 +45,11 @@ def atomic_file(path: str | os.PathLike, mode: int | None = None) -> Iterator[Pa
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Give an empty temporary folder beside `path`; on success it takes the place of `path`, with all that it holds.
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Provide an empty temporary folder beside `path`; on success it replaces `path` as a whole.
 
     Args:
-        path: the folder to make; what lies there is replaced as a whole.
+        path: the folder to make; an earlier folder of this name is removed with its content.
 
     Raises:
         OSError: if it cannot be written; an earlier folder of this name is kept.
@@ -60,7 +61,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         earlier = temporary.with_name(f"{temporary.name}.earlier")
-        if path.exists():  # a folder cannot be renamed onto one that is not empty
+        if path.exists():  # rename fails where the target is a folder that is not empty
             path.rename(earlier)
         temporary.rename(path)
         shutil.rmtree(earlier, ignore_errors=True)
@@ -68,20 +69,20 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_text(path: str | os.PathLike, text: str, mode: int | None = None) -> Path:
+def write_text(path: str | os.PathLike[str], text: str, mode: int | None = None) -> Path:
     """Write a UTF-8 text file through `atomic_file`; return its path."""
     with atomic_file(path, mode) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
 
 
-def write_json(path: str | os.PathLike, content: Mapping, mode: int | None = None) -> Path:
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any], mode: int | None = None) -> Path:
     """Write `plain(content)` as an indented JSON file through `atomic_file`; return its path."""
     return write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n", mode)
 
 
-def plain(value):
-    """Convert to what JSON can hold: numbers, text, lists and dicts; numbers that are not finite become None.
+def plain(value: Any) -> Any:
+    """Convert a value to what JSON can hold; numbers that are not finite become None, unknown types text.
 
     >>> import numpy as np
     >>> plain({"shape": np.array([2, 3]), "psnr": float("inf")})
@@ -99,6 +100,6 @@ def plain(value):
 
 
 def _temporary(path: Path) -> Path:
-    """A hidden name in the same folder that no other process uses, also where the name itself is as long as allowed."""
+    """Return a hidden path in the same folder that no other process uses, also for names of the maximum length."""
     name = path.name.encode()[:LONGEST_PREFIX].decode(errors="ignore")
     return path.with_name(f".{name}.{secrets.token_hex(4)}{PARTIAL}")

@@ -1,4 +1,4 @@
-"""Walking folders that nobody vouches for: any depth, links in circles, folders that cannot be listed."""
+"""Walking folders of unknown content: any depth, circular links, folders that cannot be listed."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,19 +6,26 @@ from pathlib import Path
 
 
 def every_folder(
-    root: str | os.PathLike, hidden: bool = True, complain: Callable[[OSError], object] | None = None
+    root: str | os.PathLike[str], hidden: bool = True, complain: Callable[[OSError], object] | None = None
 ) -> Iterator[tuple[Path, list[str]]]:
-    """A folder and all below it, each once however many links lead to it, in a fixed order.
+    """Walk a folder and all folders below it in a fixed order, each once even where several links lead to it.
 
-    `os.walk` recurses (before Python 3.12) and so fails on a thousand folders within each other.
+    `os.walk` is recursive before Python 3.12 and fails on a thousand nested folders.
 
     Args:
         root: the folder; symbolic links below it are followed.
-        hidden: whether files and folders whose name begins with a dot count.
-        complain: is given the error of a folder that cannot be listed; such a folder is left out.
+        hidden: whether to include files and folders whose name begins with a dot.
+        complain: called with the error of each folder that cannot be listed; such folders are skipped.
 
     Yields:
-        A folder and the sorted names of what in it is no folder.
+        A folder and the sorted names of the files in it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as root:
+    ...     (Path(root) / "study").mkdir()
+    ...     _ = (Path(root) / "study" / "scan.nii").write_bytes(b"")
+    ...     [(folder.name, names) for folder, names in every_folder(root)][1:]
+    [('study', ['scan.nii'])]
     """
     seen: set[tuple[int, int]] = set()
     waiting = [Path(root)]
@@ -39,8 +46,8 @@ def every_folder(
         waiting += [folder / name for name, is_folder in reversed(found) if is_folder]
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads back to itself
+    except OSError:  # a link to itself
         return False

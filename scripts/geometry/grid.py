@@ -1,34 +1,41 @@
-"""A grid of voxels in the world: its shape and its affine, and the one rule that makes it isotropic."""
+"""The voxel grid of a volume: its shape, its affine, and the rule for its isotropic version."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .errors import Refusal
 
 AXES = 3
-SPACING_TIE = 0.05  # relative; below this difference two spacings do not tell which axis is the through-plane one
-NEAR_ISOTROPIC = 1.25  # largest over smallest spacing up to which the planes of all three directions count as sharp
-ORTHOGONALITY_TOLERANCE = 1e-3  # cosine between two axes; nibabel's own rounding of a qform stays far below
+SPACING_TIE = 0.05  # relative; two spacings closer than this do not identify the through-plane axis
+NEAR_ISOTROPIC = 1.25  # largest over smallest spacing up to which planes of all three directions count as sharp
+ORTHOGONALITY_TOLERANCE = 1e-3  # cosine between two axes; the rounding of a qform is far below
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Voxel grid of a volume: shape (X, Y, Z) in voxels and a 4 x 4 affine, voxel centres to RAS mm.
 
-    Attributes:
+    Args:
         shape: number of voxels along each array axis.
         affine: 4 x 4, float64; maps the homogeneous voxel index (i, j, k, 1) to the centre of that voxel in RAS mm.
 
     Raises:
         Refusal: if the affine is not a finite, invertible 4 x 4 matrix with perpendicular axes.
+
+    >>> thick = Grid((256, 256, 45), np.diag([1.3, 1.3, 6.0, 1.0]))
+    >>> thick.spacing_mm
+    array([1.3, 1.3, 6. ])
+    >>> thick.isotropic().shape
+    (256, 256, 208)
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
         shape = tuple(int(n) for n in self.shape)
         if affine.shape != (AXES + 1, AXES + 1) or not np.isfinite(affine).all():
@@ -60,24 +67,19 @@ class Grid:
         """Centre of the field of view, shape (3,), RAS mm."""
         return self.world_mm((np.array(self.shape) - 1) / 2)
 
-    def world_mm(self, index) -> np.ndarray:
-        """World position, RAS mm, of a (fractional) voxel index of shape (..., 3)."""
+    def world_mm(self, index: ArrayLike) -> np.ndarray:
+        """Return the world position, RAS mm, of (fractional) voxel indices of shape (..., 3).
+
+        >>> Grid((4, 4, 4), np.diag([2.0, 2.0, 5.0, 1.0])).world_mm((1, 0, 0.5))
+        array([2. , 0. , 2.5])
+        """
         return np.asarray(index, dtype=np.float64) @ self.affine[:AXES, :AXES].T + self.affine[:AXES, AXES]
 
-    def corners_mm(self) -> np.ndarray:
-        """The 8 outer corners of the field of view (voxel edges, not centres), shape (8, 3), RAS mm."""
-        return self.world_mm(
-            [
-                [n - 0.5 if far else -0.5 for n, far in zip(self.shape, fars, strict=True)]
-                for fars in product((False, True), repeat=AXES)
-            ]
-        )
-
     def through_plane_axis(self, setting: int | str = "auto") -> int:
-        """The array axis across the acquired slices.
+        """Return the array axis across the acquired slices.
 
         Args:
-            setting: 0, 1 or 2 states it; "auto" takes the axis of the largest spacing.
+            setting: 0, 1 or 2: that axis; "auto": the axis of the largest spacing.
 
         Raises:
             Refusal: if the setting is no axis, or no single axis has the largest spacing.
@@ -91,19 +93,25 @@ class Grid:
         if largest < second * (1 + SPACING_TIE):
             spacings = " x ".join(f"{s:.3g}" for s in self.spacing_mm)
             raise Refusal(
-                f"the through-plane axis cannot be told from the spacings {spacings} mm: "
+                f"the through-plane axis is not clear from the spacings {spacings} mm: "
                 f"set through_plane_axis to 0, 1 or 2"
             )
         return int(order[2])
 
-    def resampled(self, spacing_mm) -> "Grid":
-        """The grid with other spacings on the same field of view, rounded to whole voxels about the same centre.
+    def resampled(self, spacing_mm: float | Sequence[float] | np.ndarray) -> "Grid":
+        """Return the grid with other spacings on the same field of view, rounded to whole voxels.
 
-        Along each axis n = round(N * old / new), at least 1; the centre of the field of view stays where it is, so
-        either outer edge moves by at most half a new voxel.
+        Along each axis n = round(N * old / new), at least 1. The centre of the field of view is kept, so each outer
+        edge moves by at most half a new voxel.
 
         Args:
             spacing_mm: one number or three, mm.
+
+        Raises:
+            Refusal: if a spacing is not positive.
+
+        >>> Grid((10, 10, 4), np.diag([1.0, 1.0, 5.0, 1.0])).resampled((1.0, 1.0, 2.5)).shape
+        (10, 10, 8)
         """
         new = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (AXES,))
         if not (np.isfinite(new).all() and (new > 0).all()):
@@ -116,11 +124,11 @@ class Grid:
         return Grid(tuple(shape), affine)
 
     def isotropic(self, spacing_mm: float | None = None, through_plane_axis: int | str = "auto") -> "Grid":
-        """The isotropic grid on this field of view.
+        """Return the isotropic grid on this field of view.
 
         Args:
-            spacing_mm: the voxel size; by default the smaller of the two in-plane spacings.
-            through_plane_axis: as in `through_plane_axis`.
+            spacing_mm: the voxel size; None: the smaller of the two in-plane spacings.
+            through_plane_axis: 0, 1, 2 or "auto", as in `through_plane_axis`.
         """
         if spacing_mm is None:
             spacing_mm = np.delete(self.spacing_mm, self.through_plane_axis(through_plane_axis)).min()

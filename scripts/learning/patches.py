@@ -160,9 +160,7 @@ class RandBlurredPatchd(Randomizable, MapTransform):
             **data,
             "blurred": CubicInterpolation(geometry)(slices),
             "blurred_conditioning": torch.as_tensor(geometry.conditioning(), dtype=torch.float32),
-            "blurred_projector": torch.as_tensor(
-                consistency.correction.matrix @ consistency.acquisition.matrix, dtype=torch.float32
-            ),
+            "blurred_projector": torch.as_tensor(consistency.projector.matrix, dtype=torch.float32),
             "blurred_determined": consistency.correction(measured),
         }
 

@@ -1,4 +1,4 @@
-"""What every judge asks of its arrays before it measures: finite, of the same shape, a mask that holds something."""
+"""Checks of the arrays that a metric is given: finite, on one grid, a mask that is not empty."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,22 @@ import torch
 
 from ..geometry.errors import Refusal
 
+Array = np.ndarray | torch.Tensor
 PLANE, VOLUME, WITH_CHANNEL = 2, 3, 4  # numbers of axes
 
 
-def as_image(value: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
-    """The volume (X, Y, Z), also given as (1, X, Y, Z), or the plane (H, W) as a finite float64 array.
+def as_image(value: Array, name: str) -> np.ndarray:
+    """Return a volume (X, Y, Z), also given as (1, X, Y, Z), or a plane (H, W) as a finite float64 array.
 
     Args:
-        value: any real intensities; torch tensors may lie on any device.
-        name: how a refusal calls it.
+        value: real intensities of any type; torch tensors may lie on any device.
+        name: of the array, for the message of a refusal.
 
     Raises:
         Refusal: if it has another number of axes or channels, no voxel, or a value that is not finite.
+
+    >>> as_image(torch.ones(1, 4, 4, 3), "result").shape
+    (4, 4, 3)
     """
     array = np.asarray(value.detach().cpu().double() if isinstance(value, torch.Tensor) else value)
     if array.ndim == WITH_CHANNEL and array.shape[0] == 1:
@@ -34,11 +38,11 @@ def as_image(value: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     return array
 
 
-def as_pair(result, truth) -> tuple[np.ndarray, np.ndarray]:
-    """Result and truth as finite float64 arrays of one shape.
+def as_pair(result: Array, truth: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Return result and truth as finite float64 arrays of one shape.
 
     Raises:
-        Refusal: if either is refused by `as_image` or the shapes differ.
+        Refusal: if `as_image` refuses either, or the shapes differ.
     """
     result, truth = as_image(result, "result"), as_image(truth, "truth")
     if result.shape != truth.shape:
@@ -46,11 +50,14 @@ def as_pair(result, truth) -> tuple[np.ndarray, np.ndarray]:
     return result, truth
 
 
-def as_mask(mask: np.ndarray | torch.Tensor | None, shape: Sequence[int]) -> np.ndarray:
-    """The mask as a boolean array of the given shape; None means everywhere.
+def as_mask(mask: Array | None, shape: Sequence[int]) -> np.ndarray:
+    """Return the mask as a boolean array of the given shape; None means everywhere.
 
     Raises:
-        Refusal: if it lies on another grid, holds values that are not finite, or is empty.
+        Refusal: if it has another shape, holds values that are not finite, or is empty.
+
+    >>> as_mask(None, (2, 3)).sum()
+    np.int64(6)
     """
     if mask is None:
         return np.ones(tuple(shape), bool)
@@ -63,7 +70,15 @@ def as_mask(mask: np.ndarray | torch.Tensor | None, shape: Sequence[int]) -> np.
 
 
 def bounding_box(mask: np.ndarray, margin_voxels: int = 0) -> tuple[slice, ...]:
-    """The smallest box that holds the mask, grown by a margin inside the array: one slice per axis."""
+    """Return the smallest box that holds the mask, one slice per axis, plus a margin cut off at the array's edge.
+
+    Args:
+        mask: boolean, not empty.
+        margin_voxels: added on every side.
+
+    >>> bounding_box(np.array([[0, 0, 0, 0], [0, 1, 1, 0]], bool))
+    (slice(1, 2, None), slice(1, 3, None))
+    """
     box = []
     for axis, size in enumerate(mask.shape):
         others = tuple(a for a in range(mask.ndim) if a != axis)
@@ -73,7 +88,7 @@ def bounding_box(mask: np.ndarray, margin_voxels: int = 0) -> tuple[slice, ...]:
 
 
 def checked_axis(axis: int, array: np.ndarray) -> int:
-    """The axis counted from the front.
+    """Return the axis as a number from 0 up; negative ones count from the last axis.
 
     Raises:
         Refusal: if the array has no such axis.

@@ -1,9 +1,9 @@
-"""How much of the difference between in-plane and through-plane sharpness is closed; needs no truth.
+"""Share of the difference between in-plane and through-plane sharpness that a result closes; needs no truth.
 
-0 is interpolation, 1 as sharp as the scan's own acquired planes. Those are averages over a slice's thickness, which
-takes detail from them too: thin truths of simulated scans close 1 to 3 times the difference, about 2 in the mean, the
-more the thicker the slices (docs/README.md). Anatomy is not the same along all axes either, so these are indications:
-they stand beside the residual, never alone.
+0 is interpolation, 1 as sharp as the acquired planes of the scan. Acquired planes are averages over the slice
+thickness and therefore not fully sharp: the truths of simulated scans close 1 to 3 times the difference, 2 on average,
+and more for thicker slices (docs/README.md). Anatomy differs along the axes too. Read these measures beside the
+residual, never alone.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,24 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..geometry.errors import Refusal
-from .arrays import as_mask, as_pair, checked_axis
+from .arrays import Array, as_mask, as_pair, checked_axis
 from .sharpness import axis_sharpness, scale_window
 from .spectrum import high_band_share
 
 
 def share_closed(result: float, interpolated: float, in_plane: float) -> float:
-    """(result - interpolated) / (in-plane - interpolated), dimensionless.
+    """Return (result - interpolated) / (in-plane - interpolated), dimensionless.
 
     Args:
-        result: any sharpness of the result along the through-plane axis; larger is sharper.
+        result: sharpness of the result along the through-plane axis, by any measure; larger is sharper.
         interpolated: the same of `U b`.
-        in_plane: the same along the acquired planes.
+        in_plane: the same along the in-plane axes.
 
     Raises:
-        Refusal: if the scan is not sharper in-plane: there is no difference to close.
+        Refusal: if the scan is not sharper in-plane, so that there is no difference to close.
+
+    >>> share_closed(result=0.75, interpolated=0.5, in_plane=1.0)
+    0.5
     """
     if not in_plane > interpolated:
         raise Refusal(
@@ -35,12 +38,16 @@ def share_closed(result: float, interpolated: float, in_plane: float) -> float:
     return (result - interpolated) / (in_plane - interpolated)
 
 
-def sharpness_closed(result, interpolated, spacing_mm: Sequence[float], axis: int = -1, mask=None) -> float:
-    """Share of the difference in `axis_sharpness` that the result closes; both are scaled by the input's window.
+def sharpness_closed(
+    result: Array, interpolated: Array, spacing_mm: Sequence[float], axis: int = -1, mask: Array | None = None
+) -> float:
+    """Return the share of the difference in `axis_sharpness` that the result closes; needs no truth.
+
+    Both volumes are scaled by the intensity window of the interpolated input.
 
     Args:
         result: (X, Y, Z) on the isotropic grid.
-        interpolated: `U b` on the same grid: 0 by definition, and its acquired axes are 1.
+        interpolated: `U b` on the same grid; it scores 0, and its in-plane axes define 1.
         spacing_mm: of the three axes.
         axis: the through-plane axis.
         mask: (X, Y, Z) or None for everywhere.
@@ -59,15 +66,17 @@ def sharpness_closed(result, interpolated, spacing_mm: Sequence[float], axis: in
     return share_closed(own, of_input[0], float(np.mean(of_input[1:])))
 
 
-def spectrum_closed(result, interpolated, factor: float, axis: int = -1, mask=None) -> float:
-    """Share of the difference in `high_band_share` that the result closes.
+def spectrum_closed(
+    result: Array, interpolated: Array, factor: float, axis: int = -1, mask: Array | None = None
+) -> float:
+    """Return the share of the difference in `high_band_share` that the result closes; needs no truth.
 
     Args:
         result: (X, Y, Z) on the isotropic grid.
-        interpolated: `U b` on the same grid: 0 by definition, and its acquired axes are 1.
+        interpolated: `U b` on the same grid; it scores 0, and its in-plane axes define 1.
         factor: slice spacing in voxels, above 1.
         axis: the through-plane axis.
-        mask: (X, Y, Z) or None for everywhere; its bounding box counts.
+        mask: (X, Y, Z) or None for everywhere; only its bounding box is used.
 
     Raises:
         Refusal: on bad arrays or a scan without more detail in-plane.

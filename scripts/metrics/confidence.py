@@ -1,18 +1,19 @@
-"""Does the confidence map know where the result is wrong? Needs the truth."""
+"""Agreement of a confidence map with the true error; needs the truth."""
 
 import numpy as np
 from scipy.stats import rankdata
 
 from ..geometry.errors import Refusal
-from .arrays import as_image, as_mask, as_pair
+from .arrays import Array, as_image, as_mask, as_pair
 
 DECILES = 10
 
 
-def rank_correlation(confidence, result, truth, mask=None) -> float:
-    """Spearman's rank correlation of confidence with the absolute error inside the mask; -1 to 1.
+def rank_correlation(confidence: Array, result: Array, truth: Array, mask: Array | None = None) -> float:
+    """Return Spearman's rank correlation of confidence with the absolute error inside the mask; -1 to 1.
 
-    -1 is best (the surer, the smaller the error), 0 says nothing, positive is misleading. Ties share their mean rank.
+    -1 is best: the higher the confidence, the smaller the error. 0 is uninformative, above 0 misleading. Ties get their
+    mean rank.
 
     Args:
         confidence: (X, Y, Z), any monotone scale.
@@ -22,6 +23,10 @@ def rank_correlation(confidence, result, truth, mask=None) -> float:
 
     Raises:
         Refusal: on bad arrays, or confidence or error constant inside the mask.
+
+    >>> truth, result = np.zeros((2, 2, 2)), np.arange(8.0).reshape(2, 2, 2)
+    >>> round(rank_correlation(confidence=-result, result=result, truth=truth), 6)
+    -1.0
     """
     confidence, error = _inside(confidence, result, truth, mask)
     for name, values in (("confidence", confidence), ("the absolute error", error)):
@@ -30,8 +35,8 @@ def rank_correlation(confidence, result, truth, mask=None) -> float:
     return float(np.corrcoef(rankdata(confidence), rankdata(error))[0, 1])
 
 
-def error_per_decile(confidence, result, truth, mask=None) -> np.ndarray:
-    """Mean absolute error inside each tenth of the voxels, from the least to the most confident.
+def error_per_decile(confidence: Array, result: Array, truth: Array, mask: Array | None = None) -> np.ndarray:
+    """Return the mean absolute error in each tenth of the voxels, from the least to the most confident.
 
     Args:
         confidence: (X, Y, Z), any monotone scale.
@@ -40,7 +45,7 @@ def error_per_decile(confidence, result, truth, mask=None) -> np.ndarray:
         mask: (X, Y, Z) or None for everywhere.
 
     Returns:
-        Shape (10,), in the truth's units; tied voxels stay in one tenth, and a tenth that is left empty is NaN.
+        Shape (10,), in the truth's units. Tied voxels stay in one tenth; empty tenths are NaN.
 
     Raises:
         Refusal: on bad arrays or fewer than 10 voxels.
@@ -54,7 +59,7 @@ def error_per_decile(confidence, result, truth, mask=None) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(DECILES, np.nan), where=counts > 0)
 
 
-def _inside(confidence, result, truth, mask) -> tuple[np.ndarray, np.ndarray]:
+def _inside(confidence: Array, result: Array, truth: Array, mask: Array | None) -> tuple[np.ndarray, np.ndarray]:
     result, truth = as_pair(result, truth)
     confidence = as_image(confidence, "confidence")
     if confidence.shape != truth.shape:

@@ -1,4 +1,4 @@
-"""Intensity profiles across a border, sampled in mm with a cubic spline; where they run depends on no method."""
+"""Intensity profiles across a border, sampled with a cubic spline at positions that all methods share."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,45 +7,52 @@ import numpy as np
 from scipy import ndimage
 
 from ..geometry.errors import Refusal
-from .arrays import VOLUME, as_image, as_mask, bounding_box, checked_axis
+from .arrays import VOLUME, Array, as_image, as_mask, bounding_box, checked_axis
 
-MIN_PROFILES = 6  # fewer give no spread
-SAMPLES_PER_VOXEL = 10  # of the smallest spacing: the spline's gradient is then exact to a few parts in a thousand
-NORMAL_SIGMA_MM = 1.5  # the staircase of a label's voxels must not tilt the normals
-SPLINE_MARGIN_VOXELS = 12  # the spline's prefilter forgets that far away
+MIN_PROFILES = 6  # fewer give no meaningful quartiles
+SAMPLES_PER_VOXEL = 10  # of the smallest spacing; the gradient is then exact to a few parts in a thousand
+NORMAL_SIGMA_MM = 1.5  # smooths the voxel steps of a label, which would tilt the normals
+SPLINE_MARGIN_VOXELS = 12  # beyond this distance a voxel has no effect on the cubic spline
 CUBIC = 3
-ANY_ANGLE_DEG = 90.0
+REACH_MM = 8.0  # of a profile, to each side of the border
+COUNT = 64  # profiles per border
+MAX_ANGLE_DEG = 30.0  # between the normal of a border and the axis along which it is measured
 
 
 class Profiles(NamedTuple):
-    """`values`: intensities (P, S) from inside to outside, the border in the middle. `step_mm`: between samples."""
+    """Intensity profiles across a border.
+
+    Attributes:
+        values: (P, S) intensities from inside to outside, with the border in the middle.
+        step_mm: distance of samples.
+    """
 
     values: np.ndarray
     step_mm: float
 
 
 def border_profiles(
-    volume,
-    label,
+    volume: Array,
+    label: Array,
     spacing_mm: Sequence[float],
     *,
-    reach_mm: float,
-    count: int,
+    reach_mm: float = REACH_MM,
+    count: int = COUNT,
     axis: int | None = None,
-    max_angle_deg: float = ANY_ANGLE_DEG,
+    max_angle_deg: float = MAX_ANGLE_DEG,
 ) -> Profiles:
-    """Profiles perpendicular to the border of a label, spread evenly over it.
+    """Sample profiles perpendicular to the border of a label, spread evenly over it.
 
-    The normals are those of the label's smoothed signed distance in mm. Profiles that leave the volume are left out,
-    so are places where the label touches the volume's edge.
+    The normals are those of the label's smoothed signed distance in mm. Profiles that leave the volume and borders on
+    the edge of the volume are skipped.
 
     Args:
         volume: (X, Y, Z).
-        label: (X, Y, Z), not zero inside the organ (bladder, say); the same for all methods.
+        label: (X, Y, Z), not zero inside an organ such as the bladder; the same for all methods.
         spacing_mm: of the three axes.
-        reach_mm: how far a profile goes to each side.
-        count: how many profiles at most.
-        axis: only borders whose normal is near this axis; None takes all.
+        reach_mm: length of a profile to each side of the border.
+        count: largest number of profiles.
+        axis: only borders whose normal is near this axis; None: the whole border.
         max_angle_deg: largest angle between normal and axis.
 
     Returns:
@@ -80,15 +87,17 @@ def border_profiles(
     return _sampled(volume, points[chosen], normals[chosen], spacing, reach_mm)
 
 
-def line_profiles(volume, start_voxels: Sequence[float], end_voxels: Sequence[float], spacing_mm) -> Profiles:
-    """Nine parallel profiles about the line between two points (two clicks on either side of a border).
+def line_profiles(
+    volume: Array, start_voxels: Sequence[float], end_voxels: Sequence[float], spacing_mm: Sequence[float]
+) -> Profiles:
+    """Sample nine parallel profiles: the line between two points on either side of a border, and eight around it.
 
-    The eight others lie one smallest voxel away, all around.
+    The eight lie on a circle about the line, at a distance of the smallest voxel spacing.
 
     Args:
         volume: (X, Y, Z).
         start_voxels: index coordinates of the first point.
-        end_voxels: of the second; the border lies about midway.
+        end_voxels: index coordinates of the second point; the border should lie about midway.
         spacing_mm: of the three axes.
 
     Raises:
@@ -103,13 +112,13 @@ def line_profiles(volume, start_voxels: Sequence[float], end_voxels: Sequence[fl
         raise Refusal(f"a profile from {start_voxels} to {end_voxels} is too short or leaves the volume {volume.shape}")
     normal = (end - start) / length
     across = np.linalg.svd(normal[None])[2][1:]  # two directions perpendicular to the line
-    turns = np.arange(0, 2 * np.pi, np.pi / 4)
-    offsets = spacing.min() * np.stack([np.cos(turns), np.sin(turns)], axis=1) @ across
+    angles = np.arange(0, 2 * np.pi, np.pi / 4)
+    offsets = spacing.min() * np.stack([np.cos(angles), np.sin(angles)], axis=1) @ across
     points = (start + end) / 2 + np.concatenate([np.zeros((1, VOLUME)), offsets])
     return _sampled(volume, points, np.broadcast_to(normal, points.shape), spacing, length / 2)
 
 
-def _volume(volume) -> np.ndarray:
+def _volume(volume: Array) -> np.ndarray:
     volume = as_image(volume, "volume")
     if volume.ndim != VOLUME:
         raise Refusal(f"volume has shape {volume.shape}: profiles are measured in a volume (X, Y, Z)")
@@ -124,7 +133,7 @@ def _checked_spacing(spacing_mm: Sequence[float]) -> np.ndarray:
 
 
 def _border(label: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points on the border and outward unit normals there, (P, 3) each, in mm from voxel 0."""
+    """Return points on the border and their outward unit normals, (P, 3) each, in mm from the centre of voxel 0."""
     if label.all():
         return np.empty((0, VOLUME)), np.empty((0, VOLUME))
     outside = ndimage.distance_transform_edt(~label, sampling=spacing)
@@ -133,7 +142,7 @@ def _border(label: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndar
     voxels = np.argwhere(label & ~ndimage.binary_erosion(label, border_value=1))
     gradient = np.stack([part[tuple(voxels.T)] for part in np.gradient(smooth, *spacing)], axis=1)
     norm = np.linalg.norm(gradient, axis=1, keepdims=True)
-    clear = norm[:, 0] > 1 / 2  # ridges and thin sheets have no one normal
+    clear = norm[:, 0] > 1 / 2  # the normal is not defined on ridges and thin sheets
     normals = gradient[clear] / norm[clear]
     points = voxels[clear] * spacing - smooth[tuple(voxels[clear].T)][:, None] * normals
     return points, normals
@@ -144,6 +153,6 @@ def _sampled(
 ) -> Profiles:
     half = int(np.ceil(reach_mm / spacing.min() * SAMPLES_PER_VOXEL))
     offsets = np.linspace(-reach_mm, reach_mm, 2 * half + 1)
-    places = (points[:, None] + offsets[:, None] * normals[:, None]) / spacing
-    values = ndimage.map_coordinates(volume, np.moveaxis(places, -1, 0), order=CUBIC, mode="nearest")
+    positions = (points[:, None] + offsets[:, None] * normals[:, None]) / spacing
+    values = ndimage.map_coordinates(volume, np.moveaxis(positions, -1, 0), order=CUBIC, mode="nearest")
     return Profiles(values, reach_mm / half)

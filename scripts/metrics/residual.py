@@ -1,4 +1,4 @@
-"""Does the result explain what was measured? Needs no truth, only the acquired slices and the operator A."""
+"""Data consistency: the difference between the re-acquired result and the acquired slices; needs no truth."""
 
 from typing import Protocol
 
@@ -6,23 +6,24 @@ import numpy as np
 import torch
 
 from ..geometry.errors import Refusal
-from .arrays import as_image, checked_axis
+from .arrays import Array, as_image, checked_axis
 
 
 class Acquires(Protocol):
-    """Anything with a `forward` along the last axis, such as `Acquisition`."""
+    """An object with a `forward` along the last axis, such as `Acquisition`."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A x: (..., thin) -> (..., slices)."""
+        """Return A x: (..., thin) -> (..., slices)."""
+        ...
 
 
-def relative_residual(volume, slices, acquisition: Acquires, axis: int = -1) -> float:
-    """||A v - b|| / ||b||, dimensionless; 0 when re-acquiring the volume gives the slices back.
+def relative_residual(volume: Array, slices: Array, acquisition: Acquires, axis: int = -1) -> float:
+    """Return ||A v - b|| / ||b||, dimensionless; 0 where re-acquisition of the volume gives the slices.
 
     Args:
-        volume: v, (X, Y, Z), through-plane direction along `axis`.
-        slices: b, the same with the slices along `axis`, same units.
-        acquisition: A, acting along the last axis.
+        volume: v, (X, Y, Z), with the thin voxels along `axis`.
+        slices: b, (X, Y, Z), with the slices along `axis`, same units.
+        acquisition: A, which acts along the last axis.
         axis: the through-plane axis.
 
     Raises:
@@ -35,5 +36,5 @@ def relative_residual(volume, slices, acquisition: Acquires, axis: int = -1) -> 
         raise Refusal(f"A makes slices of shape {acquired.shape} of this volume, given are {thick.shape}: wrong scan?")
     norm = float(np.linalg.norm(thick))
     if not norm > 0:
-        raise Refusal("slices are all zero: a relative residual has no meaning")
+        raise Refusal("slices are all zero: a relative residual is undefined")
     return float(np.linalg.norm(acquired - thick)) / norm

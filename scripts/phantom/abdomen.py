@@ -1,8 +1,8 @@
-"""A procedural abdomen with known truth at any resolution, and its thick-slice acquisition.
+"""A numerical abdomen phantom whose truth is known at any resolution, and its thick-slice acquisition.
 
-The anatomy is a set of signed distances in mm, bent by smooth random fields of the seed, so that every grid samples the
-same body: a coarse voxel is the mean of the fine voxels within it. Fine details (bowel folds, septa, small vessels,
-grain) reach down to about 1.3 mm, so that there is something for super-resolution to recover.
+The anatomy is a set of signed distances in mm, deformed by smooth random fields that depend on a seed. Every grid
+samples the same body: a coarse voxel is the mean of the fine voxels within it. Fine details (bowel folds, septa, small
+vessels, texture) reach down to about 1.3 mm, so that there is detail for super-resolution to recover.
 
 `python -m scripts.phantom.files OUT` writes both as NIfTI.
 """
@@ -18,15 +18,15 @@ import torch
 from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
 from ..physics.acquisition import Acquisition, SliceGeometry
-from ..physics.noise import add_rician_noise
+from ..physics.measurement import simulate_slices
 from . import organs, trunk
 from .shapes import Canvas, RandomField, Warp
 
 FIELD_OF_VIEW_MM = (333.0, 333.0, 270.0)  # left-right, head-foot, front-back
-SAMPLE_MM = 4.0  # voxels longer than this are averaged from smaller samples
-CHUNK_VOXELS = 2**21
-SHADING = 0.22  # relative deviation of the coils' sensitivity
-SPREAD = 0.03  # relative deviation of body size from patient to patient
+SAMPLE_MM = 4.0  # longer voxels are averages of shorter samples
+CHUNK_VOXELS = 2**21  # painted at once, to bound memory
+SHADING = 0.22  # relative deviation of the coil sensitivity
+SPREAD = 0.03  # relative deviation of body size between patients
 
 
 def coronal_grid(
@@ -34,14 +34,17 @@ def coronal_grid(
     field_of_view_mm: tuple[float, float, float] = FIELD_OF_VIEW_MM,
     centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Grid:
-    """A coronal grid, axes to left, foot and back as scanners store it.
+    """Return a coronal grid, axes to left, foot and back as scanners store it.
 
-    By default that of the paper's acquisition about the body's centre, 256 x 256 x 45 at 1.3 x 1.3 x 6 mm.
+    The defaults are those of the acquisition in the paper, 256 x 256 x 45 voxels of 1.3 x 1.3 x 6 mm.
 
     Args:
         shape: voxels to left, foot and back.
         field_of_view_mm: extent along the same axes.
         centre_mm: of the field of view, RAS.
+
+    >>> coronal_grid().spacing_mm.round(2)
+    array([1.3, 1.3, 6. ])
     """
     spacing = np.asarray(field_of_view_mm, float) / shape
     affine = np.eye(4)
@@ -52,7 +55,7 @@ def coronal_grid(
 
 @dataclass(frozen=True)
 class Patient:
-    """Everything random about one phantom, drawn once from the seed."""
+    """All random parameters of one phantom, drawn once from its seed."""
 
     warp: Warp
     textures: dict[str, RandomField]
@@ -62,7 +65,7 @@ class Patient:
     @classmethod
     @lru_cache(maxsize=4)
     def draw(cls, seed: int) -> Patient:
-        """Draw a patient; the same seed gives the same one on any grid."""
+        """Return the patient of a seed, the same on any grid."""
         rng = np.random.default_rng(seed)
         bends = [(2.6, [RandomField.draw(rng, 24, 70, 190) for _ in range(3)]),
                  (0.7, [RandomField.draw(rng, 40, 20, 45) for _ in range(3)])]  # fmt: skip
@@ -73,15 +76,15 @@ class Patient:
             "wide": RandomField.draw(rng, 32, 40.0, 110.0),
             "web": RandomField.draw(rng, 48, 16.0, 34.0),
             "strand": RandomField.draw(rng, 48, 11.0, 24.0),
-            "rugae": RandomField.draw(rng, 40, 13.0, 20.0, detail_gain=(1.0, 1.0, 2.2)),
-            "fibre": RandomField.draw(rng, 48, 9.0, 18.0, detail_gain=(1.0, 1.0, 5.0)),
+            "rugae": RandomField.draw(rng, 40, 13.0, 20.0, elongation=(1.0, 1.0, 2.2)),
+            "fibre": RandomField.draw(rng, 48, 9.0, 18.0, elongation=(1.0, 1.0, 5.0)),
         }
         shading = RandomField.draw(rng, 16, 350, 700)
         return cls(warp, textures, shading, organs.pipes(rng, warp))
 
 
 def _paint(canvas: Canvas, patient: Patient) -> None:
-    """Paint a whole patient, from the outside in and from the back to the front of the drawer."""
+    """Paint a whole patient; what is painted later covers what was painted before."""
     deep, inside = trunk.body(canvas)
     below, lungs = trunk.chest(canvas, inside)
     organs.paint_tube(canvas, patient.pipes.pulmonary, organs.LUNG_VESSEL, lungs)
@@ -99,7 +102,7 @@ def _paint(canvas: Canvas, patient: Patient) -> None:
 
 
 def _chunks(grid: Grid):
-    """Slabs along the first axis, refined where voxels are long: (rows, factors, fine shape, fine affine)."""
+    """Yield slabs along the first axis, refined where voxels are long: (rows, factors, fine shape, fine affine)."""
     factors = np.maximum(1, np.ceil(grid.spacing_mm / SAMPLE_MM - 1e-6)).astype(int)
     row = int(np.prod(grid.shape[1:]) * factors.prod())
     step = max(1, CHUNK_VOXELS // row)
@@ -113,7 +116,7 @@ def _chunks(grid: Grid):
 
 
 def _mean_over(values: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Mean over blocks of `factors` voxels."""
+    """Return the mean over blocks of `factors` voxels."""
     if factors.prod() == 1:
         return values
     a, b, c = (n // f for n, f in zip(values.shape, factors, strict=True))
@@ -121,15 +124,19 @@ def _mean_over(values: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def abdomen(grid: Grid, seed: int = 0, shading: bool = True) -> np.ndarray:
-    """An abdomen as a fat-suppressed T1 gradient echo after gadolinium (VIBE) shows it, without noise.
+    """Return a noise-free abdomen with the contrast of a fat-suppressed T1 gradient echo after gadolinium (VIBE).
 
     Args:
-        grid: where to sample it; its centre in the body is (0, 0, 0) mm, its extent about 310 x 210 x 333 mm (RAS).
-        seed: the patient; the same seed is the same body on every grid.
-        shading: whether the coils' sensitivity modulates it.
+        grid: of the samples; the body is centred on (0, 0, 0) mm and measures about 310 x 210 x 333 mm (RAS).
+        seed: of the patient; the same seed gives the same body on every grid.
+        shading: whether to modulate it by the coil sensitivity.
 
     Returns:
         Volume of the grid's shape, float32, 0 to about 1000 in scanner units.
+
+    >>> volume = abdomen(coronal_grid((16, 16, 9)))
+    >>> volume.shape, volume.dtype
+    ((16, 16, 9), dtype('float32'))
     """
     patient = Patient.draw(seed)
     volume = np.empty(grid.shape, np.float32)
@@ -143,7 +150,12 @@ def abdomen(grid: Grid, seed: int = 0, shading: bool = True) -> np.ndarray:
 
 
 def bladder(grid: Grid, seed: int = 0) -> np.ndarray:
-    """The share of each voxel that is the bladder's lumen, 0 to 1, float32, of the phantom of that seed."""
+    """Return the partial volume of the bladder's lumen in each voxel, 0 to 1, float32.
+
+    Args:
+        grid: of the samples.
+        seed: of the patient.
+    """
     patient = Patient.draw(seed)
     label = np.zeros(grid.shape, np.float32)
     for rows, factors, shape, affine in _chunks(grid):
@@ -162,22 +174,27 @@ def acquire(
     noise_sigma: float = 0.0,
     seed: int = 0,
 ) -> tuple[np.ndarray, Grid]:
-    """Thick slices of a volume across its last axis, with Rician noise.
+    """Return thick slices of a volume across its last axis, with Rician noise, and their grid.
 
     Args:
         volume: (X, Y, Z) on `grid`.
-        grid: its grid; the last axis becomes the through-plane axis.
+        grid: of the volume; the last axis becomes the through-plane axis.
         slice_spacing_mm: centre to centre.
         slice_thickness_mm: FWHM of the slice profile.
         profile: "rect", "gauss" or "fourier".
-        noise_sigma: deviation of the noise in each channel, in units of the volume; 0 for none.
+        noise_sigma: standard deviation of the noise in each channel, in the units of the volume; 0 for none.
         seed: of the noise.
 
     Returns:
-        slices (X, Y, N) float32 and their grid, N = round(extent / spacing), centred on the same field of view.
+        Slices (X, Y, N) float32, N = round(extent / spacing), and their grid, centred on the same field of view.
 
     Raises:
-        Refusal: if the volume does not fit the grid, or fewer than one slice fits.
+        Refusal: if the volume does not fit the grid, or not even one slice fits.
+
+    >>> grid = coronal_grid((8, 8, 30), (8.0, 8.0, 30.0))
+    >>> slices, thick = acquire(np.ones(grid.shape, np.float32), grid, slice_spacing_mm=6, slice_thickness_mm=6)
+    >>> slices.shape, thick.spacing_mm
+    ((8, 8, 5), array([1., 1., 6.]))
     """
     if volume.shape != grid.shape:
         raise Refusal(f"a volume of shape {volume.shape} is not on a grid of shape {grid.shape}: give its own grid")
@@ -191,9 +208,8 @@ def acquire(
     geometry = SliceGeometry(
         grid.shape[2], count, slice_spacing_mm / spacing[2], slice_thickness_mm / spacing[2], profile
     )
-    slices = Acquisition(geometry)(torch.as_tensor(volume, dtype=torch.float32))
-    if noise_sigma > 0:
-        slices = add_rician_noise(slices, noise_sigma, torch.Generator().manual_seed(seed))
+    thin, generator = torch.as_tensor(volume, dtype=torch.float32), torch.Generator().manual_seed(seed)
+    slices = simulate_slices(Acquisition(geometry), thin, noise_sigma, generator)
     affine = grid.affine.copy()
     affine[:3, 2] *= slice_spacing_mm / spacing[2]
     affine[:3, 3] = grid.world_mm((0, 0, geometry.first_slice_voxels))

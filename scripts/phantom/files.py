@@ -1,4 +1,4 @@
-"""The phantom on disk: its truth and its thick-slice acquisition as NIfTI.
+"""NIfTI files of the phantom: its truth and its thick-slice acquisition.
 
 Command: `python -m scripts.phantom.files OUT --shape 160 160 144 --slice_spacing_mm 6`.
 """
@@ -17,12 +17,22 @@ import numpy as np
 
 from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
+from ..physics.profile import ACQUISITION_OF_PROFILE, PROFILES
 from .abdomen import abdomen, acquire, bladder, coronal_grid
 
 
 @dataclass(frozen=True)
 class PhantomScan:
-    """One phantom and its acquisition: volumes float32 in scanner units, each with its grid (RAS, mm)."""
+    """A phantom and its acquisition.
+
+    Attributes:
+        truth: (X, Y, Z) float32, scanner units.
+        truth_grid: of the truth, RAS mm.
+        slices: (X, Y, N) float32, scanner units.
+        slices_grid: of the slices, RAS mm.
+        slice_thickness_mm: FWHM of the slice profile.
+        profile: "rect", "gauss" or "fourier".
+    """
 
     truth: np.ndarray
     truth_grid: Grid
@@ -33,8 +43,8 @@ class PhantomScan:
 
     @property
     def acquisition_type(self) -> str:
-        """What a scanner's header would say: "3D" for a Fourier-encoded slab, else "2D"."""
-        return "3D" if self.profile == "fourier" else "2D"
+        """MRAcquisitionType as a scanner's header states it: "3D" for a Fourier-encoded slab, else "2D"."""
+        return ACQUISITION_OF_PROFILE.get(self.profile, "2D")
 
 
 def make_scan(
@@ -47,7 +57,7 @@ def make_scan(
     seed: int = 0,
     centre_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> PhantomScan:
-    """A phantom on an isotropic coronal grid, and its thick coronal slices.
+    """Return a phantom on an isotropic coronal grid, with its thick coronal slices.
 
     Args:
         shape: voxels of the truth to left, foot and back.
@@ -55,9 +65,13 @@ def make_scan(
         slice_spacing_mm: centre to centre.
         slice_thickness_mm: FWHM of the profile; None: the spacing.
         profile: "rect", "gauss" or "fourier".
-        noise_sigma: deviation of the Rician noise, scanner units (liver 470).
+        noise_sigma: standard deviation of the Rician noise, scanner units; the liver has 470.
         seed: of body and noise.
         centre_mm: of the field of view, RAS; (0, 0, 0) is the middle of the body.
+
+    >>> scan = make_scan((16, 16, 40), spacing_mm=3.0)
+    >>> scan.truth.shape, scan.slices.shape, scan.acquisition_type
+    ((16, 16, 40), (16, 16, 20), '3D')
     """
     grid = coronal_grid(shape, tuple(n * spacing_mm for n in shape), centre_mm)
     truth = abdomen(grid, seed)
@@ -80,7 +94,7 @@ def write_nifti(path: Path, volume: np.ndarray, grid: Grid, dtype: str = "int16"
 def write_scan(scan: PhantomScan, folder: Path, name: str = "phantom") -> tuple[Path, Path]:
     """Write scans/NAME.nii.gz with its BIDS sidecar, and truth/NAME_truth.nii.gz; return both paths.
 
-    They lie apart, so that `scans` can be given to inference as it is.
+    They go to separate folders, so that `scans` can be the input of inference.
     """
     for part in ("scans", "truth"):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -104,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--spacing_mm", type=float, default=1.3, help="of the truth")
     parser.add_argument("--slice_spacing_mm", type=float, default=6.0)
     parser.add_argument("--slice_thickness_mm", type=float, default=None, help="default: the slice spacing")
-    parser.add_argument("--profile", choices=("rect", "gauss", "fourier"), default="fourier")
+    parser.add_argument("--profile", choices=PROFILES, default="fourier")
     parser.add_argument("--noise_sigma", type=float, default=8.0, help="scanner units; the liver has 470")
     parser.add_argument("--centre_mm", type=float, nargs=3, default=(0, 0, 0), help="of the field of view, RAS")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""The phantom's organs: liver, gallbladder, spleen, pancreas, kidneys, stomach, bowel, bladder (atlas RAS, mm)."""
+"""Organs of the phantom: liver, gallbladder, spleen, pancreas, kidneys, stomach, bowel, bladder (atlas RAS, mm)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BLADDER_RADII_MM = (41.0, 31.0, 28.0)
 
 @dataclass(frozen=True)
 class Pipes:
-    """The hollow organs and vessels of one patient, end points in world mm."""
+    """Hollow organs and vessels of one patient, points in world mm."""
 
     pulmonary: Tube
     artery: Tube
@@ -54,7 +54,7 @@ class Pipes:
 
 
 def tree(rng: np.random.Generator, start, aim, radius_mm: float, generations: int, spread: float = 0.55) -> list[Tube]:
-    """A branching vessel from one point towards another (mm), thinning at each of its generations."""
+    """Draw a vessel tree from one point towards another (mm), with thinner branches in each generation."""
     start, aim = np.asarray(start, float), np.asarray(aim, float)
     way = aim - start
     length = float(np.sqrt(way @ way))
@@ -78,7 +78,7 @@ def tree(rng: np.random.Generator, start, aim, radius_mm: float, generations: in
 
 
 def pipes(rng: np.random.Generator, warp: Warp) -> Pipes:
-    """Draw all pipes of a patient in the atlas and bend them into the world."""
+    """Draw all pipes of a patient in the atlas and deform them into the world."""
     drawn = {**_great_vessels(rng), **_organ_vessels(rng), **_gut(rng)}
     return Pipes(**{name: Tube.joined(tubes).moved(warp.to_world) for name, tubes in drawn.items()})
 
@@ -336,7 +336,7 @@ def _colon(canvas: Canvas, inside: np.ndarray, tube: Tube) -> None:
 
 
 def bladder_distance(block: Block) -> np.ndarray:
-    """Signed distance (mm) to the inner border of the bladder."""
+    """Return the signed distance (mm) to the inner border of the bladder."""
     x, y, z = (axis - at for axis, at in zip((block.x, block.y, block.z), BLADDER_CENTRE_MM, strict=True))
     shape = ellipsoid(x, y, z, BLADDER_RADII_MM)
     return smooth_max(shape, z + 0.25 * y - 20, 14)

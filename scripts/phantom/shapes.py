@@ -1,6 +1,6 @@
-"""What the phantom is drawn with: random fields, signed distances, tubes, and a canvas that paints them.
+"""Drawing primitives of the phantom: random fields, signed distances, tubes, and a canvas to paint them on.
 
-Every shape is a signed distance in mm (negative inside), so a border is the same border at any resolution; it is
+Every shape is a signed distance in mm (negative inside), so a border has the same position at any resolution. It is
 painted with a ramp as wide as a voxel, which is the partial-volume effect.
 """
 
@@ -12,17 +12,17 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-EDGE_MM = 0.8  # no border in a body is sharper than this
-FAR_MM = 1e3
+EDGE_MM = 0.8  # width of the sharpest border
+FAR_MM = 1e3  # distance where no tube is near
 Point = tuple[float, float, float]
 SMOOTH_MM = 20  # rounding of curves given by a few points
 
 
 @dataclass(frozen=True)
 class RandomField:
-    """A Gaussian random field: a sum of plane waves, unit variance, known at every point of space.
+    """A Gaussian random field of unit variance, a sum of plane waves that is defined at every point of space.
 
-    A plane wave is separable on any grid, so a whole block is one matrix product.
+    A plane wave is separable on any grid, so its samples on a block are one matrix product.
     """
 
     waves: np.ndarray  # (K, 3) radians per mm, world RAS
@@ -35,13 +35,13 @@ class RandomField:
         count: int,
         shortest_mm: float,
         longest_mm: float,
-        detail_gain: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        elongation: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> RandomField:
-        """Draw `count` waves with wavelengths between the two (mm), longer by `detail_gain` along x, y, z."""
+        """Draw `count` waves with wavelengths between the two (mm), longer by `elongation` along x, y, z."""
         directions = rng.normal(size=(count, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
         lengths_mm = np.exp(rng.uniform(np.log(shortest_mm), np.log(longest_mm), size=(count, 1)))
-        return cls(2 * np.pi * directions / lengths_mm / np.asarray(detail_gain), rng.uniform(0, 2 * np.pi, size=count))
+        return cls(2 * np.pi * directions / lengths_mm / np.asarray(elongation), rng.uniform(0, 2 * np.pi, size=count))
 
     @cached_property
     def slope_per_mm(self) -> float:
@@ -49,11 +49,11 @@ class RandomField:
         return float(np.sqrt(np.mean(np.sum(self.waves**2, axis=1))))
 
     def at(self, points_mm: np.ndarray) -> np.ndarray:
-        """Field at points (..., 3) in mm, world RAS."""
+        """Return the field at points (..., 3) in mm, world RAS."""
         return np.cos(points_mm @ self.waves.T + self.phases).sum(-1) * np.sqrt(2 / len(self.phases))
 
     def on(self, shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-        """Field averaged over the voxels of a block: (X, Y, Z) float32."""
+        """Return the field averaged over the voxels of a block: (X, Y, Z) float32."""
         steps = self.waves @ affine[:3, :3]  # (K, 3): radians per voxel along each array axis
         weights = np.sinc(steps / (2 * np.pi)).prod(1) * np.sqrt(2 / len(self.phases))
         factors = [np.exp(1j * steps[:, axis, None] * np.arange(shape[axis])) for axis in range(3)]
@@ -66,31 +66,35 @@ class RandomField:
 
 @lru_cache(maxsize=64)
 def _profile(heights: tuple[float, ...], values: tuple[float, ...]) -> np.ndarray:
-    """A smooth curve through (height in mm, value) pairs, tabulated every half mm from -300 to 300 mm."""
+    """Return a smooth curve through (height in mm, value) pairs, tabulated every half mm from -300 to 300 mm."""
     table = np.interp(np.arange(-300 - SMOOTH_MM, 300 + SMOOTH_MM, 0.5), heights, values)
     box = np.ones(SMOOTH_MM) / SMOOTH_MM
     return np.convolve(np.convolve(table, box, "same"), box, "same")[2 * SMOOTH_MM : -2 * SMOOTH_MM].astype(np.float32)
 
 
 def along(height_mm: np.ndarray, heights: tuple[float, ...], values: tuple[float, ...]) -> np.ndarray:
-    """Values (float32) of a smooth curve over height (mm), for arrays of heights."""
+    """Return the values (float32) of a smooth curve over height (mm) at an array of heights."""
     table = _profile(heights, values)
     return table[np.clip((height_mm + 300) * 2 + 0.5, 0, len(table) - 1).astype(np.int32)]
 
 
 def smooth_min(a: np.ndarray, b: np.ndarray, radius_mm: float) -> np.ndarray:
-    """Union of two signed distances (mm) with a fillet of about `radius_mm`."""
+    """Return the union of two signed distances (mm), rounded with a fillet of about `radius_mm`."""
     blend = np.clip(0.5 + 0.5 * (b - a) / radius_mm, 0, 1)
     return b + blend * (a - b) - radius_mm * blend * (1 - blend)
 
 
 def smooth_max(a: np.ndarray, b: np.ndarray, radius_mm: float) -> np.ndarray:
-    """Intersection of two signed distances (mm) with a rounded rim of about `radius_mm`."""
+    """Return the intersection of two signed distances (mm), with an edge rounded by about `radius_mm`."""
     return -smooth_min(-a, -b, radius_mm)
 
 
 def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, radii_mm: tuple[float, float, float]) -> np.ndarray:
-    """Signed distance (mm, first order) to an ellipsoid at the origin with half axes `radii_mm`."""
+    """Return the signed distance (mm, first order) to an ellipsoid at the origin with half axes `radii_mm`.
+
+    >>> round(float(ellipsoid(12.0, 0.0, 0.0, radii_mm=(9, 9, 9))), 6)
+    3.0
+    """
     a, b, c = radii_mm
     u, v, w = (x / a) ** 2, (y / b) ** 2, (z / c) ** 2
     level = np.sqrt(u + v + w)
@@ -99,14 +103,14 @@ def ellipsoid(x: np.ndarray, y: np.ndarray, z: np.ndarray, radii_mm: tuple[float
 
 
 def ellipse(x: np.ndarray, y: np.ndarray, a_mm: float, b_mm: float) -> np.ndarray:
-    """Signed distance (mm, first order) to an elliptic cylinder at the origin."""
+    """Return the signed distance (mm, first order) to an elliptic cylinder at the origin."""
     u, v = (x / a_mm) ** 2, (y / b_mm) ** 2
     level = np.sqrt(u + v)
     return level * (level - 1) / np.maximum(np.sqrt(u / a_mm**2 + v / b_mm**2), 1e-6)
 
 
 def curve(points_mm: np.ndarray, radii_mm: np.ndarray, step_mm: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
-    """Catmull-Rom spline through points (N, 3) with radii (N,), resampled about every `step_mm`."""
+    """Return a Catmull-Rom spline through points (N, 3) with radii (N,), resampled about every `step_mm`."""
     points = np.column_stack([np.asarray(points_mm, float), np.broadcast_to(radii_mm, len(points_mm))])
     padded = np.concatenate([[2 * points[0] - points[1]], points, [2 * points[-1] - points[-2]]])
     pieces = []
@@ -125,7 +129,18 @@ def curve(points_mm: np.ndarray, radii_mm: np.ndarray, step_mm: float = 6.0) -> 
 
 @dataclass(frozen=True)
 class Tube:
-    """Pieces of round pipe: from starts (N, 3) to ends (N, 3) in mm, with radii (N, 2) and arc lengths (N, 2) in mm."""
+    """A chain or tree of round pipe segments.
+
+    Attributes:
+        starts_mm: (N, 3).
+        ends_mm: (N, 3).
+        radii_mm: (N, 2), at start and end.
+        arcs_mm: (N, 2), arc lengths at start and end.
+
+    >>> Tube.along(np.array([(0, 0, 0), (3, 4, 0), (3, 4, 5)]), 2.0).arcs_mm
+    array([[ 0.,  5.],
+           [ 5., 10.]])
+    """
 
     starts_mm: np.ndarray
     ends_mm: np.ndarray
@@ -134,7 +149,7 @@ class Tube:
 
     @classmethod
     def along(cls, points_mm: np.ndarray, radii_mm: np.ndarray) -> Tube:
-        """One pipe through points (N, 3) with radii (N,)."""
+        """Return one pipe through points (N, 3) with radii (N,)."""
         points = np.asarray(points_mm, float)
         radii = np.broadcast_to(np.asarray(radii_mm, float), len(points))
         arcs = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
@@ -143,17 +158,17 @@ class Tube:
 
     @classmethod
     def joined(cls, tubes: list[Tube]) -> Tube:
-        """All pieces of several tubes as one."""
+        """Return the segments of several tubes as one tube."""
         names = ("starts_mm", "ends_mm", "radii_mm", "arcs_mm")
         return cls(*(np.concatenate([getattr(tube, name) for tube in tubes]) for name in names))
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> Tube:
-        """The same pieces with every end point moved by a function of points (N, 3)."""
+        """Return the tube with its points moved by a function of points (N, 3)."""
         return Tube(move(self.starts_mm), move(self.ends_mm), self.radii_mm, self.arcs_mm)
 
 
 class Block:
-    """A box of voxels under the brush: coordinates, textures and values are views into the canvas."""
+    """A box of voxels to paint on; its coordinates, textures and values are views into the canvas."""
 
     def __init__(self, canvas: Canvas, where: tuple[slice, slice, slice]):
         self.canvas, self.where = canvas, where
@@ -161,11 +176,11 @@ class Block:
         self.values = canvas.values[where]
 
     def texture(self, name: str) -> np.ndarray:
-        """The canvas' texture of that name within this block."""
+        """Return the part of a named texture of the canvas within this block."""
         return self.canvas.texture(name)[self.where]
 
     def paint(self, distance_mm: np.ndarray, tissue: Tissue, fill: np.ndarray | None = None) -> None:
-        """Lay a tissue with its texture over everything inside a signed distance (mm), as opaque as `fill` (0 to 1)."""
+        """Paint a tissue with its texture inside a signed distance (mm), with opacity `fill` (0 to 1)."""
         cover = np.clip(0.5 - distance_mm / self.canvas.edge_mm, 0, 1)
         if not cover.any():
             return
@@ -178,12 +193,12 @@ class Block:
 
 
 class Canvas(Block):
-    """A block of the grid with everything needed to paint on it.
+    """A block of the grid with the coordinates, textures and values for painting.
 
     Args:
         shape: voxels.
         affine: voxel indices to world RAS, mm.
-        warp: three fields and amplitudes that bend the atlas into this patient.
+        warp: deformation of the atlas into this patient.
         textures: named random fields.
     """
 
@@ -198,40 +213,40 @@ class Canvas(Block):
         super().__init__(self, (slice(None),) * 3)
 
     def texture(self, name: str) -> np.ndarray:
-        """A named random field on this canvas, made when first asked for."""
+        """Return a named random field on this canvas, computed once."""
         if name not in self._textures:
             self._textures[name] = self._fields[name].on(self.shape, self.affine)
         return self._textures[name]
 
     def sheets(self, name: str, thickness_mm: float) -> np.ndarray:
-        """0 to 1: thin sheets, about `thickness_mm` thick, where a named field crosses zero (septa, fibres)."""
+        """Return thin sheets (septa, fibres), 0 to 1, about `thickness_mm` thick, where a named field crosses zero."""
         slope = self._fields[name].slope_per_mm
         width = thickness_mm * slope
         seen = np.hypot(width, 0.7 * slope * float(self.spacing_mm.max()))
         return np.exp(-4 * np.square(self.texture(name) / seen), dtype=np.float32) * np.float32(width / seen)
 
     def slices(self, low_mm: np.ndarray, high_mm: np.ndarray) -> tuple[slice, slice, slice] | None:
-        """Voxels whose centres can lie in a world box (mm), or None."""
+        """Return the box of voxels whose centres can lie in a world box (mm), or None where there are none."""
         low, high = self._index_box((low_mm + high_mm) / 2, (high_mm - low_mm) / 2)
         if np.any(high <= low):
             return None
         return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
     def _index_box(self, centre_mm: np.ndarray, reach_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First and one past the last voxel (..., 3) of world boxes (centres and half sizes, mm), within the canvas."""
+        """Return first and one past last voxel (..., 3) of world boxes (centres, half sizes, mm), within the canvas."""
         centre = centre_mm @ self.inverse[:3, :3].T + self.inverse[:3, 3]
         reach = reach_mm @ np.abs(self.inverse[:3, :3]).T
         first = np.maximum(np.floor(centre - reach), 0).astype(int)
         return first, np.minimum(np.ceil(centre + reach) + 1, self.shape).astype(int)
 
     def block(self, centre_mm: Point, reach_mm: Point | float) -> Block | None:
-        """The block that surely holds an atlas box of half size `reach_mm` about `centre_mm`, or None."""
+        """Return a block that contains the atlas box of half size `reach_mm` about `centre_mm`, or None."""
         reach = np.broadcast_to(np.asarray(reach_mm, float), 3) + self.margin_mm + self.edge_mm
         where = self.slices(np.asarray(centre_mm) - reach, np.asarray(centre_mm) + reach)
         return None if where is None else Block(self, where)
 
     def world_mm(self, where: tuple[slice, slice, slice]) -> list[np.ndarray]:
-        """World x, y, z of a box of voxels, as arrays that broadcast to its shape."""
+        """Return world x, y, z of a box of voxels, as arrays that broadcast to its shape."""
         index = [np.arange(s.start, s.stop).reshape([-1 if a == b else 1 for b in range(3)])
                  for a, s in enumerate(where)]  # fmt: skip
         return [
@@ -241,9 +256,9 @@ class Canvas(Block):
         ]  # fmt: skip
 
     def around(self, tube: Tube, reach_mm: float = 0.0) -> TubeBlock | None:
-        """Signed distance to a tube (end points in world mm), with arc length and height over its axis, or None.
+        """Return the block around a tube (points in world mm) with its distances, or None where they do not meet.
 
-        The distance is right up to `reach_mm` outside the tube, and large beyond.
+        The signed distance is correct up to `reach_mm` outside the tube and too large beyond.
         """
         grow = tube.radii_mm.max(1, keepdims=True) + reach_mm + self.edge_mm
         low = np.minimum(tube.starts_mm, tube.ends_mm) - grow
@@ -262,15 +277,15 @@ class Canvas(Block):
 
 
 def _part(axis: np.ndarray, where: tuple[slice, slice, slice]) -> np.ndarray:
-    """A part of an array that may have length 1 along some axes (to broadcast)."""
+    """Return a part of an array that may have length 1 along some axes, for broadcasting."""
     return axis[tuple(slice(None) if n == 1 else w for n, w in zip(axis.shape, where, strict=True))]
 
 
 class TubeBlock(Block):
     """A block with the signed distance (mm), arc length (mm) and height above the axis (mm, anterior) of a tube.
 
-    `fill` is the share of a painted ramp that a pipe thinner than a voxel really covers, so that a vessel keeps its
-    total signal at any resolution.
+    `fill` is the share of the painted ramp that a pipe thinner than a voxel covers, so that vessels have the same total
+    signal at any resolution.
     """
 
     def __init__(self, canvas: Canvas, where: tuple[slice, slice, slice]):
@@ -281,11 +296,11 @@ class TubeBlock(Block):
         self.fill = np.ones(self.values.shape, np.float32)
 
     def paint_pipe(self, distance_mm: np.ndarray, tissue: Tissue) -> None:
-        """Paint a solid pipe whose thin branches keep their total signal."""
+        """Paint a solid pipe; branches thinner than a voxel keep their total signal."""
         self.paint(distance_mm, tissue, fill=self.fill)
 
     def add(self, inner: tuple[slice, slice, slice], world_mm: list[np.ndarray], tube: Tube, piece: int) -> None:
-        """Take one piece of the tube into account within a part of the block."""
+        """Add one segment of the tube to the distances within a part of the block."""
         start, along = tube.starts_mm[piece], tube.ends_mm[piece] - tube.starts_mm[piece]
         offsets = [axis - np.float32(at) for axis, at in zip(world_mm, start, strict=True)]
         share = sum(o * np.float32(a) for o, a in zip(offsets, along, strict=True))
@@ -305,7 +320,7 @@ class TubeBlock(Block):
 
 @dataclass(frozen=True)
 class Tissue:
-    """Signal of a tissue (scanner units) and the relative strength of its fine and coarse texture."""
+    """Signal of a tissue (scanner units) and the relative amplitudes of its fine and coarse texture."""
 
     value: float
     fine: float = 0.0
@@ -314,18 +329,18 @@ class Tissue:
 
 @dataclass(frozen=True)
 class Warp:
-    """World to atlas: a scale per axis plus smooth bending, so that no two patients and no border are alike."""
+    """Deformation from world to atlas: a scale per axis plus smooth bending, different for each patient."""
 
     scale: np.ndarray  # (3,)
     fields: list[tuple[float, list[RandomField]]]  # amplitude in mm and a field for each of x, y, z
 
     @property
     def reach_mm(self) -> float:
-        """How far a point can lie from where the atlas has it (2.5 deviations of the bending, scale included)."""
+        """Largest displacement of a point from its atlas position (2.5 deviations of the bending, plus the scale)."""
         return 2.5 * sum(amplitude for amplitude, _ in self.fields) + 150 * float(np.abs(self.scale - 1).max())
 
     def on(self, shape: tuple[int, int, int], affine: np.ndarray) -> list[np.ndarray]:
-        """Atlas x, y, z (mm) of each voxel of a block: three (X, Y, Z) float32."""
+        """Return atlas x, y, z (mm) of each voxel of a block: three (X, Y, Z) float32."""
         index = [np.arange(n).reshape([-1 if a == b else 1 for b in range(3)]) for a, n in enumerate(shape)]
         coordinates = []
         for row in range(3):
@@ -337,7 +352,7 @@ class Warp:
         return coordinates
 
     def to_world(self, atlas_mm: np.ndarray) -> np.ndarray:
-        """World points (N, 3) of atlas points (N, 3), in mm, by fixed-point iteration."""
+        """Return the world points (N, 3) of atlas points (N, 3), in mm, by fixed-point iteration."""
         world = atlas_mm * self.scale
         for _ in range(4):
             bend = sum(amplitude * np.stack([field.at(world) for field in fields], -1)

@@ -1,4 +1,4 @@
-"""The phantom's frame: outline, fat, muscles, ribs, lungs, heart, spine and pelvis (atlas RAS, mm, origin mid-body)."""
+"""Trunk of the phantom: outline, fat, muscles, ribs, lungs, heart, spine and pelvis (atlas RAS, mm)."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ VERTEBRAE = [  # centre z, body half width, half depth, half height (mm): Th10 t
 
 
 def spine_y_mm(z: np.ndarray | float) -> np.ndarray:
-    """Front-to-back position (mm) of the vertebral bodies' centres at height z (mm): lumbar lordosis."""
+    """Return the front-to-back position (mm) of the centres of the vertebral bodies at height z (mm): the lordosis."""
     heights = (-170, -135, -110, -88, -72, -38, -3, 32, 67, 101, 134, 170)
     depths = (-82, -81, -72, -57, -47, -34, -30, -32, -39, -47, -53, -57)
     return along(z, heights, depths)
 
 
 def outline(block: Block) -> np.ndarray:
-    """Signed distance (mm) to the skin: a flattened oval with waist, hips and a furrow over the spine."""
+    """Return the signed distance (mm) to the skin: a flattened oval with waist, hips and a furrow over the spine."""
     x, y, z = block.x, block.y, block.z
     heights = (-170, -120, -70, -10, 50, 110, 170)
     a = along(z, heights, (161, 159, 152, 144, 147, 150, 147))
@@ -56,7 +56,7 @@ def outline(block: Block) -> np.ndarray:
 
 
 def fat_depth_mm(block: Block) -> np.ndarray:
-    """Thickness (mm) of the fat under the skin: thick over flanks, hips and belly, thin over the ribs."""
+    """Return the thickness (mm) of the fat under the skin: thick over flanks, hips and belly, thin over the ribs."""
     flank = np.square(block.x / 150)
     low = np.clip((20 - block.z) / 120, 0, 1)
     belly = np.clip(block.y / 90, 0, 1) * np.exp(-np.square((block.z + 60) / 60))
@@ -84,7 +84,7 @@ def body(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _wall_depth_mm(canvas: Canvas) -> np.ndarray:
-    """Thickness (mm) of the muscular wall: rectus in front, three thin flat muscles at the side, thick at the back."""
+    """Return the thickness (mm) of the muscular wall: rectus in front, thin flat muscles at the side, thick back."""
     rectus = np.exp(-np.square((np.abs(canvas.x) - 36) / 24) * 1.2) * np.clip(canvas.y / 50, 0, 1)
     linea = np.exp(-np.square(canvas.x / 6)) * np.clip(canvas.y / 50, 0, 1)
     back = np.clip(-(canvas.y + 40) / 40, 0, 1)

@@ -1,27 +1,35 @@
-"""`A`: how thick slices come from a thin grid, and `SliceGeometry`, where they lie on it."""
+"""The acquisition operator `A`, thin grid -> thick slices, and `SliceGeometry`, the position of the slices."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from .operator import LinearOperator
 from .profile import check_profile, profile_weights, transfer
 
-MIN_ROW_MASS = 1e-6  # a slice that sees less than this of the grid was not acquired from it
-CONDITIONING_CYCLES = (0.25, 0.5, 0.75)  # per slice spacing: where a generator is told what the profile passes
+MIN_ROW_MASS = 1e-6  # sensitivity within the thin grid, in thin voxels, below which a slice lies outside it
+CONDITIONING_CYCLES = (0.25, 0.5, 0.75)  # per slice spacing: frequencies at which the conditioning gives the transfer
 
 
 @dataclass(frozen=True)
 class SliceGeometry:
-    """Where the slices of a scan lie along the through-plane axis of a thin grid, in thin voxels.
+    """Positions and profile of the slices of a scan on a thin grid, along the through-plane axis, in thin voxels.
 
-    Attributes:
-        thin_size: number of thin voxels n; their centres are 0 ... n - 1.
-        slice_count: number of acquired slices N.
-        slice_spacing_voxels: centre to centre; the anisotropy factor when the thin grid is isotropic.
+    Args:
+        thin_size: number n of thin voxels; their centres are 0 ... n - 1.
+        slice_count: number N of acquired slices.
+        slice_spacing_voxels: centre to centre; the anisotropy factor where the thin grid is isotropic.
         slice_thickness_voxels: FWHM of the slice profile.
         profile: "rect", "gauss" or "fourier".
-        first_slice_voxels: centre of slice 0; by default the two fields of view share their centre.
+        first_slice_voxels: centre of slice 0; None: the two fields of view share their centre.
+
+    Raises:
+        ValueError: if a size, spacing or thickness is not positive, or the profile is unknown.
+
+    >>> geometry = SliceGeometry(thin_size=12, slice_count=3, slice_spacing_voxels=4, slice_thickness_voxels=4)
+    >>> geometry.slice_centres_voxels
+    array([1.5, 5.5, 9.5])
     """
 
     thin_size: int
@@ -29,9 +37,9 @@ class SliceGeometry:
     slice_spacing_voxels: float
     slice_thickness_voxels: float
     profile: str = "rect"
-    first_slice_voxels: float | None = None
+    first_slice_voxels: float = None  # type: ignore[assignment]  # a number after __post_init__
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_profile(self.profile)
         if min(self.thin_size, self.slice_count) < 1:
             raise ValueError(f"sizes must be positive, got {self.thin_size} voxels and {self.slice_count} slices")
@@ -50,15 +58,21 @@ class SliceGeometry:
         return self.first_slice_voxels + self.slice_spacing_voxels * np.arange(self.slice_count)
 
     def mirrored(self) -> "SliceGeometry":
-        """The same slices seen from the other end of the axis: voxel 0 becomes voxel n - 1."""
+        """Return the same slices on the reversed axis, where voxel 0 is voxel n - 1."""
         return replace(self, first_slice_voxels=self.thin_size - 1 - float(self.slice_centres_voxels[-1]))
 
     def conditioning(self) -> np.ndarray:
-        """What a generator is told of the acquisition, shape (6, thin_size), dimensionless.
+        """Return the conditioning of a generator: what it knows of the acquisition.
 
-        Rows: cosine and sine of the slice phase (0 at a slice centre), log2 of the anisotropy factor, and what the
-        profile passes of waves of 1/4, 1/2 and 3/4 cycle per slice spacing: thickness and profile in numbers that say
-        how much lies hidden in the slices, so that one generator is as bold as each profile allows (docs/physics.md).
+        Rows: cosine and sine of the slice phase (0 at a slice centre), log2 of the anisotropy factor, and the
+        modulation transfer of the profile at 1/4, 1/2 and 3/4 cycle per slice spacing. The transfer says how much
+        detail the slices hide, so that one generator adapts to each thickness and profile (docs/physics.md).
+
+        Returns:
+            Shape (6, thin_size), dimensionless.
+
+        >>> SliceGeometry(8, 2, 4, 4).conditioning()[2:, 0].round(2)
+        array([2.  , 0.9 , 0.64, 0.3 ])
         """
         spacing = self.slice_spacing_voxels
         phase = 2 * np.pi * (np.arange(self.thin_size) - self.first_slice_voxels) / spacing
@@ -73,17 +87,24 @@ CONDITIONING_CHANNELS = 3 + len(CONDITIONING_CYCLES)  # rows of `SliceGeometry.c
 class Acquisition(LinearOperator):
     """`A`: thin grid -> acquired slices, along the last axis.
 
-    A[i, j] = profile(j - c_i), every row scaled to sum 1, so that a constant stays that constant; a slice that
-    reaches over the edge of the field of view averages what lies inside.
+    A[i, j] = profile(j - c_i), with c_i the centre of slice i. Each row is scaled to sum 1, so constants are
+    preserved; a slice that reaches beyond the field of view averages the part inside.
 
     Args:
-        geometry: where the slices lie and their profile.
+        geometry: positions and profile of the slices.
 
     Raises:
         ValueError: if a slice lies outside the thin grid.
+
+    >>> import torch
+    >>> A = Acquisition(SliceGeometry(thin_size=6, slice_count=2, slice_spacing_voxels=3, slice_thickness_voxels=3))
+    >>> A
+    <2 x 6> Acquisition
+    >>> A(torch.tensor([0.0, 0.0, 3.0, 3.0, 3.0, 3.0]))
+    tensor([1., 3.])
     """
 
-    def __init__(self, geometry: SliceGeometry):
+    def __init__(self, geometry: SliceGeometry) -> None:
         distance = np.arange(geometry.thin_size)[None, :] - geometry.slice_centres_voxels[:, None]
         weights = profile_weights(distance, geometry.slice_thickness_voxels, geometry.profile)
         mass = weights.sum(axis=1, keepdims=True)
@@ -93,6 +114,6 @@ class Acquisition(LinearOperator):
         self.geometry = geometry
 
 
-def geometry_of(volume) -> SliceGeometry:
+def geometry_of(volume: Any) -> SliceGeometry:
     """Return the `SliceGeometry` that `InterpolateSlicesd` left in meta["slices"] of a MONAI MetaTensor."""
     return volume.meta["slices"]

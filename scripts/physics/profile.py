@@ -1,4 +1,4 @@
-"""Slice profiles: how strongly a slice sees each thin voxel across it."""
+"""Slice profiles: the sensitivity of a slice to the tissue at a distance from its centre."""
 
 from collections.abc import Sequence
 
@@ -6,18 +6,19 @@ import numpy as np
 from scipy.special import erf
 
 PROFILES = ("rect", "gauss", "fourier")
-PROFILE_OF_ACQUISITION = {"2D": "gauss", "3D": "fourier"}  # a shaped pulse selects a slice; partitions are encoded
+# a shaped radio-frequency pulse selects a 2-D slice; the partitions of a 3-D slab are Fourier-encoded
+PROFILE_OF_ACQUISITION = {"2D": "gauss", "3D": "fourier"}
 ACQUISITION_OF_PROFILE = {profile: kind for kind, profile in PROFILE_OF_ACQUISITION.items()}
 FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian
-SINC_LOBES = 4  # zero crossings kept on either side; a Hann window takes the rest smoothly to 0
-FINE = 64  # points per slice spacing, for a transfer
+SINC_LOBES = 4  # zero crossings kept on either side, where the Hann window reaches 0
+FINE = 64  # samples per slice spacing for a transfer function
 
 
 def check_profile(profile: str) -> str:
-    """The profile, if it is one of `PROFILES`.
+    """Return the profile if it is one of `PROFILES`.
 
     Raises:
-        ValueError: otherwise, naming the choices.
+        ValueError: otherwise; the message lists the choices.
     """
     if profile not in PROFILES:
         raise ValueError(f"slice profile must be one of {', '.join(PROFILES)}, got {profile!r}")
@@ -25,10 +26,10 @@ def check_profile(profile: str) -> str:
 
 
 def profile_weights(distance_voxels: np.ndarray, thickness_voxels: float, profile: str) -> np.ndarray:
-    """Sensitivity of a slice to thin voxels at a distance from its centre, not normalised.
+    """Return the sensitivity of a slice to thin voxels at a distance from its centre, not normalised.
 
-    rect and gauss are averaged exactly over the thin voxel (a box of width 1), so they stay right however thin the
-    slice; fourier is band-limited and therefore sampled.
+    rect and gauss are averaged exactly over the width of a thin voxel, so they are accurate for slices of any
+    thickness; fourier is band-limited, so samples at the voxel centres suffice.
 
     Args:
         distance_voxels: distance of voxel centres from the slice centre, any shape, in thin voxels.
@@ -38,6 +39,14 @@ def profile_weights(distance_voxels: np.ndarray, thickness_voxels: float, profil
 
     Returns:
         Weights of the same shape, dimensionless.
+
+    Raises:
+        ValueError: if the profile is unknown.
+
+    >>> profile_weights(np.array([-2, -1, 0, 1, 2]), 3.0, "rect")
+    array([0., 1., 1., 1., 0.])
+    >>> profile_weights(np.array([0, 1.5]), 3.0, "gauss").round(2)  # half the maximum at half the thickness
+    array([0.31, 0.16])
     """
     check_profile(profile)
     low, high = distance_voxels - 0.5, distance_voxels + 0.5
@@ -53,15 +62,20 @@ def profile_weights(distance_voxels: np.ndarray, thickness_voxels: float, profil
 
 
 def transfer(thickness_over_spacing: float, profile: str, cycles: Sequence[float]) -> np.ndarray:
-    """How much of a wave across the slices the profile passes: its Fourier transform, 1 at frequency 0.
+    """Return the modulation transfer of a slice profile: its Fourier transform, scaled to 1 at frequency 0.
 
     Args:
         thickness_over_spacing: slice thickness in slice spacings.
         profile: as for `profile_weights`.
-        cycles: frequencies, cycles per slice spacing; the slices' Nyquist frequency is 1/2.
+        cycles: frequencies, cycles per slice spacing; the Nyquist frequency of the slices is 1/2.
 
     Returns:
-        A share for each frequency, dimensionless; negative where waves come out reversed.
+        The transfer at each frequency, dimensionless; negative where the profile inverts a wave.
+
+    >>> transfer(1.0, "rect", [0.25, 0.5, 0.75]).round(2)  # np.sinc of the same numbers
+    array([0.9 , 0.64, 0.3 ])
+    >>> transfer(1.0, "fourier", [0.25, 0.5]).round(1)  # a partition passes all up to the Nyquist frequency, 0.5
+    array([1. , 0.5])
     """
     reach = int(np.ceil(SINC_LOBES * thickness_over_spacing * FINE))
     distance = np.arange(-reach, reach + 1)

@@ -1,4 +1,4 @@
-"""How slices were acquired: the protocol of a scan, and the range that protocols are drawn from in training."""
+"""The acquisition protocol of a scan, and the range of protocols that training draws from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from .acquisition import SliceGeometry
 from .interpolation import CUBIC
 from .profile import check_profile
 
-FEWEST_SLICES = 5  # of a scan: fewer say too little about what lies between them
+FEWEST_SLICES = 5  # of a scan: from fewer, what lies between them cannot be inferred
 
 
 @dataclass(frozen=True)
@@ -20,25 +20,32 @@ class Protocol:
         slice_spacing_mm: centre to centre.
         slice_thickness_mm: FWHM of the slice profile.
         profile: "rect", "gauss" or "fourier".
+
+    Raises:
+        ValueError: if the spacing or thickness is not positive, or the profile is unknown.
+
+    >>> Protocol(6.0, 5.2, "rect").geometry(thin_size=24, slice_count=5, thin_spacing_mm=1.3).slice_thickness_voxels
+    4.0
     """
 
     slice_spacing_mm: float
     slice_thickness_mm: float
     profile: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_profile(self.profile)
         for name in ("slice_spacing_mm", "slice_thickness_mm"):
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)} mm")
 
-    @property
-    def slice_gap_mm(self) -> float:
-        """Spacing minus thickness; negative where slices overlap."""
-        return self.slice_spacing_mm - self.slice_thickness_mm
-
     def geometry(self, thin_size: int, slice_count: int, thin_spacing_mm: float) -> SliceGeometry:
-        """Where this protocol's slices lie on a thin grid that shares the centre of their field of view."""
+        """Return the positions of the slices on a thin grid with the same centre of the field of view.
+
+        Args:
+            thin_size: thin voxels along the through-plane axis.
+            slice_count: acquired slices.
+            thin_spacing_mm: of the thin voxels.
+        """
         return SliceGeometry(
             thin_size,
             slice_count,
@@ -50,13 +57,21 @@ class Protocol:
 
 @dataclass(frozen=True)
 class ProtocolRange:
-    """Protocols to train on, in units of the thin voxel; `draw` picks one and a random slice phase.
+    """Range of protocols to train on, in thin voxels; `draw` draws one of them with a random slice phase.
 
     Attributes:
         factor: lowest and highest anisotropy factor; drawn log-uniformly, real-valued.
         thickness_over_spacing: lowest and highest; under 1 a gap, over 1 an overlap.
-        profiles: drawn with equal chance.
+        profiles: drawn with equal probability.
         noise: lowest and highest standard deviation of the slices' noise, on the intensity scale.
+
+    Raises:
+        ValueError: if a range is reversed or reaches below its minimum, or a profile is unknown.
+
+    >>> protocols = ProtocolRange(factor=(2, 6), thickness_over_spacing=(0.8, 1.2), profiles=["rect", "gauss"])
+    >>> geometry, noise = protocols.draw(64, np.random.default_rng(0))
+    >>> 2 <= geometry.slice_spacing_voxels <= 6
+    True
     """
 
     factor: tuple[float, float]
@@ -64,7 +79,7 @@ class ProtocolRange:
     profiles: Sequence[str]
     noise: tuple[float, float] = (0.0, 0.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for profile in self.profiles:
             check_profile(profile)
         for name, least in (("factor", 1), ("thickness_over_spacing", 0), ("noise", 0)):
@@ -73,10 +88,17 @@ class ProtocolRange:
                 raise ValueError(f"{name} must be a range [low, high] from {least} up, got {getattr(self, name)}")
 
     def draw(self, thin_size: int, rng: np.random.Generator) -> tuple[SliceGeometry, float]:
-        """A slice geometry on a thin axis of `thin_size` voxels, and a noise level.
+        """Draw a slice geometry and a noise level.
 
-        The slices cover the axis from edge to edge; the first centre lies at a random phase within half a spacing
-        of where a scan of this field of view would have it.
+        The slices cover the thin axis from edge to edge, and the position of the first one is random within a slice
+        spacing.
+
+        Args:
+            thin_size: thin voxels along the through-plane axis.
+            rng: of the draw.
+
+        Returns:
+            The geometry, and the standard deviation of the noise on the intensity scale.
 
         Raises:
             ValueError: if the axis is too short for a cubic spline through slices of the largest factor.

@@ -15,7 +15,7 @@ from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..geometry.grid import Grid
 from ..geometry.views import VIEWS
-from ..metrics.piqe import shared_window
+from ..metrics.pique import shared_window
 from ..run.record import RunRecord
 from .evaluation_report import how_to_read, warning_box
 from .explained import CONSISTENT, CUBIC, GLADE, explained, number, ordered, ordered_metrics

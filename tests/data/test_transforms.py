@@ -73,8 +73,9 @@ def test_every_scan_keeps_its_field_of_view_orientation_and_scale(grid, axis):
     result = grid_of(out["pred"])
     axes = grid.affine[:3, :3] / grid.spacing_mm
     assert np.allclose(result.affine[:3, :3] / result.spacing_mm, axes, atol=1e-6)  # same axes, same directions
-    moved = (result.corners_mm() - grid.corners_mm()) @ axes
-    assert np.abs(moved).max() <= result.spacing_mm[0] / 2 + 1e-6
+    for new, old in (((-0.5,) * 3, (-0.5,) * 3), (np.array(result.shape) - 0.5, np.array(grid.shape) - 0.5)):
+        moved = (result.world_mm(new) - grid.world_mm(old)) @ axes  # of a corner of the field of view
+        assert np.abs(moved).max() <= result.spacing_mm[0] / 2 + 1e-6
     assert float(out["pred"].mean()) == pytest.approx(float(volume.mean()), rel=0.1)
 
 

@@ -14,7 +14,7 @@ CODES = ["".join(c) for order in permutations(("RL", "AP", "SI")) for c in produ
 
 
 def thick_scan(code: str) -> tuple[np.ndarray, Grid]:
-    """One scan, slices along A-P, stored in any of the 48 orientations (by nibabel, an independent hand)."""
+    """One scan, slices along A-P, stored in any of the 48 orientations (by nibabel, an independent implementation)."""
     voxels = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
     image = nibabel.Nifti1Image(voxels, np.array([[1, 0, 0, -9], [0, 6, 0, 4], [0, 0, 1.5, 7], [0, 0, 0, 1.0]]))
     to = nibabel.orientations.axcodes2ornt(code)

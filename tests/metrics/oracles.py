@@ -1,4 +1,4 @@
-"""Independent answers for the judges' tests: block averages, splines, masks by hand; nothing from scripts.physics."""
+"""Independent implementations for the tests of the metrics: block averages, splines, masks; none of scripts.physics."""
 
 import numpy as np
 import torch
@@ -12,19 +12,19 @@ def block_average(volume: np.ndarray, factor: int) -> np.ndarray:
 
 
 def cubic_spline(slices: np.ndarray, factor: int) -> np.ndarray:
-    """`U b`: not-a-knot spline through the slice centres, constant beyond the outer ones."""
+    """`U b`: a not-a-knot spline through the slice centres, constant beyond the outer ones."""
     centres = np.arange(slices.shape[-1]) * factor + (factor - 1) / 2
     thin = np.clip(np.arange(slices.shape[-1] * factor), centres[0], centres[-1])
     return CubicSpline(centres, slices, axis=-1)(thin)
 
 
 def consistent(volume: np.ndarray, slices: np.ndarray, factor: int) -> np.ndarray:
-    """`P(v)` for the rect profile: every slab is lifted to its slice's mean."""
+    """`P(v)` for the rect profile: the mean of every slab is shifted to the value of its slice."""
     return volume + np.repeat(slices - block_average(volume, factor), factor, axis=-1)
 
 
 class BlockAcquisition:
-    """A with .forward, by reshaping."""
+    """A for the rect profile, by reshaping."""
 
     def __init__(self, factor: int):
         self.factor = factor
@@ -34,7 +34,7 @@ class BlockAcquisition:
 
 
 def tissue(shape=(24, 28, 32), seed=0) -> np.ndarray:
-    """Textured blobs with edges on all scales, positive values, no air."""
+    """Textured regions with edges on all scales, positive values, no air."""
     rng = np.random.default_rng(seed)
     coarse = ndimage.gaussian_filter(rng.normal(size=shape), 3)
     fine = ndimage.gaussian_filter(rng.normal(size=shape), 0.7)

@@ -7,7 +7,7 @@ from scripts.geometry.errors import Refusal
 from scripts.metrics.arrays import as_image, as_mask, as_pair, bounding_box, checked_axis
 
 
-def test_as_image_takes_every_form_in_which_a_scan_travels():
+def test_as_image_accepts_arrays_and_tensors_of_any_type():
     expected = np.arange(24.0).reshape(2, 3, 4)
     tensor = torch.arange(24).reshape(2, 3, 4)
     for form in (
@@ -32,7 +32,7 @@ def test_as_image_takes_every_form_in_which_a_scan_travels():
         (np.ones((4, 4), complex), "complex"),
     ],
 )
-def test_as_image_refuses_with_the_fact(bad, fact):
+def test_as_image_names_the_problem(bad, fact):
     with pytest.raises(Refusal, match=fact) as raised:
         as_image(bad, "truth")
     assert "\n" not in str(raised.value)

@@ -31,14 +31,14 @@ def test_rank_correlation_agrees_with_scipy_and_weakens_with_noise(case):
     truth, result, error, mask = case
     noise = np.random.default_rng(1).normal(size=error.shape)
     values = []
-    for strength in (0, 2, 8, 40):
-        confidence = np.round(-error + strength * noise, 1)  # with ties
+    for sigma in (0, 2, 8, 40):
+        confidence = np.round(-error + sigma * noise, 1)  # with ties
         values.append(rank_correlation(confidence, result, truth, mask))
         assert values[-1] == pytest.approx(stats.spearmanr(confidence[mask], error[mask])[0], abs=1e-6)
     assert (np.diff(values) > 0).all()
 
 
-def test_useless_confidence_is_about_zero_and_its_deciles_flat(case):
+def test_random_confidence_has_no_correlation_and_flat_deciles(case):
     truth, result, _, mask = case
     confidence = np.random.default_rng(5).uniform(size=truth.shape)
     assert abs(rank_correlation(confidence, result, truth, mask)) < 0.15

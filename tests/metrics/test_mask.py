@@ -9,7 +9,7 @@ from tests.metrics.oracles import ball
 
 
 def phantom(dtype=np.int16, noise=12.0, seed=0):
-    """A ball of 600 in noisy air, a dark cavity in it, and one far bright speck."""
+    """A ball of 600 in noisy air, a dark cavity in it, and one far bright voxel."""
     rng = np.random.default_rng(seed)
     distance = ball((48, 44, 40), 14)
     values = 600.0 * (distance < 0) * ~(ball((48, 44, 40), 5) < 0)
@@ -26,7 +26,7 @@ def dice(a, b):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16])
-def test_body_mask_finds_the_body_fills_its_holes_and_drops_specks(dtype):
+def test_body_mask_finds_the_body_fills_its_holes_and_removes_specks(dtype):
     volume, body = phantom(dtype)
     mask = body_mask(volume)
     assert mask.dtype == bool

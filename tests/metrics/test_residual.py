@@ -32,7 +32,7 @@ def test_residual_by_hand_along_another_axis(truth):
     assert relative_residual(*moved, BlockAcquisition(4), axis=0) == pytest.approx(expected)
 
 
-def test_residual_takes_the_acquisition_of_physics(truth):
+def test_residual_accepts_the_acquisition_of_physics(truth):
     acquisition = Acquisition(SliceGeometry(48, 12, 4.0, 4.0))
     slices = block_average(truth, 4)
     assert relative_residual(torch.from_numpy(truth)[None].float(), slices, acquisition) < 1e-6

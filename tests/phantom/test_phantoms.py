@@ -21,7 +21,7 @@ def small() -> np.ndarray:
     return abdomen(coronal_grid((48, 40, 9)))
 
 
-def test_abdomen_is_the_same_for_a_seed_and_another_for_another(small):
+def test_abdomen_depends_on_the_seed_alone(small):
     grid = coronal_grid((48, 40, 9))
     np.testing.assert_array_equal(abdomen(grid), small)
     other = abdomen(grid, seed=1)
@@ -53,17 +53,17 @@ def test_abdomen_is_the_same_body_at_two_resolutions():
     assert abs(averaged.mean() / coarse.mean() - 1) < 0.01
 
 
-def test_abdomen_follows_the_world_when_the_array_is_turned():
+def test_abdomen_follows_the_world_when_the_array_is_reoriented():
     grid = cube((70, -20, 60), 16, 2.0)
-    turned = grid.affine @ np.array([[0, -1, 0, 15], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+    reoriented = grid.affine @ np.array([[0, -1, 0, 15], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
     expected = abdomen(grid)
-    got = abdomen(Grid(grid.shape, turned))
-    # voxel (a, b, c) of the turned array is voxel (15 - b, c, a) of the first
+    got = abdomen(Grid(grid.shape, reoriented))
+    # voxel (a, b, c) of the reoriented array is voxel (15 - b, c, a) of the first
     a, b, c = np.indices(got.shape)
     np.testing.assert_allclose(got, expected[15 - b, c, a], atol=1.0)
 
 
-def test_organs_differ_as_after_gadolinium():
+def test_organs_have_the_contrast_after_gadolinium():
     aorta = abdomen(cube((-9, -10, 50), 3), shading=False)
     liver = abdomen(cube((95, 10, 60), 10), shading=False)
     kidney = abdomen(cube((70, -54, 34), 40), shading=False)
@@ -73,7 +73,7 @@ def test_organs_differ_as_after_gadolinium():
     assert np.median(liver) > np.median(urine) + 250
 
 
-def test_details_reach_down_to_the_voxel():
+def test_details_reach_the_size_of_a_voxel():
     volume = abdomen(coronal_grid((100, 100, 64), (130, 130, 83.2)))
     power = np.abs(np.fft.rfft(volume * np.hanning(64), axis=2)).mean((0, 1)) ** 2
     middle, top = power[8:11].mean(), power[27:31].mean()  # 0.3 and 0.9 of the Nyquist frequency
@@ -103,7 +103,7 @@ def test_acquire_gives_slices_on_the_same_field_of_view():
         np.testing.assert_allclose(slices, 100, rtol=1e-5)
 
 
-def test_acquire_puts_a_plane_where_it_is():
+def test_acquire_keeps_the_position_of_a_plane():
     grid = coronal_grid((4, 4, 60), (4, 4, 60))
     volume = np.zeros(grid.shape, np.float32)
     volume[:, :, 40] = 1
@@ -124,7 +124,7 @@ def test_acquire_adds_the_noise_of_the_seed():
 
 
 @pytest.mark.parametrize(("spacing", "thickness"), [(0, 5), (-1, 5), (6, 0), (1000, 5)])
-def test_acquire_refuses_slices_that_cannot_be(spacing, thickness):
+def test_acquire_refuses_impossible_slices(spacing, thickness):
     grid = coronal_grid((8, 8, 30), (8, 8, 30))
     with pytest.raises(Refusal, match="mm"):
         acquire(np.zeros(grid.shape, np.float32), grid, spacing, thickness)
@@ -148,7 +148,7 @@ def test_files_hold_scan_and_truth_in_one_world(tmp_path):
     assert (tmp_path / "truth" / "phantom_bladder.nii.gz").exists()
 
 
-def test_command_says_in_one_line_what_it_refuses(tmp_path, capsys):
+def test_command_refuses_in_one_line(tmp_path, capsys):
     assert main([str(tmp_path), "--shape", "8", "8", "8", "--slice_spacing_mm", "900"]) != 0
     assert capsys.readouterr().err.count("\n") == 1
 

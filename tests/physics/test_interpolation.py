@@ -10,7 +10,7 @@ from tests.strategies import slice_geometries
 
 
 @given(slice_geometries())
-def test_interpolation_agrees_with_scipys_other_spline(geometry):
+def test_cubic_interpolation_agrees_with_another_spline_of_scipy(geometry):
     slices = np.random.default_rng(0).normal(size=geometry.slice_count)
     centres = geometry.slice_centres_voxels
     at = np.clip(np.arange(geometry.thin_size), centres[0], centres[-1])
@@ -32,11 +32,11 @@ def test_too_few_slices_are_refused():
         CubicInterpolation(SliceGeometry(12, 3, 4, 4))
 
 
-def test_resampling_of_equal_grids_is_nothing():
+def test_resampling_of_equal_grids_is_none():
     assert resampling(20, 1.3, 20, 1.3) is None
 
 
-def test_coarser_is_the_mean_and_finer_the_spline():
+def test_coarser_resampling_is_the_mean_and_finer_resampling_the_spline():
     x = torch.rand(12, dtype=torch.float64)
     assert torch.allclose(resampling(12, 1.0, 4, 3.0)(x), x.reshape(4, 3).mean(1))
     finer = resampling(12, 1.0, 36, 1 / 3)(x)
@@ -51,6 +51,6 @@ def test_simple_interpolation_is_what_numpy_and_repetition_give(order):
     np.testing.assert_allclose(simple_interpolation(geometry, order)(b), expected, atol=1e-12)
 
 
-def test_higher_orders_are_not_simple():
+def test_other_orders_are_refused():
     with pytest.raises(ValueError, match="CubicInterpolation"):
         simple_interpolation(SliceGeometry(12, 4, 3.0, 3.0), 3)

@@ -22,18 +22,18 @@ def test_projection_without_smoothness_is_the_nearest_consistent_volume():
     A = Acquisition(geometry)
     P = DataConsistency(A, regularisation=0, smoothness=0)
     slices, volume = torch.rand(6, dtype=torch.float64), torch.rand(24, dtype=torch.float64)
-    # the independent hand: least squares for the smallest change d with A d = b - A v
+    # independent: least squares for the smallest change d with A d = b - A v
     matrix = torch.from_numpy(A.matrix)
     change = torch.linalg.lstsq(matrix, (slices - matrix @ volume)[:, None], driver="gelsd").solution[:, 0]
     assert torch.allclose(P(volume, slices), volume + change)
 
 
-def test_smooth_projection_is_the_nearest_where_neighbours_err_alike():
+def test_smooth_projection_is_the_nearest_for_correlated_errors():
     geometry, sigma = SliceGeometry(24, 6, 4, 4), 0.3 * 4
     A = Acquisition(geometry)
     slices, volume = torch.rand(6, dtype=torch.float64), torch.rand(24, dtype=torch.float64)
     change = DataConsistency(A, regularisation=0, smoothness=0.3)(volume, slices) - volume
-    # the independent hand: the same change as the least white one, seen through a root of the covariance
+    # independent: the smallest change in coordinates whitened by a root of the covariance
     places = torch.arange(24, dtype=torch.float64)
     covariance = torch.exp(-((places[:, None] - places) ** 2) / (2 * sigma**2))
     values, vectors = torch.linalg.eigh(covariance)
@@ -44,7 +44,7 @@ def test_smooth_projection_is_the_nearest_where_neighbours_err_alike():
 
 
 def test_a_smooth_correction_has_no_steps_at_the_borders_of_slices():
-    """Slices of a box say 0, 1, 0, ...: the least correction jumps from slice to slice, the smooth one does not."""
+    """From slices 0, 1, 0, ... the smallest correction has steps from slice to slice, the smooth one has not."""
     A = Acquisition(SliceGeometry(32, 8, 4, 4))
     slices = torch.tensor([0.0, 1.0] * 4, dtype=torch.float64)
     zero = torch.zeros(32, dtype=torch.float64)

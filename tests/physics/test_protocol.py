@@ -5,11 +5,6 @@ from scripts.physics.acquisition import Acquisition
 from scripts.physics.protocol import Protocol, ProtocolRange
 
 
-def test_gap_is_spacing_minus_thickness():
-    assert Protocol(3.6, 3.0, "gauss").slice_gap_mm == pytest.approx(0.6)
-    assert Protocol(3.0, 3.6, "gauss").slice_gap_mm == pytest.approx(-0.6)
-
-
 def test_geometry_is_in_thin_voxels():
     geometry = Protocol(6.0, 5.2, "rect").geometry(208, 45, 1.3)
     assert geometry.slice_spacing_voxels == pytest.approx(6 / 1.3)
@@ -32,7 +27,7 @@ def test_drawn_geometries_cover_the_axis_and_stay_in_range():
     assert seen == {"rect", "gauss", "fourier"}
 
 
-def test_patches_too_small_for_the_largest_factor_are_refused_at_the_first_draw():
+def test_patches_too_small_for_the_largest_factor_are_refused():
     with pytest.raises(ValueError, match="patches of 24 pixels hold too few slices 7 pixels apart"):
         ProtocolRange((2, 7), (1, 1), ["rect"]).draw(24, np.random.default_rng(0))
 
@@ -51,11 +46,11 @@ def test_the_same_seed_draws_the_same():
         (((2, 4), (1, 1), ["box"]), "slice profile"),
     ],
 )
-def test_ranges_that_are_none_are_refused(arguments, words):
+def test_invalid_ranges_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
         ProtocolRange(*arguments)
 
 
-def test_a_protocol_refuses_a_thickness_of_zero():
+def test_a_thickness_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"slice_thickness_mm must be positive, got 0\.0 mm"):
         Protocol(3.0, 0.0, "rect")

@@ -9,14 +9,14 @@ from pypiqe import piqe as pypiqe
 from scipy import ndimage
 
 from scripts.geometry.errors import Refusal
-from scripts.metrics.piqe import piqe, piqe_of_planes, shared_window
+from scripts.metrics.pique import pique, pique_of_planes, shared_window
 from tests.metrics.oracles import tissue
 
 TOLERANCE = 1e-2  # of a score from 0 to 100
 
 
 def score(plane, window=None):
-    return float(piqe(torch.as_tensor(np.ascontiguousarray(plane))[None, None], window).score)
+    return float(pique(torch.as_tensor(np.ascontiguousarray(plane))[None, None], window).score)
 
 
 def synthetic():
@@ -38,17 +38,17 @@ def synthetic():
 
 
 @pytest.mark.parametrize("name", synthetic())
-def test_piqe_equals_pypiqe_on_synthetic_planes(name):
+def test_pique_equals_pypiqe_on_synthetic_planes(name):
     plane = synthetic()[name]
     theirs, artefact, noise, activity = pypiqe(plane)
-    ours = piqe(torch.from_numpy(plane)[None, None])
+    ours = pique(torch.from_numpy(plane)[None, None])
     assert float(ours.score) == pytest.approx(theirs, abs=TOLERANCE)
     for mask, expected in ((ours.activity, activity), (ours.artefact, artefact), (ours.noise, noise)):
         np.testing.assert_array_equal(mask[0, 0].numpy(), expected)
 
 
 @given(st.integers(16, 70), st.integers(16, 70), st.floats(0, 4), st.floats(0, 60), st.integers(0, 10**6))
-def test_piqe_equals_pypiqe_on_random_planes(height, width, blur, noise, seed):
+def test_pique_equals_pypiqe_on_random_planes(height, width, blur, noise, seed):
     rng = np.random.default_rng(seed)
     plane = ndimage.gaussian_filter(rng.uniform(0, 200, (height, width)), blur) + noise * rng.uniform(
         size=(height, width)
@@ -60,7 +60,7 @@ SCANS = ["iso_brain_t1_uih", "iso_knee_t1_fair", "aniso_pelvis_t2_prostatex0218s
 
 
 @pytest.mark.parametrize("name", SCANS)
-def test_piqe_equals_pypiqe_on_crops_of_real_scans(shared_data, name):
+def test_pique_equals_pypiqe_on_crops_of_real_scans(shared_data, name):
     volume = np.asarray(nibabel.load(shared_data / "benchmark" / f"{name}.nii.gz").dataobj, dtype=float)
     rng = np.random.default_rng(0)
     for _ in range(8):
@@ -73,39 +73,26 @@ def test_piqe_equals_pypiqe_on_crops_of_real_scans(shared_data, name):
             assert score(crop) == pytest.approx(pypiqe(np.ascontiguousarray(crop))[0], abs=TOLERANCE)
 
 
-def test_piqe_of_a_batch_is_that_of_each_plane():
+def test_pique_of_a_batch_is_that_of_each_plane():
     planes = torch.from_numpy(tissue((30, 50, 61)))[:, None]
-    together = piqe(planes)
+    together = pique(planes)
     assert together.score.shape == (30,)
     assert together.noise.shape == planes.shape
-    alone = torch.cat([piqe(plane[None]).score for plane in planes])
+    alone = torch.cat([pique(plane[None]).score for plane in planes])
     torch.testing.assert_close(together.score, alone)
-    torch.testing.assert_close(piqe(MetaTensor(planes)).score, together.score)
-    assert type(piqe(MetaTensor(planes)).score) is torch.Tensor
+    torch.testing.assert_close(pique(MetaTensor(planes)).score, together.score)
+    assert type(pique(MetaTensor(planes)).score) is torch.Tensor
 
 
 @pytest.mark.parametrize("value", [0.0, 80.0, -3.0])
 @pytest.mark.parametrize("window", [None, (0.0, 255.0)])
-def test_piqe_of_a_constant_plane_is_100(value, window):
-    result = piqe(torch.full((2, 1, 20, 33), value), window)
+def test_pique_of_a_constant_plane_is_100(value, window):
+    result = pique(torch.full((2, 1, 20, 33), value), window)
     assert result.score.tolist() == [100, 100]
     assert not result.activity.any()
 
 
-def test_piqe_rises_with_noise_and_with_blur():
-    sharp = ndimage.gaussian_filter(np.random.default_rng(2).uniform(0, 255, (128, 128)), 1.2)
-    sharp = 255 * (sharp - sharp.min()) / np.ptp(sharp)
-    noise = np.random.default_rng(3).normal(size=sharp.shape)
-    window = (0.0, 255.0)
-    noisy = [score(sharp + s * noise, window) for s in (0, 15, 40, 90)]
-    blurred = [score(ndimage.gaussian_filter(sharp, s), window) for s in (0.01, 2, 4, 8)]
-    assert (np.diff(noisy) >= 0).all()
-    assert noisy[-1] > noisy[0] + 5
-    assert (np.diff(blurred) >= 0).all()
-    assert blurred[-1] > blurred[0] + 5
-
-
-def test_piqe_depends_on_the_window_and_one_window_makes_scale_and_offset_harmless():
+def test_pique_depends_on_the_window_and_in_one_window_not_on_scale_and_offset():
     plane = tissue((1, 64, 64))[0]
     assert score(plane, (0, 1200)) != score(plane, (0, 12000))
     assert score(3 * plane + 100, (100, 3700)) == pytest.approx(score(plane, (0, 1200)), abs=TOLERANCE)
@@ -122,29 +109,29 @@ def test_shared_window_comes_from_the_reference_and_its_body():
         shared_window(np.ones((8, 8, 8)))
 
 
-def test_piqe_of_planes_leaves_out_planes_without_body():
+def test_pique_of_planes_skips_planes_without_body():
     volume = tissue((20, 32, 40))
     mask = np.ones(volume.shape, bool)
     mask[:5] = False
-    expected = piqe(torch.from_numpy(volume[5:])[:, None], (0, 1000)).score
-    np.testing.assert_allclose(piqe_of_planes(volume, 0, (0, 1000), mask), expected)
-    assert piqe_of_planes(volume, 1).shape == (32,)
+    expected = pique(torch.from_numpy(volume[5:])[:, None], (0, 1000)).score
+    np.testing.assert_allclose(pique_of_planes(volume, 0, (0, 1000), mask), expected)
+    assert pique_of_planes(volume, 1).shape == (32,)
 
 
-def test_piqe_refuses_what_it_cannot_judge():
+def test_pique_of_unusable_input_is_refused():
     plane = torch.rand(1, 1, 20, 20)
     cases = [
-        (lambda: piqe(torch.rand(1, 1, 15, 40)), "smaller than one 16 x 16 block"),
-        (lambda: piqe(torch.rand(1, 3, 20, 20)), r"must be a tensor \(N, 1, H, W\)"),
-        (lambda: piqe(torch.rand(20, 20)), r"must be a tensor \(N, 1, H, W\)"),
-        (lambda: piqe(np.zeros((1, 1, 20, 20))), r"must be a tensor \(N, 1, H, W\)"),
-        (lambda: piqe(torch.full_like(plane, float("nan"))), "not finite"),
-        (lambda: piqe(plane.masked_fill(plane > 0.9, float("inf"))), "not finite"),
-        (lambda: piqe(plane - 5), "no positive value"),
-        (lambda: piqe(plane, (3.0, 3.0)), "is empty"),
-        (lambda: piqe_of_planes(np.zeros((20, 20, 12)), 0), "smaller than one 16 x 16 block"),
-        (lambda: piqe_of_planes(np.zeros((20, 20, 20)), 3), "axis 3"),
-        (lambda: piqe_of_planes(np.zeros((20, 20, 20)), 0, mask=np.zeros((20, 20, 20))), "mask is empty"),
+        (lambda: pique(torch.rand(1, 1, 15, 40)), "smaller than one 16 x 16 block"),
+        (lambda: pique(torch.rand(1, 3, 20, 20)), r"must be a tensor \(N, 1, H, W\)"),
+        (lambda: pique(torch.rand(20, 20)), r"must be a tensor \(N, 1, H, W\)"),
+        (lambda: pique(np.zeros((1, 1, 20, 20))), r"must be a tensor \(N, 1, H, W\)"),
+        (lambda: pique(torch.full_like(plane, float("nan"))), "not finite"),
+        (lambda: pique(plane.masked_fill(plane > 0.9, float("inf"))), "not finite"),
+        (lambda: pique(plane - 5), "no positive value"),
+        (lambda: pique(plane, (3.0, 3.0)), "is empty"),
+        (lambda: pique_of_planes(np.zeros((20, 20, 12)), 0), "smaller than one 16 x 16 block"),
+        (lambda: pique_of_planes(np.zeros((20, 20, 20)), 3), "axis 3"),
+        (lambda: pique_of_planes(np.zeros((20, 20, 20)), 0, mask=np.zeros((20, 20, 20))), "mask is empty"),
     ]
     for action, fact in cases:
         with pytest.raises(Refusal, match=fact):
