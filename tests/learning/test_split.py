@@ -8,7 +8,7 @@ def cases(*names, **more) -> list[dict]:
     return [{"case": name, "image": f"/scans/{name}.nii.gz", "refusal": None, **more} for name in names]
 
 
-def test_a_person_is_on_one_side_alone():
+def test_a_person_is_only_on_one_side():
     found = cases(*(f"sub-{n:02d}_run-{r}" for n in range(20) for r in (1, 2)))
     for seed in range(10):
         split = split_by_person(found, 0.1, seed)
@@ -38,7 +38,7 @@ def test_frames_of_a_file_stay_together():
 def test_refused_cases_are_left_out():
     split = split_by_person(cases("a", "b") + cases("c", refusal="2-D"), 0, 0)
     assert {case["case"] for case in split["training"]} == {"a", "b"}
-    assert split["validation"] == split["training"]  # held_back 0: nothing else to look at
+    assert split["validation"] == split["training"]  # held_back 0: there are no others
 
 
 @pytest.mark.parametrize(
