@@ -271,7 +271,7 @@ def save_atomically(content: Mapping, path: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         reason = getattr(error, "strerror", None) or f"{_first_line(error)}; is the disk full?"
         raise Refusal(
-            f"{path} cannot be written ({reason}): what was there before is kept; make room, then go on with --resume"
+            f"{path} cannot be written ({reason}): the earlier file is kept; free some space, then use --resume"
         ) from error
 
 

@@ -16,7 +16,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(tmp_path, mo
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(
-        Refusal, match=r"last\.pt cannot be written \(.*unexpected pos.*; is the disk full\?\): what was"
+        Refusal, match=r"last\.pt cannot be written \(.*unexpected pos.*; is the disk full\?\): the earlier file is"
     ):
         save_atomically({"epoch": torch.tensor(2)}, path)
     assert torch.load(path)["epoch"] == 1
