@@ -26,7 +26,7 @@ class HistoryPool:
         """Return images of the same shape (B, C, H, W), some of them exchanged for earlier ones.
 
         Args:
-            images: newly generated images, detached.
+            images: newly generated images; the ones returned carry no gradient.
         """
         shown = []
         for image in images.detach():

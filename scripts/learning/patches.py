@@ -51,6 +51,10 @@ class RandSharpPatchd(Randomizable, MapTransform):
 
     Raises:
         Refusal: if zoom_out is below 1, or held_planes are not a part of the planes.
+
+    >>> scan = MetaTensor(torch.rand(1, 40, 40, 9), affine=torch.diag(torch.tensor([1.0, 1.0, 5.0, 1.0])))
+    >>> RandSharpPatchd("image", patch_size=(24, 24))({"image": scan})["sharp"].shape
+    torch.Size([1, 24, 24])
     """
 
     def __init__(

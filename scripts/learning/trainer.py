@@ -116,7 +116,7 @@ class CycleGanTrainer(Trainer):
                     loss["local_rms"] = self.local_rms_loss(sim.open_part(y_sim), sim.open_part(y))
                 if weights.adversarial_pairs:
                     loss["adversarial_pairs"] = self._adversarial(D_Y, y_sim)
-                    real_fake["Y"].append((y, y_sim.detach()))
+                    real_fake["Y"].append((y, y_sim))
                 if weights.supervised_F:
                     loss["supervised_F"] = nnf.l1_loss(F(y), x_sim)
             if weights.any_unpaired:  # the paper: x and y come from different scans
@@ -128,8 +128,8 @@ class CycleGanTrainer(Trainer):
                     x_cyc, y_cyc = F(y_hat), G(x_hat)
                 if weights.adversarial:
                     loss["adversarial"] = self._adversarial(D_Y, y_hat) + self._adversarial(D_X, x_hat)
-                    real_fake["Y"].append((y, self.history["Y"](y_hat.detach())))
-                    real_fake["X"].append((x, self.history["X"](x_hat.detach())))
+                    real_fake["Y"].append((y, self.history["Y"](y_hat)))
+                    real_fake["X"].append((x, self.history["X"](x_hat)))
                 if weights.cycle:
                     loss["cycle"] = nnf.l1_loss(x_cyc, x) + nnf.l1_loss(y_cyc, y)
                 if weights.gradient:
@@ -185,9 +185,10 @@ class CycleGanTrainer(Trainer):
                 D, (real, fake) = self.networks[f"D_{domain}"], map(torch.cat, zip(*pairs, strict=True))
                 D.requires_grad_(True)
                 with self._autocast():
+                    scores_real, scores_fake = D(real)[-1].float(), D(fake.detach())[-1].float()
                     losses[f"discriminator_{domain}"] = 0.5 * (
-                        self.adversarial_loss(D(real)[-1].float(), target_is_real=True, for_discriminator=True)
-                        + self.adversarial_loss(D(fake)[-1].float(), target_is_real=False, for_discriminator=True)
+                        self.adversarial_loss(scores_real, target_is_real=True, for_discriminator=True)
+                        + self.adversarial_loss(scores_fake, target_is_real=False, for_discriminator=True)
                     )
         return losses
 
