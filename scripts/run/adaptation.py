@@ -17,13 +17,8 @@ from ..geometry.files import write_text
 OVERLAYS = ("train.yaml", "adapt.yaml")
 WEIGHTS = "model.pt"  # the file name in a training's output_dir
 RECORD = "adapted_from.json"
-LAUNCHER = (
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)  # of torchrun, not for a training in one process
+# Variables of torchrun; the training runs in a single process and must not see them
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 logger = logging.getLogger(__name__)
 
 
