@@ -1,11 +1,11 @@
-"""What each part of the recipe is worth: trains the arms of ablation.yaml and judges them on scans none has seen.
+"""Ablation: trains the arms of ablation.yaml and evaluates them on scans that no arm was trained on.
 
-    python -m benchmarks.ablation SCANS --output_dir out/ablation    # SCANS: training scans; an hour, can be resumed
-    python -m benchmarks.ablation SCANS --arms wide deep             # these alone
+    python -m benchmarks.ablation SCANS --output_dir out/ablation    # SCANS: training scans; an hour, resumable
+    python -m benchmarks.ablation SCANS --arms wide deep             # only these arms
     python -m benchmarks.ablation --table out/ablation               # the tables and the plot of docs/ablation.md
 
-An arm that has its weights and scores in OUT is not done again, and a table is written once all of its arms are done.
-Nothing here looks at the benchmark.
+An arm with weights and scores in OUT is not repeated; a table is written once all of its arms are finished. The
+benchmark scans are not used.
 """
 
 import argparse
@@ -44,7 +44,11 @@ COLUMNS = {metric: MEASURES[metric] for metric in (*SIMULATED, "spectrum_closed"
 
 
 def cumulative(arms: Sequence[Mapping]) -> list[dict]:
-    """The arms with everything that those above them add."""
+    """Return the arms, each with the settings of all arms above it.
+
+    >>> cumulative([{"training": {"a": 1}}, {"training": {"b": 2}}])[1]["training"]
+    {'a': 1, 'b': 2}
+    """
     training, inference, found = {}, {}, []
     for arm in arms:
         training = training | arm.get("training", {})
@@ -54,7 +58,7 @@ def cumulative(arms: Sequence[Mapping]) -> list[dict]:
 
 
 def searching(arms: Sequence[Mapping], plain: Sequence[Mapping]) -> list[dict]:
-    """The arms of the search with everything of the arm that each stands on."""
+    """Return the arms of the search, each with the settings of its base."""
     known = {arm["name"]: arm for arm in plain}
     return [
         {**arm} | {part: known[arm["base"]][part] | arm.get(part, {}) for part in ("training", "inference")}
@@ -63,56 +67,56 @@ def searching(arms: Sequence[Mapping], plain: Sequence[Mapping]) -> list[dict]:
 
 
 def multiply_adds(arm: Mapping) -> float:
-    """Thousand multiply-adds a pixel and view of the arm's G."""
+    """Return the thousand multiply-adds per pixel and view of the arm's G."""
     parser = ConfigParser({"network_def": arm["training"]["network_def"]})
     network = parser.get_parsed_content("network_def").eval()
     return cpu_cost.multiply_adds(network) / 1e3
 
 
-def hold_out(scans: Path, told: Mapping, folder: Path) -> None:
-    """The scans to judge on, the near-isotropic one cropped about its centre."""
+def hold_out(scans: Path, held_out: Mapping, folder: Path) -> None:
+    """Copy the scans for evaluation to a folder, the near-isotropic one cropped about its centre."""
     folder.mkdir(parents=True, exist_ok=True)
-    image = nibabel.load(scans / told["iso"])
-    first = [max(0, (n - told["crop_voxels"]) // 2) for n in image.shape]
-    crop = image.slicer[tuple(slice(f, f + told["crop_voxels"]) for f in first)]
-    nibabel.save(crop, folder / told["iso"])
-    (folder / told["aniso"]).write_bytes((scans / told["aniso"]).read_bytes())
+    image = nibabel.load(scans / held_out["iso"])
+    first = [max(0, (n - held_out["crop_voxels"]) // 2) for n in image.shape]
+    crop = image.slicer[tuple(slice(f, f + held_out["crop_voxels"]) for f in first)]
+    nibabel.save(crop, folder / held_out["iso"])
+    (folder / held_out["aniso"]).write_bytes((scans / held_out["aniso"]).read_bytes())
 
 
 def run(command: Sequence[str], log: Path) -> None:
-    """A workflow in a process of its own, its output in a file.
+    """Run a workflow in a process of its own, with its output in a file.
 
     Raises:
-        RuntimeError: if it ends with another exit code than 0.
+        RuntimeError: if its exit code is not 0.
     """
     with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(command, cwd=ROOT, check=False, stdout=file, stderr=subprocess.STDOUT).returncode
     if code:
-        raise RuntimeError(f"exit code {code}: {log} says why")
+        raise RuntimeError(f"exit code {code}: see {log}")
 
 
 def folder_of(arm: Mapping, out: Path) -> Path:
-    """OUT/<arm>."""
+    """Return OUT/<arm>."""
     return out / arm["name"].replace(" ", "_")
 
 
-def train_and_judge(arm: Mapping, plan: Mapping, scans: Path, held: Path, out: Path) -> None:
-    """OUT/<arm>: both overlays, training/model.pt, evaluation/scores.csv."""
+def train_and_evaluate(arm: Mapping, plan: Mapping, scans: Path, held: Path, out: Path) -> None:
+    """Train and evaluate an arm in OUT/<arm>: both overlays, training/model.pt, evaluation/scores.csv."""
     folder = folder_of(arm, out)
     folder.mkdir(parents=True, exist_ok=True)
     weights, scores = folder / "training" / "model.pt", folder / "evaluation" / "scores.csv"
-    held_out = [f"*{file_stem(plan['held_out'][kind])}*" for kind in ("iso", "aniso")]
-    learn, answer = folder / "training.yaml", folder / "inference.yaml"
-    _write(learn, {**plan["budget"], **arm["training"], "exclude": held_out})
-    _write(answer, {**arm["inference"], "weights_path": str(weights)})
+    exclude = [f"*{file_stem(plan['held_out'][kind])}*" for kind in ("iso", "aniso")]
+    training, inference = folder / "training.yaml", folder / "inference.yaml"
+    _write(training, {**plan["budget"], **arm["training"], "exclude": exclude})
+    _write(inference, {**arm["inference"], "weights_path": str(weights)})
     if not weights.is_file():
         given = {"dataset_dir": scans, "output_dir": weights.parent}
-        run(bundle("training", [*PAPER, learn], **given), folder / "training.log")
+        run(bundle("training", [*PAPER, training], **given), folder / "training.log")
     if not scores.is_file():
         given = {
             "dataset_dir": held,
             "output_dir": scores.parent,
-            "inference_config": [str(ROOT / "configs" / "inference.yaml"), str(answer)],
+            "inference_config": [str(ROOT / "configs" / "inference.yaml"), str(inference)],
             "protocols": plan["protocols"],
             "interpolations": list(INTERPOLATIONS),
             "report": False,
@@ -125,9 +129,9 @@ def _write(path: Path, settings: Mapping) -> None:
 
 
 def collected(plan: Mapping, arms: Sequence[Mapping], out: Path, interpolations: bool) -> list[dict]:
-    """A row an arm, those of the interpolations first where asked for: the means of the measures over their cases.
+    """Return a row for each arm, after those of the interpolations if asked for: means of the metrics over cases.
 
-    Empty where an arm is not done.
+    The list is empty if an arm is not finished.
     """
     rows, real = [], file_stem(plan["held_out"]["aniso"])
     paths = {arm["name"]: folder_of(arm, out) / "evaluation" / "scores.csv" for arm in arms}
@@ -151,7 +155,7 @@ def collected(plan: Mapping, arms: Sequence[Mapping], out: Path, interpolations:
 
 
 def table_of(rows: Sequence[Mapping]) -> str:
-    """The Markdown of the rows; those of the search have their cost as well."""
+    """Return the rows as a Markdown table; those of the search have their cost too."""
     columns = {k: v for k, v in (COLUMNS | {COST: ("thousand multiply-adds a pixel", ".0f")}).items() if k in rows[0]}
     changes = "what it changes" if COST in columns else "what it adds to the arm above"
     titles = ["arm", *(title for title, _ in columns.values()), changes]
@@ -163,7 +167,7 @@ def table_of(rows: Sequence[Mapping]) -> str:
 
 
 def plot(rows: Sequence[Mapping], path: Path) -> None:
-    """Fidelity against sharpness, a point an arm; arms that end at one place are told apart by colour and shape."""
+    """Plot fidelity against sharpness, a point for each arm; colour and shape distinguish arms close to each other."""
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     colours = plt.get_cmap("turbo")(np.linspace(0.05, 0.95, len(rows)))
     for number, (row, colour) in enumerate(zip(rows, colours, strict=True)):
@@ -184,14 +188,14 @@ def plot(rows: Sequence[Mapping], path: Path) -> None:
 
 
 def write_docs(plan: Mapping, out: Path, docs: Path = DOCS) -> list[str]:
-    """CSV and table of docs/ablation.md for each list of arms that is done, and the plot; returns their names."""
+    """Write CSV and table of docs/ablation.md for each list of finished arms, and the plot; return their names."""
     base = next(arm for arm in plan["arms"] if arm["name"] == plan[SEARCH][0]["base"])
     searched = [base, *plan[SEARCH]]
     found = {
         NAME: collected(plan, plan["arms"], out, interpolations=True),
         SEARCH: collected(plan, searched, out, interpolations=False),
     }
-    for row, arm in zip(found[SEARCH], searched, strict=False):  # no rows where an arm is not done
+    for row, arm in zip(found[SEARCH], searched, strict=False):  # no rows if an arm is not finished
         row[COST] = multiply_adds(arm)
     for name, rows in found.items():
         if rows:
@@ -202,14 +206,14 @@ def write_docs(plan: Mapping, out: Path, docs: Path = DOCS) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train and judge where asked for, then write the table; returns the number of arms that failed."""
+    """Train and evaluate if asked for, then write the tables; return the number of failed arms."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "scans", type=Path, nargs="?", help="folder of the training scans, the held-out ones among them"
     )
     parser.add_argument("--output_dir", type=Path, default=Path("out/ablation"))
-    parser.add_argument("--arms", nargs="+", help="names of arms: do these alone")
-    parser.add_argument("--table", type=Path, help="OUT of finished arms: write the tables alone")
+    parser.add_argument("--arms", nargs="+", help="names of arms: only these")
+    parser.add_argument("--table", type=Path, help="OUT of finished arms: only write the tables")
     options = parser.parse_args(arguments)
     plan = yaml.safe_load(PLAN.read_text(encoding="utf-8"))
     plan["arms"] = cumulative(plan["arms"])
@@ -226,13 +230,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no arm is called {', '.join(sorted(unknown))}")
     for arm in (arm for arm in every if options.arms is None or arm["name"] in options.arms):
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
-            train_and_judge(arm, plan, options.scans.resolve(), out / "held_out", out)
-        except RuntimeError as error:  # the other arms are still worth their time
+            train_and_evaluate(arm, plan, options.scans.resolve(), out / "held_out", out)
+        except RuntimeError as error:  # the other arms do not depend on this one
             failed += 1
             sys.stderr.write(f"{arm['name']}: {error}\n")
-        sys.stdout.write(f"{arm['name']}: {time.monotonic() - begun:.0f} s\n")
+        sys.stdout.write(f"{arm['name']}: {time.monotonic() - start:.0f} s\n")
         sys.stdout.flush()
     return failed
 

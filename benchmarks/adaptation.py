@@ -1,11 +1,11 @@
-"""What adaptation to one scan is worth: each case of an evaluation again, its weights first adapted to it alone.
+"""Benefit of adaptation to one scan: each case of an evaluation again, with weights adapted to this case.
 
     python -m benchmarks.adaptation --evaluation OUT [--cases '*4x_rect'] [--output_dir out/adaptation]
     python -m benchmarks.adaptation --evaluation OUT --table out/adaptation
 
-OUT: of an evaluation with simulated cases and the faithful end of the dial (--dial "[0,1]"). Each case that fits the
-pattern goes through configs/evaluate.yaml with `adapt` at the faithful end, in a folder of its own, and is compared
-with what the weights as shipped made of it; the table goes to docs/README.md. A case that is done is not done again.
+OUT is the output of an evaluation with simulated cases and the faithful weights (--sharpness_values "[0,1]"). Each case
+that fits the pattern is evaluated again by configs/evaluate.yaml with `adapt` and sharpness 0, in a folder of its own,
+and compared with the result of the shipped weights; the table is written to docs/README.md. Finished cases are kept.
 """
 
 import argparse
@@ -28,7 +28,7 @@ MEASURED = ("psnr", "ssim", "high_band_error", "high_band_energy")
 
 
 def simulated_cases(evaluation: Path, pattern: str) -> list[str]:
-    """Names of the cases with a truth that fit a pattern."""
+    """Return the names of the cases with a truth that fit a pattern."""
     cases = json.loads((evaluation / "cases.json").read_text(encoding="utf-8"))["cases"]
     return [
         c["case"]
@@ -37,8 +37,8 @@ def simulated_cases(evaluation: Path, pattern: str) -> list[str]:
     ]
 
 
-def adapt_and_judge(case: str, cases: Sequence[str], evaluation: Path, out: Path) -> int:
-    """OUT/<case>: the evaluation of one case with weights adapted to it; returns the exit code."""
+def adapt_and_evaluate(case: str, cases: Sequence[str], evaluation: Path, out: Path) -> int:
+    """Evaluate one case with weights adapted to it, in OUT/<case>; return the exit code."""
     command = bundle(
         "evaluation",
         ["configs/evaluate.yaml"],
@@ -54,14 +54,14 @@ def adapt_and_judge(case: str, cases: Sequence[str], evaluation: Path, out: Path
 
 
 def collected(cases: Sequence[str], evaluation: Path, out: Path) -> list[dict[str, str]]:
-    """A row a case that is done: consistent cubic, the weights as shipped, adapted."""
+    """Return a row for each finished case: consistent cubic, the shipped weights, the adapted weights."""
     rows, before = [], _scores(evaluation)
     for case in cases:
         if not (out / case / "scores.csv").is_file():
             continue
         after = _scores(out / case)
-        told = json.loads((out / case / "cases.json").read_text(encoding="utf-8"))["cases"][0]
-        values = {"seconds": told["methods"][GLADE]["seconds"]}
+        case_record = json.loads((out / case / "cases.json").read_text(encoding="utf-8"))["cases"][0]
+        values = {"seconds": case_record["methods"][GLADE]["seconds"]}
         for name, scores, method in (
             ("cubic", before, CONSISTENT),
             ("shipped", before, FAITHFUL),
@@ -78,7 +78,7 @@ def _scores(evaluation: Path) -> dict[tuple[str, str, str], float]:
 
 
 def table_of(rows: Sequence[Mapping[str, str]]) -> str:
-    """The Markdown of the rows and their mean."""
+    """Return the rows and their mean as a Markdown table."""
     titles = ["case", "shipped: PSNR dB over consistent cubic", "adapted: PSNR dB over consistent cubic"]
     titles += [f"{name}: {MEASURES[metric][0]}" for metric in MEASURED[1:] for name in ("shipped", "adapted")]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
@@ -96,20 +96,20 @@ def table_of(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Adapt and judge what is not done, then write the table; returns the number of cases that failed."""
+    """Adapt and evaluate the cases that are missing, then write the table; return the number of failed cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--evaluation", type=Path, required=True)
     parser.add_argument("--cases", default="*4x_rect", help="pattern of case names")
     parser.add_argument("--output_dir", type=Path, default=Path("out/adaptation"))
-    parser.add_argument("--table", type=Path, help="OUTPUT of finished cases: write the table alone")
+    parser.add_argument("--table", type=Path, help="output_dir of finished cases: only write the table")
     options = parser.parse_args(arguments)
     cases, failed = simulated_cases(options.evaluation, "*"), 0
     out = options.table or options.output_dir
     out.mkdir(parents=True, exist_ok=True)
     for case in (c for c in cases if options.table is None and fnmatch(c, options.cases)):
-        if not (out / case / "scores.csv").is_file() and adapt_and_judge(case, cases, options.evaluation, out):
+        if not (out / case / "scores.csv").is_file() and adapt_and_evaluate(case, cases, options.evaluation, out):
             failed += 1
-            sys.stderr.write(f"{case}: {out / case}.log says what went wrong\n")
+            sys.stderr.write(f"{case}: failed, see {out / case}.log\n")
     rows = collected(cases, options.evaluation, out)
     if rows:
         publish(ADAPTATION, rows, table_of(rows), DOCS)

@@ -110,7 +110,7 @@ def main() -> None:
         errors = {postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "confidence")}
     per_pixel = 2 * multiply_adds(network)
     shape, settings = costs["float32"].row["output"]["shape"], costs["float32"].row["settings"]
-    planes = [math.prod(InPlaneRotation(degrees, shape).turned) for degrees in settings["rotations_deg"]]
+    planes = [math.prod(InPlaneRotation(degrees, shape).rotated_shape) for degrees in settings["rotations_deg"]]
     total = per_pixel * len(settings["views"]) * sum(planes) * shape[2]
     lines = [
         f"output {' x '.join(map(str, shape))}; {torch.get_num_threads()} threads; bfloat16 in the processor: "

@@ -1,12 +1,12 @@
-"""The paper's own recipe on public abdominal scans: trained, judged beside GLADE, and shown where it invents.
+"""The paper's recipe on public abdominal scans: trained, evaluated beside GLADE, and shown where it adds false detail.
 
     python -m benchmarks.reproduction TRAIN BENCHMARK [--output_dir out/paper] [--max_epochs 2] [--minutes 40]
-    python -m benchmarks.reproduction --table out/paper     # docs/paper.md, its picture and table, from what is there
+    python -m benchmarks.reproduction --table out/paper     # only docs/paper.md, its pictures and table
 
-TRAIN: shared/data/train, of which the abdomens are trained on by configs/train.yaml + paper.yaml; BENCHMARK:
-shared/data/benchmark, of which the abdomens are judged (real thick slices, no truth), with a head of TRAIN thinned four
-times (a truth, and an anatomy that the recipe has not seen, as no abdomen with a truth is public). The weights stay in
-OUT. The same weights are shown twice: as they answer, and after P, which takes away what the slices deny.
+TRAIN is shared/data/train: its abdomens are trained on by configs/train.yaml and paper.yaml. BENCHMARK is
+shared/data/benchmark: its abdomens are evaluated (real thick slices, no truth), and a head of TRAIN with simulated 4x
+slices (with its truth, but an anatomy that was not trained on; no abdomen with a truth is public). The weights stay in
+OUT. Their predictions are evaluated twice: without and with P, which removes what contradicts the slices.
 """
 
 import argparse
@@ -25,22 +25,22 @@ from .fidelity import REPRODUCTION, bundle, write_tables
 from .pictures import DENIED, IMAGES, across, draw, read_volume
 from .tables import ROOT
 
-PATTERN = "*abdomen_*"  # of the scans that are trained on and judged; a mouse's are named mouse-abdomen
+PATTERN = "*abdomen_*"  # of the scans for training and evaluation; those of mice are named mouse-abdomen
 MOUSE = "mouse*"
 HEAD = "brain_t1_saganon.nii.gz"
 PROTOCOLS = [{"factor": 4, "profile": "rect"}]
 ALONE, PROJECTED = "paper", "paper and P"
-SIDE_MM = 160.0  # of what is shown
+SIDE_MM = 160.0  # of the pictures
 
 
 def others_than(folder: Path, pattern: str) -> list[str]:
-    """Names of the scans of a folder that do not fit a pattern."""
+    """Return the names of the scans of a folder that do not fit a pattern."""
     names = [case["case"] for case in find_nifti(str(folder))]
     return [name for name in names if not Path(name).match(pattern) or Path(name).match(MOUSE)]
 
 
 def train(scans: Path, out: Path, settings: Sequence[str]) -> Path:
-    """OUT/training/model.pt by paper.yaml, the latest weights as the paper has no choice of the best."""
+    """Train OUT/training/model.pt by paper.yaml; the latest weights are kept, as in the paper."""
     weights = out / "training" / "model.pt"
     if not weights.is_file():
         given = {
@@ -55,8 +55,8 @@ def train(scans: Path, out: Path, settings: Sequence[str]) -> Path:
     return weights
 
 
-def judge(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
-    """OUT/evaluation: GLADE, and the weights with and without P on the very same slices."""
+def evaluate(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
+    """Evaluate GLADE, and the paper's weights with and without P, on the same slices, in OUT/evaluation."""
     held = out / "held"
     held.mkdir(exist_ok=True)
     for path in [scans / HEAD, *sorted(benchmark.glob(f"{PATTERN}.nii*"))]:
@@ -85,7 +85,7 @@ def judge(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
 
 
 def show(out: Path) -> None:
-    """paper-<n>.png a case: cubic, the paper's answer, what of it the acquired slices deny, GLADE, the truth."""
+    """Draw paper-<n>.png for each case: cubic, the paper's prediction, what contradicts the slices, GLADE, truth."""
     methods = out / "evaluation" / "methods"
     for number, path in enumerate(sorted((methods / CUBIC).glob("*.nii.gz")), 1):
         case = file_stem(path)
@@ -102,19 +102,19 @@ def show(out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train and judge where that is not done, then write the page; returns 0."""
+    """Train and evaluate if that is not done, then write the page; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("train", type=Path, nargs="?")
     parser.add_argument("benchmark", type=Path, nargs="?")
     parser.add_argument("--output_dir", type=Path, default=Path("out/paper"))
-    parser.add_argument("--table", type=Path, help="OUT of an earlier call: write the page alone")
+    parser.add_argument("--table", type=Path, help="OUT of an earlier call: only write the page")
     options, settings = parser.parse_known_args(arguments)
     out = (options.table or options.output_dir).resolve()
     if options.table is None:
         if options.benchmark is None:
             parser.error("give TRAIN and BENCHMARK, or --table OUT")
         out.mkdir(parents=True, exist_ok=True)
-        judge(options.train, options.benchmark, train(options.train, out, settings), out)
+        evaluate(options.train, options.benchmark, train(options.train, out, settings), out)
     written = write_tables(out / "evaluation", ROOT / "docs" / "README.md", names=[REPRODUCTION])
     show(out)
     sys.stdout.write(f"tables written: {', '.join(written) or 'none'}\n")

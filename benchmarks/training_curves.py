@@ -1,9 +1,9 @@
-"""The curves of finished trainings: PSNR on the held-back planes and every term of the loss, from TensorBoard events.
+"""Curves of finished trainings from their TensorBoard events: PSNR on held-back planes and every loss term.
 
-    python -m benchmarks.training_curves "faithful end=runs/train" "sharp end=runs/sharp"
+    python -m benchmarks.training_curves "faithful weights=runs/train" "sharp weights=runs/sharp"
 
-Keeps the points in docs/tables/training.csv, those of trainings not named here with them, and draws all of them in
-docs/images/training.png, a row a training.
+Writes the points to docs/tables/training.csv, where those of other trainings stay, and draws all of them in
+docs/images/training.png, one row for each training.
 """
 
 import argparse
@@ -25,12 +25,12 @@ import matplotlib.pyplot as plt  # after the choice of a backend without a scree
 
 TABLE, PICTURE = ROOT / "docs" / "tables" / "training.csv", ROOT / "docs" / "images" / "training.png"
 VALIDATION, LOSS = "val_psnr", "loss/"
-INTERVALS = 40  # points a curve of a loss: one iteration says little, each has a protocol of its own
-EVERYTHING = {"scalars": 0, "images": 1}  # of an event file; images cannot be left out, 0 means all
+INTERVALS = 40  # points of a loss curve: single iterations vary a lot, since each simulates another protocol
+EVERYTHING = {"scalars": 0, "images": 1}  # kept of an event file; 0 means all, and images cannot be switched off
 
 
 class Point(NamedTuple):
-    """A validation, or the mean of a term of the loss over a detail_gain of a training that ends with an iteration."""
+    """A validation, or the mean of a loss term over an interval of a training that ends with an iteration."""
 
     training: str
     metric: str
@@ -39,11 +39,13 @@ class Point(NamedTuple):
 
 
 def curves(training: str, folder: Path) -> list[Point]:
-    """What a training wrote: its validations, each where the losses stood when it ran, and its losses in `INTERVALS`.
+    """Return the validations of a training and its losses in `INTERVALS`.
+
+    Validations are numbered by epoch in the event files; they get the iteration of the last loss written before them.
 
     Args:
-        training: its name in the table.
-        folder: OUTPUT, with its event files.
+        training: name of the training in the table.
+        folder: the output_dir of the training, with its event files.
 
     Raises:
         ValueError: if there are no losses or no validation in the folder.
@@ -60,15 +62,15 @@ def curves(training: str, folder: Path) -> list[Point]:
     ]
     length = max(1, -(-max(event.step for event in every) // INTERVALS))
     for name, series in losses.items():
-        stretches = defaultdict(list)
+        intervals = defaultdict(list)
         for event in series:
-            stretches[-(-event.step // length)].append(event.value)
-        points += [Point(training, name, number * length, float(np.mean(v))) for number, v in stretches.items()]
+            intervals[-(-event.step // length)].append(event.value)
+        points += [Point(training, name, number * length, float(np.mean(v))) for number, v in intervals.items()]
     return points
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """A row a training: validation on the left, the terms of the loss on the right."""
+    """Draw one row for each training: validations on the left, loss terms on the right."""
     trainings = list(dict.fromkeys(point.training for point in points))
     figure, cells = plt.subplots(
         len(trainings), 2, figsize=(10, 3.2 * len(trainings)), squeeze=False, layout="constrained"
@@ -89,7 +91,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
 
 def kept(table: Path) -> list[Point]:
-    """The points of an earlier call; none where there is no table."""
+    """Return the points of an earlier call; none where there is no table."""
     if not table.is_file():
         return []
     with table.open(newline="", encoding="utf-8") as file:
@@ -100,7 +102,7 @@ def kept(table: Path) -> list[Point]:
 
 
 def write(trainings: Mapping[str, Path], table: Path = TABLE, picture: Path = PICTURE) -> int:
-    """The CSV and the picture: these trainings after the others that the CSV holds; returns the number of points."""
+    """Write table and picture, these trainings after others that the table holds; return the number of points."""
     points = [point for point in kept(table) if point.training not in trainings]
     points += [point for name, folder in trainings.items() for point in curves(name, folder)]
     write_rows([point._asdict() for point in points], table)
@@ -109,7 +111,7 @@ def write(trainings: Mapping[str, Path], table: Path = TABLE, picture: Path = PI
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write table and picture; returns 0."""
+    """Write table and picture; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("trainings", nargs="+", metavar="NAME=OUTPUT")
     named = (given.partition("=") for given in parser.parse_args(arguments).trainings)

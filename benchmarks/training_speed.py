@@ -1,11 +1,11 @@
-"""Iterations a second of the paper's training here and in the CycleGAN authors' own PyTorch code, one after the other.
+"""Iterations per second of the paper's training, here and in the PyTorch code of the CycleGAN authors.
 
     python -m benchmarks.training_speed --reference FOLDER [--rounds 15]
 
 FOLDER: a checkout of the authors' code that holds models/cycle_gan_model.py with `normG` among its options (their
 contrastive-unpaired-translation repository has it). Both take one 92 x 92 patch at a time, with the ResNet of
-9 blocks and 64 channels and 70 x 70 PatchGAN discriminators of configs/paper.yaml; theirs in float32 as it comes,
-ours in float32 and in the precision that `precision: auto` takes here. Without --reference only ours are timed.
+9 blocks and 64 channels and the 70 x 70 PatchGAN discriminators of configs/paper.yaml: theirs in float32, its default,
+ours in float32 and in the precision of `precision: auto` on this machine. Without --reference only ours are timed.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PEOPLE = 3  # one of them is held back
 
 
 def write_scans(folder: Path) -> None:
-    """Thick phantom scans, large enough for 92 x 92 patches."""
+    """Write thick-slice phantom scans that are large enough for 92 x 92 patches."""
     for person in range(PEOPLE):
         affine = np.diag([SPACING_MM, SPACING_MM, SLICE_MM, 1.0])
         affine[:3, 3] = -110, -110, -100
@@ -43,7 +43,7 @@ def write_scans(folder: Path) -> None:
 
 
 def ours(folder: Path, precision: str):
-    """The trainer of train.yaml and paper.yaml, and one batch of its own loader."""
+    """Return the trainer of train.yaml and paper.yaml, and one batch of its loader."""
     parser = ConfigParser(ConfigParser.load_config_files(PAPER))
     settings = {"bundle_root": str(ROOT), "dataset_dir": str(folder), "output_dir": str(folder / "out")}
     settings |= {"precision": precision, "patches_per_epoch": 4, "held_back": 1 / PEOPLE}
@@ -55,7 +55,7 @@ def ours(folder: Path, precision: str):
 
 
 def reference(folder: Path, device: torch.device):
-    """The authors' model with their defaults for CycleGAN: ResNet of 9 blocks, PatchGAN, least squares."""
+    """Return the authors' model with their defaults for CycleGAN: ResNet of 9 blocks, PatchGAN, least squares."""
     sys.path.insert(0, str(folder))
     from models.cycle_gan_model import CycleGANModel
 
@@ -71,16 +71,16 @@ def reference(folder: Path, device: torch.device):
 
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:
-    """How long one step takes, on a GPU to its end."""
-    begun = time.perf_counter()
+    """Return the time of one step; on a GPU, until its kernels have finished."""
+    start = time.perf_counter()
     step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 def interleaved(steps: Mapping[str, Callable[[], object]], device: torch.device, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step, round after round, the first two rounds not counted."""
+    """Return the seconds of each step, round after round; the first two rounds are not counted."""
     found = {name: [] for name in steps}
     for number in range(rounds + 2):
         for name, step in steps.items():
@@ -91,7 +91,7 @@ def interleaved(steps: Mapping[str, Callable[[], object]], device: torch.device,
 
 
 def main() -> int:
-    """Time and print."""
+    """Time the steps and print a table; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
@@ -110,8 +110,8 @@ def main() -> int:
             steps["reference float32"] = model.optimize_parameters
         times = interleaved(steps, device, options.rounds)
     first = times.get("reference float32")
-    place = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    lines = [f"{place}, {options.rounds} rounds; median seconds an iteration, ratio to the reference round by round"]
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    lines = [f"{hardware}, {options.rounds} rounds; median seconds an iteration, median ratio to the reference"]
     for name, took in times.items():
         ratio = "" if first is None else f"{statistics.median(a / b for a, b in zip(first, took, strict=True)):.2f} x"
         lines.append(f"{name:20} {statistics.median(took):8.3f} s  {1 / statistics.median(took):6.2f} /s  {ratio}")

@@ -1,22 +1,23 @@
 """Handlers of the training workflow that neither MONAI nor Ignite has."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import BasicTimeProfiler, ProgressBar, TimeLimit
+from ignite.handlers import BasicTimeProfiler, Checkpoint, DiskSaver, TimeLimit
+from monai.handlers import TensorBoardHandler
 from torch.utils.tensorboard import SummaryWriter
 
 from ..geometry.errors import Refusal
 
 SHORTEST_S = 1e-9  # seconds; keeps an epoch that took no measurable time from dividing by 0
+LAST, BEST = "last.pt", "best.pt"  # the checkpoints: of the latest epoch, and of the best validation
 
 
 class SetEpoch:
-    """Tells the patch dataset which epoch begins, so that an epoch's patches depend on its number and the seed alone.
+    """Passes the epoch's number to the patch dataset, so that its patches depend on that number and the seed alone.
 
     Args:
         dataset: has `set_epoch`.
@@ -30,75 +31,49 @@ class SetEpoch:
         engine.add_event_handler(Events.EPOCH_STARTED, lambda e: self.dataset.set_epoch(e.state.epoch))
 
 
-class ProgressOfLosses:
-    """Ignite's progress bar with every named loss of the iteration; on the first rank alone."""
+def write_losses(engine: Engine, writer: SummaryWriter) -> None:
+    """Write the loss terms and learning rates of an iteration; MONAI's TensorBoardStatsHandler calls it.
 
-    def attach(self, engine: Engine) -> None:
-        """Attach the bar."""
-        if idist.get_rank() == 0:
-            ProgressBar(persist=True).attach(engine, output_transform=lambda losses: losses)
+    Args:
+        engine: the trainer; its output are the losses by name, its `optimizers` have the learning rates.
+        writer: writer of the event file.
+    """
+    for name, value in engine.state.output.items():
+        writer.add_scalar(f"loss/{name}", value, engine.state.iteration)
+    for name, optimizer in engine.optimizers.items():
+        writer.add_scalar(f"learning_rate/{name}", optimizer.param_groups[0]["lr"], engine.state.iteration)
+    writer.flush()
 
 
-class LossesToTensorBoard:
-    """Writes every named loss and the learning rate of the iteration to TensorBoard; on the first rank alone.
+class PlanesToTensorBoard(TensorBoardHandler):
+    """Writes planes of a validation's last batch: the interpolated slices, the prediction and the truth.
+
+    MONAI's TensorBoardImageHandler shows one plane and scales each image by itself, so grey values cannot be compared.
 
     Args:
         log_dir: folder of the event files.
-        optimizers: name to optimiser, whose learning rates are written.
-        interval: iterations between two entries.
+        planes: number of planes, one below the other.
     """
 
-    def __init__(self, log_dir: str, optimizers: Mapping[str, torch.optim.Optimizer], interval: int = 10):
-        self.log_dir, self.optimizers, self.interval = log_dir, dict(optimizers), interval
-
-    def attach(self, engine: Engine) -> None:
-        """Open the event file when training starts, and write."""
-        if idist.get_rank() == 0:
-            engine.add_event_handler(Events.STARTED, self._open)
-            engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.interval), self._write)
-            engine.add_event_handler(Events.COMPLETED | Events.EXCEPTION_RAISED, self._close)
-
-    def _open(self, engine: Engine) -> None:
-        self.writer = SummaryWriter(self.log_dir)
-
-    def _write(self, engine: Engine) -> None:
-        for name, value in engine.state.output.items():
-            self.writer.add_scalar(f"loss/{name}", value, engine.state.iteration)
-        for name, optimizer in self.optimizers.items():
-            self.writer.add_scalar(f"learning_rate/{name}", optimizer.param_groups[0]["lr"], engine.state.iteration)
-
-    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
-        self.writer.close()
-        if error is not None:  # Ignite hands an exception to its handlers instead of raising it
-            raise error
-
-
-class PlanesToTensorBoard:
-    """Shows planes of a validation's last batch side by side: U b, the answer, the truth; on the first rank alone.
-
-    Args:
-        log_dir: folder of the event files.
-        planes: how many, one below the other.
-    """
+    PANELS = {"interpolated": "image", "prediction": "pred", "truth": "label"}  # tag and key of the evaluator's output
 
     def __init__(self, log_dir: str, planes: int = 4):
-        self.log_dir, self.planes = log_dir, planes
+        super().__init__(log_dir=log_dir)
+        self.planes = planes
 
     def attach(self, engine: Engine) -> None:
         """Write when the evaluator has run."""
-        if idist.get_rank() == 0:
-            engine.add_event_handler(Events.COMPLETED, self._write)
+        engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
-        shown = engine.state.output[: self.planes]
-        rows = [torch.cat([item[key] for key in ("image", "pred", "label")], dim=-1) for item in shown]
-        with SummaryWriter(self.log_dir) as writer:
-            picture = torch.cat(rows, dim=-2).clamp(0, 1).cpu()
-            writer.add_image("validation/interpolated_answer_truth", picture, engine.state.epoch)
+        for title, key in self.PANELS.items():
+            picture = torch.cat([item[key] for item in engine.state.output[: self.planes]], dim=-2).clamp(0, 1).cpu()
+            self._writer.add_image(f"validation/{title}", picture, engine.state.epoch)
+        self._writer.flush()
 
 
 class LogDataWait:
-    """Logs after each epoch which share of its time the iterations waited for patches (Ignite's time profiler)."""
+    """Logs after each epoch the share of its time that iterations waited for patches (Ignite's time profiler)."""
 
     def __init__(self):
         self.profiler = BasicTimeProfiler()
@@ -117,10 +92,10 @@ class LogDataWait:
 
 
 class CheckWeightsInSync:
-    """Makes sure after each epoch that all processes hold the same weights; for one process it does nothing.
+    """Checks after each epoch that all processes hold the same weights; does nothing for a single process.
 
     Args:
-        networks: name to network.
+        networks: {name: network}.
     """
 
     def __init__(self, networks: Mapping[str, torch.nn.Module]):
@@ -139,10 +114,13 @@ class CheckWeightsInSync:
 
 
 class StopAfter:
-    """Ends the training when its time is over (Ignite's TimeLimit); the epoch in hand is not finished.
+    """Ends the training at a time limit (Ignite's TimeLimit), without finishing the epoch.
 
     Args:
-        minutes: from the first iteration.
+        minutes: time from the start of training.
+
+    Raises:
+        Refusal: if the limit is not more than 0.
     """
 
     def __init__(self, minutes: float):
@@ -159,7 +137,7 @@ class StopAfter:
 
 
 class ValidateFirst:
-    """Validates once before the first iteration, so that weights that were given are among those to choose from.
+    """Validates before the first iteration, so that the initial weights take part in the choice of the best.
 
     Args:
         validator: the evaluator.
@@ -168,34 +146,34 @@ class ValidateFirst:
 
     def __init__(self, validator, best: "BestModel"):
         self.validator, self.best = validator, best
-        self.begun: float | None = None  # unknown to a training that is resumed
+        self.initial_value: float | None = None  # unknown to a training that is resumed
 
     def attach(self, engine: Engine) -> None:
-        """Validate when training starts; say in the end whether anything better was found."""
-        engine.add_event_handler(Events.STARTED, self._first)
-        engine.add_event_handler(Events.COMPLETED, self._tell)
+        """Validate when training starts; log at its end whether anything better was found."""
+        engine.add_event_handler(Events.STARTED, self._validate)
+        engine.add_event_handler(Events.COMPLETED, self._log)
 
-    def _first(self, engine: Engine) -> None:
+    def _validate(self, engine: Engine) -> None:
         if engine.state.epoch == 0:
             self.validator.run(1)
-            self.best.epoch, self.begun = 0, self.best.value
+            self.best.epoch, self.initial_value = 0, self.best.value
 
-    def _tell(self, engine: Engine) -> None:
-        if self.begun is None:
+    def _log(self, engine: Engine) -> None:
+        if self.initial_value is None:
             return
-        gain = self.best.value - self.begun
+        gain = self.best.value - self.initial_value
         found = f"improved by {gain:.3f}, epoch {self.best.epoch}" if gain > 0 else "not improved: kept as they were"
         engine.logger.info(f"the weights this training began with: {found}")
 
 
 class BestModel:
-    """Keeps the bare weights of a network whenever a validation is the best so far; remembers it through a resume.
+    """Keeps the bare weights of a network whenever a validation is the best yet, also in a training that is resumed.
 
     Args:
         network: the network whose weights are kept.
-        path: the file; replaced whole, never half-written.
-        latest: keep the weights of every validation instead: an adversary lowers fidelity by design, so the best
-            would be the first.
+        path: the file; it is replaced completely or not at all.
+        latest: keep the weights of every validation instead. An adversarial term lowers the validated fidelity by
+            design, so the best weights would be the first ones.
     """
 
     def __init__(self, network: torch.nn.Module, path: str, latest: bool = False):
@@ -203,7 +181,7 @@ class BestModel:
         self.value, self.epoch = float("-inf"), 0
 
     def attach(self, engine: Engine) -> None:
-        """Look at the evaluator's key metric when it has run."""
+        """Compare the evaluator's key metric when it has run."""
         engine.add_event_handler(Events.COMPLETED, self._keep)
 
     def _keep(self, engine: Engine) -> None:
@@ -212,11 +190,10 @@ class BestModel:
         engine.logger.info(f"epoch {engine.state.epoch}: {name} {value:.4f}, best before {self.value:.4f}")
         if value > self.value or self.latest:
             self.value, self.epoch = value, engine.state.epoch
-            if idist.get_rank() == 0:
-                save_whole({name: tensor.cpu() for name, tensor in self.network.state_dict().items()}, self.path)
+            save_atomically({name: tensor.cpu() for name, tensor in self.network.state_dict().items()}, self.path)
 
     def state_dict(self) -> dict:
-        """The best value and its epoch."""
+        """Return the best value and its epoch."""
         return {"value": self.value, "epoch": self.epoch}
 
     def load_state_dict(self, state: Mapping) -> None:
@@ -225,24 +202,26 @@ class BestModel:
 
 
 class Checkpoints:
-    """Saves everything after each epoch (last.pt) and after the best one (best.pt), and continues from there exactly.
+    """Saves everything after each epoch (last.pt) and each best one (best.pt), and resumes exactly from either file.
 
     Args:
-        folder: where the files go; each is replaced whole, never half-written.
-        objects: name to anything with `state_dict` and `load_state_dict`; the trainer is added when attached.
-        best: knows the epoch of the best validation; one of the objects too.
+        folder: folder of the files; each is replaced completely or not at all.
+        objects: {name: anything with `state_dict` and `load_state_dict`}; the trainer is added when attached.
+        best: has the epoch of the best validation; it is saved too.
     """
 
     def __init__(self, folder: str, objects: Mapping[str, object], best: BestModel):
         self.folder, self.objects, self.best = Path(folder), {**objects, "best": best}, best
 
     def attach(self, engine: Engine) -> None:
-        """Save when an epoch is over, validation included; the first rank writes."""
+        """Save when an epoch and its validation are over."""
         self.objects |= {"trainer": engine, "scaling": engine.scaling}
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        best_epoch = Events.EPOCH_COMPLETED(event_filter=lambda _, epoch: epoch == self.best.epoch)
+        for event, filename in ((Events.EPOCH_COMPLETED, LAST), (best_epoch, BEST)):
+            engine.add_event_handler(event, Checkpoint(self.objects, self._save, filename_pattern=filename))
 
     def resume(self, engine: Engine, path: str | None) -> None:
-        """Load a file that this class wrote; None starts anew.
+        """Load a file that this class wrote; None starts a new training.
 
         Raises:
             Refusal: if the file is missing or does not fit what is trained.
@@ -272,34 +251,30 @@ class Checkpoints:
             )
         engine.state.max_epochs = epochs
 
-    def _save(self, engine: Engine) -> None:
-        if idist.get_rank() == 0:
-            content = {name: thing.state_dict() for name, thing in self.objects.items()}
-            save_whole(content, self.folder / "last.pt")
-            if self.best.epoch == engine.state.epoch:
-                save_whole(content, self.folder / "best.pt")
+    def _save(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        # Ignite's Checkpoint would delete the earlier file before writing, were it given a DiskSaver itself
+        save_atomically(checkpoint, self.folder / filename)
 
 
-def save_whole(content, path: Path) -> None:
-    """torch.save under a temporary name, then a rename: the file is whole or the old one.
+def save_atomically(content: Mapping, path: Path) -> None:
+    """Write a file in the first process by Ignite's DiskSaver: completely, or the earlier file stays.
+
+    Args:
+        content: what torch.save takes.
+        path: the file; its folder is made where needed.
 
     Raises:
         Refusal: if it cannot be written, as on a full disk.
     """
-    partial = path.with_suffix(path.suffix + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, partial)
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+        DiskSaver(path.parent, atomic=True, create_dir=True, require_empty=False)(content, path.name)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         reason = getattr(error, "strerror", None) or f"{_first_line(error)}; is the disk full?"
         raise Refusal(
-            f"{path} cannot be written ({reason}): what was there before is kept; make room, then go on with --resume"
+            f"{path} cannot be written ({reason}): the earlier file is kept; free some space, then use --resume"
         ) from error
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, shortly; its kind where it says nothing."""
+    """The first line of an error's message, or its kind where the message is empty."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""The inferer: G over the planes of one or both views of an interpolated volume, and of the volume turned."""
+"""The inferer: G on the planes of one or both views of an interpolated volume, at one or several rotations."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,35 +15,37 @@ from .rotation import InPlaneRotation
 
 WHOLE_PLANE = -1
 FOREGROUND = 0.05  # of the intensity scale; below it lies air
-MARGIN_VOXELS = 16  # at least so much air is kept around the body, nearly what the shipped generator sees (20)
-CPU_BATCH = 2  # planes or windows that a CPU computes at once; 8 leave its cache and take a third longer
+MARGIN_VOXELS = 16  # at least so much air is kept around the body, nearly the receptive field of the shipped G (20)
+CPU_BATCH = 2  # planes or windows that a CPU computes at once; 8 exceed its cache and take a third longer
 
 
 class OrthogonalInferer(Inferer):
-    """Applies a 2-D generator to the planes of one or both views at every turn; a channel of the answer for each.
+    """Applies a 2-D generator to the planes of one or both views at every rotation; gives a channel for each.
 
-    A plane holds one in-plane axis and the through-plane axis. Planes go through the network in batches, whole or in
+    A plane holds one in-plane axis and the through-plane axis. Planes pass through the network in batches, whole or in
     overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the box around the
-    body in a batch is computed; the air outside stays as interpolated: there is nothing to sharpen, and the statistics
-    by which the generator standardises a plane are those of the body, as in the patches of training. Window and batch
-    therefore belong to the settings that a result depends on, if weakly. No gradient is kept: folded weights have none.
+    body in a batch is computed, and the air outside stays as interpolated: it holds no detail, and the statistics by
+    which the generator standardises a plane are then those of the body, as in the patches of training. Therefore
+    results depend slightly on window and batch. No gradients are kept, since folded weights have none.
 
-    The second view is shown from the other end of the through-plane axis and its answer turned back: a scan has no
-    preferred end, so what G adds to one side of every slice rather than to the other, in both views alike, is its own
-    habit and not anatomy, and cancels in their mean. One view alone keeps it.
+    The second view is flipped along the through-plane axis and its prediction flipped back. The two directions of this
+    axis are equivalent in a scan, so whatever G adds always to the same side of slices, in both views, is a bias of G;
+    it cancels in the mean of the views. With one view it remains.
 
-    The planes need not follow the pixels: the volume can be turned in the plane of its slices, and what G added to the
-    turned planes turned back. Every direction shows G other parts of the anatomy, and what it adds for want of
-    knowledge differs from direction to direction.
+    The volume can be rotated in the plane of its slices, and the detail that G adds rotated back. Each rotation shows
+    other cuts through the anatomy to G, and errors of the added detail differ between rotations.
 
     Args:
         views: in-plane axes that the planes hold: (0, 1) for both views, (0,) or (1,) for one.
-        rotations_deg: turns of the volume at which the views are seen, degrees from 0 to below 90; (0,) for none.
+        rotations_deg: in-plane rotations of the volume, degrees from 0 to below 90; (0,) for none.
         window: rows and columns of a window, voxels; -1 for the whole plane along that axis.
-        overlap: share of a window that overlaps the next, 0 to under 1.
-        batch: planes or windows a call.
+        overlap: share of a window that overlaps the next, 0 to below 1.
+        batch: planes or windows per call of the network.
         precision: "float32" or "bfloat16"; "auto" takes bfloat16 where the device computes in it natively.
-        progress: whether to show a bar over planes.
+        progress: whether to show a progress bar over planes.
+
+    Raises:
+        Refusal: if a setting is not one of these.
     """
 
     def __init__(
@@ -57,7 +59,7 @@ class OrthogonalInferer(Inferer):
         progress: bool = False,
     ):
         super().__init__()
-        prediction_count(views, rotations_deg)  # or a refusal
+        prediction_count(views, rotations_deg)  # refuses what the inferer does not take
         if len(window) != 2 or any(size != WHOLE_PLANE and size < 1 for size in window):
             raise Refusal(f"window must be two sizes in voxels or -1 for the whole plane, got {list(window)}")
         if not 0 <= overlap < 1:
@@ -72,55 +74,61 @@ class OrthogonalInferer(Inferer):
 
     @torch.no_grad()
     def __call__(self, inputs: MetaTensor, network: Callable[..., torch.Tensor], *args, **kwargs) -> MetaTensor:
-        """U b, (1, 1, X, Y, Z) with meta["slices"] -> the answers, (1, turns * views, X, Y, Z), same scale.
+        """Return the predictions (1, rotations * views, X, Y, Z) for a volume U b, on the same intensity scale.
+
+        Args:
+            inputs: U b, (1, 1, X, Y, Z), with the geometry of its slices in meta["slices"].
+            network: the generator, (B, 1 + conditioning, H, W) -> (B, 1, H, W).
+            args: unused.
+            kwargs: unused.
 
         Raises:
-            Refusal: if more than one volume comes at once, or the volume does not tell its slices.
+            Refusal: if there is more than one volume, or the geometry is missing.
         """
         if not isinstance(inputs, MetaTensor) or "slices" not in inputs.meta:
-            raise Refusal("the volume does not tell its slices: run InterpolateSlicesd in preprocessing first")
+            raise Refusal("the volume has no slice geometry: run InterpolateSlicesd in preprocessing first")
         if len(inputs) != 1:
             raise Refusal(f"one volume at a time, got a batch of {len(inputs)}: set the loader's batch size to 1")
         network = _ready(network)
         volume, geometry = inputs.as_tensor()[0, 0], geometry_of(inputs)
-        turns = [InPlaneRotation(degrees, volume.shape) for degrees in self.rotations_deg]
-        answers = volume.new_empty((len(turns), len(self.views), *volume.shape))
-        total = sum(turn.turned[1 - view] for turn in turns for view in self.views)
+        rotations = [InPlaneRotation(degrees, volume.shape) for degrees in self.rotations_deg]
+        predictions = volume.new_empty((len(rotations), len(self.views), *volume.shape))
+        total = sum(rotation.rotated_shape[1 - view] for rotation in rotations for view in self.views)
         hidden = None if self.progress else True  # None: hidden where there is no terminal
         with tqdm(total=total, desc="planes", unit="plane", disable=hidden, leave=False) as bar:
-            for turn, of_turn in zip(turns, answers, strict=True):
-                shown = turn.there(volume)
-                for view, into in zip(self.views, of_turn, strict=True):
-                    answer = self._planes(shown, view, geometry, view != self.views[0], network, bar)
-                    into.copy_(turn.back(answer, shown, volume))
-        return convert_to_dst_type(answers.flatten(0, 1)[None], inputs)[0]
+            for rotation, of_rotation in zip(rotations, predictions, strict=True):
+                rotated = rotation.rotate(volume)
+                for view, target in zip(self.views, of_rotation, strict=True):
+                    prediction = self._planes(rotated, view, geometry, view != self.views[0], network, bar)
+                    target.copy_(rotation.rotate_back(prediction, rotated, volume))
+        return convert_to_dst_type(predictions.flatten(0, 1)[None], inputs)[0]
 
     def _planes(
         self,
         volume: torch.Tensor,
         view: int,
         geometry: SliceGeometry,
-        from_other_end: bool,
+        flip: bool,
         network: Callable[..., torch.Tensor],
         bar: tqdm,
     ) -> torch.Tensor:
-        """A view's answer, (X, Y, Z); `from_other_end` of the through-plane axis or not."""
-        flipped = [-1] if from_other_end else []
-        seen = geometry.mirrored() if from_other_end else geometry
-        conditioning = torch.as_tensor(seen.conditioning(), dtype=volume.dtype, device=volume.device)
-        answer = torch.empty_like(volume)
-        # planes (across, rows, through-plane), windows into the volume and the answer
-        planes, out = (v.movedim(1 - view, 0) for v in (volume, answer))
-        for some, into in zip(planes.split(self.batch), out.split(self.batch), strict=True):
-            shown = some.flip(flipped)  # a copy, also where nothing is flipped; answered in place
+        """The prediction (X, Y, Z) of one view; with `flip`, from planes flipped along the through-plane axis."""
+        flipped = [-1] if flip else []
+        geometry = geometry.mirrored() if flip else geometry
+        conditioning = torch.as_tensor(geometry.conditioning(), dtype=volume.dtype, device=volume.device)
+        prediction = torch.empty_like(volume)
+        # planes (across, rows, through-plane), views of the volume and of the prediction
+        planes, out = (v.movedim(1 - view, 0) for v in (volume, prediction))
+        for some, target in zip(planes.split(self.batch), out.split(self.batch), strict=True):
+            shown = some.flip(flipped)  # a copy, also without a flip; the prediction is written into it
             rows, columns = body_box(shown)
             inside = shown[:, None, rows, columns]
-            known = conditioning[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
+            channels = conditioning[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
             if inside.numel():
-                shown[:, rows, columns] = self._infer(torch.cat([inside, known], dim=1), network)[:, 0]
-            into.copy_(shown.flip(flipped))
+                shown[:, rows, columns] = self._infer(torch.cat([inside, channels], dim=1), network)[:, 0]
+            target.copy_(shown.flip(flipped))
             bar.update(len(some))
-        return answer
+        return prediction
 
     def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
         sizes = zip(self.window, shown.shape[2:], strict=True)
@@ -133,38 +141,46 @@ class OrthogonalInferer(Inferer):
 
 
 def prediction_count(views: Sequence[int], rotations_deg: Sequence[float]) -> int:
-    """How many answers `OrthogonalInferer` gives: one a view at every turn.
+    """Return the number of predictions of `OrthogonalInferer`: one for each view at each rotation.
 
     Raises:
         Refusal: if one of the two is not as the inferer takes it.
+
+    >>> prediction_count(views=[0, 1], rotations_deg=[0, 45])
+    4
     """
     if list(views if isinstance(views, Sequence) else ()) not in ([0], [1], [0, 1], [1, 0]):
         raise Refusal(f"views must be [0], [1] or [0, 1], got {views!r}")
-    turns = list(rotations_deg if isinstance(rotations_deg, Sequence) else ())
-    if not (turns and all(type(t) in (int, float) and 0 <= t < 90 for t in turns) and len(set(turns)) == len(turns)):
+    angles = list(rotations_deg if isinstance(rotations_deg, Sequence) else ())
+    in_range = all(type(angle) in (int, float) and 0 <= angle < 90 for angle in angles)
+    if not angles or not in_range or len(set(angles)) != len(angles):
         raise Refusal(
             f"rotations_deg must be a list of different angles from 0 to below 90, as [0, 45], got {rotations_deg!r}"
         )
-    return len(views) * len(turns)
+    return len(views) * len(angles)
 
 
 def _ready(network: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """A network that can fold its normalisation into plain convolutions, so folded, with weights channels last.
+    """The network with its normalisation folded into plain convolutions, where it can be, and weights channels last.
 
-    The same answer to rounding; on a CPU the planes are channels last already, and weights that are not cost a
-    reordering with every batch: in bfloat16 more than the convolutions themselves.
+    Its predictions are the same to rounding. On a CPU the planes are channels last already; weights in another layout
+    are reordered for every batch, which in bfloat16 takes longer than the convolutions themselves.
     """
     return network.folded().to(memory_format=torch.channels_last) if hasattr(network, "folded") else network
 
 
 def body_box(planes: torch.Tensor) -> tuple[slice, slice]:
-    """Rows and columns of the box around everything brighter than air in some planes, with a margin.
+    """Return rows and columns of the box around everything brighter than air in some planes, with a margin.
+
+    The box grows in steps of `MARGIN_VOXELS`, so that neighbouring batches mostly share it. It is empty if all is air.
 
     Args:
         planes: (B, H, W), intensities 0 (air) to 1.
 
-    Returns:
-        The box, in steps of `MARGIN_VOXELS` so that neighbouring batches mostly share it; empty where all is air.
+    >>> planes = torch.zeros(1, 100, 100)
+    >>> planes[:, 40:60, 50:60] = 1
+    >>> body_box(planes)
+    (slice(16, 80, None), slice(32, 80, None))
     """
     bright = (planes > FOREGROUND).any(dim=0)
     sides = []

@@ -1,4 +1,4 @@
-"""Unpaired patches: domain Y from a scan's sharp planes, domain X from its blurred ones."""
+"""Unpaired patches: domain Y from sharp planes of scans, domain X from blurred ones."""
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
@@ -25,32 +25,37 @@ REACH = {
     "rect": 0.5,
     "gauss": 1.0,
     "fourier": 2.0,
-}  # of a slice in thicknesses; 0, 0.9 and 2.3 % of it lie beyond on either side
-SPLINE_ORDER = 5  # of turned patches; 3 loses a third of the finest wave that is left, 5 a sixth
-SPLINE_REACH = 16  # pixels; its prefilter has forgotten the edge of what it sees to 1e-5 by then
+}  # slice thicknesses; beyond lie 0, 0.9 and 2.3 % a side
+SPLINE_ORDER = 5  # of rotated patches; order 3 loses a third of the shortest wave that remains, order 5 a sixth
+SPLINE_REACH = 16  # pixels; at this distance the prefilter's response to the edge has fallen to 1e-5
+TRIES = 8  # draws, of which the one with most foreground is taken
 logger = logging.getLogger(__name__)
-TRIES = 8  # patches looked at before the one with most foreground is taken
 
 
 class RandSharpPatchd(Randomizable, MapTransform):
-    """A patch of a sharp plane (domain Y).
+    """Draw a random patch of a sharp plane (domain Y).
 
-    A thick-slice scan gives its acquired slices, never interpolated planes; a near-isotropic scan gives the planes
-    of all three directions. Any of the 8 flips and transposes is right here, since a sharp plane has no preferred
+    Sharp planes are the acquired slices of a thick-slice scan, never interpolated ones, and the planes of all three
+    directions of a near-isotropic scan. All 8 flips and transposes are used, since a sharp plane has no preferred
     direction.
 
     Args:
-        keys: the scan: a MetaTensor (1, X, Y, N), through-plane axis last, square in-plane pixels, scaled.
+        keys: key of the scan, a MetaTensor (1, X, Y, N) with the through-plane axis last, square in-plane pixels and
+            robustly scaled intensities.
         patch_size: rows and columns of the patch, pixels.
-        output_key: where the patch (1, rows, columns) goes.
-        zoom_out: half of the patches are turned by any angle and shrunk (antialiased) by the square root of this to
-            this, each axis by a factor of its own: more directions, sizes and shapes than the scans have. A spline of
-            order 5 turns them and keeps five sixths of the finest wave that the shrinking leaves. 1 for none.
-        held_planes: where the held-back planes of each direction lie, as shares of their number; None: none are.
-        held: draw from the held-back planes instead of from all others.
+        output_key: key for the patch (1, rows, columns).
+        zoom_out: half of the patches are rotated by any angle and shrunk (antialiased) by factors between the square
+            root of this and this, drawn for each axis, for more directions, sizes and shapes than the scans have. The
+            spline of order 5 keeps five sixths of the shortest wave that remains. 1 for none.
+        held_planes: first and last of the held-back planes of each direction, as shares of their number; None for none.
+        held: draw from the held-back planes instead of all others.
 
     Raises:
-        Refusal: if zoom_out is under 1, or held_planes are no part of the planes.
+        Refusal: if zoom_out is below 1, or held_planes are not a part of the planes.
+
+    >>> scan = MetaTensor(torch.rand(1, 40, 40, 9), affine=torch.diag(torch.tensor([1.0, 1.0, 5.0, 1.0])))
+    >>> RandSharpPatchd("image", patch_size=(24, 24))({"image": scan})["sharp"].shape
+    torch.Size([1, 24, 24])
     """
 
     def __init__(
@@ -73,7 +78,7 @@ class RandSharpPatchd(Randomizable, MapTransform):
         self.zoom_out = zoom_out
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """The data with the patch added."""
+        """Return the data with the patch added."""
         scan = data[self.keys[0]]
         volume = scan.as_tensor()[0]
         return {**data, self.output_key: _most_body(lambda: self._patch(volume, grid_of(scan).is_near_isotropic))}
@@ -83,29 +88,29 @@ class RandSharpPatchd(Randomizable, MapTransform):
         plane = volume.select(axis, int(self.R.choice(self._planes(volume.shape[axis]))))
         if self.R.randint(2):
             plane = plane.T
-        patch = self._turned(plane) if self.zoom_out > 1 and self.R.randint(2) else self._upright(plane)
+        patch = self._rotated(plane) if self.zoom_out > 1 and self.R.randint(2) else self._cropped(plane)
         return patch.flip([axis for axis in (0, 1) if self.R.randint(2)])[None]
 
-    def _upright(self, plane: torch.Tensor) -> torch.Tensor:
+    def _cropped(self, plane: torch.Tensor) -> torch.Tensor:
         rows, columns = (
             _window(size, wanted, self.R.random_sample())
             for size, wanted in zip(plane.shape, self.patch_size, strict=True)
         )
         return plane[torch.as_tensor(rows)][:, torch.as_tensor(columns)].float()
 
-    def _turned(self, plane: torch.Tensor) -> torch.Tensor:
+    def _rotated(self, plane: torch.Tensor) -> torch.Tensor:
         size = np.round(np.asarray(self.patch_size) * self.zoom_out ** self.R.uniform(0.5, 1, 2)).astype(int)
         from_middle = np.maximum(np.asarray(plane.shape) - size, 0) * self.R.uniform(-0.5, 0.5, 2)
         angle = self.R.uniform(0, 2 * np.pi)
         cosine, sine = np.cos(angle), np.sin(angle)
         plane, from_middle = _around(plane, from_middle, np.abs([[cosine, sine], [sine, cosine]]) @ size / 2)
-        turn = [[cosine, -sine, from_middle[0]], [sine, cosine, from_middle[1]], [0, 0, 1]]
+        rotation = [[cosine, -sine, from_middle[0]], [sine, cosine, from_middle[1]], [0, 0, 1]]
         spline = {"mode": SPLINE_ORDER, "padding_mode": "reflect", "dtype": np.float32}
-        turned = Affine(affine=np.array(turn), spatial_size=tuple(size), image_only=True, **spline)(plane[None])
-        return nnf.interpolate(turned.as_tensor()[None], self.patch_size, mode="bicubic", antialias=True)[0, 0]
+        rotated = Affine(affine=np.array(rotation), spatial_size=tuple(size), image_only=True, **spline)(plane[None])
+        return nnf.interpolate(rotated.as_tensor()[None], self.patch_size, mode="bicubic", antialias=True)[0, 0]
 
     def _planes(self, count: int) -> np.ndarray:
-        """Which of the planes of a direction may be drawn; at least one is held back, at least one is not."""
+        """Numbers of the planes of a direction that may be drawn; at least one is held back and at least one is not."""
         numbers = np.arange(count)
         if self.held_planes is None:
             return numbers
@@ -116,23 +121,25 @@ class RandSharpPatchd(Randomizable, MapTransform):
 
 
 class RandBlurredPatchd(Randomizable, MapTransform):
-    """A patch of a blurred plane (domain X) with the acquired slices behind it.
+    """Draw a random patch of a blurred plane (domain X) with what the acquired slices determine of it.
 
     The plane holds one in-plane axis (rows) and the through-plane axis (columns, last). Slices are interpolated to
     the in-plane spacing by `U` only here, so that a scan is cached as it was acquired. A field of view narrower than
-    the patch is continued by its mirror image, which keeps the slice spacing. Flips are right; a transpose is not.
+    the patch is continued by its mirror image, which keeps the slice spacing. Patches are flipped but not transposed,
+    since the two axes differ.
 
     Args:
-        keys: the scan, as for `RandSharpPatchd`, with meta["protocol"].
+        keys: key of the scan, as for `RandSharpPatchd`, with meta["protocol"].
         patch_size: rows and columns of the patch, pixels of the in-plane spacing.
-        views: which in-plane axes may be the rows: 0, 1 or both. For a coronal scan the paper's sagittal planes hold
-            the head-foot axis, the second of them.
+        views: in-plane axes that may be the rows: 0, 1 or both. In a coronal scan, the paper's sagittal planes hold the
+            head-foot axis, which is axis 1.
 
     Adds to the data:
         blurred: U b, (1, rows, columns).
         blurred_conditioning: `SliceGeometry.conditioning`, (6, columns).
-        blurred_projector: C A, (columns, columns), C = S A* (A S A* + lambda I)^-1: the part that the slices determine.
-        blurred_determined: C b, (1, rows, columns): what the slices say about that part.
+        blurred_projector: C A, (columns, columns), with C = S A* (A S A* + lambda I)^-1; C A v is the part of v that
+            slices determine.
+        blurred_determined: C b, (1, rows, columns), the value of that part according to the slices.
     """
 
     def __init__(self, keys: KeysCollection, patch_size: Sequence[int], views: Sequence[int] = (0, 1)):
@@ -141,7 +148,7 @@ class RandBlurredPatchd(Randomizable, MapTransform):
         self.views = tuple(views)
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        """The data with the patch and what is known of it added."""
+        """Return the data with the patch, its conditioning, projector and determined part added."""
         scan = data[self.keys[0]]
         volume, spacing_mm = scan.as_tensor()[0], grid_of(scan).spacing_mm
         protocol = protocol_of(scan)
@@ -165,7 +172,7 @@ class RandBlurredPatchd(Randomizable, MapTransform):
         }
 
     def _slices(self, volume: torch.Tensor, factor: float) -> tuple[torch.Tensor, float]:
-        """Rows of a random plane with the slices under a random window: (1, rows, slices), centre of the first."""
+        """Slices under a random window of a random plane, (1, rows, slices), and the centre of the first, in pixels."""
         rows_axis = int(self.R.choice(self.views))
         plane = volume.select(1 - rows_axis, int(self.R.randint(volume.shape[1 - rows_axis])))
         rows = _window(plane.shape[0], self.patch_size[0], self.R.random_sample())
@@ -174,7 +181,7 @@ class RandBlurredPatchd(Randomizable, MapTransform):
         slack = plane.shape[1] * factor - columns
         start = self.R.uniform(0, slack) if slack > 0 else slack / 2
         centre = 0.5 * factor - 0.5  # of slice 0
-        lowest = int(np.floor((start - centre) / factor)) - 2  # two slices beyond the window carry the spline over it
+        lowest = int(np.floor((start - centre) / factor)) - 2  # the spline needs two slices beyond the window
         highest = int(np.ceil((start + columns - centre) / factor)) + 2
         numbers = _mirrored(np.arange(lowest, highest + 1), plane.shape[1])
         slices = plane[torch.as_tensor(rows)][:, torch.as_tensor(numbers)]
@@ -187,20 +194,20 @@ class RandBlurredPatchd(Randomizable, MapTransform):
 
 
 class UnpairedPatches(Dataset, Randomizable):
-    """Pairs (x, y) of unpaired patches, each from a scan of its own; item i of an epoch depends on the seed alone.
+    """Unpaired patches x and y from two randomly drawn scans; item i of an epoch depends on the seed alone.
 
-    Scans are drawn in proportion to the square root of their voxels, so that a large one does not drown the others.
+    Scans are drawn in proportion to the square root of their number of voxels, so that large ones do not dominate.
 
     Args:
-        data: loaded scans: dicts with a MetaTensor under "image".
-        blurred: the transform that draws x; None where no term of the loss needs it.
-        sharp: the transform that draws y.
+        data: loaded scans, dicts with a MetaTensor under "image".
+        blurred: the transform that draws x, `RandBlurredPatchd`; None where no term of the loss needs it.
+        sharp: the transform that draws y, `RandSharpPatchd`.
         transform: random augmentation of "augmented", a second copy of y for simulated pairs; or None.
-        patches: pairs in one epoch.
-        seed: of all draws.
+        patches: number of items in one epoch.
+        seed: seed of all draws.
 
     Raises:
-        Refusal: if no scan is anisotropic enough for domain X, or there is no scan at all.
+        Refusal: if there is no scan, or none is anisotropic enough for domain X.
     """
 
     def __init__(self, data: Sequence[Mapping], blurred, sharp, transform=None, patches: int = 2391, seed: int = 0):
@@ -210,18 +217,18 @@ class UnpairedPatches(Dataset, Randomizable):
         self.thick = [scan for scan in data if not grid_of(scan["image"]).is_near_isotropic]
         if blurred is not None and not self.thick:
             raise Refusal(
-                "domain X is empty: no scan has slices thicker than its pixels. Add one, or train on pairs alone "
+                "domain X is empty: no scan has slices thicker than its pixels. Add one, or use no unpaired terms "
                 "(--unpaired_from larger than the training, --train::dataset::blurred '$None')"
             )
         self.blurred, self.sharp = blurred, sharp
         self.patches, self.seed, self.epoch = patches, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Start the draws of another epoch; the same epoch always gives the same patches."""
+        """Set the number of the epoch; the same epoch always gives the same patches."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Pairs in one epoch."""
+        """Return the number of items in one epoch."""
         return self.patches
 
     def _transform(self, index: int) -> dict:
@@ -230,11 +237,11 @@ class UnpairedPatches(Dataset, Randomizable):
         if self.blurred is not None:
             x = self._draw(self.blurred, self.thick, rng)
             item |= {key: value for key, value in x.items() if str(key).startswith("blurred")}
-        item["augmented"] = item["sharp"]  # for simulated pairs; the unpaired terms see scans as they are
+        item["augmented"] = item["sharp"]  # for simulated pairs; unpaired terms get the patch unchanged
         if self.transform is not None:
             self.transform.set_random_state(int(rng.integers(2**31)))
             item = self.transform(item)
-        # plain tensors: a MetaTensor would carry its meta through every operation of the networks
+        # plain tensors, since a MetaTensor copies its meta data in every operation of the networks
         return {key: value.as_tensor() if isinstance(value, MetaTensor) else value for key, value in item.items()}
 
     @staticmethod
@@ -245,7 +252,12 @@ class UnpairedPatches(Dataset, Randomizable):
 
 
 def load_scans(cases: Sequence[Case], transform) -> list[dict]:
-    """The cases, loaded once for training; a scan that is refused is named on the log and left out."""
+    """Load the cases once for training; a scan that is refused is left out with a warning in the log.
+
+    Args:
+        cases: cases, as from `split_by_person`.
+        transform: the preprocessing, which loads a case.
+    """
     scans = []
     for case in cases:
         try:
@@ -259,17 +271,17 @@ def load_scans(cases: Sequence[Case], transform) -> list[dict]:
 
 
 def own_protocol(scans: Sequence[Mapping]) -> ProtocolRange:
-    """The protocols by which the thick-slice scans were acquired, as a range to simulate from.
+    """Return the range of protocols by which the thick-slice scans were acquired, to simulate from.
 
     Args:
         scans: loaded scans, from `load_scans`.
 
     Raises:
-        Refusal: if none of them has thick slices.
+        Refusal: if no scan has thick slices.
     """
     thick = [scan["image"] for scan in scans if "protocol" in scan["image"].meta]
     if not thick:
-        raise Refusal("no scan with slices thicker than its pixels: there is no protocol to adapt to")
+        raise Refusal("no scan with slices thicker than its pixels: so there is no protocol to adapt to")
     protocols = [protocol_of(image) for image in thick]
     factors = [p.slice_spacing_mm / grid_of(i).spacing_mm[0] for p, i in zip(protocols, thick, strict=True)]
     ratios = [p.slice_thickness_mm / p.slice_spacing_mm for p in protocols]
@@ -278,18 +290,18 @@ def own_protocol(scans: Sequence[Mapping]) -> ProtocolRange:
 
 
 def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
-    """Indices continued by mirror images of the whole field of view: ... 1 0 | 0 1 ... size-1 | size-1 ..."""
+    """Continue indices by mirror images of the whole field of view: ... 1 0 | 0 1 ... size-1 | size-1 ..."""
     folded = index % (2 * size)
     return np.where(folded < size, folded, 2 * size - 1 - folded)
 
 
 def _around(plane: torch.Tensor, from_middle: np.ndarray, reach: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """The part of a plane that a spline needs around a point, and where the point then lies from the part's middle.
+    """The part of a plane that a spline needs around a point, and the point relative to the middle of that part.
 
     Args:
         plane: (rows, columns).
         from_middle: the point, pixels from the middle of the plane.
-        reach: pixels on either side of the point that will be looked at.
+        reach: pixels on either side of the point that will be sampled.
     """
     point = (np.asarray(plane.shape) - 1) / 2 + from_middle
     low = np.maximum(np.floor(point - reach).astype(int) - SPLINE_REACH, 0)
@@ -305,7 +317,7 @@ def _window(size: int, wanted: int, fraction: float) -> np.ndarray:
 
 
 def _slices_inside(geometry: SliceGeometry, slices: torch.Tensor) -> tuple[SliceGeometry, torch.Tensor]:
-    """The slices that see next to nothing beyond the window, and where they are on it."""
+    """The geometry and values of the slices whose profiles lie (almost) completely inside the window."""
     margin = geometry.slice_thickness_voxels * REACH[geometry.profile]
     centres = geometry.slice_centres_voxels
     inside = np.flatnonzero((centres - margin >= -0.5) & (centres + margin <= geometry.thin_size - 0.5))
@@ -329,7 +341,7 @@ def _slices_inside(geometry: SliceGeometry, slices: torch.Tensor) -> tuple[Slice
 
 
 def _most_body(draw, first: bool = False):
-    """The first of `TRIES` draws that shows enough body, or the one that shows most."""
+    """The first of `TRIES` draws with enough foreground, or else the one with most."""
     best, most = None, -1.0
     for _ in range(TRIES):
         drawn = draw()

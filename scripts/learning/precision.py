@@ -1,4 +1,4 @@
-"""Which floating-point format the networks' passes take on a device; MONAI's own engines switch on CUDA alone."""
+"""Floating-point format of the networks on a device."""
 
 import torch
 
@@ -9,14 +9,17 @@ AUTO = "auto"
 
 
 def precision_on(device: torch.device | str, name: str) -> torch.dtype:
-    """The format of that name; "auto" takes bfloat16 where the device computes in it natively, else float32.
+    """Return the floating-point format of a name; "auto" takes bfloat16 where the device computes in it natively.
 
     Args:
-        device: where the networks are.
-        name: "auto", "float32", "bfloat16" or "float16".
+        device: device of the networks.
+        name: "auto" (bfloat16 or float32), "float32", "bfloat16" or "float16".
 
     Raises:
         Refusal: if there is no such format.
+
+    >>> precision_on("cpu", "bfloat16")
+    torch.bfloat16
     """
     if name != AUTO:
         if name not in PRECISIONS:

@@ -7,14 +7,17 @@ DOWNSAMPLINGS = 2
 
 
 class ResnetGenerator(nn.Module):
-    """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-1, as CycleGAN describes it (arXiv 1703.10593, appendix).
+    """CycleGAN's ResNet: c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-1 (arXiv 1703.10593, appendix).
 
-    Instance norm, reflection padding, tanh at the end: images are expected on the scale -1 to 1.
+    Instance norm, reflection padding, and tanh at the end; inside, images are scaled to -1 to 1.
 
     Args:
         channels: channels of the first layer, 64 in the paper.
         blocks: residual blocks, 6 or 9 in the paper.
-        conditioning_channels: further input channels that the paper does not have; 0 there.
+        conditioning_channels: channels after the image that describe the acquisition; the paper has none.
+
+    >>> ResnetGenerator(channels=4, blocks=1)(torch.rand(2, 1, 20, 30)).shape
+    torch.Size([2, 1, 20, 30])
     """
 
     def __init__(self, channels: int, blocks: int, conditioning_channels: int = 0):
@@ -35,9 +38,11 @@ class ResnetGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(channels, 1, 7), nn.Tanh())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 1 + conditioning_channels, H, W), intensities 0 to 1 -> (B, 1, H, W), 0 to 1; H and W at least 16.
+        """Return planes (B, 1, H, W), intensities 0 to 1.
 
-        Further channels are not looked at, so it can be given what the default generator is given.
+        Args:
+            x: (B, at least 1 + conditioning_channels, H, W), intensities 0 to 1, H and W at least 16. Further channels
+                are ignored, so that the input can be that of the default generator.
         """
         height, width = x.shape[2], x.shape[3]
         multiple = 2**DOWNSAMPLINGS

@@ -1,4 +1,4 @@
-"""A volume turned in the plane of its slices, so that its planes cut the anatomy in further directions."""
+"""Rotation of a volume in the plane of its slices, so that its thin planes cut the anatomy in further directions."""
 
 import math
 from collections.abc import Sequence
@@ -8,41 +8,53 @@ from monai.networks.layers import AffineTransform
 
 
 class InPlaneRotation:
-    """Turns volumes about the through-plane axis, and answers to them back; cubic convolution between voxels.
+    """Rotates volumes about the through-plane axis, and predictions back; cubic convolution between voxels.
 
-    The turned grid holds the whole volume to half a pixel; what lies outside of the volume is 0, as air is. A turn of 0
-    changes nothing.
+    The rotated grid holds the whole volume to half a pixel; voxels outside of the volume are 0, as air is. A rotation
+    by 0 degrees changes nothing.
 
     Args:
-        degrees: of the planes, from the first towards the second in-plane axis; the anatomy in them turns back.
-        shape: (X, Y, Z) of the volumes, square pixels.
+        degrees: angle of the planes, from the first towards the second in-plane axis; the anatomy rotates back.
+        shape: (X, Y, Z) of the volumes, with square pixels.
+
+    Attributes:
+        rotated_shape: (X', Y') of the rotated volumes.
+
+    >>> rotation = InPlaneRotation(45, (40, 40, 6))
+    >>> rotation.rotate(torch.ones(40, 40, 6)).shape
+    torch.Size([57, 57, 6])
     """
 
     def __init__(self, degrees: float, shape: Sequence[int]):
         cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        self.is_none = degrees == 0
-        self.rotation = torch.tensor([[cosine, -sine], [sine, cosine]], dtype=torch.float64)
+        self.is_identity = degrees == 0
+        self.matrix = torch.tensor([[cosine, -sine], [sine, cosine]], dtype=torch.float64)
         self.shape = tuple(shape[:2])
-        self.turned = tuple(round(float(side)) for side in self.rotation.abs() @ torch.tensor(self.shape).double())
+        self.rotated_shape = tuple(round(float(side)) for side in self.matrix.abs() @ torch.tensor(self.shape).double())
 
-    def there(self, volume: torch.Tensor) -> torch.Tensor:
-        """(X, Y, Z) -> (X', Y', Z), the turned volume."""
-        return volume if self.is_none else _resampled(volume, self.rotation, self.turned)
+    def rotate(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return the rotated volume (X', Y', Z) of a volume (X, Y, Z)."""
+        return volume if self.is_identity else _resampled(volume, self.matrix, self.rotated_shape)
 
-    def back(self, answer: torch.Tensor, shown: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
-        """The answer (X', Y', Z) to the turned volume `shown` -> an answer (X, Y, Z) to the volume.
+    def rotate_back(self, prediction: torch.Tensor, rotated: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
+        """Return the prediction (X, Y, Z) for a volume from the prediction for its rotated copy.
 
-        Only what the answer adds is turned back, so that the volume itself is not resampled twice; `answer` is used up.
+        Only the difference from the input is rotated back, so that the volume itself is not resampled twice.
+
+        Args:
+            prediction: prediction (X', Y', Z) for the rotated volume; overwritten.
+            rotated: the rotated volume (X', Y', Z).
+            volume: the volume (X, Y, Z).
         """
-        if self.is_none:
-            return answer
-        return _resampled(answer.sub_(shown), self.rotation.T, self.shape).add_(volume)
+        if self.is_identity:
+            return prediction
+        return _resampled(prediction.sub_(rotated), self.matrix.T, self.shape).add_(volume)
 
 
-def _resampled(volume: torch.Tensor, rotation: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Every thin plane (X, Y) about its centre, the through-plane axis as channels; from new to old pixels."""
+def _resampled(volume: torch.Tensor, matrix: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Rotate every plane (X, Y) of constant Z about its centre; the matrix leads from new to old pixels."""
     centre, old_centre = ((torch.tensor(sides).double() - 1) / 2 for sides in (size, volume.shape[:2]))
     theta = torch.eye(3, dtype=torch.float64)
-    theta[:2, :2], theta[:2, 2] = rotation, old_centre - rotation @ centre
+    theta[:2, :2], theta[:2, 2] = matrix, old_centre - matrix @ centre
     layer = AffineTransform(size, mode="bicubic", padding_mode="zeros")
     return layer(volume.movedim(-1, 0)[None], theta.to(volume))[0].movedim(0, -1)

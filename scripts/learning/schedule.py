@@ -7,18 +7,28 @@ from ..geometry.errors import Refusal
 
 
 class ConstantThenLinear(LambdaLR):
-    """Stepped once an epoch: the full rate for `constant_epochs`, then linearly towards 0 at the end.
+    """Learning rate that is constant for `constant_epochs`, then falls linearly towards 0; step it once an epoch.
 
-    A checkpoint keeps the epoch alone; the shape always comes from the arguments, so that a training that is resumed
-    with more epochs falls later.
+    Only the epoch is taken from a checkpoint and the shape from the arguments, so that in a training that is resumed
+    with more epochs the rate falls later.
 
     Args:
-        optimizer: whose rate it sets.
-        constant_epochs: at the full rate.
-        max_epochs: of the whole training.
+        optimizer: the optimizer whose rate is set.
+        constant_epochs: epochs at the full rate.
+        max_epochs: epochs of the whole training.
 
     Raises:
         Refusal: if the constant part is longer than the training.
+
+    >>> import torch
+    >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    >>> schedule, rates = ConstantThenLinear(optimizer, constant_epochs=2, max_epochs=4), []
+    >>> for _ in range(4):
+    ...     rates.append(round(schedule.get_last_lr()[0], 2))
+    ...     optimizer.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 1.0, 0.67, 0.33]
     """
 
     def __init__(self, optimizer: Optimizer, constant_epochs: int, max_epochs: int):
@@ -32,7 +42,7 @@ class ConstantThenLinear(LambdaLR):
         super().__init__(optimizer, share)
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Continue at the epoch of a checkpoint; the optimiser's own state must be loaded before."""
+        """Continue at the epoch of a checkpoint; load the state of the optimizer before."""
         own = self.base_lrs
         super().load_state_dict(state_dict)
         self.base_lrs = own  # the configuration's rate, not the checkpoint's

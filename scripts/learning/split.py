@@ -1,4 +1,4 @@
-"""Which cases are trained on and which are held back: split by person, as far as the names tell who is who."""
+"""Split of the cases into training and validation, by person as far as names show who is the same person."""
 
 import logging
 import re
@@ -17,19 +17,19 @@ BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 def split_by_person(
     cases: Sequence[Case], held_back: float, seed: int, same_person: Sequence[Sequence[str]] = (), exclude=()
 ) -> dict[str, list]:
-    """The usable cases, split into "training" and "validation".
+    """Split the usable cases into "training" and "validation".
 
-    A person is known by the BIDS subject in the path (sub-...) or by an entry of `same_person`; the frames of one file
-    are of one person; else each case counts as a person of its own. Echoes, sessions and the DICOM series of one
-    examination therefore belong into `same_person`.
+    Cases belong to the same person if their paths have the same BIDS subject (sub-...), if they fit the same entry of
+    `same_person`, or if they are frames of one file. Every other case counts as a person of its own, so echoes,
+    sessions and DICOM series of one examination belong into `same_person`.
 
     Args:
-        cases: as found; those with a refusal are left out.
-        held_back: share of the persons held back for validation, 0 to under 1; 0.1 in the paper. With 0 the training
-            scans serve for validation too, and the log says so.
-        seed: of the draw.
-        same_person: lists of patterns ("*knee07*") that name one person each.
-        exclude: patterns of case names that are not used at all.
+        cases: cases as found; those with a refusal are left out.
+        held_back: share of persons held back for validation, 0 to below 1; 0.1 in the paper. With 0 the training
+            scans serve for validation too, with a warning in the log.
+        seed: seed of the draw.
+        same_person: lists of patterns ("*knee07*") of case names; each list stands for one person.
+        exclude: patterns of case names that are not used.
 
     Raises:
         Refusal: if a pattern fits no case, or no case is left to train on.
@@ -54,7 +54,7 @@ def split_by_person(
     training = [case for person in order[count:] for case in persons[person]]
     held = [case for person in order[:count] for case in persons[person]]
     if not held:
-        logger.warning("held_back is 0: validation looks at the training scans themselves")
+        logger.warning("held_back is 0: validation uses the training scans themselves")
     return {"training": training, "validation": held or training}
 
 

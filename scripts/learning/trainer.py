@@ -1,6 +1,6 @@
-"""The trainer: one iteration of GLADE, in the letters of the CycleGAN paper."""
+"""The training iteration: CycleGAN on unpaired planes, and supervised terms on simulated acquisitions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import ignite.distributed as idist
 import numpy as np
@@ -14,51 +14,42 @@ from torch.optim import Optimizer
 from ..geometry.errors import Refusal
 from ..physics.measurement import Measurement
 from ..physics.protocol import ProtocolRange
+from .losses import LossWeights
 from .precision import precision_on
 
-TERMS = (
-    "adversarial",
-    "cycle",
-    "gradient",
-    "identity",
-    "supervised_G",
-    "supervised_F",
-    "acquisition",
-    "adversarial_pairs",
-    "local_rms",
-)
-UNPAIRED = {"adversarial", "cycle", "gradient", "identity", "acquisition"}  # need a patch x of a blurred plane
-PAIRED = {"supervised_G", "supervised_F", "adversarial_pairs", "local_rms"}  # need a simulated acquisition
-LATE = UNPAIRED | {"adversarial_pairs"}  # terms that wait for `unpaired_from`
+Planes = Callable[[torch.Tensor], torch.Tensor]  # planes (B, 1, H, W) to planes of the same shape
 
 
 class CycleGanTrainer(Trainer):
-    """Trains G (blurred -> sharp), F (sharp -> blurred) and their discriminators D_Y, D_X.
+    """Trainer of G (blurred -> sharp), F (sharp -> blurred) and their discriminators D_Y (sharp) and D_X (blurred).
 
     Args:
-        device: where the networks are.
-        max_epochs: epochs to train.
-        train_data_loader: batches with "sharp", "augmented" and, where an unpaired term has weight, "blurred" and what
-            `RandBlurredPatchd` adds.
+        device: device of the networks.
+        max_epochs: number of epochs to train.
+        train_data_loader: gives batches with "sharp" and "augmented" planes (B, 1, H, W) and, where an unpaired term
+            has weight, the keys that `RandBlurredPatchd` adds.
         networks: {"G", "F", "D_Y", "D_X"}.
         optimizers: {"generators", "discriminators"}.
-        weights: {term: weight}; a term of weight 0 is not computed.
-        adversarial_loss: least squares, called as MONAI's `PatchAdversarialLoss`.
+        weights: weight of every term of `LossWeights` by name; a term of weight 0 is not computed.
+        adversarial_loss: least-squares loss with the call of MONAI's `PatchAdversarialLoss`.
         gradient_loss: `GradientMappingLoss`.
         local_rms_loss: `LocalRmsLoss`.
-        pair_loss: of the answer to a simulated acquisition, `torch.nn.L1Loss` or `torch.nn.MSELoss`.
-        protocols: what acquisitions are simulated; a list of (first iteration, range), the last one reached counts.
-        unpaired_from: iteration from which the unpaired terms and the adversary act; until then both generators learn
-            from simulated pairs alone.
-        history: {"Y": pool, "X": pool} of past fakes.
-        consistent: whether G's answer to a simulated or measured plane ends in the projection P.
-        clip: largest norm of a step's gradient, generators' and discriminators' alike, or None.
-        precision: "float32", "bfloat16" or "float16" (the last with a gradient scaler, meant for CUDA); "auto" takes
-            bfloat16 where the device computes in it.
-        seed: of the simulated acquisitions.
-        train_handlers: Ignite handlers.
-        key_train_metric: MONAI's.
-        postprocessing: MONAI's.
+        pair_loss: loss between P(G(x_sim)) and y, such as `torch.nn.L1Loss` or `torch.nn.MSELoss`.
+        protocols: (first iteration, range of protocols to simulate), in order; the last one reached is used.
+        unpaired_from: number of iterations after which the unpaired and adversarial terms start.
+        history: {"Y": pool, "X": pool} of earlier generated planes, see `HistoryPool`.
+        consistent: whether predictions of G pass the data-consistency projection P.
+        clip: largest gradient norm of a step, for generators and discriminators; None for no limit.
+        precision: "float32", "bfloat16" or "float16" (with gradient scaling, meant for CUDA); "auto" takes bfloat16
+            where the device computes in it natively.
+        seed: seed of the simulated acquisitions.
+        train_handlers: handlers attached to the trainer.
+        key_train_metric: as for MONAI's `Trainer`.
+        postprocessing: as for MONAI's `Trainer`.
+        epoch_length: iterations of an epoch; None for the length of the loader.
+
+    Raises:
+        Refusal: if a weight is missing, unknown or negative, or no term has weight at the first iteration.
     """
 
     def __init__(
@@ -75,7 +66,7 @@ class CycleGanTrainer(Trainer):
         pair_loss: nn.Module,
         protocols: list[tuple[int, ProtocolRange]],
         unpaired_from: int,
-        history: Mapping[str, object],
+        history: Mapping[str, Planes],
         consistent: bool = True,
         clip: float | None = None,
         precision: str = "float32",
@@ -85,15 +76,10 @@ class CycleGanTrainer(Trainer):
         postprocessing=None,
         epoch_length: int | None = None,
     ):
-        unknown = set(weights) ^ set(TERMS)
-        if unknown:
-            raise Refusal(f"weights must name exactly the terms {', '.join(TERMS)}; check {', '.join(sorted(unknown))}")
-        if min(weights.values()) < 0 or not any(
-            weights[term] > 0 for term in set(TERMS) - (LATE if unpaired_from else set())
-        ):
-            raise Refusal(
-                f"no term of the loss has weight from the first iteration on (or one is negative): {dict(weights)}"
-            )
+        self.weights = LossWeights.from_mapping(weights)
+        first = self.weights.active(unpaired=unpaired_from == 0)
+        if not (first.any_supervised or first.any_unpaired):
+            raise Refusal(f"no term of the loss has weight from the first iteration on: {dict(weights)}")
         super().__init__(
             device=torch.device(device),
             max_epochs=max_epochs,
@@ -104,7 +90,7 @@ class CycleGanTrainer(Trainer):
             postprocessing=postprocessing,
             decollate=False,
         )
-        self.networks, self.optimizers, self.weights = dict(networks), dict(optimizers), dict(weights)
+        self.networks, self.optimizers = dict(networks), dict(optimizers)
         self.adversarial_loss, self.gradient_loss = adversarial_loss, gradient_loss
         self.local_rms_loss, self.pair_loss = local_rms_loss, pair_loss
         self.protocols, self.unpaired_from, self.history = protocols, unpaired_from, history
@@ -112,76 +98,65 @@ class CycleGanTrainer(Trainer):
         self.precision, self._device = precision_on(device, precision), torch.device(device)
         self.scaling = torch.amp.GradScaler(self._device.type, enabled=self.precision is torch.float16)
 
-    def _iteration(self, engine: Trainer, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """One step of both generators, then of both discriminators; returns the losses by name."""
-        G, F, D_Y, D_X = (self.networks[name] for name in ("G", "F", "D_Y", "D_X"))
-        on = self._active_terms(engine.state.iteration)
-        y = batch["sharp"].to(self._device)
-        with self._precision():
-            loss, shown_Y, shown_X = self._simulated_pairs(batch, on)
-            if on & UNPAIRED:  # the paper: x from a blurred plane, y from a sharp one
+    def _iteration(self, engine: Trainer, batch: Mapping[str, torch.Tensor]) -> dict[str, float]:  # noqa: C901 one if a term
+        """Update G and F, then D_Y and D_X; return the loss terms by name."""
+        D_Y, D_X = self.networks["D_Y"], self.networks["D_X"]
+        weights = self.weights.active(unpaired=engine.state.iteration > self.unpaired_from)
+        loss, real_fake = {}, {"Y": [], "X": []}
+        with self._autocast():
+            if weights.any_supervised:  # the physics gives pairs: a sharp plane y and x_sim = U A y
+                y = batch["augmented"].to(self._device)
+                sim = self._simulate(y)
+                G, F, P, x_sim = *self._conditioned_on(sim), sim.image
+                if weights.supervised_G or weights.local_rms or weights.adversarial_pairs:
+                    y_sim = P(G(x_sim))
+                if weights.supervised_G:
+                    loss["supervised_G"] = self.pair_loss(y_sim, y)
+                if weights.local_rms:
+                    loss["local_rms"] = self.local_rms_loss(sim.open_part(y_sim), sim.open_part(y))
+                if weights.adversarial_pairs:
+                    loss["adversarial_pairs"] = self._adversarial(D_Y, y_sim)
+                    real_fake["Y"].append((y, y_sim))
+                if weights.supervised_F:
+                    loss["supervised_F"] = nnf.l1_loss(F(y), x_sim)
+            if weights.any_unpaired:  # the paper: x and y come from different scans
                 real = Measurement.from_batch(batch, self._device)
-                x = real.image
-                y_raw = G(real.with_conditioning(x))
-                y_hat, x_hat = self._consistent(real, y_raw), F(real.with_conditioning(y))
-                if on & {"cycle", "gradient"}:
-                    x_cyc, y_cyc = F(real.with_conditioning(y_hat)), G(real.with_conditioning(x_hat))
-                if "adversarial" in on:
-                    loss["adversarial"] = self._fooled(D_Y, y_hat) + self._fooled(D_X, x_hat)
-                    shown_Y.append((y, self.history["Y"](y_hat.detach())))
-                    shown_X.append((x, self.history["X"](x_hat.detach())))
-                if "cycle" in on:
+                G, F, P, x, y = *self._conditioned_on(real), real.image, batch["sharp"].to(self._device)
+                G_x = G(x)
+                y_hat, x_hat = P(G_x), F(y)
+                if weights.cycle or weights.gradient:
+                    x_cyc, y_cyc = F(y_hat), G(x_hat)
+                if weights.adversarial:
+                    loss["adversarial"] = self._adversarial(D_Y, y_hat) + self._adversarial(D_X, x_hat)
+                    real_fake["Y"].append((y, self.history["Y"](y_hat)))
+                    real_fake["X"].append((x, self.history["X"](x_hat)))
+                if weights.cycle:
                     loss["cycle"] = nnf.l1_loss(x_cyc, x) + nnf.l1_loss(y_cyc, y)
-                if "gradient" in on:
+                if weights.gradient:
                     loss["gradient"] = self.gradient_loss(x_cyc, x) + self.gradient_loss(y_cyc, y)
-                if "identity" in on:
-                    loss["identity"] = nnf.l1_loss(G(real.with_conditioning(y)), y) + nnf.l1_loss(
-                        F(real.with_conditioning(x)), x
-                    )
-                if "acquisition" in on:
-                    loss["acquisition"] = real.correction(y_raw).abs().mean()
+                if weights.identity:
+                    loss["identity"] = nnf.l1_loss(G(y), y) + nnf.l1_loss(F(x), x)
+                if weights.acquisition:
+                    loss["acquisition"] = real.correction(G_x).abs().mean()
         self._step("generators", loss)
-        discriminator = {}
-        with self._precision():
-            for name, D, shown in (("discriminator_Y", D_Y, shown_Y), ("discriminator_X", D_X, shown_X)):
-                if shown:
-                    discriminator[name] = self._told_apart(D, *map(torch.cat, zip(*shown, strict=True)))
-        if discriminator:
-            self._step("discriminators", discriminator)
-        engine.state.output = {name: float(value.detach()) for name, value in (loss | discriminator).items()}
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
+        loss_D = self._discriminator_losses(real_fake)
+        self._step("discriminators", loss_D)
+        return self._completed(engine, loss | loss_D)
 
-    def _simulated_pairs(self, batch: Mapping[str, torch.Tensor], on: set[str]) -> tuple[dict, list, list]:
-        """The physics' own pairs, absent from the paper: a sharp plane y and its simulated acquisition x_sim = U A y.
+    def _conditioned_on(self, measurement: Measurement) -> tuple[Planes, Planes, Planes]:
+        """G and F with the conditioning of a measurement, and its projection P (without `consistent`, the identity)."""
 
-        Returns the losses by name, and what D_Y and D_X are to tell apart: lists of (real, fake).
-        """
-        G, F, D_Y = (self.networks[name] for name in ("G", "F", "D_Y"))
-        loss, shown = {}, []
-        if on & PAIRED:
-            y = batch["augmented"].to(self._device)
-            sim = self._simulate(y, self.state.iteration)
-            if on & {"supervised_G", "adversarial_pairs", "local_rms"}:
-                y_sim = self._consistent(sim, G(sim.with_conditioning(sim.image)))
-            if "supervised_G" in on:
-                loss["supervised_G"] = self.pair_loss(y_sim, y)
-            if "local_rms" in on:
-                loss["local_rms"] = self.local_rms_loss(sim.open_part(y_sim), sim.open_part(y))
-            if "adversarial_pairs" in on:
-                loss["adversarial_pairs"] = self._fooled(D_Y, y_sim)
-                shown.append((y, y_sim.detach()))
-            if "supervised_F" in on:
-                loss["supervised_F"] = nnf.l1_loss(F(sim.with_conditioning(y)), sim.image)
-        return loss, shown, []
+        def G(planes: torch.Tensor) -> torch.Tensor:
+            return self.networks["G"](measurement.with_conditioning(planes))
 
-    def _active_terms(self, iteration: int) -> set[str]:
-        """The terms that have weight at this iteration (counted from 1)."""
-        on = {term for term, weight in self.weights.items() if weight > 0}
-        return on if iteration > self.unpaired_from else on - LATE
+        def F(planes: torch.Tensor) -> torch.Tensor:
+            return self.networks["F"](measurement.with_conditioning(planes))
 
-    def _simulate(self, y: torch.Tensor, iteration: int) -> Measurement:
-        """The planes y, acquired by a protocol drawn for this batch; the same one whenever the iteration comes."""
+        return G, F, measurement.project if self.consistent else nn.Identity()
+
+    def _simulate(self, y: torch.Tensor) -> Measurement:
+        """Acquire the planes y by a protocol drawn for this batch; the draw depends on seed and iteration alone."""
+        iteration = self.state.iteration
         rng = np.random.default_rng((self.seed, iteration))
         protocols = [protocols for first, protocols in self.protocols if iteration > first][-1]
         try:
@@ -191,26 +166,38 @@ class CycleGanTrainer(Trainer):
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**31)))
         return Measurement.simulate(y, geometry, noise, generator)
 
-    def _consistent(self, measurement: Measurement, v: torch.Tensor) -> torch.Tensor:
-        return measurement.project(v) if self.consistent else v
+    def _adversarial(self, D: nn.Module, fake: torch.Tensor) -> torch.Tensor:
+        """The generators' side: D should score `fake` as real; the weights of D take no gradient."""
+        D.requires_grad_(False)
+        return self.adversarial_loss(D(fake)[-1].float(), target_is_real=True, for_discriminator=False)
 
-    def _fooled(self, discriminator: nn.Module, fake: torch.Tensor) -> torch.Tensor:
-        """The generators' adversarial loss: the discriminator should score `fake` as real; its own weights stay."""
-        discriminator.requires_grad_(False)
-        return self.adversarial_loss(discriminator(fake)[-1].float(), target_is_real=True, for_discriminator=False)
+    def _discriminator_losses(
+        self, real_fake: Mapping[str, Sequence[tuple[torch.Tensor, torch.Tensor]]]
+    ) -> dict[str, torch.Tensor]:
+        """The discriminators' side: half the sum of the losses on real and on fake planes, as in CycleGAN.
 
-    def _told_apart(self, discriminator: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """The discriminator's side: half the sum of both errors, as in CycleGAN."""
-        discriminator.requires_grad_(True)
-        return 0.5 * (
-            self.adversarial_loss(discriminator(real)[-1].float(), target_is_real=True, for_discriminator=True)
-            + self.adversarial_loss(discriminator(fake)[-1].float(), target_is_real=False, for_discriminator=True)
-        )
+        Args:
+            real_fake: pairs of (real, fake) batches for each domain, "Y" and "X"; a domain without any is left out.
+        """
+        losses = {}
+        for domain, pairs in real_fake.items():
+            if pairs:
+                D, (real, fake) = self.networks[f"D_{domain}"], map(torch.cat, zip(*pairs, strict=True))
+                D.requires_grad_(True)
+                with self._autocast():
+                    scores_real, scores_fake = D(real)[-1].float(), D(fake.detach())[-1].float()
+                    losses[f"discriminator_{domain}"] = 0.5 * (
+                        self.adversarial_loss(scores_real, target_is_real=True, for_discriminator=True)
+                        + self.adversarial_loss(scores_fake, target_is_real=False, for_discriminator=True)
+                    )
+        return losses
 
     def _step(self, name: str, losses: Mapping[str, torch.Tensor]) -> None:
-        """One optimiser step on the weighted sum of the losses (weight 1 for a discriminator's)."""
+        """Take one optimizer step on the weighted sum of the losses; a discriminator's loss has weight 1."""
+        if not losses:
+            return
         optimizer = self.optimizers[name]
-        total = sum(self.weights.get(term, 1.0) * value for term, value in losses.items())
+        total = sum(getattr(self.weights, term, 1.0) * value for term, value in losses.items())
         if not torch.isfinite(total):
             terms = ", ".join(f"{term} {float(value):.3g}" for term, value in losses.items())
             raise Refusal(
@@ -228,9 +215,9 @@ class CycleGanTrainer(Trainer):
 
     @staticmethod
     def _average_gradients(optimizer: Optimizer) -> None:
-        """The mean gradient over all processes, so that they take the same step.
+        """Average the gradients over all processes, so that they take the same step.
 
-        One flat all-reduce instead of DistributedDataParallel: a generator is called several times a step, and a
+        One flat all-reduce instead of DistributedDataParallel: a generator is called several times in a step, and a
         discriminator takes part in a step that does not train it.
         """
         if idist.get_world_size() > 1:
@@ -239,6 +226,13 @@ class CycleGanTrainer(Trainer):
             for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
 
-    def _precision(self) -> torch.autocast:
-        """Mixed precision on this device; MONAI's own engines switch it on for CUDA alone."""
+    def _autocast(self) -> torch.autocast:
+        """Mixed precision on any device; MONAI's own engines switch it on for CUDA alone."""
         return torch.autocast(self._device.type, dtype=self.precision, enabled=self.precision is not torch.float32)
+
+    @staticmethod
+    def _completed(engine: Trainer, losses: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """Set the losses as the engine's output and report that the networks have run, as MONAI's engines do."""
+        engine.state.output = {name: float(value.detach()) for name, value in losses.items()}
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output

@@ -1,4 +1,4 @@
-"""Validation on held-back scans: their sharp planes, measured by simulation, against themselves."""
+"""Validation on held-back scans: acquisitions simulated from their sharp planes, which are the truth."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,19 +12,19 @@ from ..physics.measurement import Measurement
 from ..physics.protocol import ProtocolRange
 
 
-class MeasuredPlanes(PrepareBatch):
-    """A batch of sharp planes becomes measured planes and their truth; the same way at every validation.
+class PrepareSimulatedBatch(PrepareBatch):
+    """Turns a batch of sharp planes into simulated acquisitions and their truth, the same at every validation.
 
     Args:
-        protocols: what acquisitions are simulated; each batch takes the next one.
-        seed: of the draws within each range.
+        protocols: protocols to simulate; each batch takes the next one.
+        seed: seed of the draws within each range.
     """
 
     def __init__(self, protocols: Sequence[ProtocolRange], seed: int):
         self.protocols, self.seed = list(protocols), seed
 
     def __call__(self, batchdata: Mapping, device=None, non_blocking: bool = False, **kwargs) -> tuple:
-        """(U b, truth, (), {"measurement": ...}), what `MeasuredPlaneInferer` takes."""
+        """Return (U b, truth, (), {"measurement": ...}), the arguments of `PlaneInferer`."""
         truth = batchdata["sharp"].to(device, non_blocking=non_blocking)
         number = int(batchdata["number"][0])
         geometry, noise = self.protocols[number % len(self.protocols)].draw(
@@ -36,11 +36,14 @@ class MeasuredPlanes(PrepareBatch):
 
 
 class NumberedBatches(Dataset):
-    """Patches with the number of the batch they fall into, so that a batch knows which protocol is its own.
+    """Patches with the number of the batch that they fall into, which selects the batch's protocol.
 
     Args:
         data: a dataset of dicts, such as `UnpairedPatches`.
-        batch_size: of the loader.
+        batch_size: batch size of the loader.
+
+    >>> [item["number"] for item in NumberedBatches([{}, {}, {}], batch_size=2)]
+    [0, 0, 1]
     """
 
     def __init__(self, data: Dataset, batch_size: int):
@@ -51,11 +54,11 @@ class NumberedBatches(Dataset):
         return {**self.data[index], "number": index // self.batch_size}
 
 
-class MeasuredPlaneInferer(Inferer):
-    """`P(G(U b, told))` on a batch of measured planes.
+class PlaneInferer(Inferer):
+    """Applies G and the projection P to a batch of simulated planes: P(G(U b, conditioning)).
 
     Args:
-        consistent: whether the answer ends in the projection P.
+        consistent: whether to apply the projection P.
     """
 
     def __init__(self, consistent: bool):
@@ -63,6 +66,6 @@ class MeasuredPlaneInferer(Inferer):
         self.consistent = consistent
 
     def __call__(self, inputs: torch.Tensor, network, *, measurement: Measurement) -> torch.Tensor:
-        """U b, (B, 1, H, W) -> sharp planes, (B, 1, H, W)."""
-        answer = network(measurement.with_conditioning(inputs)).float()
-        return measurement.project(answer) if self.consistent else answer
+        """Return sharp planes (B, 1, H, W) from U b of the same shape."""
+        prediction = network(measurement.with_conditioning(inputs)).float()
+        return measurement.project(prediction) if self.consistent else prediction

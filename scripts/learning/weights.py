@@ -1,4 +1,4 @@
-"""Weights from a file into a network: the right ones, or a clear refusal; never random ones in silence."""
+"""Network weights from files: the ones that fit, interpolated where asked for, or a refusal; never random ones."""
 
 import logging
 from collections.abc import Mapping
@@ -10,24 +10,22 @@ from torch import nn
 from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 
-FAR_APART = 0.5  # relative distance of weights; a continuation stays far below, another training lies beyond
-HALF_WAY = 0.5  # of the dial; chosen on people held back from training (docs/README.md)
-FAITHFUL_EXCESS, SHARP_EXCESS = (
-    0.3,
-    0.6,
-)  # of the detail_gain over 1, of a mean of many, at the dial's ends (physics.md)
+FARTHEST_RELATED = 0.5  # relative distance of weights; within one training it stays far below, between two it is 1
+DEFAULT_SHARPNESS = 0.5  # chosen on people held back from training (docs/README.md)
+EXTRA_GAIN_FAITHFUL = 0.3  # detail gain minus 1 of a mean of very many predictions, at sharpness 0 (docs/physics.md)
+EXTRA_GAIN_SHARP = 0.6  # the same at sharpness 1
 logger = logging.getLogger(__name__)
 
 
 def load_weights(network: nn.Module, path: str) -> nn.Module:
-    """The network with the weights of a file, in evaluation mode.
+    """Load the weights of a file into a network and set it to evaluation mode.
 
     Args:
         network: the network to fill.
-        path: a bare state_dict, as `models/model.pt`.
+        path: a bare state_dict, such as models/model.pt.
 
     Raises:
-        Refusal: if there is no such file, it holds no weights, or they are another network's; both are named.
+        Refusal: if the file is missing, holds no weights, or those of another network.
     """
     state = _read(path)
     if not _is_state(state):
@@ -36,103 +34,89 @@ def load_weights(network: nn.Module, path: str) -> nn.Module:
     return network.eval()
 
 
-def load_blend(
-    network: nn.Module, path: str, sharp_path: str, sharpness: float, grown_from: str | None = None
+def load_interpolated(
+    network: nn.Module, path: str, sharp_path: str, sharpness: float, faithful_path: str | None = None
 ) -> nn.Module:
-    """The network on the line from the faithful to the sharp weights, in evaluation mode.
+    """Load weights interpolated between faithful and sharp ones into a network and set it to evaluation mode.
 
-    faithful + sharpness * (sharp - faithful), tensor by tensor: weights of one training and of its
-    continuation can be mixed so (network interpolation, Wang et al. 2018, ESRGAN, section 3.4, arXiv 1809.00219).
-    Adapted weights keep all of their adaptation: adapted + sharpness * (sharp - faithful).
+    Each tensor becomes faithful + sharpness * (sharp - faithful). Weights of a training and of its continuation can be
+    interpolated so (Wang et al. 2018, ESRGAN, section 3.4, arXiv 1809.00219). Adapted weights keep all of their
+    adaptation: adapted + sharpness * (sharp - faithful).
 
     Args:
         network: the network to fill.
         path: the faithful weights, or weights adapted from them; a bare state_dict.
-        sharp_path: the sharp ones; not looked at where sharpness is 0.
-        sharpness: 0 to 1.
-        grown_from: the faithful weights where `path` holds adapted ones.
+        sharp_path: the sharp weights; not read where sharpness is 0.
+        sharpness: 0 (faithful) to 1 (sharp).
+        faithful_path: the faithful weights where `path` holds adapted ones.
 
     Raises:
-        Refusal: if sharpness is not between 0 and 1, a file does not fit, or the two ends are not of one training:
-            between unrelated weights lies no answer.
+        Refusal: if sharpness is not between 0 and 1, a file does not fit, or the sharp weights do not come from the
+            faithful ones: between weights of two trainings, interpolation gives no useful network.
     """
     if not _is_sharpness(sharpness):
         raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
     own = _state_of(network, path)
     if sharpness > 0:
-        faithful = own if grown_from in (None, path) else _state_of(network, grown_from)
+        faithful = own if faithful_path in (None, path) else _state_of(network, faithful_path)
         sharp = _state_of(network, sharp_path)
-        if not _of_one_training(faithful, sharp):
+        if not _are_related(faithful, sharp):
             raise Refusal(
-                f"{sharp_path} lies too far from {grown_from or path} to have grown from it: weights of two trainings "
-                f"cannot be mixed; give --sharpness 0, or --sharp_weights_path trained from them (configs/sharp.yaml)"
+                f"{sharp_path} was not trained from {faithful_path or path} (their weights differ too much): "
+                f"weights of two trainings cannot be interpolated; give --sharpness 0, or --sharp_weights_path that "
+                f"continue the faithful ones (configs/sharp.yaml)"
             )
         network.load_state_dict({n: own[n] + float(sharpness) * (sharp[n] - faithful[n]) for n in own})
     return network.eval()
 
 
 def default_sharpness(path: str, sharp_path: str) -> float:
-    """Where the dial stands when nobody sets it: half-way where the two ends are of one training, else faithful.
+    """Return the sharpness where none is set: 0.5 where the sharp weights come from the faithful ones, else 0.
 
     Args:
         path: the faithful weights.
-        sharp_path: the sharp ones.
+        sharp_path: the sharp weights.
     """
     try:
         faithful, sharp = _read(path), _read(sharp_path)
-    except Refusal:  # what is wrong with weights is said where they are loaded
+    except Refusal:  # reported where the weights are loaded
         related = False
     else:
-        of_a_kind = _is_state(faithful) and _is_state(sharp) and _shapes(faithful) == _shapes(sharp)
-        related = of_a_kind and _of_one_training(faithful, sharp)
+        comparable = _is_state(faithful) and _is_state(sharp) and _shapes(faithful) == _shapes(sharp)
+        related = comparable and _are_related(faithful, sharp)
     if not related:
-        logger.info("the dial stands at 0: %s did not grow from %s", Path(sharp_path).name, Path(path).name)
-    return HALF_WAY if related else 0.0
+        logger.info("sharpness is 0: %s was not trained from %s", Path(sharp_path).name, Path(path).name)
+    return DEFAULT_SHARPNESS if related else 0.0
 
 
-def default_detail_gain(sharpness: float, answers: int) -> float:
-    """How far the mean of several answers is stretched at a place of the dial when nobody sets it.
+def default_detail_gain(sharpness: float, count: int) -> float:
+    """Return the factor on the detail of a mean of predictions where none is set.
 
-    The sharper the answers, the less they agree and the more of their detail is lost in the mean; what is lost grows
-    with their number n as the variance of a mean falls, by 1 - 1 / n. One answer alone is not stretched.
-
-    Args:
-        sharpness: 0 to 1; what is no place of the dial is refused where the weights are loaded, and counts as 0 here.
-        answers: of how many views, at how many turns.
-    """
-    place = sharpness if _is_sharpness(sharpness) else 0
-    return 1 + (1 - 1 / answers) * (FAITHFUL_EXCESS + (SHARP_EXCESS - FAITHFUL_EXCESS) * place)
-
-
-def _is_sharpness(sharpness) -> bool:
-    return is_number(sharpness) and 0 <= sharpness <= 1
-
-
-def _state_of(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
-    """Weights that fit the network, where it is filled with them."""
-    return {name: tensor.clone() for name, tensor in load_weights(network, path).state_dict().items()}
-
-
-def _of_one_training(faithful: Mapping[str, torch.Tensor], sharp: Mapping[str, torch.Tensor]) -> bool:
-    """|sharp - faithful| <= FAR_APART |faithful| over all weights; the shipped pair has 0.02, two trainings 1 and more.
-
-    Weights that are not finite are of no training.
-    """
-    apart = sum(float((sharp[name] - tensor).double().square().sum()) for name, tensor in faithful.items())
-    return apart <= FAR_APART**2 * sum(float(tensor.double().square().sum()) for tensor in faithful.values())
-
-
-def begin_from(path: str | None, networks: Mapping[str, nn.Module], averaged: nn.Module) -> None:
-    """Lets a training begin with given weights instead of random ones; None leaves the networks as they are.
+    The sharper the predictions, the less they agree and the more of their detail is lost in the mean. The loss grows
+    with their number n as the variance of a mean falls, by 1 - 1 / n; a single prediction loses nothing.
 
     Args:
-        path: bare weights of G (as models/model.pt), or a checkpoint of a training (OUTPUT/best.pt), which gives F and
+        sharpness: 0 to 1; any other value counts as 0 here and is refused where the weights are loaded.
+        count: number of predictions, as from `prediction_count`.
+
+    >>> default_detail_gain(sharpness=0.5, count=1), round(default_detail_gain(sharpness=0.5, count=2), 3)
+    (1.0, 1.225)
+    """
+    sharpness = sharpness if _is_sharpness(sharpness) else 0
+    return 1 + (1 - 1 / count) * (EXTRA_GAIN_FAITHFUL + (EXTRA_GAIN_SHARP - EXTRA_GAIN_FAITHFUL) * sharpness)
+
+
+def load_initial_weights(path: str | None, networks: Mapping[str, nn.Module], averaged: nn.Module) -> None:
+    """Load the weights that a training starts from; None leaves the networks as they are.
+
+    Args:
+        path: bare weights of G (as models/model.pt), or a checkpoint of a training (OUTPUT/best.pt), which has F and
             the averaged G too.
         networks: {"G", "F", ...}.
         averaged: the running average of G.
 
     Raises:
-        Refusal: if there is no such file or it does not fit.
+        Refusal: if the file is missing or does not fit.
     """
     if path is None:
         return
@@ -145,6 +129,24 @@ def begin_from(path: str | None, networks: Mapping[str, nn.Module], averaged: nn
     _fit(averaged, saved["ema"], path)
     if _is_state(saved.get("F")):
         _fit(networks["F"], saved["F"], path)
+
+
+def _is_sharpness(sharpness) -> bool:
+    return is_number(sharpness) and 0 <= sharpness <= 1
+
+
+def _state_of(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
+    """The weights of a file, after they have been loaded into the network."""
+    return {name: tensor.clone() for name, tensor in load_weights(network, path).state_dict().items()}
+
+
+def _are_related(faithful: Mapping[str, torch.Tensor], sharp: Mapping[str, torch.Tensor]) -> bool:
+    """Whether |sharp - faithful| <= FARTHEST_RELATED |faithful| over all weights; false where any is not finite.
+
+    The shipped weights are 0.02 apart, those of two trainings 1 and more.
+    """
+    distance = sum(float((sharp[name] - tensor).double().square().sum()) for name, tensor in faithful.items())
+    return distance <= FARTHEST_RELATED**2 * sum(float(t.double().square().sum()) for t in faithful.values())
 
 
 def _read(path: str) -> dict:

@@ -1,4 +1,4 @@
-"""Weights adapted to the scans at hand before these are super-resolved, by the training workflow in its own process."""
+"""Adaptation of the weights to the scans of a run, by the training workflow in a process of its own."""
 
 import json
 import logging
@@ -13,12 +13,14 @@ import ignite.distributed as idist
 
 from ..data.case import Case
 from ..geometry.errors import Refusal
+from ..geometry.files import write_text
 from .fingerprints import fingerprint, fingerprint_of_files
 
 OVERLAYS = ("train.yaml", "adapt.yaml")
-WEIGHTS = "model.pt"  # what a training calls them
+WEIGHTS = "model.pt"  # the file name in a training's output_dir
 RECORD = "adapted_from.json"
-LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # the training is a process by itself
+# Variables of torchrun; the training runs in a single process and must not see them
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 logger = logging.getLogger(__name__)
 
 
@@ -31,30 +33,32 @@ def adapt_weights(
     cases: Sequence[Case],
     redo: bool = False,
 ) -> None:
-    """Fine-tunes weights on the scans' own planes (configs/adapt.yaml); an earlier call's, of the same, are kept.
+    """Fine-tune weights on the scans' own planes (configs/adapt.yaml), unless an earlier call has done the same.
 
     Args:
         bundle_root: folder of the bundle.
-        dataset_dir: the scans: one, or a study.
-        weights_path: the weights to start from.
-        adapted_path: where the adapted ones go, whole or not at all: OUT/adapted/model.pt. The training's log and a
-            record of what they were adapted from lie beside it.
-        settings: of the training, such as {"slice_profile": "rect"}; None values are left to the configuration.
+        dataset_dir: the scans: a single one, or those of a study.
+        weights_path: the initial weights.
+        adapted_path: file of the adapted weights, OUT/adapted/model.pt, written completely or not at all. The log of
+            the training and a record of its inputs and settings are written beside it.
+        settings: settings of the training, such as {"slice_profile": "rect"}; those that are None keep the values of
+            the configuration.
         cases: the scans as cases.
-        redo: adapt again.
+        redo: adapt again in any case; else adapted weights of an earlier call for the same scans, initial weights and
+            settings are used.
 
     Raises:
-        Refusal: if the training did not end well; its log is named.
+        Refusal: if the training failed; the message names its log.
     """
     if idist.get_rank() == 0:
-        told = {key: value for key, value in settings.items() if value is not None}
+        given = {key: value for key, value in settings.items() if value is not None}
         inputs = [fingerprint_of_files([Path(weights_path)]), *map(fingerprint, cases)]
         target = Path(adapted_path).resolve()
-        record = json.dumps({"inputs": inputs, "settings": told}, indent=1, sort_keys=True, default=str)
+        record = json.dumps({"inputs": inputs, "settings": given}, indent=1, sort_keys=True, default=str)
         if not redo and _is_adapted(target, record):
-            logger.info("weights adapted by an earlier call are used: %s", adapted_path)
+            logger.info("using the weights that an earlier call adapted: %s", adapted_path)
         else:
-            _adapt(Path(bundle_root).resolve(), dataset_dir, weights_path, target, told, record)
+            _adapt(Path(bundle_root).resolve(), dataset_dir, weights_path, target, given, record)
     idist.barrier()
 
 
@@ -68,7 +72,7 @@ def _adapt(root: Path, dataset_dir: str, weights_path: str, target: Path, settin
     log = target.with_name("adaptation.log")
     alone = {name: value for name, value in os.environ.items() if name not in LAUNCHER}
     with tempfile.TemporaryDirectory(prefix=".adapting-", dir=target.parent) as training:
-        told = {
+        overrides = {
             "dataset_dir": Path(dataset_dir).resolve(),
             "output_dir": training,
             "start_from": Path(weights_path).resolve(),
@@ -76,18 +80,19 @@ def _adapt(root: Path, dataset_dir: str, weights_path: str, target: Path, settin
         }
         configs = str([str(root / "configs" / name) for name in OVERLAYS])
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", configs]
-        command += [part for key, value in told.items() for part in (f"--{key}", str(value))]
-        logger.info("adapting the weights to %s, up to 10 minutes", dataset_dir)
+        command += [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
+        logger.info("adapting the weights to %s, which takes up to 10 minutes", dataset_dir)
         with log.open("w", encoding="utf-8") as file:
             ended = subprocess.run(command, cwd=root, env=alone, check=False, stdout=file, stderr=subprocess.STDOUT)
         adapted = Path(training) / WEIGHTS
         if ended.returncode or not adapted.is_file():
             raise Refusal(
-                f"the weights could not be adapted (exit code {ended.returncode}): {log} says why; or leave --adapt out"
+                f"the weights could not be adapted (exit code {ended.returncode}): see {log} for the reason, "
+                f"or leave --adapt out"
             )
-        target.with_name(RECORD).unlink(missing_ok=True)  # until the new one: what is there is not what it says
+        target.with_name(RECORD).unlink(missing_ok=True)  # it does not describe the new weights
         adapted.replace(target)
-        target.with_name(RECORD).write_text(record, encoding="utf-8")
+        write_text(target.with_name(RECORD), record)
     for line in log.read_text(encoding="utf-8").splitlines():
         if "began with:" in line:
             logger.info("adapted: %s", line.partition("INFO ")[2] or line)

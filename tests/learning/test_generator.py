@@ -6,7 +6,7 @@ from scripts.learning.resnet import ResnetGenerator
 
 
 def trained(conditioning_channels: int = 4, fold=(2, 2)) -> Generator:
-    """A small generator whose tail says something, as after training."""
+    """A small generator whose last layer is not zero, as after training."""
     torch.manual_seed(0)
     network = Generator(channels=8, blocks=2, fold=fold, conditioning_channels=conditioning_channels)
     torch.nn.init.normal_(network.tail.weight, std=0.1)
@@ -15,16 +15,16 @@ def trained(conditioning_channels: int = 4, fold=(2, 2)) -> Generator:
 
 @pytest.mark.parametrize("size", [(92, 92), (16, 16), (37, 51), (5, 208)])
 @pytest.mark.parametrize("fold", [(2, 2), (1, 4)])
-def test_any_plane_size_comes_back(size, fold):
+def test_any_plane_size_is_kept(size, fold):
     assert trained(fold=fold)(torch.rand(2, 5, *size)).shape == (2, 1, *size)
 
 
-def test_the_first_answer_is_the_input():
+def test_the_first_prediction_is_the_input():
     x = torch.rand(2, 5, 24, 36)
     assert torch.allclose(Generator(8, 2, (2, 2), 4)(x), x[:, :1])
 
 
-def test_answer_follows_the_intensity_scale():
+def test_predictions_follow_the_intensity_scale():
     network, x = trained(), torch.rand(2, 5, 24, 36)
     scaled = x.clone()
     scaled[:, :1] = 300 * x[:, :1] - 40
@@ -40,7 +40,7 @@ def test_planes_of_a_batch_do_not_mix():
     assert torch.allclose(network(x)[1:2], network(x[1:2]), atol=1e-6)
 
 
-def test_what_is_told_matters_and_further_channels_do_not():
+def test_conditioning_matters_and_further_channels_do_not():
     network, x = trained(), torch.rand(1, 5, 24, 36)
     other = x.clone()
     other[:, 1:] += 1
@@ -56,7 +56,7 @@ def test_demodulation_ignores_the_scale_of_its_weights():
     assert torch.allclose(layer(x), before, atol=1e-5)
 
 
-def test_folded_generator_is_plain_and_says_the_same():
+def test_folded_generator_is_plain_and_predicts_the_same():
     network, x = trained(), torch.rand(2, 5, 30, 44)
     plain = network.folded()
     assert not any(isinstance(module, DemodulatedConv2d) for module in plain.modules())
@@ -64,7 +64,7 @@ def test_folded_generator_is_plain_and_says_the_same():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_torchscript_says_the_same():
+def test_torchscript_predicts_the_same():
     network, x = trained(), torch.rand(2, 5, 30, 44)
     assert torch.allclose(torch.jit.script(network)(x), network(x), atol=1e-6)
 
@@ -79,11 +79,11 @@ def test_bfloat16_autocast_is_near():
 
 
 @pytest.mark.parametrize("size", [(92, 92), (33, 50)])
-def test_resnet_answers_in_range_for_any_size(size):
+def test_resnet_predicts_in_range_for_any_size(size):
     network = ResnetGenerator(channels=8, blocks=6)
-    answer = network(torch.rand(2, 5, *size))
-    assert answer.shape == (2, 1, *size)
-    assert 0 <= answer.min() <= answer.max() <= 1
+    prediction = network(torch.rand(2, 5, *size))
+    assert prediction.shape == (2, 1, *size)
+    assert 0 <= prediction.min() <= prediction.max() <= 1
 
 
 def test_resnet_has_cyclegans_parameters():

@@ -1,37 +1,57 @@
 import pytest
 import torch
+from ignite.engine import Engine
 
 from scripts.geometry.errors import Refusal
-from scripts.learning.handlers import save_whole
+from scripts.learning.handlers import BestModel, Checkpoints, save_atomically
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
     path = tmp_path / "run" / "last.pt"
-    save_whole({"epoch": torch.tensor(1)}, path)
+    save_atomically({"epoch": torch.tensor(1)}, path)
 
     def full(content, file):
-        file.write_bytes(b"half of it")
+        file.write(b"half of it")
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 5322112 vs 5322000")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(
-        Refusal, match=r"last\.pt cannot be written \(.*unexpected pos.*; is the disk full\?\): what was"
+        Refusal, match=r"last\.pt cannot be written \(.*unexpected pos.*; is the disk full\?\): the earlier file is"
     ):
-        save_whole({"epoch": torch.tensor(2)}, path)
+        save_atomically({"epoch": torch.tensor(2)}, path)
     assert torch.load(path)["epoch"] == 1
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_checkpoint_needs_a_folder(tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(Refusal, match=r"cannot be written \(File exists\)"):
-        save_whole({}, tmp_path / "run" / "last.pt")
+    with pytest.raises(Refusal, match=r"cannot be written \(Not a directory\)"):
+        save_atomically({}, tmp_path / "run" / "last.pt")
 
 
-def test_a_failure_that_says_nothing_is_named_by_its_kind(tmp_path, monkeypatch):
+def test_an_error_without_a_message_is_named_by_its_kind(tmp_path, monkeypatch):
     def silent(content, file):
         raise RuntimeError
 
     monkeypatch.setattr(torch, "save", silent)
     with pytest.raises(Refusal, match=r"cannot be written \(RuntimeError; is the disk full\?\)"):
-        save_whole({}, tmp_path / "last.pt")
+        save_atomically({}, tmp_path / "last.pt")
+
+
+def test_a_full_disk_ends_the_training_and_keeps_the_earlier_checkpoint(tmp_path, monkeypatch):
+    save = torch.save
+
+    def full_at_the_second_epoch(content, file):
+        if content["trainer"]["iteration"] > 1:
+            raise OSError(28, "No space left on device")
+        save(content, file)
+
+    monkeypatch.setattr(torch, "save", full_at_the_second_epoch)
+    engine = Engine(lambda *_: None)
+    engine.scaling = torch.amp.GradScaler("cpu", enabled=False)
+    network = torch.nn.Linear(1, 1)
+    Checkpoints(str(tmp_path), {"G": network}, BestModel(network, str(tmp_path / "model.pt"))).attach(engine)
+    with pytest.raises(Refusal, match=r"last\.pt cannot be written \(No space left on device\)"):
+        engine.run([0], max_epochs=3)
+    assert torch.load(tmp_path / "last.pt")["trainer"]["iteration"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

@@ -7,7 +7,7 @@ def numbered(first: int, count: int = 4) -> torch.Tensor:
     return torch.arange(first, first + count, dtype=torch.float32).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2)
 
 
-def test_pool_fills_first_then_shows_past_images():
+def test_pool_fills_first_then_returns_earlier_images():
     pool = HistoryPool(50)
     for start in range(0, 48, 4):
         assert torch.equal(pool(numbered(start)), numbered(start))
@@ -18,7 +18,7 @@ def test_pool_fills_first_then_shows_past_images():
     assert len(pool.images) == 50
 
 
-def test_pool_of_size_0_hands_through():
+def test_pool_of_size_0_changes_nothing():
     pool = HistoryPool(0)
     assert all(torch.equal(pool(numbered(i)), numbered(i)) for i in range(5))
 

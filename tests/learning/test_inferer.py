@@ -32,9 +32,9 @@ def test_a_view_holds_its_in_plane_axis_and_the_through_plane_axis():
         return x[:, :1]
 
     with torch.no_grad():
-        answer = inferer()(volume, network)
-    assert answer.shape == (1, 2, 20, 26, 24)
-    assert torch.allclose(answer.as_tensor(), volume.as_tensor().expand(1, 2, -1, -1, -1))
+        prediction = inferer()(volume, network)
+    assert prediction.shape == (1, 2, 20, 26, 24)
+    assert torch.allclose(prediction.as_tensor(), volume.as_tensor().expand(1, 2, -1, -1, -1))
     assert set(seen) == {(7, 20, 24), (7, 26, 24)}
 
 
@@ -42,19 +42,19 @@ def test_views_agree_with_planes_one_by_one():
     volume, network = interpolated(), trained()
     from scripts.physics.acquisition import geometry_of
 
-    told = torch.from_numpy(geometry_of(volume).conditioning()).float()
+    conditioning = torch.from_numpy(geometry_of(volume).conditioning()).float()
     with torch.no_grad():
-        answer = inferer(batch=3)(volume, network)[0].as_tensor()
-        for x in (0, 7, 19):  # from the other end, where centred slices are told alike
-            plane = torch.cat([volume.as_tensor()[0, :, x].flip(-1), told[:, None].expand(-1, 26, -1)])[None]
-            assert torch.allclose(answer[1, x], network(plane)[0, 0].flip(-1), atol=1e-5)
+        prediction = inferer(batch=3)(volume, network)[0].as_tensor()
+        for x in (0, 7, 19):  # flipped; centred slices have the same conditioning
+            plane = torch.cat([volume.as_tensor()[0, :, x].flip(-1), conditioning[:, None].expand(-1, 26, -1)])[None]
+            assert torch.allclose(prediction[1, x], network(plane)[0, 0].flip(-1), atol=1e-5)
         for y in (0, 11, 25):
-            plane = torch.cat([volume.as_tensor()[0, :, :, y], told[:, None].expand(-1, 20, -1)])[None]
-            assert torch.allclose(answer[0, :, y], network(plane)[0, 0], atol=1e-5)
+            plane = torch.cat([volume.as_tensor()[0, :, :, y], conditioning[:, None].expand(-1, 20, -1)])[None]
+            assert torch.allclose(prediction[0, :, y], network(plane)[0, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("first_slice_voxels", [1.5, 0.7])
-def test_a_habit_of_one_side_of_the_slices_cancels_in_the_mean_of_the_views(first_slice_voxels):
+def test_a_bias_to_one_side_of_the_slices_cancels_in_the_mean_of_the_views(first_slice_voxels):
     volume = interpolated()
     volume.meta["slices"]["first_slice_voxels"] = first_slice_voxels
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_a_habit_of_one_side_of_the_slices_cancels_in_the_mean_of_the_views(firs
     assert torch.allclose(views.mean(0), volume[0, 0].as_tensor(), atol=1e-5)
 
 
-def test_turned_planes_cut_the_volume_obliquely():
+def test_rotated_planes_cut_the_volume_obliquely():
     x, y = torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij")
     ridge = torch.exp(-(((x - y) / 4) ** 2)) * torch.exp(-((x + y - 59) ** 2) / 300)  # along the diagonal, in air
     volume, seen = interpolated((60, 60, 24)), []
@@ -75,23 +75,23 @@ def test_turned_planes_cut_the_volume_obliquely():
 
     straight = inferer()(volume, network)[0].as_tensor()
     strongest, seen[:] = max(seen), []
-    turned = inferer(rotations_deg=(0, 45))(volume, network)[0].as_tensor()
-    assert turned.shape == (4, 60, 60, 24)
-    assert torch.allclose(turned[:2], straight, atol=1e-6)
-    assert (turned[2:] - straight).abs().max() < 0.02  # what was added there is turned back
+    rotated = inferer(rotations_deg=(0, 45))(volume, network)[0].as_tensor()
+    assert rotated.shape == (4, 60, 60, 24)
+    assert torch.allclose(rotated[:2], straight, atol=1e-6)
+    assert (rotated[2:] - straight).abs().max() < 0.02  # what was added there is rotated back
     assert max(seen) > 1.2 * strongest  # a plane right across the ridge
 
 
 @pytest.mark.parametrize("views", [(0,), (0, 1)])
-def test_where_the_network_changes_nothing_no_turn_does(views):
+def test_where_the_network_changes_nothing_no_rotation_does(views):
     volume = interpolated()
-    answer = inferer(views=views, rotations_deg=(0, 30, 45))(volume, lambda x: x[:, :1])
-    assert answer.shape == (1, 3 * len(views), 20, 26, 24)
-    assert torch.allclose(answer.as_tensor(), volume.as_tensor().expand(answer.shape), atol=1e-6)
+    prediction = inferer(views=views, rotations_deg=(0, 30, 45))(volume, lambda x: x[:, :1])
+    assert prediction.shape == (1, 3 * len(views), 20, 26, 24)
+    assert torch.allclose(prediction.as_tensor(), volume.as_tensor().expand(prediction.shape), atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
-def test_batch_size_does_not_show(batch):
+def test_batch_size_does_not_change_the_result(batch):
     volume, network = interpolated(), trained()
     with torch.no_grad():
         reference = inferer(batch=8)(volume, network)
@@ -100,8 +100,8 @@ def test_batch_size_does_not_show(batch):
 
 def test_windows_blend_to_the_volume_when_the_network_changes_nothing():
     volume = interpolated((33, 41, 37))
-    answer = inferer(window=(16, 16))(volume, lambda x: x[:, :1])
-    assert torch.allclose(answer[0, 0].as_tensor(), volume[0, 0].as_tensor(), atol=1e-5)
+    prediction = inferer(window=(16, 16))(volume, lambda x: x[:, :1])
+    assert torch.allclose(prediction[0, 0].as_tensor(), volume[0, 0].as_tensor(), atol=1e-5)
 
 
 def test_air_outside_the_body_stays_as_interpolated():
@@ -112,11 +112,11 @@ def test_air_outside_the_body_stays_as_interpolated():
     assert body_box(volume[0, 0, :, :, :1].as_tensor().movedim(2, 0)) == (slice(0, 80), slice(0, 90))
     assert body_box(torch.nn.functional.pad(torch.ones(2, 4, 5), [100, 90, 60, 70])) == (slice(32, 80), slice(80, 128))
     with torch.no_grad():
-        answer = inferer()(volume, lambda x: x[:, :1] + 1)[0].as_tensor()
+        prediction = inferer()(volume, lambda x: x[:, :1] + 1)[0].as_tensor()
     before = volume[0, 0].as_tensor()
-    assert torch.equal(answer[1, :24], before[:24])  # whole batches of planes without a body
-    assert torch.allclose(answer[1, 32:48], before[32:48] + 1)
-    assert torch.allclose(answer[0, 30:50], before[30:50] + 1)
+    assert torch.equal(prediction[1, :24], before[:24])  # whole batches of planes without a body
+    assert torch.allclose(prediction[1, 32:48], before[32:48] + 1)
+    assert torch.allclose(prediction[0, 30:50], before[30:50] + 1)
 
 
 @pytest.mark.parametrize(
@@ -146,12 +146,12 @@ def test_unknown_settings_are_refused(setting, words):
 
 
 def test_a_volume_without_slices_is_refused():
-    with pytest.raises(Refusal, match="does not tell its slices"):
+    with pytest.raises(Refusal, match="has no slice geometry"):
         inferer()(torch.rand(1, 1, 8, 8, 8), lambda x: x)
 
 
 class Watched(torch.nn.Module):
-    """A network that tells what it was run as."""
+    """A network that records how it was run."""
 
     def __init__(self, network, seen, folded=False):
         super().__init__()

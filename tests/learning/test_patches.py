@@ -73,8 +73,8 @@ def test_small_volumes_give_whole_patches(shape):
 
 @pytest.mark.parametrize("factor", [2.0, 4.615, 8.3])
 @pytest.mark.parametrize("ratio", [0.8, 1.0, 1.2])
-def test_what_is_known_of_a_blurred_patch_agrees_with_a_simulation_of_its_acquisition(factor, ratio):
-    # a smooth truth, acquired; the patch of the scan must say of the truth's window what a simulation would
+def test_a_blurred_patch_agrees_with_a_simulation_of_its_acquisition(factor, ratio):
+    # a smooth truth, acquired; the patch of the scan must agree with a simulation from the window of the truth
     def truth(z):
         return 2 + np.sin(2 * np.pi * z / (9 * factor)) + 0.3 * np.cos(2 * np.pi * z / (5 * factor))
 
@@ -153,23 +153,23 @@ def drawn(volume, seeds, zoom_out) -> list[torch.Tensor]:
     return patches
 
 
-def test_half_of_the_patches_are_turned_and_shrunk_to_show_more_than_the_scan_does():
+def test_half_of_the_patches_are_rotated_and_shrunk():
     ramp = coordinate_scan((120, 120, 110), (1.0, 1.0, 1.0), axis=0)
     patches = [patch for patch in drawn(ramp, 90, 1.6) if patch.max() - patch.min() > 1e-3]  # those along the ramp
     steepness = [[float(step.diff(dim=axis).median().abs()) for axis in (1, 2)] for step in patches]
     upright = [min(both) < 1e-6 and np.isclose(max(both), 1) for both in steepness]
     assert 0.3 < np.mean(upright) < 0.7
-    turned = np.array([both for both, plain in zip(steepness, upright, strict=True) if not plain])
+    rotated = np.array([both for both, plain in zip(steepness, upright, strict=True) if not plain])
     # a step of z of the plane along each axis: (z_rows cos)^2 + (z_columns sin)^2, z from sqrt(1.6) to 1.6
-    assert np.all((np.hypot(*turned.T) > 1.6**0.5 - 0.05) & (np.hypot(*turned.T) < 1.6 + 0.05))
-    assert np.ptp(np.arctan2(*turned.T)) > 1  # by any angle: from along the rows to along the columns
+    assert np.all((np.hypot(*rotated.T) > 1.6**0.5 - 0.05) & (np.hypot(*rotated.T) < 1.6 + 0.05))
+    assert np.ptp(np.arctan2(*rotated.T)) > 1  # by any angle: from along the rows to along the columns
     assert all(patch.shape == (1, 40, 40) for patch in patches)
     with pytest.raises(Refusal, match="zoom_out"):
         RandSharpPatchd("image", (40, 40), zoom_out=0.9)
 
 
-def test_turned_patches_keep_the_detail_that_their_pixels_hold():
-    # a cosine along one axis, 6 voxels a period: 3.8 to 4.7 pixels in a turned patch; linear interpolation loses it
+def test_rotated_patches_keep_the_detail_that_their_pixels_hold():
+    # a cosine along one axis, 6 voxels a period: 3.8 to 4.7 pixels in a rotated patch; linear interpolation loses it
     shape = (150, 150, 150)
     wave = torch.cos(2 * torch.pi * torch.arange(150.0) / 6).reshape(-1, 1, 1)
     volume = scan(shape, (1.0, 1.0, 1.0), fill=2 + wave.expand(shape)[None].clone())
@@ -178,14 +178,14 @@ def test_turned_patches_keep_the_detail_that_their_pixels_hold():
     assert min(float(patch.std()) for patch in across) > 0.9 * 0.5**0.5
 
 
-def test_a_plane_smaller_than_a_turned_patch_is_continued_by_its_mirror_image():
+def test_a_plane_smaller_than_a_rotated_patch_is_continued_by_its_mirror_image():
     volume = 1 + scan((20, 17, 30), (1.0, 1.0, 1.0))
     for patch in drawn(volume, 30, 1.6):
         assert patch.shape == (1, 40, 40)
         assert float(patch.min()) > 0.5  # no border of zeros
 
 
-def test_a_turned_patch_needs_only_the_part_of_the_plane_around_it(monkeypatch):
+def test_a_rotated_patch_needs_only_the_part_of_the_plane_around_it(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     volume = scan((150, 130, 110), (1.0, 1.0, 1.0), fill=1 + torch.rand(1, 150, 130, 110, generator=generator))
     part = drawn(volume, 20, 1.6)

@@ -20,7 +20,7 @@ def test_rate_is_constant_then_falls_in_equal_steps_and_never_to_zero():
     assert seen == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2])
 
 
-def test_resumed_with_more_epochs_it_falls_later():
+def test_resumed_with_more_epochs_the_rate_falls_later():
     _, done, optimizer = rates(2, 2)
     longer = ConstantThenLinear(optimizer, 4, 6)
     longer.load_state_dict(done.state_dict())

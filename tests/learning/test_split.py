@@ -11,7 +11,7 @@ def cases(*names, refusal=None) -> list[Case]:
     return [Case(name, (Path(f"/scans/{name}.nii.gz"),), refusal=refusal) for name in names]
 
 
-def test_a_person_is_on_one_side_alone():
+def test_a_person_is_only_on_one_side():
     found = cases(*(f"sub-{n:02d}_run-{r}" for n in range(20) for r in (1, 2)))
     for seed in range(10):
         split = split_by_person(found, 0.1, seed)

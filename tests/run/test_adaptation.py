@@ -16,8 +16,8 @@ def adapt(tmp_path, monkeypatch):
     def run(code: int = 0, **more):
         def training(command, env, **_):
             run.count += 1
-            run.env, told = env, dict(zip(command[5::2], command[6::2], strict=True))
-            (Path(told["--output_dir"]) / "model.pt").write_text(f"weights {run.count}")
+            run.env, given = env, dict(zip(command[5::2], command[6::2], strict=True))
+            (Path(given["--output_dir"]) / "model.pt").write_text(f"weights {run.count}")
             return CompletedProcess(command, code)
 
         monkeypatch.setattr(adaptation.subprocess, "run", training)
@@ -41,8 +41,8 @@ def test_an_adaptation_is_kept_for_the_same_scans_weights_and_settings_only(adap
     assert record == {"inputs": ["of model.pt", "of b"], "settings": {"slice_profile": "gauss"}}
 
 
-def test_a_training_that_broke_off_leaves_no_weights(adapt):
-    with pytest.raises(Refusal, match=r"could not be adapted \(exit code 1\): .*adaptation.log says why"):
+def test_a_failed_training_leaves_no_weights(adapt):
+    with pytest.raises(Refusal, match=r"could not be adapted \(exit code 1\): .*see .*adaptation.log for the reason"):
         adapt(code=1)
     assert [path.name for path in adapt.target.parent.iterdir()] == ["adaptation.log"]
     assert adapt() == "weights 2"
@@ -56,7 +56,7 @@ def test_a_folder_beside_the_weights_is_left_alone(adapt):
     assert (neighbour / "scan.nii").exists()
 
 
-def test_the_training_knows_nothing_of_a_launcher(adapt, monkeypatch):
+def test_the_training_gets_no_variables_of_torchrun(adapt, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("MASTER_PORT", "29500")
     adapt()

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from scripts.geometry.errors import refusal_of
 from scripts.geometry.grid import Grid
 from scripts.learning.generator import Generator
-from scripts.learning.trainer import TERMS
+from scripts.learning.losses import LossWeights
 from scripts.phantom.abdomen import abdomen
 from scripts.physics.acquisition import SliceGeometry
 from scripts.physics.measurement import Measurement
@@ -125,7 +125,7 @@ def test_simulated_pairs_teach_both_generators(train, scans):
         patches_per_epoch=128,
         unpaired_from=1000,
         mixed_from=1000,  # slices of 4 voxels, rect
-        held_back=0.0,  # looks at the scans it learns from: whether it learns at all, not how well
+        held_back=0.0,  # validated on the training scans: whether it learns at all, not how well
         learning_rate=2e-3,
         ema_momentum=0.05,
         val_interval=8,
@@ -143,10 +143,10 @@ def test_simulated_pairs_teach_both_generators(train, scans):
     sim = Measurement.simulate(truth, SliceGeometry(28, 7, 4, 4))
     with torch.no_grad():
         error = (sim.project(G(sim.with_conditioning(sim.image))) - truth).abs().mean()
-    assert error < 0.98 * (sim.project(sim.image) - truth).abs().mean()  # truer than consistent cubic
+    assert error < 0.98 * (sim.project(sim.image) - truth).abs().mean()  # less error than consistent cubic
 
 
-def test_the_paper_runs_on_top(train):
+def test_the_paper_overlay_trains(train):
     resnet = {"_target_": "scripts.learning.resnet.ResnetGenerator", "channels": 4, "blocks": 1}
     state, output = train(
         overlays=["configs/paper.yaml"], network_def=resnet, blur_network_def=resnet, unpaired_from=0, views=[0]
@@ -156,19 +156,19 @@ def test_the_paper_runs_on_top(train):
     assert (output / "model.pt").is_file()
 
 
-def test_the_sharp_end_goes_on_from_faithful_weights(train):
+def test_sharp_weights_continue_the_faithful_ones(train):
     _, output = train("pairs", unpaired_from=1000)
     state, sharp = train(
         "sharp", overlays=["configs/sharp.yaml"], start_from=str(output / "best.pt"), unpaired_from=0, mixed_from=0
     )
     assert state["trainer"]["iteration"] == 8
-    began, ended = (torch.load(folder / "model.pt", weights_only=True) for folder in (output, sharp))
-    assert any(not torch.equal(began[name], ended[name]) for name in began)
+    initial, final = (torch.load(folder / "model.pt", weights_only=True) for folder in (output, sharp))
+    assert any(not torch.equal(initial[name], final[name]) for name in initial)
     latest = torch.load(sharp / "last.pt", weights_only=True)["ema"]
-    assert all(torch.equal(latest[name], ended[name]) for name in ended)  # fidelity falls: the latest is kept
+    assert all(torch.equal(latest[name], final[name]) for name in final)  # keep_latest
 
 
-def test_a_scan_adapts_the_weights_and_never_makes_them_worse(train, scans, tmp_path):
+def test_adaptation_to_a_scan_never_makes_the_weights_worse(train, scans, tmp_path):
     weights = tmp_path / "shipped.pt"
     torch.save(tiny_generator().state_dict(), weights)
     own = {
@@ -196,7 +196,7 @@ def test_a_scan_adapts_the_weights_and_never_makes_them_worse(train, scans, tmp_
         ({"held_planes": [0.6, 0.4]}, "held_planes must be two shares"),
         ({"minutes": -1}, "the time limit must be more than 0"),
         ({"resume": "nowhere.pt"}, "nowhere.pt: no such checkpoint"),
-        ({"weights": dict.fromkeys(TERMS, 0.0)}, "no term of the loss has weight"),
+        ({"weights": dict.fromkeys(LossWeights.names(), 0.0)}, "no term of the loss has weight"),
         ({"patch_size": [16, 16]}, "hold too few slices"),
         ({"gradient_form": "sum"}, "form must be one of"),
         ({"precision": "float8"}, "precision must be one of auto, float32"),
@@ -207,7 +207,7 @@ def test_a_scan_adapts_the_weights_and_never_makes_them_worse(train, scans, tmp_
         ({"learning_rate": 1e30, "clip": None}, "the loss is not finite"),
     ],
 )
-def test_a_training_that_cannot_be_is_refused_in_one_line(train, overrides, line):
+def test_an_impossible_training_is_refused_in_one_line(train, overrides, line):
     with pytest.raises(RuntimeError) as error:
         train(**overrides)
     found = refusal_of(error.value) or error.value.__cause__
@@ -217,7 +217,7 @@ def test_a_training_that_cannot_be_is_refused_in_one_line(train, overrides, line
 
 
 @pytest.mark.slow
-def test_two_processes_stay_in_step(scans, tmp_path):
+def test_two_processes_keep_equal_weights(scans, tmp_path):
     options = {
         **SMALL,
         **SMALL_DISCRIMINATOR,
