@@ -20,7 +20,7 @@ MAX_VOXELS = 2**29
 MAX_PLANE_VOXELS = 2**23
 """Most pixels of a plane, twice 2048 x 2048; decoders allocate a multiple of it."""
 RLE_OVERHEAD = 2
-"""Largest ratio of run-length coded to uncoded bytes without the header (PS3.5, G.3): each byte is coded by two."""
+"""Largest ratio of run-length coded to uncoded bytes without the header (PS3.5, G.3): at worst two bytes per byte."""
 RLE_HEADER_BYTES = 64
 BLOCK = 16
 """Number of slices that are transposed to (column, row, slice) together, so that whole cache lines are written."""
