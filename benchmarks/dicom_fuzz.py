@@ -243,7 +243,7 @@ def examine(path: str) -> str:
     from scripts.geometry.errors import Refusal
 
     folder = Path(path).parent
-    lines = [case["refusal"] or "" for case in find_series(folder)]
+    lines = [case.refusal or "" for case in find_series(folder)]
     alone = len(list(folder.iterdir())) == 1
     reader = DicomSeriesReader(components=("magnitude", "phase", "real", "imaginary"), minimum_slices=1)
     try:

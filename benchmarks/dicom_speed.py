@@ -22,9 +22,9 @@ def read_glade(folder: str) -> np.ndarray:
     from scripts.dicom.discovery import find_series
     from scripts.dicom.reader import DicomSeriesReader
 
-    case = next(case for case in find_series(folder) if case["refusal"] is None)
+    case = next(case for case in find_series(folder) if case.refusal is None)
     reader = DicomSeriesReader()
-    return reader.get_data(reader.read(case["image"]))[0]
+    return reader.get_data(reader.read_case(case))[0]
 
 
 def read_itk(folder: str) -> np.ndarray:
