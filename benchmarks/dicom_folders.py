@@ -1,6 +1,6 @@
-"""What is found in every folder of a collection of DICOM: volumes, geometry, accepted or refused and why.
+"""Table of the volumes in each folder of a DICOM collection: geometry, and whether they are accepted.
 
-`python -m benchmarks.dicom_folders SCANS`: each folder by itself; equal volumes of a folder share a row.
+`python -m benchmarks.dicom_folders SCANS`: each folder is read by itself; equal volumes of a folder share a row.
 """
 
 import sys
@@ -11,11 +11,11 @@ from scripts.dicom.discovery import Volume, survey
 from scripts.dicom.list import pixel_size_mm, plane_of
 
 NO_VOLUME = "failing"
-"""The folder below which nothing may be accepted."""
+"""Folder below which every volume must be refused."""
 
 
-def verdict(volume: Volume) -> str:
-    """Geometry of a volume and what becomes of it, in one line."""
+def row(volume: Volume) -> str:
+    """Return the geometry of a volume, and whether it is accepted, as one line."""
     stack = volume.stack
     pixel = " x ".join(f"{value:.4g}" for value in pixel_size_mm(volume))
     spacing = f" x {stack.slice_spacing_mm:.4g} mm" if stack and stack.slice_spacing_mm else ""
@@ -24,7 +24,7 @@ def verdict(volume: Volume) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the table; the exit code is 1 where something below `NO_VOLUME` was accepted."""
+    """Print the table; the exit code is 1 where a volume below `NO_VOLUME` was accepted."""
     if len(arguments) != 1:
         sys.stdout.write(f"{__doc__}\n")
         return 2
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         accepted += usable
         wrong += usable if name.startswith(NO_VOLUME) else 0
         sys.stdout.write(f"{name}\n")
-        for line, count in Counter(verdict(volume) for volume in found.volumes).items():
+        for line, count in Counter(row(volume) for volume in found.volumes).items():
             sys.stdout.write(f"    {count} x {line}\n")
         others = (found.ignored, found.without_image, sum(found.damaged.values()))
         if any(others):

@@ -1,10 +1,11 @@
-"""Damaged and hostile DICOM files through discovery and reading.
+"""Fuzzing of DICOM discovery and reading with damaged and hostile files.
 
 `python -m benchmarks.dicom_fuzz [COUNT] [FOLDER ...]`
 
-Each mutated file (truncated, bytes flipped, elements removed or forged, lengths forged, nested, inflated, drowned) is
-discovered and read in a worker process. Wanted: no crash, no hang over 5 s, no memory over 2 GiB, every failure one
-line. Seeds are synthetic series in seven encodings, and the files of the folders named.
+Each mutated file (truncated, bytes changed, elements removed or forged, lengths forged, sequences nested, deflated data
+that expands, very many items) is discovered and read in a worker process. Required: no crash, at most 5 s of processor
+time and 2 GiB of memory, and a message of one line for each failure. The seeds are synthetic series in seven encodings,
+and the files of the folders given.
 """
 
 import multiprocessing
@@ -34,9 +35,9 @@ from pydicom.uid import (
 
 COUNT = 2000
 HANG_S = 5.0
-"""Processor time of one file, so that a busy machine makes no hang ..."""
+"""Longest processor time of one file; wall time would count other work of a busy machine."""
 PATIENCE_S = 60.0
-"""... and wall time after which nothing will come any more."""
+"""Wall time after which the worker is taken to hang."""
 MEMORY_BYTES = 2 * 2**30
 MAX_SEED_BYTES = 2_000_000
 SYNTAXES = (
@@ -51,7 +52,7 @@ LONG_VR = b"OB OW SQ UN UT OF OD OL UC UR".split()
 
 
 def seeds(folder: Path) -> list[bytes]:
-    """Bytes of undamaged files: one slice in each encoding, and one enhanced file."""
+    """Return the bytes of undamaged files, one slice in each encoding."""
     from scripts.dicom.synthetic_series import write_series
 
     volume = np.random.default_rng(0).integers(0, 1001, (40, 36, 6))
@@ -72,12 +73,12 @@ def seeds(folder: Path) -> list[bytes]:
 
 
 def truncated(data: bytes, chance: random.Random) -> bytes:
-    """Ends anywhere."""
+    """Cut the file off anywhere."""
     return data[: chance.randrange(len(data))]
 
 
 def flipped(data: bytes, chance: random.Random) -> bytes:
-    """One to sixty-four bytes are replaced, half of the time within the header."""
+    """Replace 1 to 64 bytes, in half of the cases within the header."""
     damaged = bytearray(data)
     end = len(data) if chance.random() < 0.5 else min(len(data), 3000)
     for _ in range(2 ** chance.randrange(7)):
@@ -86,20 +87,20 @@ def flipped(data: bytes, chance: random.Random) -> bytes:
 
 
 def cut(data: bytes, chance: random.Random) -> bytes:
-    """A piece is missing."""
+    """Remove a piece of the file."""
     start = chance.randrange(132, len(data))
     return data[:start] + data[start + chance.randrange(1, 200) :]
 
 
 def repeated(data: bytes, chance: random.Random) -> bytes:
-    """A piece is there twice."""
+    """Repeat a piece of the file."""
     start = chance.randrange(132, len(data))
     end = start + chance.randrange(1, 400)
     return data[:end] + data[start:]
 
 
 def length_forged(data: bytes, chance: random.Random) -> bytes:
-    """An explicit VR's length becomes any number."""
+    """Change the length of an element in explicit VR."""
     damaged = bytearray(data)
     spots = [
         at for at in range(132, min(len(data), 6000) - 12) if data[at + 4 : at + 6].isalpha() and data[at + 1] < 0x30
@@ -126,7 +127,7 @@ def _edited(data: bytes, change: Callable[[pydicom.Dataset], None]) -> bytes:
 
 
 def element_removed(data: bytes, chance: random.Random) -> bytes:
-    """One to eight elements are missing."""
+    """Remove one to eight elements."""
 
     def change(dataset: pydicom.Dataset) -> None:
         for tag in chance.sample(list(dataset.keys()), min(len(dataset), 2 ** chance.randrange(4))):
@@ -158,7 +159,7 @@ FORGERIES = {
 
 
 def element_forged(data: bytes, chance: random.Random) -> bytes:
-    """One or two elements hold what they never should."""
+    """Give one or two elements invalid values."""
 
     def change(dataset: pydicom.Dataset) -> None:
         for keyword in chance.sample(list(FORGERIES), chance.randrange(1, 3)):
@@ -168,7 +169,7 @@ def element_forged(data: bytes, chance: random.Random) -> bytes:
 
 
 def nested(data: bytes, chance: random.Random) -> bytes:
-    """Sequences within sequences, thousands deep, in place of the pixels."""
+    """Insert sequences that are nested up to 20,000 deep."""
     depth = chance.choice([10, 1000, 20000])
     item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     sequence = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
@@ -178,7 +179,7 @@ def nested(data: bytes, chance: random.Random) -> bytes:
 
 
 def inflating(data: bytes, chance: random.Random) -> bytes:
-    """A deflated file that grows a thousandfold."""
+    """Replace the data set by deflated data that expands a thousandfold."""
     source = pydicom.filebase.DicomBytesIO(data)
     dataset = pydicom.dcmread(source, force=True)
     meta = dataset.get("file_meta") or pydicom.dataset.FileMetaDataset()
@@ -196,7 +197,7 @@ def inflating(data: bytes, chance: random.Random) -> bytes:
 
 
 def run_length_bomb(data: bytes, chance: random.Random) -> bytes:
-    """Run-length coded pixels that grow sixty-four-fold, to far more than the image holds."""
+    """Replace the pixels by run-length coded ones that expand to far more than the image holds."""
     segment = b"\x81\x00" * chance.choice([2**12, 2**18, 2**24])
     frame = struct.pack("<16I", 2, 64, 64 + len(segment), *[0] * 13) + segment * 2
 
@@ -208,8 +209,8 @@ def run_length_bomb(data: bytes, chance: random.Random) -> bytes:
     return _edited(data, change)
 
 
-def sea(data: bytes, chance: random.Random) -> bytes:
-    """Hundreds of thousands of empty items, or of empty elements, before the pixels."""
+def many_items(data: bytes, chance: random.Random) -> bytes:
+    """Insert up to a million empty items, or empty elements, before the pixels."""
     count = chance.choice([10_000, 100_000, 1_000_000])
     if chance.random() < 0.5:
         drops = struct.pack("<HH2sH", 0x0043, 0x1001, b"LO", 0) * count
@@ -223,11 +224,11 @@ def sea(data: bytes, chance: random.Random) -> bytes:
 
 
 MUTATIONS = [truncated, flipped, flipped, cut, repeated, length_forged, length_forged, element_removed, element_forged]
-RARE = [nested, inflating, run_length_bomb, sea]
+RARE = [nested, inflating, run_length_bomb, many_items]
 
 
 def mutate(data: bytes, chance: random.Random) -> tuple[str, bytes]:
-    """A mutation by name, and its result; pydicom's own refusal to edit a seed gives a flipped one instead."""
+    """Return the name and the result of a random mutation; `flipped` where pydicom cannot edit the seed."""
     mutation = chance.choice(RARE) if chance.random() < 0.05 else chance.choice(MUTATIONS)
     try:
         return mutation.__name__, mutation(data, chance)
@@ -236,13 +237,13 @@ def mutate(data: bytes, chance: random.Random) -> tuple[str, bytes]:
 
 
 def examine(path: str) -> str:
-    """Discovery and reading of one file, or of the series that it lies in: "read", or the refusal."""
+    """Discover and read one file, or the series that it belongs to; return "read" or the refusal."""
     from scripts.dicom.discovery import find_series
     from scripts.dicom.reader import DicomSeriesReader
     from scripts.geometry.errors import Refusal
 
     folder = Path(path).parent
-    lines = [case["refusal"] or "" for case in find_series(folder)]
+    lines = [case.refusal or "" for case in find_series(folder)]
     alone = len(list(folder.iterdir())) == 1
     reader = DicomSeriesReader(components=("magnitude", "phase", "real", "imaginary"), minimum_slices=1)
     try:
@@ -259,7 +260,7 @@ def examine(path: str) -> str:
 
 
 def worker(pipe: multiprocessing.connection.Connection) -> None:
-    """Examines the paths it is sent; answers with the outcome and the peak of memory."""
+    """Examine the paths received from a pipe; send back the outcome, peak memory and processor seconds."""
     resource.setrlimit(resource.RLIMIT_AS, (4 * MEMORY_BYTES, 4 * MEMORY_BYTES))
     while path := pipe.recv():
         start = time.process_time()
@@ -275,12 +276,12 @@ class Examiner:
     """A worker process that is replaced when it dies or hangs."""
 
     def __init__(self, sound: str) -> None:
-        """Starts with a sound file, whose reading brings the imports."""
+        """Start with an undamaged file, so that imports are not counted."""
         self.sound = sound
         self.start()
 
     def start(self) -> None:
-        """Starts a fresh process."""
+        """Start a new process."""
         self.pipe, other = multiprocessing.Pipe()
         self.process = multiprocessing.get_context("spawn").Process(target=worker, args=(other,), daemon=True)
         self.process.start()
@@ -289,7 +290,7 @@ class Examiner:
         self.pipe.recv()
 
     def __call__(self, path: str) -> tuple[str, int, float]:
-        """Outcome, peak memory in bytes and processor seconds for one file."""
+        """Return outcome, peak memory in bytes and processor seconds for one file."""
         self.pipe.send(path)
         try:
             if self.pipe.poll(PATIENCE_S):
@@ -304,7 +305,7 @@ class Examiner:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the fuzz; the exit code is 1 if anything crashed, hung, took too much memory or raised out of turn."""
+    """Run the fuzzing; the exit code is 1 after a crash, a hang, too much memory or an unexpected exception."""
     count = int(arguments[0]) if arguments else COUNT
     chance = random.Random(0)
     kinds: Counter[str] = Counter()
@@ -316,7 +317,7 @@ def main(arguments: list[str]) -> int:
         for extra in arguments[1:]:
             paths = sorted(path for path in Path(extra).rglob("*") if path.is_file())
             pool += [path.read_bytes() for path in paths if path.stat().st_size < MAX_SEED_BYTES]
-        # A third of the files lie in a series whose other slices are sound.
+        # A third of the files belong to a series whose other slices are undamaged.
         plain = sorted((folder / "plain").iterdir())
         (folder / "in").mkdir()
         alone, among = folder / "in" / "file.dcm", plain[2]

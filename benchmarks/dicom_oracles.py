@@ -1,10 +1,10 @@
-"""What other software makes of our DICOM, in and out: a table of geometry and of the validators' verdicts.
+"""Comparison of DICOM input and output with other libraries and with DICOM validators.
 
 `python -m benchmarks.dicom_oracles SCANS [OUT]`
 
-SCANS: every accepted series read by us, by ITK and by highdicom. OUT, what `run inference` made of SCANS: every derived
-series read back by ITK, pydicom and highdicom against the NIfTI volume beside it, and the errors that `dciodvfy -new`
-and `dcentvfy` (Debian's dicom3tools) find in it but not in its source.
+SCANS: every accepted series is read by GLADE, ITK and highdicom. OUT, the results of `run inference` on SCANS: every
+derived series is read by ITK, pydicom and highdicom and compared with the NIfTI volume beside it. The errors are listed
+that `dciodvfy -new` and `dcentvfy` (Debian's dicom3tools) find in it but not in its source.
 """
 
 import shutil
@@ -20,25 +20,25 @@ from scripts.dicom.pixels import read_planes
 from tests.dicom.oracles import highdicom_read, itk_read, pydicom_read
 
 MAX_MM, MAX_VOXEL, MAX_STEP = 1e-3, 1e-6, 0.51
-"""Distance of corners; difference of voxels, of a series' range (float32), and of a derived series' stored step."""
+"""Largest distance of corners in mm, difference of voxels relative to their range, and the same in stored steps."""
 NEIGHBOURS = 3
-"""Derived files that dcentvfy compares with a file of the source, as of one study."""
+"""Number of derived files that dcentvfy compares with a file of the source."""
 
 
 def differences(array: np.ndarray, affine: np.ndarray, other: np.ndarray, other_affine: np.ndarray) -> tuple:
-    """Largest distance of a corner in mm and largest difference of a voxel, whatever the order of the other's axes."""
+    """Return the largest distance of corners in mm and difference of voxels, for any order of the other's axes."""
     there = nibabel.orientations.ornt_transform(*(nibabel.io_orientation(a) for a in (other_affine, affine)))
     other_affine = other_affine @ nibabel.orientations.inv_ornt_aff(there, other.shape)
     other = nibabel.orientations.apply_orientation(other, there)
     if array.shape != other.shape:
         return np.inf, np.inf
-    ends = np.array([*np.ndindex(2, 2, 2)]) * (np.array(array.shape) - 1)
-    apart = nibabel.affines.apply_affine(affine, ends) - nibabel.affines.apply_affine(other_affine, ends)
+    corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(array.shape) - 1)
+    apart = nibabel.affines.apply_affine(affine, corners) - nibabel.affines.apply_affine(other_affine, corners)
     return float(np.linalg.norm(apart, axis=1).max()), float(np.abs(array - other.astype(np.float64)).max())
 
 
 def sources(found: list[Volume]) -> int:
-    """A row a series and reader; the number of those that differ."""
+    """Print a row per series and reader; return the number of those that differ."""
     bad = 0
     for volume in found:
         ours = read_planes(volume.frames), volume.stack.affine
@@ -46,28 +46,28 @@ def sources(found: list[Volume]) -> int:
         for name, reader in (("ITK", itk_read), ("highdicom", highdicom_read)):
             if name == "highdicom" and volume.frames[0].enhanced:
                 continue  # get_volume_from_series takes single-frame images
-            place, voxel = differences(*ours, *reader(files))
-            bad += place > MAX_MM or voxel > MAX_VOXEL * np.ptp(ours[0])
-            sys.stdout.write(f"{volume.name:40} read by {name:9} {place:.1e} mm  voxels {voxel:g}\n")
+            distance, voxel = differences(*ours, *reader(files))
+            bad += distance > MAX_MM or voxel > MAX_VOXEL * np.ptp(ours[0])
+            sys.stdout.write(f"{volume.name:40} read by {name:9} {distance:.1e} mm  voxels {voxel:g}\n")
     return bad
 
 
 def errors(command: list[str], *files: str) -> set[str]:
-    """Lines that a validator calls errors."""
+    """Return the lines of a validator's report that begin with "Error"."""
     report = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
     return {line for line in (report.stderr + report.stdout).splitlines() if line.startswith("Error")}
 
 
 def derived(volume: Volume, folder: Path) -> bool:
-    """Rows of one derived series; whether it differs or has an error that the source has not."""
+    """Print the rows of a derived series; return whether it differs or has an error that the source has not."""
     files = [str(file) for file in sorted(folder.glob("*.dcm"))]
     nifti = nibabel.load(folder.parent / f"{volume.name}_glade.nii.gz")
     step = float(getattr(pydicom_header(files[0]), "RescaleSlope", 1.0))
     bad = False
     for name, reader in (("ITK", itk_read), ("pydicom", pydicom_read), ("highdicom", highdicom_read)):
-        place, voxel = differences(nifti.get_fdata(), nifti.affine, *reader(files))
-        sys.stdout.write(f"{volume.name:40} back by {name:9} {place:.1e} mm  voxels {voxel / step:.2f} of a step\n")
-        bad |= place > MAX_MM or voxel > MAX_STEP * step
+        distance, voxel = differences(nifti.get_fdata(), nifti.affine, *reader(files))
+        sys.stdout.write(f"{volume.name:40} back by {name:9} {distance:.1e} mm  voxels {voxel / step:.2f} of a step\n")
+        bad |= distance > MAX_MM or voxel > MAX_STEP * step
     source = volume.frames[0].file
     old, found = errors(["dciodvfy", "-new"], source), set()
     for file in files:
@@ -80,14 +80,14 @@ def derived(volume: Volume, folder: Path) -> bool:
 
 
 def pydicom_header(file: str):
-    """Header of one file."""
+    """Return the header of one file."""
     import pydicom
 
     return pydicom.dcmread(file, stop_before_pixels=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the tables; the exit code is 1 where readers differ or a derived series has an error of its own."""
+    """Print the tables; the exit code is 1 where readers differ or a derived series has an error of its own."""
     if not arguments or (len(arguments) > 1 and not shutil.which("dciodvfy")):
         sys.stdout.write(f"{__doc__}\nneeded for OUT: dicom3tools\n")
         return 2

@@ -1,4 +1,4 @@
-"""Puts what a benchmark printed into docs/dicom.md, with its date and the kind of machine.
+"""Write the output of a benchmark into docs/dicom.md, with the date and the kind of machine.
 
 `python -m benchmarks.dicom_folders SCANS | python -m benchmarks.dicom_page dicom_folders`
 
@@ -15,14 +15,14 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "dicom.md"
 
 
 def machine() -> str:
-    """Kind of processor and number of its cores (Linux), without any name of the computer."""
+    """Return the kind of processor and its number of cores (Linux), without the name of the computer."""
     info = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
     return f"{model[1].strip() if model else 'unknown processor'}, {os.cpu_count()} cores"
 
 
 def filled(page: str, name: str, text: str, about: str) -> str:
-    """The page with a section replaced.
+    """Return the page with one section replaced.
 
     Raises:
         ValueError: the page has no such section.
@@ -35,7 +35,7 @@ def filled(page: str, name: str, text: str, about: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrites the section of standard input's text; the exit code is 1 for an empty one."""
+    """Replace the section by standard input; the exit code is 1 where that is empty."""
     text = sys.stdin.read()
     if len(arguments) != 1 or not text.strip():
         sys.stdout.write(f"{__doc__}\n")

@@ -1,6 +1,6 @@
 """Time and peak memory of discovery plus reading of a long DICOM series, against ITK alone on the same files.
 
-`python -m benchmarks.dicom_speed [SLICES]`; each reader runs in a process of its own, imports not counted.
+`python -m benchmarks.dicom_speed [SLICES]`; each reader runs in its own process; imports are not counted.
 """
 
 import multiprocessing
@@ -18,17 +18,17 @@ REPEATS = 2
 
 
 def read_glade(folder: str) -> np.ndarray:
-    """Discovery of the folder, then the one usable volume."""
+    """Discover the folder and read its one usable volume."""
     from scripts.dicom.discovery import find_series
     from scripts.dicom.reader import DicomSeriesReader
 
-    case = next(case for case in find_series(folder) if case["refusal"] is None)
+    case = next(case for case in find_series(folder) if case.refusal is None)
     reader = DicomSeriesReader()
-    return reader.get_data(reader.read(case["image"]))[0]
+    return reader.get_data(reader.read_case(case))[0]
 
 
 def read_itk(folder: str) -> np.ndarray:
-    """GDCM's series names, then ITK's series reader."""
+    """Find the series with GDCM and read it with ITK."""
     import itk
 
     names = itk.GDCMSeriesFileNames.New()
@@ -38,17 +38,19 @@ def read_itk(folder: str) -> np.ndarray:
 
 
 def peak_kib() -> int:
-    """Peak resident memory of this process (Linux)."""
+    """Return the peak resident memory of this process (Linux)."""
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 
 
 def measure(reader: str, folder: str, pipe: multiprocessing.connection.Connection) -> None:
-    """Sends wall and processor seconds, peak memory above that before reading, and the sum of the voxels."""
+    """Send wall and processor seconds, increase of peak memory in KiB, and the sum of the voxels."""
     import itk
-    from scripts.clinic import dicom_reader
 
-    _ = (itk.GDCMSeriesFileNames, itk.imread, dicom_reader)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the imports
+    from scripts.dicom import discovery
+    from scripts.dicom import reader as dicom_reader
+
+    _ = (itk.GDCMSeriesFileNames, itk.imread, discovery, dicom_reader)  # imported before the clock starts
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which the imports may have set
     before = peak_kib()
     start, start_processor = time.perf_counter(), time.process_time()
     array = {"glade": read_glade, "itk": read_itk}[reader](folder)
@@ -57,7 +59,7 @@ def measure(reader: str, folder: str, pipe: multiprocessing.connection.Connectio
 
 
 def main(arguments: list[str]) -> int:
-    """Prints a table; the exit code is 1 where the readers' voxels differ."""
+    """Print a table; the exit code is 1 where the readers' voxels differ."""
     from scripts.dicom.synthetic_series import write_series
 
     slices = int(arguments[0]) if arguments else SLICES

@@ -1,4 +1,4 @@
-"""Names of cases: series number and description, and what tells the volumes of one series apart."""
+"""Case names: series number, series description, and what distinguishes the volumes of one series."""
 
 import re
 import unicodedata
@@ -11,15 +11,15 @@ from .files import DamagedError, quiet, read_dataset
 from .headers import Frame
 
 MAX_NAME = 40
-"""Longest series description, and longest patient name, within a case's name."""
+"""Most characters of the series description, and of the patient's name, in a case name."""
 
 
 def case_names(firsts: list[Frame], keep_names: bool = False) -> Iterator[str]:
-    """Case names, one for each volume by its first plane; no two alike, whatever the case of the letters.
+    """Yield a case name for each volume; no two are equal, even where upper and lower case do not count.
 
     Args:
         firsts: the first plane of each volume.
-        keep_names: the patient's name, or number where there is no name, goes before.
+        keep_names: whether case names begin with the patient's name, or number where there is no name.
     """
     bases = [_patient(frame) + _base_name(frame) if keep_names else _base_name(frame) for frame in firsts]
     used: set[str] = set()
@@ -36,29 +36,34 @@ def case_names(firsts: list[Frame], keep_names: bool = False) -> Iterator[str]:
 
 
 def _base_name(frame: Frame) -> str:
-    words = _plain(frame.description) or "series"
+    words = file_name_words(frame.description) or "series"
     return words if frame.series_number is None else f"{abs(frame.series_number):03d}_{words}"
 
 
 def _patient(frame: Frame) -> str:
-    """What a frame does not hold on purpose: read here, where somebody asked for it."""
+    """Return the patient's name or number; it is read here because a `Frame` must not hold it."""
     try:
         header = read_dataset(frame.file, [Tag(name) for name in ("SpecificCharacterSet", "PatientName", "PatientID")])
     except DamagedError:
         return ""
     with quiet():
-        name = _plain(text_of(header, "PatientName") or "") or _plain(text_of(header, "PatientID") or "")
+        names = (file_name_words(text_of(header, keyword) or "") for keyword in ("PatientName", "PatientID"))
+        name = next(filter(None, names), "")
     return f"{name}_" if name else ""
 
 
-def _plain(text: str) -> str:
-    """A text in letters that every file system takes."""
+def file_name_words(text: str) -> str:
+    """Return the words of a text in ASCII letters and digits, which every file system accepts.
+
+    >>> file_name_words("T2 TSE (Müller) 3.5mm")
+    'T2_TSE_Muller_3_5mm'
+    """
     ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9]+", "_", ascii_only).strip("_")[:MAX_NAME].strip("_")
 
 
 def _difference(frame: Frame, others: list[Frame]) -> str:
-    """What tells a volume from the others of its name: echo, b-value, time, component."""
+    """Return the attributes in which a volume differs from the others of its name: echo, b-value, time, component."""
     parts = []
     if len({o.echo_time_ms for o in others}) > 1 and frame.echo_time_ms is not None:
         parts.append(f"te{frame.echo_time_ms:g}".replace(".", "p"))

@@ -1,22 +1,23 @@
-"""How the voxels of a derived series become 16-bit integers."""
+"""Coding of the voxels of a derived series as 16-bit integers."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom.valuerep import DS
+
+from .elements import decimal_string
 
 FULL_SCALE = 2**16 - 1
 MINIMUM_LEVELS = 256
-"""Values that span fewer units are scaled up to 16 bits: whole units would lose what lies between them."""
+"""Smallest range of values, in units of the scan, that is stored in whole units; a smaller one is scaled to 16 bits."""
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How values become 16-bit integers: value = stored * slope + intercept, within `precision` of the truth.
+    """Coding of values as 16-bit integers: value = stored * slope + intercept.
 
     Attributes:
         signed: PixelRepresentation.
-        slope: RescaleSlope; None where stored values are the values.
+        slope: RescaleSlope; None where values are stored as they are.
         intercept: RescaleIntercept.
         precision: largest rounding error, in the scan's units.
     """
@@ -27,25 +28,35 @@ class Coding:
     precision: float
 
     def encode(self, plane: np.ndarray) -> bytes:
-        """Stored values of a plane (rows, columns), little endian."""
+        """Return the stored values of a plane (rows, columns), little endian; values out of range are clipped."""
         info = np.iinfo(np.int16 if self.signed else np.uint16)
         stored = np.rint((plane.astype(np.float64) - self.intercept) / (self.slope or 1.0))
         return np.clip(stored, info.min, info.max).astype("<i2" if self.signed else "<u2").tobytes()
 
 
 def coding_of(low: float, high: float, source_is_identity: bool) -> Coding:
-    """Integers for values from `low` to `high`, with no more precision lost than the scan itself has.
+    """Choose the coding of values from `low` to `high` that loses no more precision than the source's.
 
-    Stored values are the values where the source stores them so, they fit 16 bits and span at least `MINIMUM_LEVELS`
-    units: rounding then costs at most half a unit, which is the scan's own step. Else the range is spread over all
-    65,536 levels, and rounding costs at most half of its 65,535th part.
+    Values are stored in whole units where the source does so too, they fit into 16 bits and they span at least
+    `MINIMUM_LEVELS` units: rounding by half a unit then stays within the scan's own step. Otherwise the range is spread
+    over 65,536 levels.
+
+    Args:
+        low: smallest value, in units of the scan.
+        high: largest value.
+        source_is_identity: whether the source stores its values without RescaleSlope and RescaleIntercept.
+
+    >>> coding_of(-20, 1000, source_is_identity=True)
+    Coding(signed=True, slope=None, intercept=0.0, precision=0.5)
+    >>> coding_of(0, 1.5, source_is_identity=False).slope
+    2.2888532867933167e-05
     """
     if source_is_identity and high - low >= MINIMUM_LEVELS:
         if low >= 0 and high <= FULL_SCALE:
             return Coding(False, None, 0.0, 0.5)
         if low >= -(2**15) and high <= 2**15 - 1:
             return Coding(True, None, 0.0, 0.5)
-    # The decimal strings of 16 characters are what a reader will use; they are rounded outwards.
-    intercept = float(DS(low, auto_format=True))
-    slope = float(DS(max(high - intercept, low - intercept, 0.0) / FULL_SCALE * (1 + 1e-9) or 1.0, auto_format=True))
+    # A reader uses the values after their rounding to 16 characters; the slope is enlarged so that `high` still fits.
+    intercept = float(decimal_string(low))
+    slope = float(decimal_string(max(high - intercept, low - intercept, 0.0) / FULL_SCALE * (1 + 1e-9) or 1.0))
     return Coding(False, slope, intercept, slope / 2)

@@ -1,9 +1,7 @@
-"""Header of a derived series: what it keeps of its source, what it says of its making (PS3.3, C.7.6.1 and C.12.1)."""
+"""Header of a derived series: the attributes kept from the source, and its provenance (PS3.3, C.7.6.1, C.12.1)."""
 
 import re
-from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import numpy as np
 from pydicom.dataelem import DataElement
@@ -14,19 +12,30 @@ from pydicom.uid import MRImageStorage
 from pydicom.valuerep import DS
 
 from .discovery import Volume
-from .elements import first_of, items_of, number_of, text_of, texts_of
+from .elements import (
+    decimal_string,
+    first_number_of,
+    first_of,
+    functional_groups,
+    macro_items,
+    number_of,
+    text_of,
+)
 from .files import quiet, read_dataset
 from .headers import Frame
 from .pixels import rescale_of
+from .provenance import Provenance
 from .references import code_item
 from .uids import uid_from
 
 MAKER = "GLADE"
 NOTICE = "GLADE SR synthesised"
-"""Head of SeriesDescription: what a viewer's list shows of it even where the column is narrow."""
+"""Beginning of SeriesDescription, which the list of a viewer shows even in a narrow column."""
 SERIES_NUMBER_OFFSET = 90_000
 MAX_ZONE_HOURS = 14
 WINDOW_PERCENTILES = (0.5, 99.5)
+WINDOW_SAMPLES = 1_000_000
+"""Number of voxels, about, that the percentiles are taken of."""
 
 KEPT_BY_MODULE = {
     "study": (
@@ -50,10 +59,10 @@ KEPT_BY_MODULE = {
         "ContrastBolusAgent ContrastBolusRoute DiffusionBValue"
     ),
 }
-"""Attributes copied where all source images agree on them; nothing private, nothing that describes the old grid."""
+"""Attributes that are copied where all source images agree; none is private or describes the acquired grid."""
 KEPT = " ".join(KEPT_BY_MODULE.values()).split()
 KEPT_GROUPS = (0x0010, 0x0012)
-"""Everything about the patient and the clinical trial is kept as it is, for it must agree within the study."""
+"""Groups of the patient and the clinical trial: copied whole, as they must agree within a study."""
 LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 MAY_BE_EMPTY = [
@@ -75,7 +84,7 @@ MAY_BE_EMPTY = [
     "EchoTime",
     "EchoTrainLength",
 ]
-"""Type 2 attributes of the MR Image IOD: present, empty where the source has none."""
+"""Type 2 attributes of the MR Image IOD: always present, empty where the source has no value."""
 
 FROM_GROUPS = {
     "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
@@ -85,7 +94,7 @@ FROM_GROUPS = {
     "NumberOfAverages": ("MRAveragesSequence", "NumberOfAverages"),
     "PixelBandwidth": ("MRImagingModifierSequence", "PixelBandwidth"),
 }
-"""Where an enhanced file keeps what a classic header needs: functional group, attribute."""
+"""Where an enhanced file holds the attributes of a classic header: functional group macro, attribute."""
 SEQUENCE_FAMILIES = {"SPIN": "SE", "GRADIENT": "GR", "BOTH": ["SE", "GR"]}
 
 LOSSY_METHODS = {
@@ -99,15 +108,14 @@ PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 
 
 def derived_header(
-    source: Volume, volume: np.ndarray, software_version: str, weights_checksum: str, created: datetime
+    source: Volume, volume: np.ndarray, provenance: Provenance, created: datetime
 ) -> tuple[Dataset, bool]:
-    """What all slices of a derived series share, less geometry, pixels and UIDs of their own.
+    """Return the elements that all slices of a derived series share, apart from geometry, pixels and UIDs.
 
     Args:
-        source: the volume that the series derives from.
+        source: the volume that the series is derived from.
         volume: (columns, rows, slices), the voxels that will be written.
-        software_version: version of this bundle.
-        weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
+        provenance: software and weights that made the volume.
         created: time of the result.
 
     Returns:
@@ -125,14 +133,14 @@ def derived_header(
             _keep_from_groups(header, base, middle)
         _complete(header, source, created)
         _describe(header, base, source, volume.shape[2])
-        _sign(header, source, software_version, weights_checksum, created)
+        _add_equipment(header, source, provenance, created)
         header.WindowCenter, header.WindowWidth = _window(header, base, middle, volume)
         identity = rescale_of(base, middle) == (1.0, 0.0)
     return header, identity
 
 
 def _keep(header: Dataset, base: Dataset, source: Volume) -> None:
-    """Copies what the source's images agree on; a lossy past stays known."""
+    """Copy the attributes on which all source images agree, and the record of an earlier lossy compression."""
     if "SpecificCharacterSet" in base:
         header.SpecificCharacterSet = base.SpecificCharacterSet
     tags = [Tag(keyword) for keyword in KEPT] + [tag for tag in base.keys() if tag.group in KEPT_GROUPS]  # noqa: SIM118
@@ -158,12 +166,12 @@ def _keep(header: Dataset, base: Dataset, source: Volume) -> None:
 
 
 def _keep_from_groups(header: Dataset, base: Dataset, frame: Frame) -> None:
-    """Takes from the functional groups of an enhanced image what a classic one has at the top."""
-    groups = _groups(base, frame)
+    """Copy from the functional groups of an enhanced image what a classic one has at the top level."""
+    groups = functional_groups(base, frame.index)
     for keyword, (sequence, attribute) in FROM_GROUPS.items():
-        value = first_of([item for group in groups for item in items_of(group, sequence)[:1]], attribute, number_of)
+        value = first_of(macro_items(groups, sequence), attribute, number_of)
         if value is not None and keyword not in header:
-            setattr(header, keyword, str(int(value)) if keyword == "EchoTrainLength" else DS(value, auto_format=True))
+            setattr(header, keyword, str(int(value)) if keyword == "EchoTrainLength" else decimal_string(value))
     family = text_of(base, "EchoPulseSequence")
     if "ScanningSequence" not in header and family in SEQUENCE_FAMILIES:
         header.ScanningSequence = SEQUENCE_FAMILIES[family]
@@ -172,14 +180,8 @@ def _keep_from_groups(header: Dataset, base: Dataset, frame: Frame) -> None:
         header.ImagedNucleus = nucleus
 
 
-def _groups(base: Dataset, frame: Frame) -> list[Dataset]:
-    per_frame = items_of(base, "PerFrameFunctionalGroupsSequence")
-    own = per_frame[frame.index : frame.index + 1] if frame.index is not None else []
-    return [*own, *items_of(base, "SharedFunctionalGroupsSequence")[:1]]
-
-
 def _complete(header: Dataset, source: Volume, created: datetime) -> None:
-    """Fills in what the MR Image IOD asks for, says what is new, and dates it."""
+    """Add what the MR Image IOD requires beyond the source, mark the image as derived, and date it."""
     for keyword in MAY_BE_EMPTY:
         if keyword not in header:
             setattr(header, keyword, None if keyword in ("RepetitionTime", "EchoTime", "EchoTrainLength") else "")
@@ -187,14 +189,14 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
     defaults = {
         "StudyInstanceUID": first.study or uid_from("study of", first.series, first.sop_instance),
         "FrameOfReferenceUID": uid_from("frame of reference of", first.study, first.series, first.sop_instance),
-        "ScanningSequence": "RM",  # research mode: unknown
+        "ScanningSequence": "RM",  # "research mode", as the sequence is unknown
         "SequenceVariant": "NONE",
     }
     for keyword, value in defaults.items():
         if not header.get(keyword):
             setattr(header, keyword, value)
     if "Laterality" not in header and not header.get("BodyPartExamined"):
-        header.Laterality = ""  # unknown, as nothing says that the part is unpaired (PS3.3, C.7.3.1)
+        header.Laterality = ""  # empty means unknown: the body part may be a paired one (PS3.3, C.7.3.1)
     header.Modality, header.SOPClassUID = "MR", MRImageStorage
     header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "RESAMPLED"]
     header.BurnedInAnnotation = "NO"
@@ -207,7 +209,7 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
 
 
 def _zone(header: Dataset) -> timezone | None:
-    """Zone in which the header's times are (PS3.3, C.12.1.1.8); None, for this computer's, where it names none."""
+    """Return the time zone that the header states (PS3.3, C.12.1.1.8); None (this computer's) where it states none."""
     stated = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", text_of(header, "TimezoneOffsetFromUTC") or "")
     if not stated or int(stated[2]) > MAX_ZONE_HOURS:
         return None
@@ -216,7 +218,7 @@ def _zone(header: Dataset) -> timezone | None:
 
 
 def _describe(header: Dataset, base: Dataset, source: Volume, slices: int) -> None:
-    """Says in plain words what was done, where a viewer shows it."""
+    """Describe the processing in plain words, in attributes that viewers show."""
     description = str(base.get("SeriesDescription") or base.get("ProtocolName") or "").strip()
     header.SeriesDescription = f"{NOTICE}: {description}"[:64].rstrip(": ")
     spacing = source.stack.slice_spacing_mm
@@ -228,47 +230,30 @@ def _describe(header: Dataset, base: Dataset, source: Volume, slices: int) -> No
     header.DerivationCodeSequence = [code_item(SPATIAL_RESAMPLING)]
 
 
-def _sign(header: Dataset, source: Volume, version: str, weights: str, created: datetime) -> None:
-    """Adds this bundle to the equipment that contributed (PS3.3, C.12.1.1.5)."""
+def _add_equipment(header: Dataset, source: Volume, provenance: Provenance, created: datetime) -> None:
+    """Add this bundle to the equipment that contributed (PS3.3, C.12.1.1.5)."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [code_item(PROCESSING_EQUIPMENT)]
     item.Manufacturer = MAKER
     item.ManufacturerModelName = f"{MAKER} MONAI bundle"
-    dial = weights.partition(" at ")[2]
-    told = (version, f"weights {weights[:16]}" if weights else "", f"sharpness {dial}" if dial else "")
-    item.SoftwareVersions = [value[:64] for value in told if value] or ""
+    item.SoftwareVersions = provenance.software_versions or ""
     item.ContributionDateTime = created.astimezone(_zone(header)).strftime("%Y%m%d%H%M%S")
     item.ContributionDescription = (
-        f"Super-resolution of {len(source.frames)} slices; weights SHA-256 {weights or 'not stated'}"
+        f"Super-resolution of {len(source.frames)} slices; weights SHA-256 {provenance.weights or 'not stated'}"
     )
     header.ContributingEquipmentSequence = [item]
 
 
 def _window(header: Dataset, base: Dataset, frame: Frame, volume: np.ndarray) -> tuple[DS, DS]:
-    """The source's first window, or what holds most of the values where there is none to trust."""
-    places = [item for group in _groups(base, frame) for item in items_of(group, "FrameVOILUTSequence")[:1]]
-    center, width = (first_of([*places, base], key, _first_number) for key in ("WindowCenter", "WindowWidth"))
-    linear = (first_of([*places, base], "VOILUTFunction", text_of) or "LINEAR") == "LINEAR"
+    """Return centre and width of the source's first window, or of most values where it has none that still fits."""
+    items = macro_items(functional_groups(base, frame.index), "FrameVOILUTSequence", base)
+    center, width = (first_of(items, key, first_number_of) for key in ("WindowCenter", "WindowWidth"))
+    linear = (first_of(items, "VOILUTFunction", text_of) or "LINEAR") == "LINEAR"
     if center is None or width is None or width < 1 or not linear or frame.photometric == "MONOCHROME1":
-        step = max(volume.size // 1_000_000, 1)
+        step = max(volume.size // WINDOW_SAMPLES, 1)
         low, high = np.percentile(volume.reshape(-1)[::step], WINDOW_PERCENTILES)
         center, width = (low + high) / 2, high - low
-        if width < 1:
+        if width < 1:  # below the least width of the function LINEAR (PS3.3, C.11.2.1.2)
             header.VOILUTFunction = "LINEAR_EXACT"
             width = max(width, 1e-6)
-    return DS(float(center), auto_format=True), DS(float(width), auto_format=True)
-
-
-def _first_number(dataset: Dataset, keyword: str) -> float | None:
-    texts = _all_texts(dataset, keyword)
-    try:
-        return float(texts[0]) if texts else None
-    except ValueError:
-        return None
-
-
-def _all_texts(dataset: Dataset, keyword: str) -> Sequence[str]:
-    element: Any = dataset.get(keyword)
-    if element is None or element == "":
-        return ()
-    return (str(element),) if isinstance(element, str | int | float) else (texts_of(dataset, keyword) or ())
+    return decimal_string(center), decimal_string(width)

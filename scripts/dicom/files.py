@@ -1,4 +1,4 @@
-"""DICOM files on a disk: which there are, which begin as DICOM, and their data sets, safely parsed."""
+"""Finding DICOM files in folders, and parsing them with bounded memory and time."""
 
 import re
 import stat
@@ -26,35 +26,40 @@ from pydicom.uid import (
 from ..geometry.folders import every_folder
 
 MAX_INFLATED_BYTES = 2**27
-"""A deflated file may grow to this size in memory, no further (decompression bombs)."""
+"""Largest size of a deflated file after decompression; a small file could otherwise fill the memory."""
 MAX_ELEMENTS = 2**15
-"""Elements at the top of one file; scanners write a few hundred."""
+"""Most elements at the top level of one file; scanners write a few hundred."""
 MAX_ITEMS = 2**16
-"""Sequence items of one file: an empty one takes 8 bytes there, a kilobyte in memory and 45 us to parse. An enhanced
-file has about 15 a frame."""
+"""Most sequence items of one file; an enhanced file has about 15 per frame.
+
+An empty item takes 8 bytes in the file, but about 1 KiB in memory and 45 us to parse.
+"""
 ITEM_BYTES = 8
-ITEMS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
-"""Tag of an item (PS3.5, 7.5), little and big endian."""
-PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+"""Encoded tag of an item (PS3.5, 7.5), little and big endian."""
+PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 """Tags of float, double and integer pixel data."""
 CHUNK_BYTES = 2**20
 PREAMBLE_BYTES = 128
 
-
 PROBED = 8
-"""As many files are read one after the other, to see whether the disk or the processor is the slower one ..."""
+"""Number of files that are read one after the other first, to measure how long a file is waited for."""
 WAIT_S = 1e-3
-"""... and where each of them waits longer than this, `READERS` are read at once. Elsewhere threads cost time: they
-hold each other up at Python's lock, and a thousand headers then take 2.9 instead of 1.1 s of a processor."""
+"""Shortest wait for a file from which on files are read in parallel.
+
+Where files come faster, threads only contend for Python's interpreter lock: a thousand headers then took 2.9 instead of
+1.1 s of processor time.
+"""
 READERS = 4
+"""Number of files that are read in parallel."""
 
 
 class DamagedError(ValueError):
-    """A file that begins as DICOM and cannot be read on: one line, without any attribute's value."""
+    """A file that begins as DICOM but cannot be parsed; the message is one line and quotes no attribute's value."""
 
 
 def regular_files(path: Path) -> Iterator[Path]:
-    """Regular files below a path in a fixed order; every folder once, however many links lead to it."""
+    """Yield the regular files below a path in a fixed order, each folder once even where several links lead to it."""
     if not path.is_dir():
         if path.exists():
             yield path
@@ -64,14 +69,22 @@ def regular_files(path: Path) -> Iterator[Path]:
             file = folder / name
             try:
                 regular = stat.S_ISREG(file.stat().st_mode)
-            except OSError:  # a link that leads nowhere, or back to itself
+            except OSError:  # a symbolic link without a target, or in a circle
                 continue
             if regular:
                 yield file
 
 
 def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    """`map`, with several items in work where each waits for its file, never more than `READERS` ahead."""
+    """Apply a function to items in order, in parallel where reading waits for the disk.
+
+    Args:
+        function: reads the file of an item; what it raises is raised at the item's position in the order.
+        items: consumed at most `READERS` ahead of the results.
+
+    >>> list(each(str.upper, ["a", "b"]))
+    ['A', 'B']
+    """
     items = iter(items)
     waits = []
     for item in islice(items, PROBED):
@@ -79,10 +92,10 @@ def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         result = function(item)
         waits.append(time.perf_counter() - start - (time.thread_time() - start_processor))
         yield result
-    if not waits or min(waits) < WAIT_S:  # the least: on a busy machine some always wait, though not for the disk
+    if not waits or min(waits) < WAIT_S:  # the shortest: on a busy machine some items wait for a processor
         yield from map(function, items)
         return
-    # The outer `quiet` keeps pydicom quiet while the threads enter and leave theirs in any order.
+    # `quiet` changes global state: held open here, it stays in effect while threads enter and leave it in any order.
     with quiet(), ThreadPoolExecutor(READERS) as pool:
         ahead = deque(pool.submit(function, item) for item in islice(items, READERS))
         while ahead:
@@ -91,10 +104,12 @@ def each(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a regular file begins as DICOM: the prefix DICM (PS3.10, 7.1), or a first element of group 2 or 8.
+    """Return whether a regular file begins as DICOM: with the prefix DICM, or with an element of group 2 or 8.
+
+    The prefix follows PS3.10, 7.1; files of old archives have neither preamble nor prefix.
 
     Raises:
-        DamagedError: the file cannot be opened, so nobody knows.
+        DamagedError: the file cannot be opened.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -107,7 +122,7 @@ def looks_like_dicom(path: Path) -> bool:
         raise DamagedError("the file cannot be opened") from None
     if head[PREAMBLE_BYTES:] == b"DICM":
         return True
-    # Files without preamble, as old archives hold them: element (0002,00xx) or (0008,00xx), a VR or a short length.
+    # Without preamble: element (0002,00xx) or (0008,00xx), then a value representation or a length below 64 KiB.
     if len(head) < 12 or head[:2] not in (b"\x08\x00", b"\x02\x00", b"\x00\x08"):
         return False
     big = head[:2] == b"\x00\x08"
@@ -116,12 +131,12 @@ def looks_like_dicom(path: Path) -> bool:
 
 
 def read_dataset(path: str | Path, tags: Collection[int] | None = None, pixels: bool = False) -> Dataset:
-    """Data set of a DICOM file.
+    """Parse a DICOM file.
 
     Args:
         path: a file that `looks_like_dicom`.
-        tags: only these attributes are kept in memory; all when None.
-        pixels: whether to read on where the pixels begin.
+        tags: attributes that are kept in memory; None: all.
+        pixels: whether to read the pixel data too.
 
     Raises:
         DamagedError: pydicom cannot parse the file, it inflates beyond `MAX_INFLATED_BYTES`, or it holds more than
@@ -130,25 +145,25 @@ def read_dataset(path: str | Path, tags: Collection[int] | None = None, pixels: 
     try:
         with quiet(), Path(path).open("rb") as file:
             _bound(file)
-            # plain numbers: pydicom compares every tag with all of these
+            # as int, because pydicom compares every tag of the file with them, which is slow between Tag objects
             wanted = None if tags is None else [int(tag) for tag in tags]
             dataset = read_partial(file, _stop(pixels), force=True, specific_tags=wanted)
-            if "TransferSyntaxUID" not in dataset.file_meta:  # a file without meta header: it was read as one of three
+            if "TransferSyntaxUID" not in dataset.file_meta:  # no meta header: pydicom found the encoding
                 implicit, little = dataset.original_encoding
                 explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
                 dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
             return dataset
     except DamagedError:
         raise
-    # Damaged bytes raise whatever the spot that meets them raises (KeyError, struct.error, RecursionError ...); its
-    # text may quote the bytes, hence the patient, and is not passed on.
+    # Damaged bytes raise errors of any kind (KeyError, struct.error, RecursionError ...). Their messages may quote the
+    # bytes, and so the patient's name, and are left out.
     except Exception as error:
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Context in which pydicom neither judges values nor warns: its warnings quote them, names included."""
+    """Switch off pydicom's validation and warnings: they quote values, among them patients' names."""
     disabled = pydicom.config.logger.disabled
     pydicom.config.logger.disabled = True
     try:
@@ -160,21 +175,21 @@ def quiet() -> Iterator[None]:
 
 
 def _stop(pixels: bool) -> Callable[[int, str | None, int], bool]:
-    """Tells pydicom, which asks at every element of the top, where to stop."""
+    """Return the callback with which pydicom asks at each top-level element whether to stop reading."""
     count = 0
 
-    def stop(tag: int, vr: str | None, length: int) -> bool:  # noqa: ARG001 (pydicom's signature)
+    def stop(tag: int, vr: str | None, length: int) -> bool:  # noqa: ARG001 (signature given by pydicom)
         nonlocal count
         count += 1
         if count > MAX_ELEMENTS:
             raise DamagedError(f"more than {MAX_ELEMENTS} elements")
-        return not pixels and int(tag) in PIXELS
+        return not pixels and int(tag) in PIXEL_TAGS
 
     return stop
 
 
 def _bound(file: BinaryIO) -> None:
-    """Refuses what would grow in memory, before anything is parsed; the file is at its start again."""
+    """Refuse a file that would take too much memory, before it is parsed; leaves the file at its start."""
     size = file.seek(0, 2)
     file.seek(0)
     deflated = _is_deflated(file)
@@ -184,7 +199,7 @@ def _bound(file: BinaryIO) -> None:
         total = items = 0
         for chunk in _inflated(file) if deflated else iter(lambda: file.read(CHUNK_BYTES), b""):
             total += len(chunk)
-            items += sum(chunk.count(item) for item in ITEMS)
+            items += sum(chunk.count(item) for item in ITEM_TAGS)
             if deflated and total > MAX_INFLATED_BYTES:
                 raise DamagedError(f"deflated file grows beyond {MAX_INFLATED_BYTES >> 20} MiB")
             if items > MAX_ITEMS:
@@ -193,12 +208,12 @@ def _bound(file: BinaryIO) -> None:
 
 
 def _is_deflated(file: BinaryIO) -> bool:
-    """Whether the data set is deflated (PS3.5, A.5); the file, read from its start, then stands where it begins."""
+    """Return whether the data set is deflated (PS3.5, A.5); if so, leaves the file where the data set begins."""
     meta = Dataset()
     if file.read(PREAMBLE_BYTES + 4)[PREAMBLE_BYTES:] == b"DICM":
         try:
             meta = pydicom.filereader._read_file_meta_info(file)
-        except Exception:  # the parser will say what is wrong
+        except Exception:  # the parser reports what is wrong
             return False
     return meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 

@@ -1,7 +1,7 @@
-"""Accept or refuse a stack of slices by its geometry, before any pixel is trusted.
+"""Accept or refuse a stack of slices by its geometry, before any pixel is read.
 
-Pure functions of positions and directions (patient coordinates LPS, mm; PS3.3, C.7.6.2). They collect every reason to
-refuse, and notes on what is unusual yet usable.
+Pure functions of positions and directions in LPS patient coordinates (mm; PS3.3, C.7.6.2). They collect every reason to
+refuse the stack, and notes on what is unusual but usable.
 """
 
 from dataclasses import dataclass
@@ -10,33 +10,34 @@ import numpy as np
 
 from ..physics.protocol import FEWEST_SLICES
 
-"""Fewer slices hold too little through-plane information for super-resolution."""
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From RAS to LPS coordinates in mm, and back: the matrix is its own inverse."""
 EVEN_SPACING_TOLERANCE = 0.01
-"""Largest deviation of one slice distance from their median, relative."""
+"""Largest deviation of a slice distance from the median distance, relative to it."""
 EVEN_SPACING_TOLERANCE_MM = 2e-3
-"""The same in mm: what positions rounded to three decimals may add."""
+"""The same in mm, for positions that are rounded to three decimals."""
 SAME_POSITION_MM = 0.01
-"""Slices closer than this along their normal are at one position."""
+"""Slices closer than this along their normal have the same position."""
 ORIENTATION_TOLERANCE = 2e-4
-"""Largest difference of a direction cosine within one stack (0.1 mm at the edge of a 500 mm field of view)."""
+"""Largest difference of a direction cosine within a stack: 0.1 mm at the edge of a 500 mm field of view."""
 UNIT_TOLERANCE = 1e-3
 """Largest deviation of a direction's length from 1, and of the cosine between rows and columns from 0."""
 TILT_TOLERANCE = 5e-4
-"""Largest sideways drift of the stack per distance along its normal (gantry tilt, shear)."""
+"""Largest sideways shift of slices relative to their distance along the normal (gantry tilt, shear)."""
 TILT_TOLERANCE_MM = 5e-3
-"""The same in mm, for what rounding of positions adds to short stacks."""
+"""The same in mm, because rounded positions shift the slices of a short stack by more."""
 SPACING_TAG_TOLERANCE = 0.01
-"""Relative difference above which SpacingBetweenSlices is said to contradict the positions."""
+"""Relative difference above which a note says that SpacingBetweenSlices contradicts the positions."""
 ZERO_FILL_RATIO = 1.05
-"""Thickness over spacing above which slices overlap or partitions are zero-filled."""
+"""Ratio of thickness to spacing above which slices overlap or partitions are zero-filled."""
 ZERO_FILLED = "zero-filled partitions"
-"""How the note on slices reconstructed closer than they were measured begins."""
+"""Beginning of the note that slices are reconstructed closer together than partitions were measured."""
 MISSING_SLICE_TOLERANCE = 0.1
-"""How near to a whole multiple of the median a gap must be to be called missing slices."""
+"""Largest deviation of a distance from a whole multiple of the median, relative to it, to report missing slices."""
 MAX_LENGTH_MM = 1e5
-"""Positions and spacings beyond are no patient's."""
+"""No position in a scanner is farther from its centre, and no spacing larger."""
 MAX_NAMED = 5
-"""As many positions are named in a reason, then their number is given."""
+"""Number of positions that a message lists; of further ones it gives the number."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,12 @@ class Stack:
 
     Attributes:
         order: indices that sort the slices along their normal.
-        slice_spacing_mm: mean distance of centres; None where it cannot be told.
-        affine: 4 x 4, (column, row, slice) index to RAS position in mm; None where it cannot be told.
+        slice_spacing_mm: mean distance of centres; None where it is unknown.
+        affine: 4 x 4, (column, row, slice) index to RAS position in mm; None where it is unknown.
         reasons: why the stack is refused; empty for a usable one.
-        notes: what is unusual, and usable.
-        slice_thickness_mm: FWHM along the normal, as far as headers tell; None where they do not.
-        stated_by: the attribute that tells the thickness.
+        notes: what is unusual, but usable.
+        slice_thickness_mm: FWHM along the normal; None where no header states it.
+        stated_by: the attribute that states the thickness.
     """
 
     order: tuple[int, ...]
@@ -74,18 +75,23 @@ def examine(
     zero_filling: tuple[float, str] | None = None,
     minimum_slices: int = FEWEST_SLICES,
 ) -> Stack:
-    """Examines the slices of one volume, given in any order.
+    """Examine the geometry of the slices of one volume, given in any order.
 
     Args:
         positions_mm: (n, 3), ImagePositionPatient.
         orientations: (n, 6), ImageOrientationPatient.
         pixel_spacing_mm: PixelSpacing: distance of rows, distance of columns.
         slice_thickness_mm: SliceThickness, where known.
-        note_of_absence: the note where it is not.
-        slice_spacing_tag_mm: SpacingBetweenSlices, where given; positions win over it.
+        note_of_absence: the note for an unknown slice thickness.
+        slice_spacing_tag_mm: SpacingBetweenSlices, where known; a stack of several slices takes the positions' spacing.
         acquisition_type: MRAcquisitionType, where known.
-        zero_filling: slices reconstructed of each partition that was measured, and the attribute that tells it.
+        zero_filling: slices reconstructed per measured partition, and the attribute that states it.
         minimum_slices: fewer are refused.
+
+    >>> positions = np.array([[0, 0, 0], [0, 0, 5], [0, 0, 20], [0, 0, 10]])
+    >>> stack = examine(positions, np.tile([1, 0, 0, 0, 1, 0], (4, 1)), (1.0, 1.0), minimum_slices=3)
+    >>> stack.order, stack.reasons
+    ((0, 1, 3, 2), ('1 slice missing at 15.0 mm from the first: distances 5 to 10 mm',))
     """
     reasons = orientation_reasons(orientations)
     if not np.abs(positions_mm).max() < MAX_LENGTH_MM:
@@ -122,7 +128,14 @@ def examine(
 
 
 def directions(orientations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit vectors along a row, along a column, and along the normal (LPS) of slices that share one orientation."""
+    """Return unit vectors (LPS) along a row, along a column and along the normal of slices of one orientation.
+
+    Args:
+        orientations: (n, 6), ImageOrientationPatient of each slice; their mean counts.
+
+    >>> directions(np.array([[1, 0, 0, 0, 1, 0]]))[2]
+    array([0., 0., 1.])
+    """
     mean = np.mean(orientations, axis=0)
     row = mean[:3] / np.linalg.norm(mean[:3])
     column = mean[3:] - (mean[3:] @ row) * row
@@ -131,7 +144,7 @@ def directions(orientations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
 
 
 def orientation_reasons(orientations: np.ndarray) -> list[str]:
-    """Directions that are no unit vectors, not perpendicular, or not the same for all slices."""
+    """Return why directions are refused: no unit vectors, not perpendicular, or not the same for all slices."""
     rows, columns = orientations[:, :3], orientations[:, 3:]
     lengths = np.linalg.norm(np.stack([rows, columns]), axis=-1)
     if np.abs(lengths - 1).max() > UNIT_TOLERANCE:
@@ -146,7 +159,14 @@ def orientation_reasons(orientations: np.ndarray) -> list[str]:
 
 
 def spacing_reasons(distances: np.ndarray) -> list[str]:
-    """Repeated positions, missing slices (named by their distance from the first), and uneven spacing."""
+    """Return why distances are refused: repeated positions, missing slices, or uneven spacing.
+
+    Args:
+        distances: (n,) positions along the normal in mm, in ascending order.
+
+    >>> spacing_reasons(np.array([0.0, 4.0, 8.0, 13.0]))
+    ['slice distances are uneven: 4 to 5 mm, median 4 mm']
+    """
     steps = np.diff(distances)
     same = steps < SAME_POSITION_MM
     if same.any():
@@ -154,7 +174,7 @@ def spacing_reasons(distances: np.ndarray) -> list[str]:
         return [f"{int(same.sum())} slice(s) at a position that is already taken ({named} from the first)"]
     if len(steps) < 2:
         return []
-    # The lower median, for with as many gaps as steps the higher one would be the gap.
+    # The lower of the two middle values: where half of the distances are gaps, the upper one would be a gap.
     median = float(np.sort(steps)[(len(steps) - 1) // 2])
     tolerance = max(EVEN_SPACING_TOLERANCE * median, EVEN_SPACING_TOLERANCE_MM)
     if np.abs(steps - median).max() <= tolerance:
@@ -172,7 +192,7 @@ def spacing_reasons(distances: np.ndarray) -> list[str]:
 
 
 def tilt_reasons(positions_mm: np.ndarray, normal: np.ndarray) -> list[str]:
-    """Slices that drift sideways: gantry tilt, shear, or a single shifted slice."""
+    """Return why positions are refused: slices shifted sideways by gantry tilt, shear, or one of them alone."""
     offsets = positions_mm - positions_mm[0]
     along = offsets @ normal
     sideways = np.linalg.norm(offsets - along[:, None] * normal, axis=1)
@@ -186,9 +206,13 @@ def tilt_reasons(positions_mm: np.ndarray, normal: np.ndarray) -> list[str]:
 def measured_thickness(
     slice_spacing_mm: float, slice_thickness_mm: float | None, zero_filling: tuple[float, str] | None
 ) -> tuple[float | None, str | None]:
-    """Thickness of what was measured, and the attribute that tells it.
+    """Return the thickness of the measured slices or partitions in mm, and the attribute that states it.
 
-    Where partitions are zero-filled, a header may state their distance as the thickness; the larger of the two holds.
+    Of zero-filled partitions some headers state the reconstructed spacing as thickness, so the larger of SliceThickness
+    and the measured partition is used.
+
+    >>> measured_thickness(2.0, 2.0, (2.0, "GE LocationsInAcquisition"))
+    (4.0, 'DICOM GE LocationsInAcquisition')
     """
     if zero_filling and slice_spacing_mm * zero_filling[0] > (slice_thickness_mm or 0.0) * ZERO_FILL_RATIO:
         return slice_spacing_mm * zero_filling[0], f"DICOM {zero_filling[1]}"
@@ -196,7 +220,7 @@ def measured_thickness(
 
 
 def spacing_notes(slice_spacing_mm: float, slice_spacing_tag_mm: float | None) -> list[str]:
-    """A spacing tag that the positions contradict."""
+    """Return a note where SpacingBetweenSlices contradicts the positions."""
     if slice_spacing_tag_mm and abs(slice_spacing_tag_mm / slice_spacing_mm - 1) > SPACING_TAG_TOLERANCE:
         stated = f"SpacingBetweenSlices says {slice_spacing_tag_mm:g} mm"
         return [f"{stated}, the positions {slice_spacing_mm:.4g} mm: positions win"]
@@ -209,7 +233,11 @@ def thickness_notes(
     acquisition_type: str | None,
     zero_filling: tuple[float, str] | None = None,
 ) -> list[str]:
-    """Gap, overlap, or zero-filled partitions, by the thickness and by what the header tells of the encoding."""
+    """Return a note on a gap, an overlap, or zero-filled partitions.
+
+    >>> thickness_notes(5.0, 4.0, "2D")
+    ['gap of 1 mm between slices']
+    """
     sizes = f"thickness {slice_thickness_mm:.4g} mm at a spacing of {slice_spacing_mm:.4g} mm"
     if zero_filling:
         return [f"{ZERO_FILLED}: {zero_filling[0]:.3g} slices of each one measured ({zero_filling[1]}), {sizes}"]
@@ -223,12 +251,12 @@ def thickness_notes(
 def stack_affine(
     first_mm: np.ndarray, row: np.ndarray, column: np.ndarray, normal: np.ndarray, spacing_mm: tuple[float, ...]
 ) -> np.ndarray:
-    """RAS affine (4 x 4, float64) of voxel (column, row, slice), by PS3.3, equation C.7.6.2.1-1.
+    """Return the affine (4 x 4) from voxel (column, row, slice) to RAS mm, by PS3.3, equation C.7.6.2.1-1.
 
     Args:
         first_mm: LPS centre of the first voxel of the first slice.
-        row: LPS unit vector along a row (growing column index).
-        column: LPS unit vector along a column (growing row index).
+        row: LPS unit vector along a row (direction of increasing column index).
+        column: LPS unit vector along a column (direction of increasing row index).
         normal: LPS unit vector from slice to slice.
         spacing_mm: distance of rows, of columns, of slices.
     """
@@ -237,7 +265,7 @@ def stack_affine(
     affine[:3, 1] = column * spacing_mm[0]
     affine[:3, 2] = normal * spacing_mm[2]
     affine[:3, 3] = first_mm
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return RAS_TO_LPS @ affine
 
 
 def _named(values_mm: np.ndarray) -> str:

@@ -1,15 +1,13 @@
-"""What a DICOM file says about its images, read without its pixels and without the patient's attributes.
+"""Headers of DICOM images, one `Frame` per image plane; neither pixels nor patient attributes are kept.
 
-One `Frame` per image plane: of a classic file one, of an enhanced multi-frame file one per frame (PS3.3, C.7.6.16).
+A classic file holds one image plane, an enhanced multi-frame file one per frame (PS3.3, C.7.6.16).
 """
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -18,11 +16,13 @@ from pydicom.uid import EnhancedMRImageStorage
 from .elements import (
     PRIVATE_TAGS,
     first_of,
+    first_private_of,
+    functional_groups,
     integer_of,
     items_of,
+    macro_items,
     number_of,
     numbers_of,
-    places_of,
     positive_of,
     private_of,
     text_of,
@@ -31,9 +31,9 @@ from .elements import (
 from .files import DamagedError, quiet, read_dataset
 
 MAX_REMEMBERED = 8192
-"""Files whose header stays in memory, about 2 KiB each."""
+"""Number of files whose frames stay in memory, about 2 KiB each."""
 
-NAMES = (
+KEYWORDS = (
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber SeriesDescription ProtocolName "
     "Modality Manufacturer ImageType ComplexImageComponent Rows Columns SamplesPerPixel PhotometricInterpretation "
     "NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient SliceThickness SpacingBetweenSlices "
@@ -43,9 +43,8 @@ NAMES = (
     "ContributingEquipmentSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PatientName "
     "PatientID"
 )
-KEYWORDS = NAMES.split()
-
-TAGS = [*(Tag(keyword) for keyword in KEYWORDS), *PRIVATE_TAGS]
+"""Attributes that are parsed; the patient's name and number only to remove them from the series description."""
+TAGS = [*(Tag(keyword) for keyword in KEYWORDS.split()), *PRIVATE_TAGS]
 
 REPEAT_KEYWORDS = [
     "AcquisitionNumber",
@@ -58,16 +57,47 @@ REPEAT_KEYWORDS = [
     "AcquisitionTime",
     "ContentTime",
 ]
-"""What may number the repeats of one position; each also varies from slice to slice on some scanners."""
+"""Attributes that may distinguish the repeats of one position; on some scanners they vary from slice to slice too."""
 
 UNCOUNTED = 1
-"""Images of a mosaic whose header has lost their number."""
-GE_COMPONENTS = {0: "magnitude", 1: "phase", 2: "real", 3: "imaginary"}
+"""Number of images that is assumed for a mosaic whose header does not state it."""
+GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
+"""Values of GE's private attribute (0043,102F). 0 (magnitude) is left out, so that ImageType can still name a map."""
+COMPONENT_WORDS = {
+    "magnitude": ("M", "MAGNITUDE"),
+    "phase": ("P", "PHASE", "VELOCITY"),
+    "real": ("R", "REAL"),
+    "imaginary": ("I", "IMAGINARY"),
+}
+MAPS = {"ADC", "EADC", "FA", "COLFA", "TENSOR", "FIELD_MAP", "PROJECTION IMAGE", "MIP", "MNIP", "SUBTRACTION", "STDDEV"}
+"""Values of ImageType of images that were computed from others, such as diffusion maps and projections."""
+GE_SEVERAL_DIRECTIONS = 1e9
+"""GE adds this number to a b-value that belongs to several directions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One image plane as its header describes it; lengths in mm, times in ms, directions and positions in LPS."""
+    """One image plane as its header describes it; directions and positions in LPS coordinates.
+
+    Fields that are not listed here hold the DICOM attribute of that name; a text is "" where the attribute is absent.
+
+    Attributes:
+        index: frame within an enhanced file, from 0; None in a file of one plane.
+        frames_in_file: NumberOfFrames.
+        enhanced: whether the file is an enhanced multi-frame object.
+        component: "magnitude", "phase", "real", "imaginary" or "map (...)".
+        pixel_spacing_mm: distance of rows, distance of columns.
+        orientation: direction cosines of a row, then of a column.
+        position_mm: centre of the first pixel.
+        slice_spacing_tag_mm: SpacingBetweenSlices.
+        acquisition_type: MRAcquisitionType, "2D" or "3D".
+        b_value: diffusion weighting in s/mm2, from the public or a vendor's attribute.
+        stack: StackID.
+        mosaic_images: number of slices in a Siemens mosaic; 0 for any other image.
+        has_lookup_table: whether values go through a ModalityLUTSequence.
+        made_by_glade: whether GLADE is among the contributing equipment.
+        repeats: texts of `REPEAT_KEYWORDS` and of the vendors' diffusion attributes.
+    """
 
     file: str
     index: int | None
@@ -107,13 +137,13 @@ class Frame:
 
 
 def read_frames(path: str | Path) -> tuple[Frame, ...]:
-    """All image planes of one DICOM file; a file that did not change is parsed once.
+    """Return all image planes of one DICOM file; an unchanged file is parsed only once.
 
     Args:
         path: file that begins as DICOM.
 
     Returns:
-        One frame for a classic image, one a frame for an enhanced one; none for objects without an image.
+        One `Frame` for a classic image, one per frame for an enhanced image, none for an object without an image.
 
     Raises:
         DamagedError: the file cannot be parsed.
@@ -127,14 +157,14 @@ def read_frames(path: str | Path) -> tuple[Frame, ...]:
 
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _read_frames(path: str, mtime_ns: int, size: int) -> tuple[Frame, ...]:  # noqa: ARG001 (the cache's key)
-    """Discovery, reading and writing ask for the same headers; `mtime_ns` and `size` tell a changed file."""
+    """Cached because discovery, reader and writer need the same headers; time and size change with the file."""
     dataset = read_dataset(path, TAGS)
     try:
         with quiet():
             return tuple(_frames(path, dataset))
     except DamagedError:
         raise
-    except Exception as error:  # as above: any attribute may be of any kind in a damaged file
+    except Exception as error:  # in a damaged file any attribute may be of any type
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
 
@@ -147,10 +177,10 @@ def _frames(path: str, dataset: Dataset) -> Iterator[Frame]:
             raise DamagedError("no SOPClassUID")
         return
     per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence")
-    shared = items_of(dataset, "SharedFunctionalGroupsSequence")[:1]
+    shared = functional_groups(dataset, None)
     count = integer_of(dataset, "NumberOfFrames") or 1
     if len(per_frame) != count or count < 2:
-        # A forged NumberOfFrames makes one record, not a billion.
+        # One frame only: a forged NumberOfFrames would otherwise make billions.
         yield _frame(path, dataset, [*per_frame[:1], *shared] if count == 1 else shared, None, count)
         return
     for index, groups in enumerate(per_frame):
@@ -158,14 +188,14 @@ def _frames(path: str, dataset: Dataset) -> Iterator[Frame]:
 
 
 def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None, count: int) -> Frame:
-    measures = places_of(groups, "PixelMeasuresSequence", dataset)
-    plane = places_of(groups, "PlaneOrientationSequence", dataset)
-    # Outside of the functional groups a position can only be that of the first frame.
-    position = places_of(groups, "PlanePositionSequence", dataset if count == 1 else None)
-    content = places_of(groups, "FrameContentSequence", dataset)
-    echo = places_of(groups, "MREchoSequence", dataset)
-    kind = places_of(groups, "MRImageFrameTypeSequence", dataset)
-    diffusion = places_of(groups, "MRDiffusionSequence", dataset)
+    measures = macro_items(groups, "PixelMeasuresSequence", dataset)
+    plane = macro_items(groups, "PlaneOrientationSequence", dataset)
+    # A position outside the functional groups belongs to the first frame only.
+    position = macro_items(groups, "PlanePositionSequence", dataset if count == 1 else None)
+    content = macro_items(groups, "FrameContentSequence", dataset)
+    echo = macro_items(groups, "MREchoSequence", dataset)
+    kind = macro_items(groups, "MRImageFrameTypeSequence", dataset)
+    diffusion = macro_items(groups, "MRDiffusionSequence", dataset)
     image_type = tuple(first_of(kind, "FrameType", texts_of) or first_of(kind, "ImageType", texts_of) or ())
     repeats = [first_of([dataset, *diffusion], keyword, text_of) or "" for keyword in REPEAT_KEYWORDS]
     gradient = [item for d in diffusion for item in items_of(d, "DiffusionGradientDirectionSequence")]
@@ -187,7 +217,7 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         modality=text_of(dataset, "Modality") or "",
         manufacturer=text_of(dataset, "Manufacturer") or "",
         image_type=image_type,
-        component=_component(kind, image_type, private_of(dataset, "ge_type")),
+        component=_component(kind, image_type, first_private_of(dataset, "ge_type")),
         rows=integer_of(dataset, "Rows") or 0,
         columns=integer_of(dataset, "Columns") or 0,
         samples=integer_of(dataset, "SamplesPerPixel") or 1,
@@ -215,20 +245,18 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
     )
 
 
-def _component(kind: list[Dataset], image_type: tuple[str, ...], ge_type: Any) -> str:
-    """Magnitude, phase, real, imaginary, or the name of a computed map; magnitude where nothing else is said."""
+def _component(kind: list[Dataset], image_type: tuple[str, ...], ge_type: float | None) -> str:
+    """Return magnitude, phase, real, imaginary, or the name of a computed map; magnitude where the header is silent."""
     stated = (first_of(kind, "ComplexImageComponent", text_of) or "").upper()
     if stated in ("PHASE", "REAL", "IMAGINARY"):
         return stated.lower()
-    if isinstance(ge_type, list):
-        ge_type = ge_type[0] if ge_type else None
-    if isinstance(ge_type, int | float) and int(ge_type) in GE_COMPONENTS and int(ge_type):
+    if ge_type is not None and int(ge_type) in GE_COMPONENTS:
         return GE_COMPONENTS[int(ge_type)]
     for value in image_type[2:]:
         if value.upper() in MAPS or "MAP" in re.split(r"[\s_]+", value.upper()):
             return f"map ({value})"
     for value in image_type[2:]:
-        # Siemens: M, P; Philips: M_FFE, SW_P_FFE, R_IR, PHASE CONTRAST M; the last word wins over the first.
+        # Siemens writes M, P; Philips M_FFE, SW_P_FFE, R_IR, PHASE CONTRAST M: the last word counts before the first.
         words = re.split(r"[\s_]+", value.upper())
         for word in (words[-1], words[0], words[1] if len(words) > 2 else ""):
             for name, spellings in COMPONENT_WORDS.items():
@@ -237,26 +265,14 @@ def _component(kind: list[Dataset], image_type: tuple[str, ...], ge_type: Any) -
     return "magnitude"
 
 
-COMPONENT_WORDS = {
-    "magnitude": ("M", "MAGNITUDE"),
-    "phase": ("P", "PHASE", "VELOCITY"),
-    "real": ("R", "REAL"),
-    "imaginary": ("I", "IMAGINARY"),
-}
-MAPS = {"ADC", "EADC", "FA", "COLFA", "TENSOR", "FIELD_MAP", "PROJECTION IMAGE", "MIP", "MNIP", "SUBTRACTION", "STDDEV"}
-"""Values of ImageType for what was computed from images: no acquired slices."""
-
-
 def _b_value(dataset: Dataset, diffusion: list[Dataset]) -> float | None:
     value = first_of(diffusion, "DiffusionBValue", number_of)
     if value is not None:
         return value
     for name in ("siemens_b_value", "philips_b_value", "uih_b_value", "ge_b_value"):
-        value = private_of(dataset, name)
-        if isinstance(value, list):
-            value = value[0] if value else None
-        if isinstance(value, int | float) and math.isfinite(value) and value >= 0:
-            return float(value) % 1e9  # GE adds 1e9 to mark a b-value of several directions
+        value = first_private_of(dataset, name)
+        if value is not None and value >= 0:
+            return value % GE_SEVERAL_DIRECTIONS
     return None
 
 
@@ -268,11 +284,11 @@ def _mosaic_images(dataset: Dataset, image_type: tuple[str, ...]) -> int:
 
 
 def _description(dataset: Dataset) -> str:
-    """SeriesDescription or ProtocolName, less every word that is, or holds, a part of the patient's name or number."""
+    """Return SeriesDescription or ProtocolName without the words that are or contain the patient's name or number."""
     text = text_of(dataset, "SeriesDescription") or text_of(dataset, "ProtocolName") or ""
     person = f"{text_of(dataset, 'PatientName') or ''} {text_of(dataset, 'PatientID') or ''}".lower()
     words = {word for word in re.split(r"[\W_]+", person) if len(word) > 2 or (len(word) == 2 and word.isalpha())}
-    inside = {word for word in words if len(word) > 3}  # also where a description runs them together
+    inside = {word for word in words if len(word) > 3}  # also removed where a description writes several words as one
     kept = [
         part
         for part in re.split(r"([\W_]+)", text)

@@ -1,4 +1,4 @@
-"""Pixels of image planes as numbers on the scan's own scale; every size is checked before memory is spent on it."""
+"""Pixels of image planes, in units of the scan; every size is checked before memory is allocated for it."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -11,46 +11,45 @@ from pydicom.tag import Tag
 from pydicom.uid import RLELossless
 
 from ..geometry.errors import Refusal
-from .elements import first_of, items_of, number_of
+from .elements import first_of, functional_groups, macro_items, number_of
 from .files import DamagedError, each, quiet, read_dataset
 from .headers import Frame
 
 MAX_VOXELS = 2**29
-"""Largest volume (2 GiB of float32); beyond it lies no MR scan but a forged header."""
+"""Most voxels of a volume (2 GiB as float32); more than any MR scan has, so a header that states more is wrong."""
 MAX_PLANE_VOXELS = 2**23
-"""Largest plane, twice 2048 x 2048: decoders need many times its size at once."""
+"""Most pixels of a plane, twice 2048 x 2048; decoders allocate a multiple of it."""
 RLE_OVERHEAD = 2
-"""Bytes of a plane after run-length coding (PS3.5, G.3) over those before, beside the header: at worst every byte is a
-run of its own."""
+"""Largest ratio of run-length coded to uncoded bytes without the header (PS3.5, G.3): at worst two bytes per byte."""
 RLE_HEADER_BYTES = 64
 BLOCK = 16
-"""Slices that are turned to (column, row, slice) together, for whole cache lines."""
+"""Number of slices that are transposed to (column, row, slice) together, so that whole cache lines are written."""
 BITS_ALLOCATED = (8, 16, 32)
+KEYWORDS = (
+    "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
+    "PixelRepresentation PixelData PlanarConfiguration ExtendedOffsetTable ExtendedOffsetTableLengths RescaleSlope "
+    "RescaleIntercept SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence SOPClassUID"
+)
+OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
+OVERLAY_BIT_POSITION = 0x0102
 TAGS = [
-    *(
-        Tag(keyword)
-        for keyword in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation")
-    ),
-    *(Tag(keyword) for keyword in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData")),
-    *(Tag(keyword) for keyword in ("PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")),
-    *(Tag(keyword) for keyword in ("RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence")),
-    *(Tag(keyword) for keyword in ("PerFrameFunctionalGroupsSequence", "SOPClassUID")),
-    *(Tag(group, 0x0102) for group in range(0x6000, 0x6020, 2)),
+    *(Tag(keyword) for keyword in KEYWORDS.split()),
+    *(Tag(group, OVERLAY_BIT_POSITION) for group in OVERLAY_GROUPS),
 ]
-"""What pixels depend on; (60xx,0102), OverlayBitPosition, tells an overlay in the unused bits."""
+"""Attributes that determine pixel values; OverlayBitPosition is present where an overlay lies in unused bits."""
 
 
 def read_planes(frames: Sequence[Frame]) -> np.ndarray:
-    """Pixels of the planes of one volume, in the order given.
+    """Read the pixels of the planes of one volume.
 
     Args:
-        frames: planes of equal size.
+        frames: planes of equal size, in the order of the result.
 
     Returns:
-        float32 (columns, rows, planes): rescaled (PS3.3, C.11.1), MONOCHROME1 turned so that more signal is brighter.
+        float32 (columns, rows, planes), rescaled (PS3.3, C.11.1); MONOCHROME1 is inverted, so that signal is bright.
 
     Raises:
-        Refusal: pixels are absent, truncated, damaged, of another size than the header says, or too many.
+        Refusal: pixels are absent, truncated, damaged, too many, or of another size than the header states.
     """
     first = frames[0]
     plane = first.rows * first.columns
@@ -64,7 +63,7 @@ def read_planes(frames: Sequence[Frame]) -> np.ndarray:
     planes = _planes(frames)
     for start in range(0, len(frames), BLOCK):
         count = min(BLOCK, len(frames) - start)
-        with np.errstate(over="ignore"):  # found below
+        with np.errstate(over="ignore"):  # infinite values are refused below
             for offset in range(count):
                 block[offset] = next(planes)
         if not np.isfinite(block[:count]).all():
@@ -81,7 +80,7 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
         try:
             with quiet():
                 if frame.file != file:
-                    file, dataset = frame.file, None  # the last one is not held beside the next
+                    file, dataset = frame.file, None  # frees the previous file before the next is read
                     dataset = next(datasets)
                 plane = _plane(dataset, frame)
         except Refusal:
@@ -90,7 +89,7 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
             raise Refusal(f"slice {number} of {len(frames)}: {error}") from None
         except MemoryError:
             raise Refusal(f"slice {number} of {len(frames)}: not enough memory for its pixels") from None
-        # Decoders and parsers raise what the damaged spot makes them raise, and quote it.
+        # Damaged pixels raise errors of any kind, and their messages may quote the bytes.
         except Exception as error:
             raise Refusal(
                 f"slice {number} of {len(frames)}: pixels cannot be decoded ({type(error).__name__})"
@@ -99,7 +98,7 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
 
 
 def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
-    """One plane, (rows, columns), on the scan's own scale."""
+    """Return one plane (rows, columns) in units of the scan."""
     if "PixelData" not in dataset:
         raise DamagedError("no PixelData")
     allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
@@ -112,7 +111,7 @@ def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
         _check_codestream(dataset, index, frame)
     elif len(dataset.PixelData) < frame.rows * frame.columns * (index + 1) * (allocated // 8):
         raise DamagedError("pixels are truncated")
-    # pydicom's own correction of unused bits takes no notice of HighBit, nor of values that do not fit.
+    # pydicom's correction of unused bits ignores HighBit and does not report values that exceed BitsStored.
     own_bits = stored < allocated and (syntax == RLELossless or not syntax.is_encapsulated)
     plane = pixel_array(dataset, index=index, raw=True, correct_unused_bits=not own_bits)
     if plane.shape != (frame.rows, frame.columns):
@@ -127,32 +126,28 @@ def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
 
 
 def rescale_of(dataset: Dataset, frame: Frame) -> tuple[float, float]:
-    """RescaleSlope and RescaleIntercept of one plane: its own, the shared one, or 1 and 0.
+    """Return RescaleSlope and RescaleIntercept of one plane; 1 and 0 where there are none.
 
     Raises:
         DamagedError: the slope is 0.
     """
-    groups = []
-    per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence")
-    if per_frame and (frame.index or 0) < len(per_frame):
-        groups.append(per_frame[frame.index or 0])
-    groups += items_of(dataset, "SharedFunctionalGroupsSequence")[:1]
-    places = [item for group in groups for item in items_of(group, "PixelValueTransformationSequence")[:1]]
-    slope = first_of([*places, dataset], "RescaleSlope", number_of)
-    intercept = first_of([*places, dataset], "RescaleIntercept", number_of)
+    groups = functional_groups(dataset, frame.index or 0)
+    items = macro_items(groups, "PixelValueTransformationSequence", dataset)
+    slope = first_of(items, "RescaleSlope", number_of)
+    intercept = first_of(items, "RescaleIntercept", number_of)
     if slope == 0:
         raise DamagedError("RescaleSlope is 0")
     return (1.0 if slope is None else slope), (intercept or 0.0)
 
 
 def _unused_bits_removed(plane: np.ndarray, dataset: Dataset, bits: tuple[int, int, int], signed: bool) -> np.ndarray:
-    """Keeps BitsStored bits up to HighBit: what lies beside them is an overlay, or the sign again."""
+    """Return the BitsStored bits that end at HighBit; the others hold an overlay or repeat the sign."""
     allocated, stored, high = bits
     unsigned = plane.view(f"u{allocated // 8}")
     value = (unsigned >> (high + 1 - stored)) & np.array((1 << stored) - 1, unsigned.dtype)
     above = unsigned >> (high + 1) if high + 1 < allocated else np.zeros_like(unsigned)
     extended = signed & (above == (1 << (allocated - high - 1)) - 1)
-    if (above.astype(bool) & ~extended).any() and not any(0x6000 <= tag.group <= 0x601E for tag in dataset.keys()):  # noqa: SIM118
+    if (above.astype(bool) & ~extended).any() and not any(tag.group in OVERLAY_GROUPS for tag in dataset.keys()):  # noqa: SIM118
         raise DamagedError(f"stored values exceed BitsStored {stored}")
     if not signed:
         return value
@@ -161,7 +156,7 @@ def _unused_bits_removed(plane: np.ndarray, dataset: Dataset, bits: tuple[int, i
 
 
 def _check_codestream(dataset: Dataset, index: int, frame: Frame) -> None:
-    """Compares the size that a codestream claims, or has, with the header's, before a decoder believes it."""
+    """Compare the size of a codestream with the header's before a decoder allocates memory for it."""
     data = get_frame(dataset.PixelData, index, number_of_frames=frame.frames_in_file)
     if dataset.file_meta.TransferSyntaxUID == RLELossless:
         raw = frame.rows * frame.columns * dataset.BitsAllocated // 8
@@ -176,10 +171,13 @@ def _check_codestream(dataset: Dataset, index: int, frame: Frame) -> None:
 
 
 def codestream_size(data: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns, components that a JPEG, JPEG-LS or JPEG 2000 codestream states; None where it is none of them.
+    """Return rows, columns and components of a JPEG, JPEG-LS or JPEG 2000 codestream; None for any other data.
 
     Args:
         data: one encoded frame (ISO 10918-1, B.2.2; ISO 14495-1, C.2.2; ISO 15444-1, A.5.1).
+
+    >>> codestream_size(bytes.fromhex("ffd8 ffc0 0011 08 0100 0200 01 00000000"))
+    (256, 512, 1)
     """
     start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
     if start >= 0:

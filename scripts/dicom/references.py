@@ -1,4 +1,4 @@
-"""Which images a derived slice comes from (PS3.3, C.7.6.1 and C.12.1)."""
+"""References of a derived slice to its source images (PS3.3, C.7.6.1 and C.12.1)."""
 
 from collections.abc import Sequence
 
@@ -7,36 +7,37 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from .discovery import Volume
+from .gate import RAS_TO_LPS
 from .headers import Frame
 from .uids import uid_from
 
 MAX_REFERENCES = 128
-"""As many source images are named in every derived one; more would outweigh its pixels ..."""
+"""Most source images that every derived slice refers to; the references to more would be larger than its pixels."""
 NEAREST_REFERENCES = 32
-"""... and then as many are, the nearest ones."""
+"""Number of nearest source images that a derived slice refers to where there are more than `MAX_REFERENCES`."""
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 
 
 def references(source: Volume, position_mm: np.ndarray) -> Dataset:
-    """SourceImageSequence and ReferencedSeriesSequence of a derived slice.
+    """Return SourceImageSequence and ReferencedSeriesSequence of a derived slice.
 
     Args:
-        source: the volume it derives from; all its images are named, or the nearest where there are very many.
-        position_mm: LPS position of the slice.
+        source: the volume that the slice is derived from.
+        position_mm: LPS position of the slice; it matters only where the nearest source images are chosen.
     """
     frames = list(source.frames)
     if len(frames) > MAX_REFERENCES:
-        normal = source.stack.affine[:3, 2] * (-1, -1, 1)
+        normal = (RAS_TO_LPS @ source.stack.affine)[:3, 2]
         normal /= np.linalg.norm(normal)
         distance = [abs((np.array(frame.position_mm) - position_mm) @ normal) for frame in frames]
         frames = [frames[i] for i in sorted(np.argsort(distance, kind="stable")[:NEAREST_REFERENCES])]
-    named = Dataset()
-    named.SourceImageSequence = [_reference(group, True) for group in _by_instance(frames)]
+    sequences = Dataset()
+    sequences.SourceImageSequence = [_reference(group, True) for group in _by_instance(frames)]
     series = Dataset()
     series.SeriesInstanceUID = frames[0].series or uid_from("series of", frames[0].sop_instance)
     series.ReferencedInstanceSequence = [_reference(group, False) for group in _by_instance(frames)]
-    named.ReferencedSeriesSequence = [series]
-    return named
+    sequences.ReferencedSeriesSequence = [series]
+    return sequences
 
 
 def _by_instance(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -59,7 +60,11 @@ def _reference(frames: Sequence[Frame], with_purpose: bool) -> Dataset:
 
 
 def code_item(code: Code) -> Dataset:
-    """A code as the item of a code sequence (PS3.3, 8.8)."""
+    """Return a code as the item of a code sequence (PS3.3, 8.8).
+
+    >>> code_item(SOURCE_IMAGE).CodeValue
+    '121322'
+    """
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
     return item

@@ -1,6 +1,6 @@
-"""Synthetic MR series: an array becomes the DICOM files that a scanner would have sent.
+"""Synthetic MR series: DICOM files as a scanner would send them, made from an array.
 
-For phantoms, demonstrations and tests; no person stands behind the headers.
+Used by the demo, the benchmarks and the tests; the headers belong to no person.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
-from pydicom.valuerep import DS
 
 from ..geometry.errors import Refusal
+from .elements import decimal_string
+from .gate import RAS_TO_LPS
 from .uids import uid_from
 
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 DATE = "20200101"
 Header = Mapping[str, Any] | Callable[[int], Mapping[str, Any]]
 
@@ -34,26 +34,27 @@ def write_series(
     header: Header | None = None,
     seed: int = 0,
 ) -> list[str]:
-    """Writes an original classic MR Image Storage series (PS3.3, A.4), one file a slice.
+    """Write an original classic MR Image Storage series (PS3.3, A.4), one file per slice.
 
-    Series written with one seed share the patient, the study and the frame of reference. Voxels are rounded to 16-bit
-    integers; they are unsigned unless the volume has negative values.
+    Series of equal seed share the patient, the study and the frame of reference. Voxels are rounded to 16-bit integers,
+    unsigned unless the volume has negative values.
 
     Args:
-        folder: where the files go; made if absent.
-        volume: array (X, Y, slices): column, row, slice.
-        affine: 4 x 4, voxel index to RAS position in mm; oblique, reversed and sheared ones are written as they are.
-        slice_thickness_mm: SliceThickness; the distance of the slices when None.
+        folder: the folder of the files; created if absent.
+        volume: (X, Y, slices): column, row, slice.
+        affine: 4 x 4, voxel index to RAS position in mm; it may be oblique, reversed or sheared.
+        slice_thickness_mm: SliceThickness; None: the slice spacing.
         acquisition_type: MRAcquisitionType, "2D" or "3D".
         series_description: SeriesDescription, at most 64 characters.
-        series_number: SeriesNumber; together with the seed and the description it makes the series' UID.
-        rescale_slope: stored value = voxel / slope, and RescaleSlope and RescaleIntercept 0 are written; None: neither.
+        series_number: SeriesNumber; the SeriesInstanceUID follows from it, the seed and the description.
+        rescale_slope: RescaleSlope, by which voxels are divided before they are stored; None: no rescale is written.
         file_name: format of the slice number (from 1), or a function of the slice index (from 0).
-        header: DICOM keywords and values that replace the defaults (None removes), or a function of the slice index.
-        seed: chooses the identifiers.
+        header: DICOM keywords and values that replace the defaults (None removes one), or a function of the slice index
+            that returns them.
+        seed: the UIDs and the patient's name follow from it.
 
     Returns:
-        The files in the order of the slices.
+        The files in slice order.
 
     Raises:
         Refusal: the volume is not three-dimensional or does not fit into 16 bits.
@@ -68,8 +69,11 @@ def write_series(
         raise Refusal(f"write_series: stored {stored.min():g} to {stored.max():g} exceed 16 bits; give rescale_slope")
     shared = _shared_header(slice_thickness_mm, acquisition_type, series_description, series_number, seed)
     if rescale_slope is not None:
-        shared |= {"RescaleSlope": _ds(rescale_slope), "RescaleIntercept": "0", "RescaleType": "US"}
-    shared |= {"WindowCenter": _ds(float(volume.max()) / 2), "WindowWidth": _ds(max(float(volume.max()), 1.0))}
+        shared |= {"RescaleSlope": decimal_string(rescale_slope), "RescaleIntercept": "0", "RescaleType": "US"}
+    shared |= {
+        "WindowCenter": decimal_string(float(volume.max()) / 2),
+        "WindowWidth": decimal_string(max(float(volume.max()), 1.0)),
+    }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -84,11 +88,6 @@ def write_series(
         dataset.save_as(path, enforce_file_format=True)
         files.append(str(path))
     return files
-
-
-def _ds(value: float) -> DS:
-    """Decimal string of at most 16 characters (PS3.5, 6.2)."""
-    return DS(float(value), auto_format=True)
 
 
 def _shared_header(
@@ -122,7 +121,7 @@ def _shared_header(
         "SequenceVariant": "SP" if acquisition_type == "3D" else "SK",
         "ScanOptions": "",
         "MRAcquisitionType": acquisition_type,
-        "SliceThickness": None if slice_thickness_mm is None else _ds(slice_thickness_mm),
+        "SliceThickness": None if slice_thickness_mm is None else decimal_string(slice_thickness_mm),
         "RepetitionTime": "4000",
         "EchoTime": "101",
         "NumberOfAverages": "1",
@@ -145,7 +144,7 @@ def _shared_header(
 
 
 def _slice_geometry(affine: np.ndarray, index: int, slice_thickness_mm: float | None) -> dict[str, Any]:
-    """Image Plane attributes of one slice (PS3.3, C.7.6.2), from the RAS affine."""
+    """Return the Image Plane attributes of one slice (PS3.3, C.7.6.2) from the RAS affine."""
     lps = RAS_TO_LPS @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     row, column, step = (lps[:3, axis] / spacing[axis] for axis in range(3))
@@ -155,13 +154,13 @@ def _slice_geometry(affine: np.ndarray, index: int, slice_thickness_mm: float | 
     thickness = between if slice_thickness_mm is None else slice_thickness_mm
     sign = 1.0 if step @ normal >= 0 else -1.0
     return {
-        "SliceThickness": _ds(thickness),
-        "SpacingBetweenSlices": _ds(between),
+        "SliceThickness": decimal_string(thickness),
+        "SpacingBetweenSlices": decimal_string(between),
         "InstanceNumber": str(index + 1),
-        "ImagePositionPatient": [_ds(x) for x in position],
-        "ImageOrientationPatient": [_ds(x) for x in (*row, *column)],
-        "SliceLocation": _ds(sign * float(position @ normal)),
-        "PixelSpacing": [_ds(spacing[1]), _ds(spacing[0])],
+        "ImagePositionPatient": [decimal_string(x) for x in position],
+        "ImageOrientationPatient": [decimal_string(x) for x in (*row, *column)],
+        "SliceLocation": decimal_string(sign * float(position @ normal)),
+        "PixelSpacing": [decimal_string(spacing[1]), decimal_string(spacing[0])],
     }
 
 

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from monai.data import ImageWriter
 from pydicom.dataset import Dataset
-from pydicom.valuerep import DS
 
 from ..geometry.errors import Refusal
 from ..geometry.files import atomic_folder
 from .coding import Coding, coding_of
 from .derived_header import derived_header
 from .discovery import Volume
+from .elements import decimal_string
 from .files import DamagedError
-from .gate import directions
+from .gate import RAS_TO_LPS, directions
+from .provenance import Provenance
 from .references import MAX_REFERENCES, references
 from .slice_files import SliceFiles
 from .uids import uid_from
@@ -37,7 +38,6 @@ PLANES = {
 SKEW_TOLERANCE = 1e-3
 """Largest cosine between two axes of a volume that slices can still describe."""
 FILE_NAME = "IM{:05d}.dcm"
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -151,17 +151,18 @@ def write_derived_series(
         raise Refusal("derived series: the volume holds values that are not finite")
     if source is None or source.stack is None:
         raise Refusal("derived series: no DICOM volume with geometry is given as source: give the one that was read")
-    volume, lps = in_plane_order(volume, LPS @ affine, _directions(source, plane))
+    volume, lps = in_plane_order(volume, RAS_TO_LPS @ affine, _directions(source, plane))
     created = created or datetime.now()  # local, as DICOM times are
+    provenance = _provenance(software_version, weights_checksum)
     try:
-        header, identity = derived_header(source, volume, software_version, weights_checksum, created)
+        header, identity = derived_header(source, volume, provenance, created)
     except DamagedError as error:
         raise Refusal(f"derived series: header of the source: {error}") from None
     coding = coding_of(float(volume.min()), float(volume.max()), identity)
     digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes()).hexdigest()
     series_uid = uid_from(
         *("series", header.get("StudyInstanceUID"), source.frames[0].series, source.frames[0].sop_instance, digest),
-        *(lps.tobytes().hex(), software_version, weights_checksum, created.isoformat()),
+        *(lps.tobytes().hex(), provenance.version, provenance.weights, created.isoformat()),
     )
     header.SeriesInstanceUID = series_uid
     if len(source.frames) <= MAX_REFERENCES:
@@ -209,6 +210,13 @@ def in_plane_order(
     return volume, affine
 
 
+def _provenance(software_version: str, weights_checksum: str) -> Provenance:
+    """Read the checksum's text; to be deleted when the writer's arguments become a `Provenance`."""
+    weights, _, sharp = weights_checksum.partition(" mixed with ")
+    sharp, _, sharpness = sharp.partition(" at ")
+    return Provenance(software_version, weights, sharp, float(sharpness or 0))
+
+
 def _directions(source: Volume, plane: str) -> Sequence[Sequence[float]]:
     if plane == "source":
         return directions(np.array([frame.orientation for frame in source.frames]))
@@ -228,15 +236,13 @@ def _check_target(folder: Path, sources: Sequence[str]) -> None:
         raise Refusal(f"derived series: {folder.name} exists and holds other files; choose another output folder")
 
 
-def _ds(value: float) -> DS:
-    return DS(float(value), auto_format=True)
-
-
 def _add_geometry(header: Dataset, lps: np.ndarray) -> None:
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    header.PixelSpacing = [_ds(spacing[1]), _ds(spacing[0])]
-    header.ImageOrientationPatient = [_ds(x) for x in (*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1]))]
-    header.SliceThickness = header.SpacingBetweenSlices = _ds(spacing[2])
+    header.PixelSpacing = [decimal_string(spacing[1]), decimal_string(spacing[0])]
+    header.ImageOrientationPatient = [
+        decimal_string(x) for x in (*(lps[:3, 0] / spacing[0]), *(lps[:3, 1] / spacing[1]))
+    ]
+    header.SliceThickness = header.SpacingBetweenSlices = decimal_string(spacing[2])
 
 
 def _add_coding(header: Dataset, coding: Coding, shape: Sequence[int]) -> None:
@@ -246,8 +252,8 @@ def _add_coding(header: Dataset, coding: Coding, shape: Sequence[int]) -> None:
     header.PixelRepresentation = int(coding.signed)
     if coding.slope is not None:
         header.RescaleSlope, header.RescaleIntercept, header.RescaleType = (
-            _ds(coding.slope),
-            _ds(coding.intercept),
+            decimal_string(coding.slope),
+            decimal_string(coding.intercept),
             "US",
         )
 
@@ -258,5 +264,5 @@ def _own_elements(header: Dataset, source: Volume, lps: np.ndarray, index: int) 
     own = references(source, position) if len(source.frames) > MAX_REFERENCES else Dataset()
     own.SOPInstanceUID = uid_from(header.SeriesInstanceUID, index)
     own.InstanceNumber = str(index + 1)
-    own.ImagePositionPatient = [_ds(x) for x in position]
+    own.ImagePositionPatient = [decimal_string(x) for x in position]
     return own

@@ -1,4 +1,4 @@
-"""Phantoms of the clinic's tests: geometries, and the scanner's files made of them."""
+"""Phantom arrays, affines and DICOM series for the tests of `scripts.dicom`."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ DICOM = Path(__file__).resolve().parents[3] / "shared" / "data" / "dicom"
 
 
 def rotation(angles_deg: tuple[float, float, float]) -> np.ndarray:
-    """Rotation about x, then y, then z."""
+    """Return the matrix of a rotation about x, then y, then z."""
     matrix = np.eye(3)
     for axis, angle in enumerate(np.radians(angles_deg)):
         cosine, sine = np.cos(angle), np.sin(angle)
@@ -48,12 +48,12 @@ SHAPE = (36, 34, 7)
 
 
 def phantom(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
-    """Integers from 0 to 1000, different everywhere."""
+    """Return random integers from 0 to 1000."""
     return np.random.default_rng(seed).integers(0, 1001, shape)
 
 
 def same_place(array: np.ndarray, affine: np.ndarray, other: np.ndarray, other_affine: np.ndarray) -> float:
-    """Largest voxel difference of two volumes whose grids hold the same points, in whatever order of axes."""
+    """Return the largest voxel difference of two volumes whose grids have the same points, in any order of axes."""
     index = np.stack(np.meshgrid(*(np.arange(n) for n in array.shape), indexing="ij"), -1).reshape(-1, 3)
     world = index @ affine[:3, :3].T + affine[:3, 3]
     there = (world - other_affine[:3, 3]) @ np.linalg.inv(other_affine[:3, :3]).T
@@ -71,5 +71,5 @@ def affine(request):
 
 @pytest.fixture
 def series(tmp_path):
-    """Files of a plain oblique series."""
+    """Write an ordinary oblique series and return its files."""
     return write_series(tmp_path / "series", phantom(), AFFINES["oblique"], slice_thickness_mm=3.0)

@@ -1,4 +1,4 @@
-"""What other libraries make of the same DICOM files: voxels (column, row, slice) and RAS affine."""
+"""The same DICOM files read by other libraries: voxels (column, row, slice) and RAS affine."""
 
 import highdicom
 import itk

@@ -1,4 +1,4 @@
-"""The DICOM folders of ../shared/data: exactly the true volumes, in the true place; nothing from what is no volume."""
+"""The DICOM folders of ../shared/data: each gives exactly its known volumes, at their true positions, or a refusal."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ from .oracles import highdicom_read, itk_read
 
 pytestmark = pytest.mark.skipif(not DICOM.is_dir(), reason="../shared/data/dicom is absent")
 
-# Folder: sizes of its volumes, slice distance in mm, and a word of the refusal (None: usable).
+# Folder: sizes of its volumes, slice spacing in mm, and text of the refusal (None: usable).
 FOLDERS = {
     "bruker_mouse_t2_axial": ([(128, 128, 16)], 1.5, None),
     "canon_dwi_axial_oblique_2volumes": ([(80, 80, 40)] * 2, 3.0, None),
@@ -39,7 +39,7 @@ FOLDERS = {
     "transfer_syntax/jpeg_lossless": ([(256, 256, 4)], 1.0, "4 slices; at least 5"),
     "transfer_syntax/rle": ([(256, 256, 4)], 1.0, "4 slices; at least 5"),
     "transfer_syntax/one_slice_four_ways": ([(512, 512, 1)] * 4, 6.0, "1 slice; at least 5"),
-    # These files hold no geometry at all: no functional groups, no position at the top.
+    # These files hold no geometry at all: no functional groups, no position at the top level.
     "transfer_syntax/enhanced_explicit": ([(64, 64, 10)], None, "no geometry"),
     "transfer_syntax/enhanced_big_endian": ([(64, 64, 10)], None, "no geometry"),
     "transfer_syntax/enhanced_rle": ([(64, 64, 10)], None, "no geometry"),
@@ -73,7 +73,7 @@ DATA_CASES = {name: volumes for name, volumes in FOLDERS.items() if volumes[1] i
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_folder_gives_exactly_its_true_volumes(folder):
+def test_a_folder_gives_exactly_its_known_volumes(folder):
     sizes, spacing, word = FOLDERS[folder]
     found = survey(DICOM / folder)
     assert [volume.size for volume in found.volumes] == sizes
@@ -92,7 +92,7 @@ def test_every_folder_is_in_these_tables():
 
 
 @pytest.mark.parametrize("folder", FAILING)
-def test_what_is_no_volume_gives_none(folder):
+def test_folders_without_a_usable_volume_are_refused(folder):
     cases = find_series(DICOM / "failing" / folder)
     assert cases
     assert all(case.refusal for case in cases)
@@ -103,7 +103,7 @@ def test_what_is_no_volume_gives_none(folder):
 
 
 @pytest.mark.parametrize("folder", DATA_CASES)
-def test_voxels_and_place_equal_those_of_itk_and_highdicom(folder):
+def test_voxels_and_affine_equal_those_of_itk_and_highdicom(folder):
     for volume in survey(DICOM / folder, minimum_slices=1).volumes:
         array, affine = read_planes(volume.frames), volume.stack.affine
         files = list(dict.fromkeys(frame.file for frame in volume.frames))
@@ -132,7 +132,7 @@ def test_four_syntaxes_of_one_series_give_equal_pixels():
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of dicom3tools")
 @pytest.mark.parametrize("folder", VENDORS)
-def test_derived_series_of_vendors_bring_no_error_of_their_own(tmp_path, folder):
+def test_derived_series_have_no_validation_error_that_their_source_has_not(tmp_path, folder):
     volume = survey(DICOM / folder, minimum_slices=2).volumes[0]
     reader = DicomSeriesReader(minimum_slices=2)
     array, meta = reader.get_data(volume)
@@ -148,7 +148,7 @@ def test_derived_series_of_vendors_bring_no_error_of_their_own(tmp_path, folder)
 
     def errors(command, *files):
         report = subprocess.run([*command, *files], capture_output=True, text=True, check=False).stderr
-        # Without the index of an item: another number of items is no other error.
+        # These lines hold no item index, so that another number of items does not count as another error.
         return {line for line in report.splitlines() if line.startswith("Error")}
 
     source = volume.frames[0].file

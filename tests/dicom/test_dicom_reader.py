@@ -38,7 +38,7 @@ def test_voxels_and_affine_equal_the_source(tmp_path, affine):
     files = write_series(tmp_path, volume, affine, slice_thickness_mm=3.0)
     array, meta = read(sorted(files, key=os.path.getsize)[::-1])
     assert array.dtype == np.float32
-    # Rows, columns and slices are right-handed in LPS, and so in RAS, which is LPS turned by half a turn.
+    # Rows, columns and slices are right-handed in LPS, and so in RAS, which is LPS rotated by 180 degrees.
     assert np.linalg.det(meta["affine"][:3, :3]) > 0
 
 
@@ -62,7 +62,7 @@ def test_a_bright_voxel_is_where_the_scanner_put_it(tmp_path, affine):
     assert np.allclose(meta["affine"] @ [*index, 1], affine @ [11, 4, 5, 1], atol=1e-5)
 
 
-def test_meta_tells_the_acquisition_and_its_sources(series):
+def test_meta_holds_the_acquisition_and_where_it_is_stated(series):
     meta = read(series[::-1])[1]
     assert meta["through_plane_axis"] == 2
     assert meta["slice_thickness_mm"] == 3.0
@@ -72,7 +72,7 @@ def test_meta_tells_the_acquisition_and_its_sources(series):
     assert np.isclose(meta["slice_spacing_mm"], 3.6)
 
 
-def test_what_the_headers_do_not_say_is_absent(tmp_path):
+def test_meta_lacks_what_the_headers_do_not_state(tmp_path):
     files = write_series(tmp_path, phantom(), AFFINE, header={"SliceThickness": None, "MRAcquisitionType": None})
     meta = read(files)[1]
     assert not {"slice_thickness_mm", "thickness_source", "acquisition_type", "acquisition_type_source"} & set(meta)
@@ -93,7 +93,7 @@ def test_load_image_takes_a_list_a_folder_and_a_nifti_file(load, tmp_path, serie
     assert "through_plane_axis" not in items[2].meta
 
 
-def test_load_image_raises_the_refusal_and_asks_no_laxer_reader(load, series):
+def test_load_image_raises_the_refusal_and_tries_no_other_reader(load, series):
     with pytest.raises(RuntimeError) as error:
         load({"image": [*series[:3], *series[4:]]})
     assert isinstance(error.value.__cause__, Refusal)
@@ -123,7 +123,7 @@ def test_transfer_syntaxes_give_the_same_voxels(series, syntax):
             dataset.compress(syntax, generate_instance_uid=False)
         meta = dataset.file_meta
         meta.TransferSyntaxUID = syntax
-        plain = pydicom.Dataset()  # without the memory of its encoding
+        plain = pydicom.Dataset()  # a data set that does not remember its original encoding
         plain.update({element.tag: element for element in dataset})
         plain.file_meta = meta
         plain.save_as(file, enforce_file_format=True)
@@ -174,14 +174,14 @@ def test_twelve_signed_bits_carry_their_sign(tmp_path):
     assert same_place(*_voxels(files), volume, AFFINE) == 0
 
 
-def test_monochrome1_is_turned_so_that_signal_is_bright(tmp_path):
+def test_monochrome1_is_inverted_so_that_signal_is_bright(tmp_path):
     inverse = 4095 - phantom()
     header = {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11}
     assert same_place(*_voxels(write_series(tmp_path, inverse, AFFINE, header=header)), phantom(), AFFINE) == 0
 
 
 def enhanced(path, files, echoes=1):
-    """Enhanced MR file of a classic series; the echoes lie frame by frame after one another."""
+    """Write a classic series as an enhanced MR file, in which the echoes of a slice follow one another."""
     slices = [pydicom.dcmread(file) for file in files]
     dataset = pydicom.dcmread(files[0])
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "EchoTime"):
@@ -267,7 +267,7 @@ def test_a_folder_must_hold_exactly_one_usable_volume(tmp_path, series):
         read(tmp_path)
 
 
-def test_few_slices_are_read_where_that_is_asked_for(tmp_path):
+def test_few_slices_are_read_if_minimum_slices_allows_them(tmp_path):
     files = write_series(tmp_path, phantom((8, 8, 3)), AFFINE)
     with pytest.raises(Refusal, match="3 slices; at least 5"):
         read(files)
@@ -285,7 +285,7 @@ def test_few_slices_are_read_where_that_is_asked_for(tmp_path):
         (lambda d: setattr(d, "HighBit", 77), "HighBit 77"),
     ],
 )
-def test_pixels_that_cannot_be_trusted_are_refused_by_name(series, change, text):
+def test_invalid_pixels_are_refused_with_the_name_of_the_volume(series, change, text):
     dataset = pydicom.dcmread(series[2])
     change(dataset)
     dataset.save_as(series[2])
@@ -318,10 +318,10 @@ def test_a_forged_size_takes_no_memory(tmp_path):
         read(files)
 
 
-def test_a_run_length_bomb_is_not_decoded(series):
+def test_run_length_coding_that_expands_beyond_the_plane_is_not_decoded(series):
     dataset = pydicom.dcmread(series[2])
     dataset.compress(RLELossless, generate_instance_uid=False)
-    segment = b"\x81\x00" * 100_000  # 128 zeros of each pair
+    segment = b"\x81\x00" * 100_000  # each pair of bytes decodes to 128 zeros
     header = struct.pack("<16I", 2, 64, 64 + len(segment), *[0] * 13)
     dataset.PixelData = encapsulate([header + segment * 2])
     dataset.save_as(series[2])

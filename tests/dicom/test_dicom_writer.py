@@ -28,12 +28,12 @@ SHAPE = (12, 10, 15)
 
 
 def volume_of(shape=SHAPE, seed=1):
-    """Fractions from -20 to 1000, as a network gives them."""
+    """Return random fractions from -20 to 1000, like the values of a prediction."""
     return np.random.default_rng(seed).uniform(-20, 1000, shape).astype(np.float32)
 
 
 def isotropic(affine, order=(0, 1, 2), flips=(1, 1, 1)):
-    """Thin-slice affine in the frame of an acquired one, its axes in any order and direction."""
+    """Return an isotropic affine along the axes of an acquired one, in the given order and directions."""
     thin = affine.copy()
     thin[:3, :3] /= np.linalg.norm(thin[:3, :3], axis=0)
     thin = thin[:, [*order, 3]]
@@ -65,7 +65,7 @@ def read(files):
 @pytest.mark.parametrize(
     ("order", "flips"), [((0, 1, 2), (1, 1, 1)), ((2, 0, 1), (1, -1, 1)), ((1, 2, 0), (-1, 1, -1))]
 )
-def test_voxels_stay_in_place_whatever_the_order_of_axes(tmp_path, affine, order, flips):
+def test_voxels_keep_their_positions_for_any_order_of_axes(tmp_path, affine, order, flips):
     source = write_series(tmp_path / "source", phantom(), affine)
     volume, thin = volume_of(), isotropic(affine, order, flips)
     derived = write(tmp_path / "derived", volume, thin, source)
@@ -76,7 +76,7 @@ def test_voxels_stay_in_place_whatever_the_order_of_axes(tmp_path, affine, order
     assert len(derived.files) == SHAPE[order.index(2)]
 
 
-def test_other_libraries_read_the_same_voxels_in_the_same_place(tmp_path, affine):
+def test_other_libraries_read_the_same_voxels_at_the_same_positions(tmp_path, affine):
     source = write_series(tmp_path / "source", phantom(), affine)
     volume, thin = volume_of(), isotropic(affine, (2, 0, 1), (1, -1, 1))
     derived = write(tmp_path / "derived", volume, thin, source)
@@ -85,12 +85,12 @@ def test_other_libraries_read_the_same_voxels_in_the_same_place(tmp_path, affine
         assert same_place(volume, thin, other, other_affine) <= 0.5001
 
 
-def test_a_bright_voxel_keeps_its_place_from_scan_to_derived_series(tmp_path, affine):
+def test_a_bright_voxel_keeps_its_position_from_scan_to_derived_series(tmp_path, affine):
     scan = np.zeros((12, 10, 6))
     scan[7, 3, 4] = 1000
     source = write_series(tmp_path / "source", scan, affine)
     array, meta = read(source)
-    # Three thin slices in each thick one; the middle one lies where the thick one does.
+    # Three thin slices in each thick one; the middle one has the position of the thick one.
     thin = meta["affine"].copy()
     thin[:3, 2] /= 3
     thin[:3, 3] -= thin[:3, 2]
@@ -112,7 +112,7 @@ def test_nifti_to_dicom_and_back_is_the_same(tmp_path, series):
 
 
 @pytest.mark.parametrize(("plane", "normal"), [("axial", 2), ("coronal", 1), ("sagittal", 0)])
-def test_a_chosen_plane_is_cut(tmp_path, series, plane, normal):
+def test_slices_run_along_the_chosen_plane(tmp_path, series, plane, normal):
     volume, thin = volume_of(), isotropic(AFFINE)
     derived = write(tmp_path / "derived", volume, thin, series, plane=plane)
     array, meta = read(derived.files)
@@ -154,7 +154,7 @@ def test_provenance_is_complete(tmp_path, series):
     assert [int(pydicom.dcmread(file).InstanceNumber) for file in derived.files] == list(range(1, len(uids) + 1))
 
 
-def test_mixed_weights_are_told_with_both_ends_and_the_dial(tmp_path, series):
+def test_interpolated_weights_are_stated_with_both_checksums_and_the_sharpness(tmp_path, series):
     mixed = f"{CHECKSUM} mixed with {CHECKSUM[::-1]} at 0.5"
     derived = write(tmp_path / "derived", volume_of(), isotropic(AFFINE), series, weights_checksum=mixed)
     equipment = pydicom.dcmread(derived.files[0]).ContributingEquipmentSequence[0]
@@ -163,7 +163,7 @@ def test_mixed_weights_are_told_with_both_ends_and_the_dial(tmp_path, series):
 
 
 @pytest.mark.parametrize(("offset", "expected"), [("+0530", "083000"), ("-0300", "000000"), ("nonsense", None)])
-def test_times_are_in_the_zone_that_the_header_names(tmp_path, offset, expected):
+def test_times_are_in_the_time_zone_of_the_header(tmp_path, offset, expected):
     source = write_series(tmp_path / "scan", phantom(), AFFINE, header={"TimezoneOffsetFromUTC": offset})
     created = datetime(2026, 1, 2, 3, tzinfo=UTC)
     made = write_derived_series(
@@ -177,7 +177,7 @@ def test_times_are_in_the_zone_that_the_header_names(tmp_path, offset, expected)
     assert header.ContributingEquipmentSequence[0].ContributionDateTime[8:] == expected
 
 
-def test_what_belongs_to_the_acquired_slices_is_not_copied(tmp_path):
+def test_attributes_of_the_acquired_slices_are_not_copied(tmp_path):
     def header(index):
         return {
             "SliceLocation": str(index),
@@ -258,7 +258,7 @@ def test_one_volume_of_an_enhanced_file_is_a_source(tmp_path, series):
     assert [int(n) for n in frames] == list(range(2, 2 * len(series) + 1, 2))
 
 
-def test_very_many_sources_are_named_by_the_nearest(tmp_path):
+def test_of_very_many_sources_only_the_nearest_are_referenced(tmp_path):
     affine = np.diag([1.0, 1.0, 2.0, 1.0])
     source = write_series(tmp_path / "source", phantom((8, 8, 129)), affine)
     thin = np.diag([1.0, 1.0, 1.0, 1.0])
@@ -272,7 +272,7 @@ def test_very_many_sources_are_named_by_the_nearest(tmp_path):
     ("charset", "name"),
     [("ISO_IR 100", "Müller^Jörg"), ("ISO_IR 192", "山田^太郎"), (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎")],
 )
-def test_names_in_other_letters_are_kept(tmp_path, charset, name):
+def test_names_in_other_character_sets_are_kept(tmp_path, charset, name):
     header = {"SpecificCharacterSet": charset, "PatientName": name, "StudyDescription": name.partition("=")[2] or name}
     source = write_series(tmp_path / "source", phantom(), AFFINE, header=header)
     result = pydicom.dcmread(write(tmp_path / "derived", volume_of(), isotropic(AFFINE), source).files[0])
@@ -280,14 +280,14 @@ def test_names_in_other_letters_are_kept(tmp_path, charset, name):
     assert result.StudyDescription == header["StudyDescription"]
 
 
-def test_a_long_description_keeps_its_mark_and_its_length(tmp_path):
+def test_a_long_description_is_marked_and_cut_to_64_characters(tmp_path):
     source = write_series(tmp_path / "source", phantom(), AFFINE, series_description="x" * 64)
     result = pydicom.dcmread(write(tmp_path / "derived", volume_of(), isotropic(AFFINE), source).files[0])
     assert result.SeriesDescription.startswith("GLADE SR synthesised: xxx")
     assert len(result.SeriesDescription) == 64
 
 
-def test_a_lossy_past_stays_known(tmp_path):
+def test_an_earlier_lossy_compression_stays_recorded(tmp_path):
     header = {"LossyImageCompression": "01", "LossyImageCompressionRatio": "8"}
     source = write_series(tmp_path / "source", phantom(), AFFINE, header=header)
     result = pydicom.dcmread(write(tmp_path / "derived", volume_of(), isotropic(AFFINE), source).files[0])
@@ -327,7 +327,7 @@ def test_only_an_earlier_series_is_replaced(tmp_path, series):
     assert (tmp_path / "derived" / "report.txt").exists()
 
 
-def test_what_cannot_be_written_is_refused(tmp_path, series):
+def test_invalid_volumes_affines_and_sources_are_refused(tmp_path, series):
     for volume, affine, source, text in (
         (np.full(SHAPE, np.nan), isotropic(AFFINE), series, "not finite"),
         (volume_of((4, 4)), isotropic(AFFINE), series, "X, Y, Z"),

@@ -73,7 +73,7 @@ def test_links_in_circles_and_to_nowhere_are_safe(tmp_path, series):
 def test_a_thousand_folders_within_each_other_do_not_stop_the_search(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(1100):
-        Path("d").mkdir()  # by relative paths: a shell's own way around the limit of a path's length
+        Path("d").mkdir()  # by relative paths, because the absolute path exceeds the longest one allowed
         os.chdir("d")
     write_series(tmp_path / "e", phantom(), AFFINES["axial"])
     assert [case.refusal for case in find_series(tmp_path)] == [None]
@@ -128,9 +128,7 @@ def test_the_component_is_read_from_the_image_type(tmp_path, image_type, compone
 
 @pytest.mark.parametrize(("number", "component"), [(0, "magnitude"), (1, "phase"), (2, "real"), (3, "imaginary")])
 @pytest.mark.parametrize(("before", "vr"), [([], "SS"), (["AN ARCHIVE"], "SS"), ([], "UN")])
-def test_ge_s_kind_of_image_is_read_wherever_its_private_attribute_stands(
-    tmp_path, series, number, component, before, vr
-):
+def test_the_component_of_ge_images_is_read_from_any_private_block(tmp_path, series, number, component, before, vr):
     for file in series:
         dataset = pydicom.dcmread(file)
         for creator in before:  # takes the first block, so that GE's elements move to the next
@@ -141,7 +139,7 @@ def test_ge_s_kind_of_image_is_read_wherever_its_private_attribute_stands(
     assert survey(tmp_path).volumes[0].component == component
 
 
-def test_a_mosaic_is_named_as_such_whether_or_not_it_says_of_how_many(tmp_path):
+def test_a_mosaic_is_refused_even_where_its_number_of_slices_is_missing(tmp_path):
     write_series(tmp_path, phantom(), AFFINE, header={"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]})
     cases = find_series(tmp_path)
     assert {case.refusal for case in cases} == {
@@ -156,7 +154,7 @@ def test_a_thickness_that_differs_from_slice_to_slice_is_not_used(tmp_path):
     assert "SliceThickness differs from slice to slice: not used" in stack.notes
 
 
-def test_time_points_are_told_apart_by_any_attribute(tmp_path):
+def test_time_points_are_separated_by_any_attribute(tmp_path):
     for point in range(3):
         write_series(
             tmp_path / str(point),
@@ -175,7 +173,7 @@ def test_time_points_are_told_apart_by_any_attribute(tmp_path):
 
 
 @pytest.mark.parametrize("interleaved", [False, True])
-def test_time_points_are_told_apart_by_their_order_alone(tmp_path, interleaved):
+def test_time_points_are_separated_by_instance_numbers_alone(tmp_path, interleaved):
     for point in range(3):
         write_series(
             tmp_path / str(point),
@@ -191,7 +189,7 @@ def test_time_points_are_told_apart_by_their_order_alone(tmp_path, interleaved):
     assert all(len({file.parent for file in case.files}) == 1 for case in cases)
 
 
-def test_repeats_in_no_order_are_refused(tmp_path):
+def test_repeats_without_an_order_of_instance_numbers_are_refused(tmp_path):
     numbers = random.Random(1).sample(range(100), 2 * SHAPE[2])
     for point in range(2):
         write_series(
@@ -217,7 +215,7 @@ def test_orientations_and_pixel_spacings_of_one_series_become_volumes(tmp_path):
     assert [case.refusal for case in find_series(tmp_path)] == [None] * 4
 
 
-def test_three_slices_a_plane_are_refused_and_the_localizer_shows(tmp_path):
+def test_a_localizer_of_three_slices_a_plane_is_refused_as_such(tmp_path):
     for number, name in enumerate(("axial", "sagittal", "coronal")):
         write_series(
             tmp_path / name,
@@ -230,7 +228,7 @@ def test_three_slices_a_plane_are_refused_and_the_localizer_shows(tmp_path):
     assert all("3 orientations" in case.refusal and "at least 5" in case.refusal for case in cases)
 
 
-def test_a_series_without_its_uid_is_held_together_by_its_description(tmp_path):
+def test_series_without_a_uid_are_separated_by_their_description(tmp_path):
     write_series(tmp_path, phantom(), AFFINE, header={"SeriesInstanceUID": "", "SOPInstanceUID": None})
     write_series(
         tmp_path, phantom(), AFFINE, header={"SeriesInstanceUID": "", "SeriesNumber": "2"}, file_name="other{}"
@@ -272,7 +270,7 @@ def test_a_sheared_stack_is_refused(tmp_path):
     assert "tilt or shear" in refusal(tmp_path)
 
 
-def test_damaged_files_show_as_a_refused_case(tmp_path):
+def test_damaged_files_are_counted(tmp_path):
     (tmp_path / "broken").write_bytes(
         bytes(128) + b"DICM" + b"\x02\x00\x00\x00UL\x04\x00\xff\xff\xff\xff" * 5 + b"\xff" * 40
     )
@@ -280,7 +278,7 @@ def test_damaged_files_show_as_a_refused_case(tmp_path):
     assert sum(found.damaged.values()) + found.without_image == 1
 
 
-def test_names_never_hold_the_patient(tmp_path, caplog):
+def test_case_names_never_contain_the_patient(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     header = {"PatientName": "Mustermann^Erika^Li", "PatientID": "K-7781234"}
     affine = AFFINES["axial"]
@@ -321,17 +319,17 @@ def test_a_result_of_glade_is_not_processed_again(tmp_path):
     write_series(tmp_path, phantom(), AFFINE, header={"ContributingEquipmentSequence": [item]})
     assert "already a result of GLADE" in refusal(tmp_path)
     write_series(tmp_path / "scan", phantom(), AFFINE, series_number=2)
-    assert refusal(tmp_path) is None  # an output folder within the scans is no reason to fail
+    assert refusal(tmp_path) is None  # results of GLADE among the scans do not matter
 
 
-def test_positions_win_over_the_spacing_tag_and_the_log_says_so(tmp_path, caplog):
+def test_positions_win_over_the_spacing_tag_with_a_warning(tmp_path, caplog):
     write_series(tmp_path, phantom(), AFFINE, header={"SpacingBetweenSlices": "9"})
     assert refusal(tmp_path) is None
     assert "positions win" in caplog.text
     assert np.isclose(survey(tmp_path).volumes[0].stack.slice_spacing_mm, 3.6)
 
 
-def test_names_hold_the_patient_where_that_is_asked_for(tmp_path):
+def test_case_names_contain_the_patient_with_keep_names(tmp_path):
     header = {"PatientName": "Müller^Erika", "PatientID": "K-7781234", "SpecificCharacterSet": "ISO_IR 192"}
     write_series(tmp_path / "a", phantom(), AFFINE, series_number=1, header=header)
     write_series(tmp_path / "b", phantom(), AFFINE, series_number=2, header=header | {"PatientName": ""})

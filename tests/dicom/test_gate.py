@@ -33,7 +33,7 @@ def test_slices_in_any_order_are_sorted_along_the_normal():
         ([0, 4, 8, 12, 90000], "missing"),
     ],
 )
-def test_positions_that_are_no_even_stack_are_refused(z_mm, text):
+def test_unevenly_spaced_positions_are_refused(z_mm, text):
     assert text in "; ".join(stack(z_mm).reasons)
 
 
@@ -51,7 +51,7 @@ def test_spacing_within_one_percent_is_even():
         ([AXIAL] * 4 + [(1, 0, 0, 0, 0.9998, 0.02)], "parallel"),
     ],
 )
-def test_directions_that_are_no_image_plane_are_refused(orientation, text):
+def test_directions_that_span_no_image_plane_are_refused(orientation, text):
     found = stack([0, 4, 8, 12, 16], orientation)
     assert text in found.reasons[0]
     assert found.affine is None
@@ -89,5 +89,5 @@ def test_one_slice_without_a_distance_is_refused():
     assert stack([4], minimum_slices=1, slice_thickness_mm=3.0).slice_spacing_mm == 3
 
 
-def test_positions_out_of_this_world_are_refused():
+def test_positions_outside_any_scanner_are_refused():
     assert "beyond any scanner" in stack([0, 4, 8, 12, 1e308]).reasons[0]

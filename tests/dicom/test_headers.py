@@ -33,12 +33,12 @@ AFFINE = AFFINES["axial"]
         (b"\x5c\x01\x00\x00" + bytes(300), False),
     ],
 )
-def test_a_file_is_known_by_its_first_bytes(tmp_path, head, expected):
+def test_dicom_is_recognised_by_the_first_bytes(tmp_path, head, expected):
     (tmp_path / "file").write_bytes(head)
     assert looks_like_dicom(tmp_path / "file") is expected
 
 
-def test_a_folder_and_nothing_are_no_files(tmp_path):
+def test_folders_and_absent_files_are_not_dicom(tmp_path):
     assert not looks_like_dicom(tmp_path)
     assert not looks_like_dicom(tmp_path / "absent")
 
@@ -81,7 +81,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     assert read_frames(file)[0].modality == "OTHER"
 
 
-def test_a_deflated_bomb_is_not_inflated(tmp_path, monkeypatch):
+def test_a_deflated_file_that_grows_too_large_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_INFLATED_BYTES", 2**22)
     file = write_series(tmp_path, phantom(), AFFINE)[0]
     dataset = pydicom.dcmread(file)
@@ -96,7 +96,7 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path, monkeypatch):
         read_frames(file)
 
 
-def test_damage_is_one_line_that_quotes_nothing(tmp_path, caplog):
+def test_the_message_on_a_damaged_file_quotes_nothing(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     file = write_series(tmp_path, phantom(), AFFINE, header={"PatientName": "Mustermann^Erika"})[0]
     data = Path(file).read_bytes()
@@ -134,7 +134,7 @@ def test_a_small_file_of_empty_items_does_not_fill_the_memory(tmp_path, monkeypa
         read_frames(file)
 
 
-def test_a_file_of_elements_without_end_does_not_hang(tmp_path):
+def test_a_file_of_too_many_elements_is_refused(tmp_path):
     file = Path(write_series(tmp_path, phantom(), AFFINE)[0])
     data = file.read_bytes()
     pixels = data.find(b"\xe0\x7f\x10\x00")
@@ -143,8 +143,8 @@ def test_a_file_of_elements_without_end_does_not_hang(tmp_path):
         read_frames(file)
 
 
-@pytest.mark.parametrize(("seconds", "side_by_side"), [(0.02, True), (0.0, False)])
-def test_files_are_read_side_by_side_where_they_wait_and_come_in_order(seconds, side_by_side):
+@pytest.mark.parametrize(("seconds", "parallel"), [(0.02, True), (0.0, False)])
+def test_files_are_read_in_parallel_only_where_they_are_waited_for(seconds, parallel):
     threads, asked = set(), []
 
     def read(number):
@@ -160,11 +160,11 @@ def test_files_are_read_side_by_side_where_they_wait_and_come_in_order(seconds, 
 
     for number, result in enumerate(files.each(read, numbers())):
         assert result == number
-        assert len(asked) <= number + 1 + files.READERS  # no folder is read ahead of its use
-    assert (len(threads - {threading.get_ident()}) > 0) == side_by_side
+        assert len(asked) <= number + 1 + files.READERS  # never more than READERS files ahead
+    assert (len(threads - {threading.get_ident()}) > 0) == parallel
 
 
-def test_what_a_reader_raises_comes_out_where_its_file_stands():
+def test_an_error_is_raised_at_the_position_of_its_file():
     def read(number):
         time.sleep(0.02)
         if number == 20:

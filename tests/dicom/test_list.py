@@ -5,7 +5,7 @@ from scripts.dicom.synthetic_series import write_series
 from .conftest import AFFINES, phantom
 
 
-def test_the_table_shows_every_volume_and_why_not(tmp_path, series, capsys):
+def test_the_table_lists_every_volume_and_why_it_is_refused(tmp_path, series, capsys):
     write_series(tmp_path / "few", phantom((8, 8, 3)), AFFINES["sagittal"], series_number=2)
     (tmp_path / "notes.txt").write_text("x")
     assert main([str(tmp_path)]) == 0
@@ -23,12 +23,12 @@ def test_the_table_names_no_patient(tmp_path, series):
     assert "PHANTOM" not in text.upper()
 
 
-def test_the_exit_code_says_whether_something_is_usable(tmp_path, capsys):
+def test_the_exit_code_is_0_where_a_volume_is_usable(tmp_path, capsys):
     assert main([str(tmp_path)]) == 1
     assert main([]) == 2
     assert "PATH" in capsys.readouterr().out
 
 
-def test_pixel_sizes_stand_in_the_order_of_the_matrix(tmp_path):
+def test_pixel_sizes_are_in_the_order_of_the_matrix_size(tmp_path):
     write_series(tmp_path, phantom((36, 30, 7)), AFFINES["non-square pixels"])  # columns 1.3 mm apart, rows 0.7 mm
     assert table(survey(tmp_path)).splitlines()[1].split()[2:4] == ["36x30x7", "1.3x0.7"]

@@ -1,4 +1,4 @@
-"""Zero-filled partitions: what headers tell of them, that it is said everywhere, and that the thickness follows."""
+"""Zero-filled partitions: they are found in headers, reported, and the slice thickness follows from them."""
 
 import logging
 
@@ -22,7 +22,7 @@ PROTOCOL = b"### ASCCONV BEGIN ###\nsKSpace.lPartitions\t = \t64\nsKSpace.dSlice
 
 
 def series(folder, elements=(), kind="3D", thickness_mm=3.6):
-    """Files of a series with further elements: (tag, VR, value)."""
+    """Write a series with further elements: (tag, VR, value)."""
     volume = phantom((*SHAPE[:2], SLICES))
     files = write_series(folder, volume, AFFINE, slice_thickness_mm=thickness_mm, acquisition_type=kind)
     for file in files:
@@ -58,7 +58,7 @@ def test_a_thickness_above_the_spacing_is_noticed_in_a_3d_acquisition(tmp_path):
     [(ge(SLICES // 2), 7.2, "2 slices of each one measured (GE Loc"), (siemens(b"0.625"), 5.76, "1.6 slices of each")],
     ids=["GE", "Siemens"],
 )
-def test_vendors_tell_zero_filling_that_the_thickness_hides(tmp_path, caplog, elements, thickness_mm, word):
+def test_zero_filling_is_found_in_private_elements(tmp_path, caplog, elements, thickness_mm, word):
     series(tmp_path, elements)
     found = stack(tmp_path)
     assert found.slice_thickness_mm == pytest.approx(thickness_mm, rel=1e-6)
@@ -82,23 +82,23 @@ def test_vendors_tell_zero_filling_that_the_thickness_hides(tmp_path, caplog, el
     ("elements", "kind"),
     [
         (ge(SLICES), "3D"),
-        (ge(SLICES * 2), "3D"),  # half of a series
-        (ge(SLICES // 2 + 1), "3D"),  # no ratio that a scanner makes
+        (ge(SLICES * 2), "3D"),  # fewer slices than locations: a part of a series
+        (ge(SLICES // 2 + 1), "3D"),  # not a ratio that GE offers
         (ge(SLICES // 2), "2D"),
         (siemens(b"1.0"), "3D"),
         (siemens(b"0.0"), "3D"),
-        (siemens(b"0.5")[1:], "3D"),  # whose element it is, nobody says
+        (siemens(b"0.5")[1:], "3D"),  # the creator of the private element is missing
         ([], "3D"),
     ],
 )
-def test_nothing_is_made_of_less(tmp_path, elements, kind):
+def test_zero_filling_is_not_assumed_without_evidence(tmp_path, elements, kind):
     series(tmp_path, elements, kind)
     found = stack(tmp_path)
     assert found.notes == ()
     assert (found.slice_thickness_mm, found.stated_by) == (3.6, "DICOM SliceThickness")
 
 
-def test_the_header_s_thickness_stays_where_it_is_the_larger(tmp_path):
+def test_a_larger_slice_thickness_of_the_header_is_kept(tmp_path):
     series(tmp_path, ge(SLICES // 2), thickness_mm=7.5)
     found = stack(tmp_path)
     assert (found.slice_thickness_mm, found.stated_by) == (7.5, "DICOM SliceThickness")
@@ -117,7 +117,7 @@ def test_the_header_s_thickness_stays_where_it_is_the_larger(tmp_path):
         (4, {"ParallelReductionFactorOutOfPlane": 2.0}, None),
     ],
 )
-def test_enhanced_files_count_their_steps(tmp_path, steps, modifier, factor):
+def test_zero_filling_of_enhanced_files_follows_from_the_encoding_steps(tmp_path, steps, modifier, factor):
     files = series(tmp_path / "classic")
     path = tmp_path / "enhanced" / "file.dcm"
     path.parent.mkdir()

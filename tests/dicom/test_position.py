@@ -1,4 +1,4 @@
-"""A bright voxel from DICOM files through super-resolution to the derived series, as the shipped bundle runs it."""
+"""Position of a bright voxel in the derived series, after the shipped inference workflow."""
 
 import json
 import sys

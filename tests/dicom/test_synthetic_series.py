@@ -8,7 +8,7 @@ from scripts.geometry.errors import Refusal
 from .conftest import AFFINES, phantom
 
 
-def test_headers_place_a_voxel_by_the_equation_of_the_standard(tmp_path, affine):
+def test_voxel_positions_follow_the_equation_of_the_standard(tmp_path, affine):
     volume = phantom()
     for index, file in enumerate(write_series(tmp_path, volume, affine)):
         dataset = pydicom.dcmread(file)
