@@ -17,8 +17,9 @@ import numpy as np
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import CUBIC, INPUT, Baselines
 from scripts.evaluation.statistics import read_scores
+from scripts.geometry.views import VIEWS
 from scripts.reports.explained import CONSISTENT, GLADE
-from scripts.reports.figures import VIEWS, Volume, plane, robust_window
+from scripts.reports.planes import Volume, plane, robust_window
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen

@@ -16,6 +16,7 @@ from .reader_study import LEVELS
 FEWEST_FOR_P = 6  # pairs that differ: under that the smallest p-value of a signed-rank test is above 0.06
 UNITS = ("case", "image")  # a pair: the means over a case's images, or one image; both over all readers
 POINTS = "points"
+ALL_PAIRS = "all pairs"  # of readers
 
 
 class Statistic(NamedTuple):
@@ -115,7 +116,7 @@ def _between_readers(ratings: Sequence[Rating], question: str) -> list[Statistic
         icc = icc_2_1(np.array([[marks[i] for marks in table.values()] for i in items]).reshape(len(items), -1))
         defined = [kappa for kappa in kappas if not math.isnan(kappa)]
         mean = float(np.mean(defined)) if defined else math.nan
-        found.append(Statistic("kappa", question, "", "", "all pairs", "", len(defined), mean))
+        found.append(Statistic("kappa", question, "", "", ALL_PAIRS, "", len(defined), mean))
         found.append(Statistic("icc_2_1", question, "", "", "all", "", len(items), icc))
     return found
 

@@ -47,7 +47,7 @@ def test_a_report_asked_for_lies_in_the_case(infer, tmp_path, asked):
         "4 mm (unknown, taken equal to the slice spacing)",
         row["weights_sha256"],
         "PIQUE",
-        "Sharpness closed",
+        "Relative edge sharpness",
         *row["warnings"],
     )
     assert [words for words in expected if words not in page.text] == []
