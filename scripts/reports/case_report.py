@@ -164,7 +164,7 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
     except Refusal as refusal:
         return {}, [str(refusal)]
     axis = scene.through_plane_axis
-    judged = JudgedCase(
+    evaluated = JudgedCase(
         case=scene.case,
         grid=scene.grid,
         axis=axis,
@@ -181,7 +181,7 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
         scores[method] = []
         for measure in MEASURES:
             try:
-                found = measure(judged, Result(scene.methods[method]))
+                found = measure(evaluated, Result(scene.methods[method]))
             except Refusal as refusal:
                 undefined[str(refusal)] = None
             else:

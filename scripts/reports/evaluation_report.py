@@ -144,9 +144,9 @@ def _failures(cases: Sequence[Mapping]) -> Table | None:
     for case in cases:
         if case.get("status") != DONE:
             rows.append((case["case"], "all", case.get("reason") or "not reached before the evaluation stopped"))
-        for method, end in (case.get("methods") or {}).items():
-            if end.get("status") == FAILED:
-                rows.append((case["case"], method, end.get("reason") or "no reason given"))
+        for method, outcome in (case.get("methods") or {}).items():
+            if outcome.get("status") == FAILED:
+                rows.append((case["case"], method, outcome.get("reason") or "no reason given"))
     return Table("Not part of any number below", ("case", "method", "reason"), rows, kind="words") if rows else None
 
 
@@ -247,8 +247,8 @@ def _scene(folder: Path, record: Mapping, case: Mapping) -> tuple[Scene, list[st
     sources = all_methods(folder, own, others)
     cubic, grid = read_volume(method_file(sources.get(CUBIC, folder / "methods" / CUBIC), CUBIC, name, names))
     for method, path in sources.items():
-        ended = (case.get("methods") or {}).get(method, {}).get("status")
-        if method in (CUBIC, *HIDDEN) or ended == FAILED:
+        status = (case.get("methods") or {}).get(method, {}).get("status")
+        if method in (CUBIC, *HIDDEN) or status == FAILED:
             continue
         try:
             methods[method] = on_grid(*read_volume(method_file(path, method, name, names)), grid)

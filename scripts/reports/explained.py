@@ -121,7 +121,10 @@ METRICS = {
         3,
     ),
     "slice_period_modulation_of_truth": Explained(
-        "Slice modulation of the truth", "", "The same of the truth: the value that occurs by chance.", 3
+        "Slice modulation of the truth",
+        "",
+        "The same of the truth: the value that this anatomy has without artefact.",
+        3,
     ),
     "slice_period_stripes": Explained(
         "Slice stripes",
@@ -132,7 +135,7 @@ METRICS = {
         3,
     ),
     "slice_period_stripes_of_truth": Explained(
-        "Slice stripes of the truth", "", "The same of the truth: the value that occurs by chance.", 3
+        "Slice stripes of the truth", "", "The same of the truth: the value that this anatomy has without artefact.", 3
     ),
     "slice_period_banding_to_truth": Explained(
         "Slice banding / truth", "near 1", "Slice banding over that of the truth.", 2

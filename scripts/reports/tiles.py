@@ -34,7 +34,7 @@ class Tile(NamedTuple):
     Attributes:
         name: its caption.
         volume: array and affine.
-        window: intensities (low, high) at the two ends of the colour map, in the volume's own units.
+        window: intensities (low, high) at the lower and upper limit of the colour map, in the volume's own units.
         colours: a matplotlib colour map.
     """
 
@@ -177,7 +177,7 @@ def data_uri(picture: np.ndarray, window: tuple[float, float], colours: str = "g
 
     Args:
         picture: (rows, columns).
-        window: values at the two ends of the colour map.
+        window: values at the lower and upper limit of the colour map.
         colours: a key of QUALITY.
     """
     file = io.BytesIO()

@@ -84,7 +84,7 @@ def _cell(value):
 
 
 class Bar(NamedTuple):
-    """The share of one level among the ratings: its place from the left and its width, in per cent."""
+    """The share of one level among the ratings: left edge and width of its bar, in per cent."""
 
     level: int
     left: float

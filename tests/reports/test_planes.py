@@ -15,7 +15,7 @@ def marked(world_mm) -> tuple[np.ndarray, np.ndarray]:
     return array, LIP
 
 
-def test_plane_hangs_the_right_side_on_the_left_and_the_head_on_top():
+def test_plane_shows_the_right_side_on_the_left_and_the_head_on_top():
     image, size = plane(marked((9, 0, 28)), "coronal", (0, 0, 0))  # right, high
     row, column = np.argwhere(image)[0]
     assert row < image.shape[0] / 2
@@ -23,7 +23,7 @@ def test_plane_hangs_the_right_side_on_the_left_and_the_head_on_top():
     assert size == pytest.approx((2, 1))
 
 
-def test_plane_hangs_anterior_left_in_sagittal_and_on_top_in_axial():
+def test_plane_shows_anterior_left_in_sagittal_and_on_top_in_axial():
     volume = marked((0, 16, 10))
     sagittal, size = plane(volume, "sagittal", (0, 0, 0))
     assert np.argwhere(sagittal)[0][1] < sagittal.shape[1] / 2

@@ -1,4 +1,4 @@
-"""Scores of a readers' study: known marks come back, and every file that cannot be used is refused by name."""
+"""Scores of a readers' study: known marks give known scores, and unusable files are refused by name."""
 
 import csv
 import json
@@ -51,21 +51,21 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def value(found, **place):
-    (one,) = [row for row in found if all(row[k] == v for k, v in place.items())]
+def value(found, **where):
+    (one,) = [row for row in found if all(row[k] == v for k, v in where.items())]
     return float(one["value"] or "nan")
 
 
-def test_known_marks_come_back(study):
+def test_known_marks_give_known_scores(study):
     StudyScores(study, study / "answers", False).write()
     key = json.loads((study / "key.json").read_text())["items"]
     found = rows(study)
     for method in METHODS:
         firsts = [i for i in key if i["method"] == method and i["duplicate_of"] is None]
         marks = [mark(i, "quality", s) for i in firsts for s in (0, 1)]
-        place = {"question": "quality", "method": method, "reader": ""}
-        assert value(found, measure="mean", **place) == pytest.approx(np.mean(marks))
-        assert value(found, measure="sd", **place) == pytest.approx(np.std(marks, ddof=1))
+        where = {"question": "quality", "method": method, "reader": ""}
+        assert value(found, measure="mean", **where) == pytest.approx(np.mean(marks))
+        assert value(found, measure="sd", **where) == pytest.approx(np.std(marks, ddof=1))
     pair = {"method": METHODS[1], "against": METHODS[0]}
     assert value(found, measure="difference", question="quality", unit="case", **pair) == pytest.approx(2)
     assert value(found, measure="difference", question="artefacts", unit="image", **pair) == pytest.approx(-1)
@@ -171,7 +171,7 @@ def test_a_reader_twice_is_refused_with_both_names(study):
         StudyScores(study, study / "answers", False).write()
 
 
-def test_what_is_there_is_scored_where_allowed(study):
+def test_incomplete_files_are_scored_where_allowed(study):
     change(study / "answers/answers_R2.json", BAD["incomplete"][0])
     (study / "answers/broken.json").write_text("{")
     StudyScores(study, study / "answers", True).write()

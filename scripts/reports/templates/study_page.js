@@ -269,6 +269,6 @@ addEventListener("keydown", event => {
 });
 
 document.querySelector("#start h1").textContent = study.title;
-$("about").textContent = `${IMAGES} images, in an order made by chance.`;
+$("about").textContent = `${IMAGES} images, in random order.`;
 document.querySelector(".worst").textContent = study.levels[0]; document.querySelector(".best").textContent = study.levels[LEVELS - 1];
 showStart();
