@@ -1,6 +1,5 @@
 """The readers' study: planes drawn and shuffled with a seed, one blinded page for readers, and the sealed key."""
 
-import json
 import logging
 import re
 import secrets
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal
-from ..geometry.files import write_text
+from ..geometry.files import write_json, write_text
 from ..geometry.views import VIEWS
 from .page import digest, packed, page_of
 from .volumes import StudyCase, StudyVolumes, load, spread_planes
@@ -112,7 +112,7 @@ class ReaderStudy:
         items = self._ordered(self._with_duplicates(items, rng), rng)
         key, page = self._key_and_page(items, images)
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_text(self.output_dir / KEY, json.dumps(key, indent=1) + "\n", mode=0o600)
+        write_json(self.output_dir / KEY, key, mode=0o600)
         write_text(self.output_dir / PAGE, page)
         size = len(page.encode())
         logger.info("%s: %d images, %.1f MiB", self.output_dir / PAGE, len(items), size / 2**20)
@@ -124,13 +124,13 @@ class ReaderStudy:
     def _check(self) -> None:
         rules = {
             "view": (self.view in VIEWS, f"one of {', '.join(VIEWS)}"),
-            "planes": (_whole(self.planes) and self.planes >= 1, "a whole number from 1"),
-            "neighbours": (_whole(self.neighbours) and self.neighbours >= 0, "a whole number from 0"),
+            "planes": (is_whole(self.planes, 1), "a whole number from 1"),
+            "neighbours": (is_whole(self.neighbours), "a whole number from 0"),
             "duplicates": (0 <= self.duplicates <= 1, "a share from 0 to 1"),
             "body_share": (0 < self.body_share <= 1, "a share above 0, at most 1"),
             "margin_mm": (self.margin_mm >= 0, "a length from 0 mm"),
-            "apart": (_whole(self.apart) and self.apart >= 0, "a whole number from 0"),
-            "seed": (_whole(self.seed) and self.seed >= 0, "null or a whole number from 0"),
+            "apart": (is_whole(self.apart), "a whole number from 0"),
+            "seed": (is_whole(self.seed), "null or a whole number from 0"),
             "levels": (len(self.levels) == LEVELS, f"{LEVELS} names, from worst to best"),
             "questions": (
                 bool(self.questions) and all({"title", "text"} <= set(q) for q in self.questions.values()),
@@ -265,7 +265,3 @@ def _shown_first(order: Sequence[Item]) -> list[Item]:
 def _random_name(rng: np.random.Generator) -> str:
     """A random name of eight hexadecimal digits, which reveals nothing about the image."""
     return rng.bytes(4).hex()
-
-
-def _whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

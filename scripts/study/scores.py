@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..geometry.errors import Refusal
-from ..geometry.files import write_text
+from ..geometry.files import atomic_file, write_json, write_text
 from ..reports.pages import Cell, render
 from .answers import Answers, Rating, read_answers, read_key
 from .reader_study import LEVELS
@@ -58,7 +58,7 @@ class StudyScores:
             "questions": {name: question["title"] for name, question in key["questions"].items()},
             "left_out": list(answers.left_out),
         }
-        write_text(self.study_dir / RECORD, json.dumps(record, indent=1) + "\n")
+        write_json(self.study_dir / RECORD, record)
         write_text(
             self.study_dir / PAGE, render("study_scores.html", title=TITLE, study=scores_section(self.study_dir))
         )
@@ -71,7 +71,7 @@ class StudyScores:
 
 
 def _write_csv(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(fields)
         writer.writerows([_cell(value) for value in row] for row in rows)
