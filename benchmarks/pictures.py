@@ -1,4 +1,4 @@
-"""Pictures of the documentation: planes across the slices, methods side by side, one window, physical aspect.
+"""Pictures of the documentation: planes across the slices, methods side by side, one window, true proportions.
 
 python -m benchmarks.pictures --demo out/demo                # docs/images/pelvis.png and phantom.png, after `make demo`
 python -m benchmarks.pictures --evaluation out/evaluation    # best.png, median.png, worst.png by PSNR gain of GLADE
@@ -17,8 +17,9 @@ import numpy as np
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import CUBIC, INPUT, Baselines
 from scripts.evaluation.statistics import read_scores
+from scripts.geometry.views import VIEWS
 from scripts.reports.explained import CONSISTENT, GLADE
-from scripts.reports.figures import VIEWS, Volume, plane, robust_window
+from scripts.reports.planes import Volume, plane, robust_window
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
@@ -27,24 +28,24 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 INFERENCE = ROOT / "configs" / "inference.yaml"
 DENIED = "denied by the slices"
-SCALES = {  # of a scale of their own
+SCALES = {  # volumes with a scale of their own
     "added detail": ("RdBu_r", None),
     "confidence": ("viridis", (0.0, 1.0)),
     DENIED: ("RdBu_r", None),
 }
-BESIDE = ("added detail", "confidence")  # volumes that lie beside a result
-INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> what `Baselines` calls it
-SIDE_MM = 100.0  # of what is shown of a case of the evaluation
+BESIDE = ("added detail", "confidence")  # volumes written with a result
+INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> name in `Baselines`
+SIDE_MM = 100.0  # of the square shown of a case of the evaluation
 WIDTH_INCHES, DOTS_PER_INCH = 14.0, 110
 
 
 def draw(
     volumes: Mapping[str, Volume], path: Path, views: Sequence[str], title: str, side_mm: float | None = None
 ) -> None:
-    """Rows are views, columns volumes (array (X, Y, Z), affine); all grey ones share the window of the first.
+    """Draw views as rows and volumes as columns; all grey pictures share the window of the first volume.
 
     Args:
-        volumes: by their titles.
+        volumes: title -> (array (X, Y, Z), affine voxel index -> RAS mm).
         path: of the PNG file.
         views: of "sagittal", "coronal", "axial".
         title: of the figure.
@@ -83,7 +84,7 @@ def draw(
 
 
 def _middle(picture: np.ndarray, spacing_mm: tuple[float, float], side_mm: float | None):
-    """The middle of a plane whose centre is that of the field of view, and its spacing."""
+    """The central square of a plane, and its spacing; all of the plane if there is no side."""
     if side_mm is not None:
         for axis, (size, spacing) in enumerate(zip(picture.shape, spacing_mm, strict=True)):
             cut = max(0, round((size - side_mm / spacing) / 2))
@@ -92,13 +93,13 @@ def _middle(picture: np.ndarray, spacing_mm: tuple[float, float], side_mm: float
 
 
 def across(affine: np.ndarray, axis: int) -> list[str]:
-    """The two views that cut across the slices, which are stacked along an array axis."""
+    """Return the two views that cut across slices stacked along an array axis."""
     stacked = int(np.abs(affine[:3, axis]).argmax())
     return [view for view, (fixed, *_) in VIEWS.items() if fixed != stacked]
 
 
 def of_demo(out: Path) -> None:
-    """pelvis.png and phantom.png, from the output of `make demo`."""
+    """Draw pelvis.png and phantom.png from the output of `make demo`."""
     baselines = Baselines(INFERENCE, out / "scans")
     rows = json.loads((out / "results" / "summary.json").read_text(encoding="utf-8"))["cases"]
     for row in rows:
@@ -110,17 +111,17 @@ def of_demo(out: Path) -> None:
         volumes = shown | {GLADE: read_volume(f"{stem}_glade.nii.gz")} | truth | _beside(stem)
         views = across(volumes[GLADE][1], int(row["protocol"]["through_plane_axis"]))
         acquired, isotropic = (" x ".join(f"{s:.2g}" for s in row[k]["spacing_mm"]) for k in ("input", "output"))
-        picture, dial = "phantom" if phantom else "pelvis", row["settings"]["sharpness"]
-        title = f"{picture}: acquired at {acquired} mm, made at {isotropic} mm; the dial at {dial:g}"
+        picture, sharpness = "phantom" if phantom else "pelvis", row["settings"]["sharpness"]
+        title = f"{picture}: acquired at {acquired} mm, made at {isotropic} mm; sharpness {sharpness:g}"
         draw(volumes, IMAGES / f"{picture}.png", views, title)
 
 
 def of_evaluation(out: Path) -> None:
-    """best.png, median.png and worst.png: the simulated cases by what GLADE gains in PSNR over consistent cubic."""
+    """Draw best.png, median.png and worst.png: simulated cases by the gain of GLADE in PSNR over consistent cubic."""
     psnr = {(s.case, s.method): s.value for s in read_scores(out / "scores.csv") if s.metric == "psnr" and not s.axis}
     gain = {case: value - psnr[case, CONSISTENT] for (case, method), value in psnr.items() if method == GLADE}
     order = sorted(gain, key=gain.get)
-    told = {c["case"]: c for c in json.loads((out / "cases.json").read_text(encoding="utf-8"))["cases"]}
+    cases = {c["case"]: c for c in json.loads((out / "cases.json").read_text(encoding="utf-8"))["cases"]}
     for name, case in (("worst", order[0]), ("median", order[len(order) // 2]), ("best", order[-1])):
         files = {m: out / "methods" / m / f"{case}.nii.gz" for m in (CUBIC, CONSISTENT)}
         ours = out / "methods" / GLADE / case / case
@@ -131,7 +132,7 @@ def of_evaluation(out: Path) -> None:
             GLADE: read_volume(f"{ours}_glade.nii.gz"),
             **_beside(ours),
         }
-        views = across(volumes["truth"][1], int(told[case]["through_plane_axis"]))
+        views = across(volumes["truth"][1], int(cases[case]["through_plane_axis"]))
         title = (
             f"{name} of {len(order)}: {case}, {psnr[case, GLADE]:.2f} dB, {gain[case]:+.2f} dB over consistent cubic"
         )
@@ -139,18 +140,18 @@ def of_evaluation(out: Path) -> None:
 
 
 def _beside(stem: Path) -> dict[str, Volume]:
-    """What lies beside a result of ours."""
+    """The other volumes written with a result of GLADE."""
     return {title: read_volume(f"{stem}_{title.replace(' ', '_')}.nii.gz") for title in BESIDE}
 
 
 def read_volume(path: Path | str) -> Volume:
-    """Array (X, Y, Z) and affine of a NIfTI file."""
+    """Read array (X, Y, Z) and affine of a NIfTI file."""
     image = nibabel.load(path)
     return np.squeeze(image.get_fdata(dtype=np.float32)), image.affine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw what is asked for."""
+    """Draw the pictures that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--demo", type=Path)
     parser.add_argument("--evaluation", type=Path)

@@ -1,4 +1,4 @@
-"""The tables of docs/: what a table is made of is kept as CSV, the table itself stands in a page between markers."""
+"""The tables of docs/: their data are stored as CSV files, the tables themselves in pages between two markers."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,22 @@ END = "<!-- end -->"
 
 
 def publish(table: str, rows: Sequence[Mapping], content: str, page: Path, tables: Path = TABLES) -> None:
-    """Keep the rows as TABLES/<table>.csv and write the Markdown made of them between the markers in a page."""
+    """Write the rows to TABLES/<table>.csv and their Markdown between the markers in a page."""
     tables.mkdir(exist_ok=True)
     write_rows(rows, tables / f"{table}.csv")
     page.write_text(with_table(page.read_text(encoding="utf-8"), table, content), encoding="utf-8")
 
 
 def with_table(text: str, table: str, content: str) -> str:
-    """The document with the content between the markers of a table; as it was where it has no such markers.
+    """Return the document with the content between the markers of a table; unchanged if it has no such markers.
 
     Raises:
-        ValueError: if the table has a beginning and no end.
+        ValueError: if the second marker is missing.
+
+    >>> print(with_table("<!-- table: a -->old<!-- end -->", "a", "new"))
+    <!-- table: a -->
+    new
+    <!-- end -->
     """
     start = f"<!-- table: {table} -->"
     before, found, rest = text.partition(start)
@@ -34,7 +39,7 @@ def with_table(text: str, table: str, content: str) -> str:
 
 
 def write_rows(rows: Sequence[Mapping], path: Path) -> None:
-    """Rows with the same keys as a CSV file, fractions with six digits; a value that is not a number is empty."""
+    """Write rows with the same keys as a CSV file, with six digits; NaN becomes an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests: pages opened, keys pressed, pictures taken, over its DevTools protocol."""
+"""A headless Chromium for tests, which opens pages, presses keys and takes screenshots through DevTools."""
 
 import base64
 import itertools
@@ -26,7 +26,7 @@ FLAGS = [
     "--mute-audio",
     "--remote-debugging-port=0",
 ]
-KEYS = {  # those that print nothing: name -> Windows key code
+KEYS = {  # keys without a character: name -> Windows key code
     "Enter": 13,
     "Escape": 27,
     "ArrowLeft": 37,
@@ -35,16 +35,16 @@ KEYS = {  # those that print nothing: name -> Windows key code
     "ArrowDown": 40,
     "Tab": 9,
 }
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 class Chromium:
     """One browser with one page; a context manager.
 
     Args:
-        folder: for its profile and its downloads.
+        folder: for the browser profile and the downloads.
         width: of the window, CSS pixels.
-        height: as the width.
+        height: of the window, CSS pixels.
     """
 
     def __init__(self, folder: Path, width: int = 1280, height: int = 800):
@@ -62,7 +62,7 @@ class Chromium:
             address = f"http://127.0.0.1:{file.read_text().split()[0]}/json"
             pages = until(lambda: [t for t in json.load(urllib.request.urlopen(address)) if t["type"] == "page"])
             self._socket = websocket.create_connection(
-                pages[0]["webSocketDebuggerUrl"], timeout=PATIENCE_S, suppress_origin=True
+                pages[0]["webSocketDebuggerUrl"], timeout=TIMEOUT_S, suppress_origin=True
             )
             self.call("Page.enable")
             self.call("Network.enable")
@@ -75,10 +75,10 @@ class Chromium:
     def __exit__(self, *_):
         self._socket.close()
         self._process.terminate()
-        self._process.wait(PATIENCE_S)
+        self._process.wait(TIMEOUT_S)
 
     def call(self, method: str, **parameters) -> dict:
-        """One command of the DevTools protocol and its result."""
+        """Sends one command of the DevTools protocol; returns its result."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
@@ -91,18 +91,18 @@ class Chromium:
                 return message["result"]
 
     def open(self, page: Path) -> None:
-        """Opens a file and waits until it is there."""
+        """Opens a file and waits until it is loaded."""
         self.call("Page.navigate", url=page.as_uri())
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
     def reload(self) -> None:
-        """Loads the page anew."""
+        """Reloads the page."""
         self.js("window.isOld = true")
         self.call("Page.reload")
         self.wait("!window.isOld && document.readyState === 'complete'")
 
     def js(self, expression: str):
-        """The value of an expression in the page."""
+        """Evaluates an expression in the page; returns its value."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in found:
             raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
@@ -126,9 +126,9 @@ class Chromium:
         self.call("Input.dispatchKeyEvent", type="keyDown" if printed else "rawKeyDown", text=printed, **what)
         self.call("Input.dispatchKeyEvent", type="keyUp", **what)
 
-    def drag(self, start: tuple[float, float], end: tuple[float, float], steps: int = 4) -> None:
-        """Presses the left button at one place of the page and lets go at another, CSS pixels."""
-        (x, y), (u, v) = start, end
+    def drag(self, start: tuple[float, float], stop: tuple[float, float], steps: int = 4) -> None:
+        """Drags with the left button from one point of the page to another, CSS pixels."""
+        (x, y), (u, v) = start, stop
         for i in range(steps + 2):
             kind = "mousePressed" if i == 0 else "mouseReleased" if i == steps + 1 else "mouseMoved"
             share = min(i, steps) / steps
@@ -136,21 +136,21 @@ class Chromium:
             self.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **at)
 
     def size(self, width: int, height: int, mobile: bool = False) -> None:
-        """Another size of the page, CSS pixels."""
+        """Sets the size of the page, CSS pixels."""
         given = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}
         self.call("Emulation.setDeviceMetricsOverride", **given)
         self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
 
     def picture(self, path: Path) -> Path:
-        """A PNG of what is seen."""
+        """Writes a PNG of the visible part of the page; returns its path."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
         return path
 
 
 def until(condition, what: str = "the browser"):
     """Waits until a condition holds; returns its value."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
         try:
             value = condition()
         except OSError:
@@ -158,10 +158,10 @@ def until(condition, what: str = "the browser"):
         if value:
             return value
         time.sleep(0.03)
-    raise TimeoutError(f"waited {PATIENCE_S} s for {what}")
+    raise TimeoutError(f"waited {TIMEOUT_S} s for {what}")
 
 
 def require_chromium() -> None:
-    """Skips the test where there is no browser."""
+    """Skips the test if Chromium is not installed."""
     if shutil.which("chromium") is None:
         pytest.skip("needs chromium on PATH (Debian: apt-get install chromium)")

@@ -1,4 +1,4 @@
-"""The demo's page and table: the report of `scripts.judging` on the files that the inference wrote."""
+"""The page and the printed table of the demo, made from the files of the inference."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from scripts.reports.scene import Scene
 
 from .scans import PHANTOM_POINT_MM
 
-PHANTOM = "The phantom, whose truth is known: thick slices were made of it, and every method is measured against it."
-COLUMNS = 20  # characters of a measure in the printed table
+PHANTOM = "A phantom whose truth is known: thick slices were simulated from it, and every method is compared with it."
+COLUMNS = 24  # characters of a measure in the printed table
 
 
 def report(
     config: Path, scan: Path, results: Path, page: Path, truth: Path | None, overrides: Sequence[str] = ()
 ) -> list[str]:
-    """Writes the page about all cases of this run; returns the lines of the table.
+    """Write the page about all cases of this run; return the lines of the table.
 
     Args:
         config: configs/inference.yaml.
-        scan: what the inference was run on.
+        scan: the input of the inference.
         results: its output_dir.
         page: the HTML file.
-        truth: of the phantom, whose case is the DICOM one; None where the scans are the user's.
+        truth: of the phantom, which is the DICOM case; None for the user's own scans.
         overrides: of the configuration, as on the command line.
     """
     rows = json.loads((results / "summary.json").read_text(encoding="utf-8"))["cases"]
@@ -51,14 +51,18 @@ def report(
 
 
 def parsed(overrides: Sequence[str]) -> dict:
-    """Overrides of the command line, as MONAI reads them: --key value or --key=value."""
+    """Parse overrides of the command line as MONAI does: --key value or --key=value.
+
+    >>> parsed(["--sharpness=0.5", "--views", "[0, 1]"])
+    {'sharpness': 0.5, 'views': [0, 1]}
+    """
     words = [word for text in overrides for word in (text.split("=", 1) if text.startswith("--") else [text])]
     return {key.lstrip("-"): DefaultParseValue(value) for key, value in zip(words[::2], words[1::2], strict=False)}
 
 
 def scene(row: Mapping, baselines: Baselines, results: Path, truth: Path | None) -> Scene:
-    """The volumes of a case that is done: interpolated here, read from the inference's files."""
-    name, told = row["case"], row["protocol"]
+    """Return the volumes of a finished case: interpolated here, or read from the files of the inference."""
+    name, protocol = row["case"], row["protocol"]
     interpolated = baselines(name, (INPUT, CUBIC))
     stem = results / name / name
     result, grid = read_volume(f"{stem}_glade.nii.gz")
@@ -67,8 +71,8 @@ def scene(row: Mapping, baselines: Baselines, results: Path, truth: Path | None)
     return Scene(
         case=name,
         grid=grid,
-        through_plane_axis=int(told["through_plane_axis"]),
-        slice_spacing_mm=float(told["slice_spacing_mm"]),
+        through_plane_axis=int(protocol["through_plane_axis"]),
+        slice_spacing_mm=float(protocol["slice_spacing_mm"]),
         slices=(interpolated[INPUT][0].numpy(), grid_of(interpolated[INPUT])),
         methods={CUBIC: on_grid(cubic[0].numpy(), grid_of(cubic), grid), CONSISTENT: result - added, GLADE: result},
         truth=None if truth is None else on_grid(*read_volume(truth), grid),
@@ -79,7 +83,7 @@ def scene(row: Mapping, baselines: Baselines, results: Path, truth: Path | None)
 
 
 def _against_truth(case: ReportedCase) -> list[str]:
-    """The phantom's table: each method against the truth."""
+    """The lines about the phantom: each method against the truth."""
     scores = {
         method: [s for s in found if not s.axis and not s.metric.endswith(OF_TRUTH)]
         for method, found in case.scores.items()

@@ -1,4 +1,4 @@
-"""The report of single scans, without or with a truth: what the inference did, what it added, how sharp it became."""
+"""The report of single scans, with or without a truth: acquisition, result, added detail and measures."""
 
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,16 +18,16 @@ from ..geometry.grid import Grid
 from ..geometry.views import VIEWS
 from ..metrics.pique import shared_window
 from ..run.record import RunRecord
-from .evaluation_report import how_to_read, warning_box
-from .explained import CONSISTENT, CUBIC, GLADE, explained, number, ordered, ordered_metrics
-from .markup import Markup, definitions, details, element, identifier, joined, page, section, setting, table
-from .scene import Scene, scene_charts, scene_figure
-from .tiles import acquired_axis
+from .evaluation_report import explanations
+from .explained import CONSISTENT, CUBIC, GLADE, number, ordered, ordered_metrics
+from .pages import Table, render, setting, settings
+from .scene import CaptionedChart, Scene, ViewsFigure, scene_charts, scene_figure
+from .tables import head_cell
+from .tiles import anatomical_axis
 
-MEASURES = (Fidelity(), HighBandDetail(), Pique(), Closure())  # as the evaluation measures them
-LEFT_OUT = ("nrmse", "hfen")  # a page for one scan shows the main measures
-SURE = 0.5  # confidence above which a voxel counts as confident
-METHODS = (CUBIC, CONSISTENT, GLADE)
+MEASURES = (Fidelity(), HighBandDetail(), Pique(), Closure())  # the same as in an evaluation
+LEFT_OUT = ("nrmse", "hfen")  # not shown: the page of one scan has the main measures only
+CONFIDENT = 0.5  # confidence above which a voxel counts as confident
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ class ReportedCase:
     """One scan on a page.
 
     Attributes:
-        row: of summary.json: case, input, output, protocol, warnings, residual, seconds, settings, weights_sha256.
+        row: its row of summary.json: case, input, output, protocol, warnings, residual, seconds, settings,
+            weights_sha256.
         scene: its volumes.
         description: a sentence about the scan, or None.
     """
@@ -47,7 +49,7 @@ class ReportedCase:
 
     @cached_property
     def measured(self) -> tuple[dict[str, list[Score]], list[str]]:
-        """As the function `measured`, once."""
+        """The result of the function `measured`, computed once."""
         return measured(self.scene)
 
     @property
@@ -56,24 +58,48 @@ class ReportedCase:
         return self.measured[0]
 
 
+class CasePart(NamedTuple):
+    """One scan as the template shows it.
+
+    Attributes:
+        name: of the case.
+        description: a sentence about it, or None.
+        warnings: in what the scan lies outside the trained range.
+        facts: names and values.
+        scores: methods x measures, or None.
+        undefined: why some measures have no value.
+        views: the pictures.
+        charts: profile and spectra.
+    """
+
+    name: str
+    description: str | None
+    warnings: Sequence[str]
+    facts: Sequence[tuple[str, str | None]]
+    scores: Table | None
+    undefined: Sequence[str]
+    views: ViewsFigure
+    charts: Sequence[CaptionedChart]
+
+
 class CaseReport:
-    """Writes <case>_report.html into the folder of a case; called by `SaveImageCased` before the folder is in place.
+    """Write <case>_report.html into the folder of a case, for `SaveImageCased`, which calls it with the other files.
 
     Args:
         record: of the run, for the row of the case.
-        restore: transform that puts "image" (U b) and "slices" (b) of the data on the scan's own scale and axes.
+        restore: transform that brings "image" (U b) and "slices" (b) of the data to the scan's own scale and axes.
     """
 
     def __init__(self, record: RunRecord, restore: Callable[[dict], dict]):
         self.record, self.restore = record, restore
 
     def __call__(self, data: Mapping, folder: Path) -> Path:
-        """Writes the page.
+        """Write the page.
 
         Args:
             data: of the postprocessing: case, pred, added_detail, confidence (on the scan's own scale and axes), image
-                and slices (as the network saw them).
-            folder: where the case's files are written.
+                and slices (on the scale and axes of the network).
+            folder: folder of the case's files.
 
         Returns:
             The path of the page.
@@ -98,41 +124,38 @@ class CaseReport:
 def write_case_report(
     path: str | Path, cases: Sequence[ReportedCase], title: str | None = None, refused: Sequence[Mapping] = ()
 ) -> Path:
-    """Writes one page about one or several scans, whole or not at all.
+    """Write one page about one or several scans, completely or not at all.
 
     Args:
         path: of the page.
         cases: the scans.
         title: of the page; by default the case's name.
-        refused: rows of the scans that have no result, with their reason.
+        refused: rows of summary.json of the scans without a result, with their reason.
 
     Returns:
         The path.
     """
-    sections, metrics = {}, []
-    if refused:
-        rows = [(row["case"], row["status"], row["reason"]) for row in refused]
-        name = "What went wrong"
-        sections[name] = section(
-            identifier(name), name, table("Without a result", ("scan", "status", "reason"), rows, kind="words")
-        )
-    for case in cases:
-        metrics += [score.metric for values in case.scores.values() for score in values]
-        name = case.scene.case
-        sections[name] = section(identifier(name), name, *_case(case))
-    reading = how_to_read([*metrics, "residual"])
-    if cases:
-        sections["How to read"] = reading
-        sections["What was done"] = _done(cases[0].row)
-    lead = warning_box()
-    title = f"GLADE: {cases[0].scene.case}" if title is None else title
-    return write_text(Path(path), page(title, lead, sections))
+    metrics = [score.metric for case in cases for scores in case.scores.values() for score in scores]
+    row = cases[0].row if cases else {}
+    text = render(
+        "case.html",
+        title=f"GLADE: {cases[0].scene.case}" if title is None else title,
+        failures=_failures(refused),
+        cases=[_part(case) for case in cases],
+        explanations=explanations([*metrics, "residual"]) if cases else [],
+        made_with=_made_with(row),
+        settings=settings(row.get("settings") or {}),
+    )
+    return write_text(Path(path), text)
 
 
 def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
-    """The evaluation's measures of a scene's methods, and why others have no value.
+    """Compute the evaluation's measures for each method of a scene, with one mask and one intensity window for all.
 
-    One mask and one intensity window for all methods, of the truth where there is one, else of the cubic input.
+    Mask and window are those of the truth if there is one, else of the cubic input.
+
+    Returns:
+        Method -> scores, and the reasons why other measures have no value.
     """
     reference = scene.methods[CUBIC] if scene.truth is None else scene.truth
     undefined: dict[str, None] = {}
@@ -141,7 +164,7 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
     except Refusal as refusal:
         return {}, [str(refusal)]
     axis = scene.through_plane_axis
-    judged = JudgedCase(
+    evaluated = JudgedCase(
         case=scene.case,
         grid=scene.grid,
         axis=axis,
@@ -158,7 +181,7 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
         scores[method] = []
         for measure in MEASURES:
             try:
-                found = measure(judged, Result(scene.methods[method]))
+                found = measure(evaluated, Result(scene.methods[method]))
             except Refusal as refusal:
                 undefined[str(refusal)] = None
             else:
@@ -166,49 +189,50 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
     return scores, list(undefined)
 
 
-def _case(case: ReportedCase) -> list:
+def _failures(refused: Sequence[Mapping]) -> Table | None:
+    rows = [(row["case"], row["status"], row["reason"]) for row in refused]
+    return Table("Without a result", ("scan", "status", "reason"), rows, kind="words") if rows else None
+
+
+def _part(case: ReportedCase) -> CasePart:
     row, scene, (scores, undefined) = case.row, case.scene, case.measured
-    warnings = [element("li", text) for text in row.get("warnings") or []]
-    return [
-        element("p", case.description) if case.description else None,
-        element("div", element("strong", "Outside the trained range"), element("ul", warnings), class_="warning")
-        if warnings
-        else None,
-        definitions(_facts(row, scene)),
-        _score_table(scores, scene) if any(scores.values()) else None,
-        [element("p", f"Not defined here: {reason}", class_="note") for reason in undefined],
-        element("h3", "Three views"),
-        scene_figure(scene),
-        element("h3", "An edge, and the spectra"),
-        scene_charts(scene),
-    ]
+    return CasePart(
+        name=scene.case,
+        description=case.description,
+        warnings=row.get("warnings") or [],
+        facts=_facts(row, scene),
+        scores=_score_table(scores, scene) if any(scores.values()) else None,
+        undefined=undefined,
+        views=scene_figure(scene),
+        charts=scene_charts(scene),
+    )
 
 
 def _facts(row: Mapping, scene: Scene) -> list[tuple[str, str | None]]:
-    told = row.get("protocol") or {}
-    sure = None
+    protocol = row.get("protocol") or {}
+    confidence = None
     if scene.confidence is not None:
         inside = scene.confidence[scene.body]
-        share, mean = float((inside > SURE).mean()), float(inside.mean())
-        sure = f"{share:.1%} of the body's voxels above {SURE:g}; mean {mean:.2f}"
+        share, mean = float((inside > CONFIDENT).mean()), float(inside.mean())
+        confidence = f"{share:.1%} of the body's voxels above {CONFIDENT:g}; mean {mean:.2f}"
     residual = row.get("residual")
     return [
         ("acquired", _geometry(row.get("input"))),
         ("made", _geometry(row.get("output"))),
-        ("slice spacing", _mm(told.get("slice_spacing_mm"))),
-        ("slice thickness", _with_source(_mm(told.get("slice_thickness_mm")), told.get("thickness_source"))),
-        ("slice profile", _with_source(told.get("profile"), told.get("profile_source"))),
-        ("through-plane axis", _with_source(told.get("through_plane_axis"), told.get("axis_source"))),
+        ("slice spacing", _mm(protocol.get("slice_spacing_mm"))),
+        ("slice thickness", _with_source(_mm(protocol.get("slice_thickness_mm")), protocol.get("thickness_source"))),
+        ("slice profile", _with_source(protocol.get("profile"), protocol.get("profile_source"))),
+        ("through-plane axis", _with_source(protocol.get("through_plane_axis"), protocol.get("axis_source"))),
         ("residual", None if residual is None else f"{number(residual)} of the acquired slices"),
-        ("confidence", sure),
+        ("confidence", confidence),
         ("time", None if row.get("seconds") is None else f"{row['seconds']:.1f} s, without this page"),
     ]
 
 
-def _geometry(told: Mapping | None) -> str | None:
-    if not told or "shape" not in told:
+def _geometry(grid: Mapping | None) -> str | None:
+    if not grid or "shape" not in grid:
         return None
-    size, spacing = (" × ".join(f"{v:.3g}" for v in told[key]) for key in ("shape", "spacing_mm"))
+    size, spacing = (" × ".join(f"{v:.3g}" for v in grid[key]) for key in ("shape", "spacing_mm"))
     return f"{size} voxels of {spacing} mm"
 
 
@@ -220,40 +244,35 @@ def _with_source(value, source: str | None) -> str | None:
     return None if value is None else f"{value} ({source})" if source else str(value)
 
 
-def _score_table(scores: Mapping[str, Sequence[Score]], scene: Scene) -> Markup:
+def _score_table(scores: Mapping[str, Sequence[Score]], scene: Scene) -> Table:
     """Methods x measures; PIQUE of either view across the slices beside its mean."""
     keys = dict.fromkeys((s.metric, s.axis) for values in scores.values() for s in values)
-    place = {metric: index for index, metric in enumerate(ordered_metrics(metric for metric, _ in keys))}
-    keys = sorted(keys, key=lambda key: (place[key[0]], key[1]))
+    order = {metric: index for index, metric in enumerate(ordered_metrics(metric for metric, _ in keys))}
+    keys = sorted(keys, key=lambda key: (order[key[0]], key[1]))
     units = {(s.metric, s.axis): s.unit for values in scores.values() for s in values}
     head = []
     for metric, axis in keys:
-        known, unit = explained(metric), units[metric, axis]
-        where = f", {_plane(scene, int(axis))}" if axis else ""
-        hint = " · ".join(part for part in (known.hint, unit if unit == "dB" else "") if part)
-        head.append(joined(known.title + where, element("small", hint)))
+        title = head_cell(metric, units[metric, axis])
+        head.append(title._replace(text=f"{title.text}, {_plane(scene, int(axis))}") if axis else title)
     cells = {(method, s.metric, s.axis): s.value for method, values in scores.items() for s in values}
     rows = [(method, *(number(cells.get((method, *key)), key[0]) for key in keys)) for method in scores]
     caption = "Cubic interpolation is the input of the network; one intensity window for all methods."
-    return table(caption, ("method", *head), rows, [GLADE])
+    return Table(caption, ("method", *head), rows, [GLADE])
 
 
 def _plane(scene: Scene, axis: int) -> str:
     """The view whose planes are perpendicular to an array axis."""
-    fixed = acquired_axis(scene.grid.affine, axis)
-    return next(view for view, (own, *_rest) in VIEWS.items() if own == fixed)
+    fixed = anatomical_axis(scene.grid.affine, axis)
+    return next(view for view, shown in VIEWS.items() if shown.fixed == fixed)
 
 
-def _done(row: Mapping) -> Markup:
-    settings = row.get("settings") or {}
-    pairs = [(name.replace("_", " "), setting(value)) for name, value in settings.items()]
-    main = [
-        ("version", settings.get("version")),
+def _made_with(row: Mapping) -> list[tuple[str, str | None]]:
+    own = row.get("settings") or {}
+    return [
+        ("version", own.get("version")),
         ("weights, SHA-256", row.get("weights_sha256")),
-        ("sharpness", setting(settings["sharpness"]) if "sharpness" in settings else None),
-        ("detail", setting(settings["detail"]) if "detail" in settings else None),
+        *((name, setting(own[name])) for name in ("sharpness", "detail") if name in own),
     ]
-    return section("what-was-done", "What was done", definitions(main), details("All settings", definitions(pairs)))
 
 
 def _array(volume) -> np.ndarray:

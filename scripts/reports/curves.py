@@ -1,10 +1,10 @@
-"""Charts as inline SVG: their colours are the page's own, light or dark, and their letters are text."""
+"""Charts as inline SVG: their colours are those of the page, light or dark, and their letters are text."""
 
 import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -13,15 +13,14 @@ matplotlib.use("Agg")
 from matplotlib import pyplot  # after the choice of a backend that needs no display
 
 from .explained import CONSISTENT, CUBIC, GLADE
-from .markup import Markup
 
-WIDE, HIGH = 5.4, 3.7  # inches: on a telephone the letters are still 8 points
-LETTERS = 11  # points
-THIN, THICK = 1.4, 2.2  # points
-DECADES = 5  # of a power spectrum shown
+WIDTH_INCHES, HEIGHT_INCHES = 5.4, 3.7  # on a telephone the letters are still 8 points
+FONT_POINTS = 11
+THIN_POINTS, THICK_POINTS = 1.4, 2.2  # lines
+DECADES = 5  # of a power spectrum that are shown
 HEADROOM = 1.6  # over the largest mean power, for the legend
-FAINT = 0.55  # opacity of the single cases behind their mean
-VARIABLES = {  # series -> the page's colour, and its line
+FAINT = 0.55  # opacity of the points of single cases behind their mean
+VARIABLES = {  # series -> the page's colour variable and the line style
     GLADE: ("--s-glade", "-"),
     "truth": ("--s-truth", "-"),
     CONSISTENT: ("--s-consistent", "--"),
@@ -33,14 +32,15 @@ VARIABLES = {  # series -> the page's colour, and its line
 OTHERS = ("--s-other1", "--s-other2", "--s-other3")
 MARKERS = {GLADE: "o", CONSISTENT: "s", CUBIC: "^", "linear": "v", "nearest": "D"}
 OTHER_MARKERS = ("P", "X", "*")
-UNIQUE_DIGITS = 10  # of a checksum: ids of one page differ
-INK = "#010203"  # stands for currentColor, until the SVG is written
+FRONT = 20  # drawing order: above every line
+UNIQUE_DIGITS = 10  # of a checksum that keeps the ids of the charts of one page apart
+INK = "#010203"  # a colour that no series has: replaced by currentColor in the SVG
 STAND_INS = {variable: f"#01{index:02x}fe" for index, variable in enumerate(
     dict.fromkeys([*(v for v, _ in VARIABLES.values()), *OTHERS, "--s-slices", "--line"])
 )}  # fmt: skip
 STYLE = {
     "svg.fonttype": "none",
-    "font.size": LETTERS,
+    "font.size": FONT_POINTS,
     "font.family": "sans-serif",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -50,40 +50,54 @@ STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
-    "legend.fontsize": LETTERS - 1,
+    "legend.fontsize": FONT_POINTS - 1,
     "axes.unicode_minus": True,
 }
 
 
+class Chart(NamedTuple):
+    """An SVG drawing for the macro `chart` of the templates.
+
+    Attributes:
+        drawing: what stands inside the <svg> element.
+        view_box: its coordinates.
+        label: description for those who cannot see it.
+    """
+
+    drawing: str
+    view_box: str
+    label: str
+
+
 def profile_chart(
-    places_mm: np.ndarray, curves: Mapping[str, np.ndarray], slices: tuple[np.ndarray, np.ndarray], label: str
-) -> Markup:
-    """Intensities along a line across an edge.
+    positions_mm: np.ndarray, curves: Mapping[str, np.ndarray], slices: tuple[np.ndarray, np.ndarray], label: str
+) -> Chart:
+    """Draw intensities along a line across an edge.
 
     Args:
-        places_mm: (S,), along the through-plane axis, the edge at 0.
+        positions_mm: (S,), along the through-plane axis, the edge at 0.
         curves: method -> (S,) intensities in the scan's units.
-        slices: places in mm and intensities of the acquired slices, drawn as dots.
-        label: what the chart is, for those who cannot see it.
+        slices: positions in mm and intensities of the acquired slices, drawn as dots.
+        label: description of the chart for those who cannot see it.
     """
 
     def draw(axes):
         for name, values in curves.items():
-            axes.plot(places_mm, values, label=name, zorder=_rank(name), **_line(name, curves))
-        axes.plot(*slices, "o", color=STAND_INS["--s-slices"], markersize=5, label="acquired slices", zorder=LETTERS)
+            axes.plot(positions_mm, values, label=name, zorder=_rank(name), **_line(name, curves))
+        axes.plot(*slices, "o", color=STAND_INS["--s-slices"], markersize=5, label="acquired slices", zorder=FRONT)
         axes.set_xlabel("mm through-plane")
         axes.set_ylabel("intensity")
 
     return _svg(draw, label)
 
 
-def spectrum_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], nyquist: float, label: str) -> Markup:
-    """Power spectra over one another.
+def spectrum_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], nyquist: float, label: str) -> Chart:
+    """Draw power spectra over one another.
 
     Args:
         curves: name -> frequencies in cycles/mm and power, relative to a common reference.
         nyquist: the slices' Nyquist frequency, cycles/mm.
-        label: what the chart is, for those who cannot see it.
+        label: description of the chart for those who cannot see it.
     """
 
     def draw(axes):
@@ -95,7 +109,7 @@ def spectrum_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], nyquist:
         axes.axvline(nyquist, color=INK, linewidth=1, linestyle=(0, (1, 2)))
         axes.annotate(
             "slices' Nyquist", (nyquist, 0), xycoords=("data", "axes fraction"), xytext=(4, 5),
-            textcoords="offset points", fontsize=LETTERS - 1,
+            textcoords="offset points", fontsize=FONT_POINTS - 1,
         )  # fmt: skip
         axes.set_xlim(left=0)
         axes.set_xlabel("cycles/mm through-plane")
@@ -106,13 +120,13 @@ def spectrum_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], nyquist:
 
 def scatter_chart(
     points: Mapping[str, tuple[Sequence[float], Sequence[float]]], names: tuple[str, str], label: str
-) -> Markup:
-    """Fidelity (y) against sharpness (x): a faint point a case, and the mean of each method.
+) -> Chart:
+    """Draw fidelity (y) against sharpness (x): a faint point for each case, and the mean of each method.
 
     Args:
         points: method -> sharpness and fidelity of its cases.
         names: titles of the two axes.
-        label: what the chart is, for those who cannot see it.
+        label: description of the chart for those who cannot see it.
     """
 
     def draw(axes):
@@ -120,7 +134,7 @@ def scatter_chart(
         axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (1, 2)))
         axes.annotate(
             "as the truth", (1, 0), xycoords=("data", "axes fraction"), xytext=(-4, 5),
-            textcoords="offset points", fontsize=LETTERS - 1, ha="right",
+            textcoords="offset points", fontsize=FONT_POINTS - 1, ha="right",
         )  # fmt: skip
         for name, (x, y) in points.items():
             marker = MARKERS.get(name) or OTHER_MARKERS[others.index(name) % len(OTHER_MARKERS)]
@@ -131,7 +145,7 @@ def scatter_chart(
         axes.set_xlabel(names[0])
         axes.set_ylabel(names[1])
 
-    return _svg(draw, label, legend_outside=True)
+    return _svg(draw, label, handletextpad=0)
 
 
 def _variable(name: str, all_names) -> str:
@@ -143,7 +157,7 @@ def _variable(name: str, all_names) -> str:
 
 def _line(name: str, all_names) -> dict:
     style = VARIABLES.get(name, ("", (0, (6, 2))))[1]
-    width = THICK if name in (GLADE, "truth") else THIN
+    width = THICK_POINTS if name in (GLADE, "truth") else THIN_POINTS
     return {"color": STAND_INS[_variable(name, all_names)], "linestyle": style, "linewidth": width}
 
 
@@ -151,34 +165,33 @@ def _rank(name: str) -> int:
     return list(VARIABLES)[::-1].index(name) + 2 if name in VARIABLES else 2
 
 
-def _svg(draw, label: str, legend_outside: bool = False) -> Markup:
-    """The chart as an <svg> element; ids are its own, colours are the page's, nothing refers to anywhere."""
+def _svg(draw, label: str, **legend) -> Chart:
+    """The chart that `draw(axes)` makes."""
     file = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": hashlib.sha256(label.encode()).hexdigest()}):
-        figure, axes = pyplot.subplots(figsize=(WIDE, HIGH), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
         try:
             draw(axes)
-            if legend_outside:
-                figure.legend(loc="outside upper center", ncols=3, handletextpad=0)
-            else:
-                figure.legend(loc="outside upper center", ncols=3)
+            figure.legend(loc="outside upper center", ncols=3, **legend)
             figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         finally:
             pyplot.close(figure)
     return _inlined(file.getvalue(), label)
 
 
-def _inlined(text: str, label: str) -> Markup:
-    """What matplotlib wrote, as a part of an HTML page."""
-    text = text[text.index("<svg") :]
+def _inlined(text: str, label: str) -> Chart:
+    """The file that matplotlib wrote, as a part of an HTML page.
+
+    Ids become unique on the page, colours become variables of its style sheet, and nothing refers to other files.
+    """
+    text = text[text.index("<svg") : text.rindex("</svg>")]
     for rest in (r"<metadata>.*?</metadata>", r"<style.*?</style>", r"<!--.*?-->", r"(?<=<g) id=\"[^\"]*\""):
         text = re.sub(rest, "", text, flags=re.DOTALL)
     opening, inner = text.split(">", 1)
-    view = re.search(r'viewBox="[^"]*"', opening).group()
+    view_box = re.search(r'viewBox="([^"]*)"', opening).group(1)
     for variable, stand_in in STAND_INS.items():
         inner = inner.replace(stand_in, f"var({variable})")
     inner = re.sub(r"font-family: [^;\"]*", "font-family: inherit", inner.replace(INK, "currentColor"))
     unique = hashlib.sha256(label.encode()).hexdigest()[:UNIQUE_DIGITS]
     inner = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>c{unique}-", inner)
-    inner = re.sub(r"\s*\n\s*", " ", inner)
-    return Markup(f'<svg role="img" aria-label="{escape(label)}" {view}>{inner.strip()}')
+    return Chart(re.sub(r"\s*\n\s*", " ", inner).strip(), view_box, label)

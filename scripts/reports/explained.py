@@ -1,4 +1,4 @@
-"""What each measure is called on a page, how its number is written, and how to read it in one line."""
+"""Titles, number formats and one-line explanations of the measures on a page."""
 
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
 import math
@@ -6,13 +6,20 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 GLADE, CONSISTENT, CUBIC = "GLADE", "consistent cubic", "cubic"
-ORDER = ("nearest", "linear", CUBIC, CONSISTENT, GLADE)  # of the methods; others follow
+ORDER = ("nearest", "linear", CUBIC, CONSISTENT, GLADE)  # of the methods in tables; others follow
 MINUS, MISSING = "−", "–"
-SMALLEST_PLAIN = 0.001  # under it a number is written with an exponent
+SMALLEST_PLAIN = 0.001  # smaller numbers are written with an exponent
 
 
 class Explained(NamedTuple):
-    """`title`: of the column. `hint`: which way is good. `text`: one line. `places`: decimals; None: three digits."""
+    """How a measure is shown.
+
+    Attributes:
+        title: of its column.
+        hint: which direction is good.
+        text: one line on how to read it.
+        places: decimals; None: three significant digits.
+    """
 
     title: str
     hint: str
@@ -24,137 +31,173 @@ METRICS = {
     "psnr": Explained(
         "PSNR",
         "higher",
-        "Peak signal-to-noise ratio against the truth inside the body, dB. The most faithful "
-        "answer, not the sharpest, has the highest.",
+        "Peak signal-to-noise ratio against the truth inside the body, dB. It is highest for the result with the "
+        "smallest error, which is seldom the sharpest.",
         2,
     ),
-    "ssim": Explained("SSIM", "higher", "Structural similarity to the truth inside the body; 1 is identity.", 3),
+    "ssim": Explained(
+        "SSIM", "higher", "Structural similarity to the truth inside the body; 1 if both are identical.", 3
+    ),
     "high_band_energy": Explained(
         "High-band energy",
         "near 1",
-        "Detail finer than the slices can hold, result over truth: 1 is right, 0 smooth, "
-        "above 1 too rough. It does not say whether the detail is the true one.",
+        "Energy of the detail that is too fine for the slices, result over truth: 1 is as much as in the truth, below "
+        "1 smoother, above 1 rougher. It does not say whether the detail is the true one.",
         3,
     ),
     "high_band_error": Explained(
         "High-band error",
         "lower",
-        "Energy of the error in that band over the truth's: 0 is all of it recovered, "
-        "1 nothing, above 1 the invented detail does harm.",
+        "Energy of the error of that detail over the truth's energy: 0 if all of it is recovered, 1 if none is, above "
+        "1 if invented detail makes the result worse than no detail.",
         3,
     ),
     "pique": Explained(
         "PIQUE",
         "lower",
-        "Perceived quality of the planes across the slices, 0 to 100, without reference: under 20 "
-        "excellent, to 35 good, to 50 fair. One intensity window a scan for all methods.",
+        "Perceived quality of the planes across the slices without a reference, 0 to 100: under 20 excellent, to 35 "
+        "good, to 50 fair. All methods of a scan share one intensity window.",
         1,
     ),
     "sharpness_closed": Explained(
-        "Sharpness closed",
-        "near 2",
-        "Share of the difference in edge steepness between through-plane and in-plane that is closed: 0 is "
-        "interpolation, 1 as sharp as the acquired planes, which thick slices have softened; truths have 1 to 3.",
+        "Relative edge sharpness",
+        "cubic 0, in-plane 1",
+        "Steepness of the edges through-plane on a scale on which cubic interpolation has 0 and the acquired planes, "
+        "in-plane, have 1. Thick slices also soften the acquired planes, so true thin slices have 1 to 3, mostly "
+        "about 2.",
         2,
     ),
     "spectrum_closed": Explained(
-        "Spectrum closed",
-        "near 2",
-        "The same for the share of power in the band that the slices do not hold.",
+        "Relative fine detail",
+        "cubic 0, in-plane 1",
+        "Share of the power through-plane in detail that is too fine for the slices, on the same scale: cubic "
+        "interpolation has 0, the acquired planes have 1, true thin slices have 1 to 3. Where the acquired planes hold "
+        "hardly more detail than the cubic interpolation, the scale is short and large values mean little.",
         2,
     ),
     "residual": Explained(
         "Residual",
         "lower",
-        "Does the result explain the scan? Acquired again, its relative difference from the acquired slices.",
+        "Agreement with the scan: relative difference of slices simulated from the result to the acquired ones.",
     ),
     "cross_plane_correlation": Explained(
         "Cross-plane correlation",
         "higher",
-        "Local correlation with a sharp scan in another plane.",
+        "Local correlation with a scan of the same anatomy that is sharp in this plane.",
         3,
     ),
     "cross_plane_coherence": Explained(
         "Cross-plane coherence",
         "higher",
-        "Agreement in the fine band with a sharp scan of the same anatomy in another plane: detail that is real.",
+        "Agreement of the fine detail with a scan of the same anatomy that is sharp in this plane: 1 if the detail is "
+        "real, near 0 if it is invented.",
         3,
     ),
-    "nrmse": Explained("NRMSE", "lower", "Root mean square error over the truth's, inside the body.", 4),
-    "hfen": Explained("HFEN", "lower", "Error of fine structure (Laplacian of Gaussian) over the truth's.", 3),
+    "nrmse": Explained(
+        "NRMSE", "lower", "Root mean square error over the root mean square of the truth, inside the body.", 4
+    ),
+    "hfen": Explained(
+        "HFEN", "lower", "Error of fine structures (Laplacian of Gaussian) over their size in the truth.", 3
+    ),
     "edge": Explained("Edge steepness", "higher", "99th percentile of the gradient along an axis, 1/mm.", 3),
     "slice_period_banding": Explained(
         "Slice banding",
         "near 1",
-        "Stripes at the slice distance, over their spectral neighbourhood; 1 is none.",
+        "Power of stripes at the slice distance over that of neighbouring frequencies; 1 if there are none.",
         2,
     ),
     "slice_period_steps": Explained(
         "Slice steps",
         "near 1",
-        "Detail that comes and goes with the slices, as in a staircase; 1 is none. It detects, see the modulation for "
-        "the strength.",
+        "Power of detail that repeats with the slices, as in a staircase, over that of neighbouring frequencies; 1 if "
+        "there is none. It detects the artefact; the modulation says how large it is.",
         2,
     ),
     "slice_period_modulation": Explained(
         "Slice modulation",
         "lower",
-        "How much the step from plane to plane varies in the rhythm of the slices, a share of the mean step; without "
-        "artefact some hundredths.",
+        "Variation, with the period of the slices, of the change from plane to plane, as a share of the mean change; "
+        "some hundredths without artefact.",
         3,
     ),
     "slice_period_modulation_of_truth": Explained(
-        "Slice modulation of the truth", "", "The same of the truth: what chance makes of this anatomy.", 3
+        "Slice modulation of the truth",
+        "",
+        "The same of the truth: the value that this anatomy has without artefact.",
+        3,
     ),
     "slice_period_stripes": Explained(
         "Slice stripes",
         "lower",
-        "How far whole planes are brighter or darker in the rhythm of the slices or in turn, a share of the mean step "
-        "from plane to plane; without artefact some thousandths, with few slices some hundredths.",
+        "Brightness differences of whole planes with the period of the slices or alternating from plane to plane, as a "
+        "share of the mean change from plane to plane; some thousandths without artefact, some hundredths where "
+        "slices are few.",
         3,
     ),
     "slice_period_stripes_of_truth": Explained(
-        "Slice stripes of the truth", "", "The same of the truth: what chance makes of this anatomy.", 3
+        "Slice stripes of the truth", "", "The same of the truth: the value that this anatomy has without artefact.", 3
     ),
     "slice_period_banding_to_truth": Explained(
-        "Slice banding / truth", "near 1", "Slice banding over the truth's own.", 2
+        "Slice banding / truth", "near 1", "Slice banding over that of the truth.", 2
     ),
-    "slice_period_steps_to_truth": Explained("Slice steps / truth", "near 1", "Slice steps over the truth's own.", 2),
+    "slice_period_steps_to_truth": Explained(
+        "Slice steps / truth", "near 1", "Slice steps over those of the truth.", 2
+    ),
     "confidence_rank_correlation": Explained(
         "Confidence rank correlation",
         "lower",
-        "Spearman correlation of the confidence with the absolute error; −1 would tell every error.",
+        "Spearman correlation of the confidence with the absolute error: −1 if the confidence ranks all errors "
+        "correctly, 0 if it says nothing about them.",
         2,
     ),
-    "confidence_mean": Explained("Mean confidence", "", "Mean of the confidence volume inside the body, 0 to 1.", 2),
+    "confidence_mean": Explained("Mean confidence", "", "Mean of the confidence inside the body, 0 to 1.", 2),
     "confident_share": Explained("Confident share", "", "Share of the body's voxels with a confidence above 0.5.", 3),
-    "sharpness_closed_of_truth": Explained("Sharpness closed, the truth", "", "The same of the truth.", 2),
-    "spectrum_closed_of_truth": Explained("Spectrum closed, the truth", "", "The same of the truth.", 2),
-    "border_raw": Explained("Border gradient", "higher", "Steepest gradient across the named border, 1/mm.", 3),
+    "sharpness_closed_of_truth": Explained("Relative edge sharpness of the truth", "", "The same of the truth.", 2),
+    "spectrum_closed_of_truth": Explained("Relative fine detail of the truth", "", "The same of the truth.", 2),
+    "border_raw": Explained("Border gradient", "higher", "Steepest gradient across the given border, 1/mm.", 3),
     "border_sigmoid": Explained(
         "Border gradient, sigmoid", "higher", "The same of a sigmoid fitted to each profile.", 3
     ),
     "border_polynomial": Explained("Border gradient, polynomial", "higher", "The same of a fitted polynomial.", 3),
-    "border_rise_mm": Explained("Border rise", "lower", "Distance from 10 to 90 % of the border's step, mm.", 2),
-    "border_overshoot": Explained("Border overshoot", "lower", "Beyond the plateaus, over the step.", 3),
+    "border_rise_mm": Explained("Border rise", "lower", "Distance from 10 to 90 % of the step at the border, mm.", 2),
+    "border_overshoot": Explained(
+        "Border overshoot", "lower", "Intensity beyond the plateaus on both sides of the border, over the step.", 3
+    ),
 }
-HEADLINE = tuple(METRICS)[:10]  # of the tables, in this order; what nobody measured has no column
+HEADLINE = tuple(METRICS)[:10]  # columns of the main tables, in this order; without values there is no column
 
 
 def explained(metric: str) -> Explained:
-    """What is known of a metric; a new one is called by its own name."""
+    """Return how a metric is shown; an unknown one by its own name.
+
+    >>> explained("psnr").title, explained("my_metric").title
+    ('PSNR', 'my metric')
+    """
     return METRICS.get(metric, Explained(metric.replace("_", " "), "", ""))
 
 
 def title_of(metric: str, axis: str = "", unit: str = "") -> str:
-    """Title of a metric, with its array axis and unit where it has them."""
+    """Return the title of a metric, with its array axis and unit where it has them.
+
+    >>> title_of("edge", "2", "1/mm")
+    'Edge steepness, axis 2, 1/mm'
+    """
     where = "" if axis in ("", None) else f"axis {axis}"
     parts = [explained(metric).title, where, "" if unit == "1" else unit]
     return ", ".join(part for part in parts if part)
 
 
 def number(value: float | None, metric: str = "", signed: bool = False) -> str:
-    """A value as it stands in a table; a dash for none."""
+    """Write a value for a table; a dash for none.
+
+    Args:
+        value: the number, or None.
+        metric: decides the number of decimals.
+        signed: whether positive numbers get a plus sign, as differences do.
+
+    >>> number(27.318, "psnr"), number(0.5, "psnr", signed=True), number(None)
+    ('27.32', '+0.50', '–')
+    """
     if value is None or not math.isfinite(value):
         return MISSING if value is None or math.isnan(value) else "∞"
     places = explained(metric).places
@@ -168,19 +211,23 @@ def number(value: float | None, metric: str = "", signed: bool = False) -> str:
 
 
 def ordered(methods: Iterable[str]) -> list[str]:
-    """Methods as tables list them: from nearest to GLADE and its settings, then the others by name."""
+    """Sort methods as tables list them: from nearest to GLADE and its settings, then the others by name.
+
+    >>> ordered(["ECLARE", "GLADE", "GLADE 0.5", "cubic"])
+    ['cubic', 'GLADE', 'GLADE 0.5', 'ECLARE']
+    """
     found = dict.fromkeys(methods)
 
-    def place(method: str) -> tuple:
+    def rank(method: str) -> tuple:
         if method in ORDER:
             return ORDER.index(method), method
         return len(ORDER) - (1 if method.startswith(GLADE) else 0), method
 
-    return sorted(found, key=place)
+    return sorted(found, key=rank)
 
 
 def ordered_metrics(metrics: Iterable[str]) -> list[str]:
-    """Known metrics first, in the order of `METRICS`; others after, as they came."""
+    """Sort metrics: known ones in the order of `METRICS`, then the others in their own order."""
     known = list(METRICS)
     found = list(dict.fromkeys(metrics))
     return sorted(found, key=lambda metric: known.index(metric) if metric in METRICS else len(known))

@@ -1,9 +1,10 @@
-"""What a page shows of one scan: the figure in three views, a profile across an edge, spectra."""
+"""The figures of one scan on a page: three views, a profile across an edge, power spectra."""
 
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -14,41 +15,40 @@ from ..geometry.grid import AXES, Grid
 from ..metrics.arrays import bounding_box
 from ..metrics.mask import body_mask
 from ..metrics.spectrum import NYQUIST, power_spectrum
-from .curves import profile_chart, spectrum_chart
+from .curves import Chart, profile_chart, spectrum_chart
 from .explained import CONSISTENT, CUBIC, GLADE, ordered
-from .figures import robust_window
-from .markup import Markup, element, joined
-from .tiles import SHARE, SIGNED, Tile, acquired_axis, views_figure
+from .planes import robust_window
+from .tiles import SHARE, SIGNED, Tile, ViewPictures, anatomical_axis, view_pictures
 
 LINEAR_ORDER = 1
-HIDDEN = ("nearest", "linear")  # of figures and curves: they crowd out what matters
-REACH_MM = 12.0  # of a profile, to each side of the edge
-SAMPLES = 241  # of a profile
-EDGE_SIGMA_MM = 2.0  # an edge is sought that runs on, not a speck
-INSIDE_MM = 5.0  # from the body's surface: skin against air is the easiest edge of all
-SPLINE_MARGIN_VOXELS = 12  # the spline's prefilter forgets that far away
-ADDED_SHARE = 4  # added detail and differences are shown in a fourth of the window, to both sides
-COLUMNS, COLUMNS_WITH_TRUTH = 3, 4  # pictures beside one another: input, cubic, GLADE, and the truth
-LINES_AT_MOST = 120  # along each direction, of a spectrum: more change nothing that is seen
-POSITIONS = 0.01  # mm
+HIDDEN = ("nearest", "linear")  # not drawn in figures and charts, which would be crowded
+REACH_MM = 12.0  # length of a profile to each side of the edge
+SAMPLES = 241  # points of a profile
+EDGE_SIGMA_MM = 2.0  # smoothing before the search, so that an extended edge is found and not a speck
+INSIDE_MM = 5.0  # distance from the body's surface: the edge between skin and air shows little
+SPLINE_MARGIN_VOXELS = 12  # voxels farther away do not change a spline value
+ADDED_SHARE = 4  # added detail and differences are shown from minus to plus a fourth of the window
+COLUMNS, COLUMNS_WITH_TRUTH = 3, 4  # pictures side by side: input, cubic, GLADE, and the truth
+LINES_AT_MOST = 120  # of a spectrum along each direction: more lines do not change the chart visibly
+TOLERANCE_MM = 0.01  # of positions
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The volumes of one scan, all float32 (X, Y, Z) and but for the slices on one isotropic grid.
+    """The volumes of one scan, float32 (X, Y, Z); all but the slices lie on one isotropic grid.
 
     Attributes:
-        case: its name.
-        grid: the isotropic one.
-        through_plane_axis: of the array.
+        case: name of the case.
+        grid: the isotropic grid.
+        through_plane_axis: array axis across the slices.
         slice_spacing_mm: centre to centre.
-        slices: as acquired, and their grid.
+        slices: the acquired slices and their grid, or None.
         methods: name -> volume; "cubic" must be among them.
-        truth: None where there is none.
+        truth: the true volume, or None.
         added_detail: of GLADE, or None.
-        confidence: of GLADE, or None.
+        confidence: of GLADE, 0 to 1, or None.
         window: intensities shown as black and white; None: percentiles of the cubic input.
-        point_mm: where the three planes meet, RAS mm; None: the body's centre of mass.
+        point_mm: point where the three planes meet, RAS mm; None: the body's centre of mass.
     """
 
     case: str
@@ -65,7 +65,7 @@ class Scene:
 
     @cached_property
     def body(self) -> np.ndarray:
-        """The body mask, of the truth where there is one; everywhere where none can be told."""
+        """The body mask, of the truth where there is one; all voxels if no body is found."""
         reference = self.methods[CUBIC] if self.truth is None else self.truth
         try:
             return body_mask(reference)
@@ -74,12 +74,12 @@ class Scene:
 
     @cached_property
     def shown(self) -> tuple[float, float]:
-        """The window."""
+        """The intensity window (low, high) of the pictures."""
         return robust_window(self.methods[CUBIC]) if self.window is None else tuple(map(float, self.window))
 
     @cached_property
     def centre_mm(self) -> np.ndarray:
-        """Where the three planes meet."""
+        """The point where the three planes meet, RAS mm."""
         if self.point_mm is not None:
             return np.asarray(self.point_mm, float)
         parts = [self.body.sum(axis=tuple(b for b in range(AXES) if b != a)) for a in range(AXES)]
@@ -87,8 +87,22 @@ class Scene:
         return self.grid.world_mm(np.rint(index))
 
 
-def scene_figure(scene: Scene) -> Markup:
-    """Input, methods, truth, differences to it, added detail and confidence, in three views."""
+class ViewsFigure(NamedTuple):
+    """The pictures of a scan in three views, and a sentence about their intensity scales."""
+
+    views: Sequence[ViewPictures]
+    scales: str
+
+
+class CaptionedChart(NamedTuple):
+    """A chart and its caption; None and the reason where the chart cannot be drawn."""
+
+    chart: Chart | None
+    caption: str
+
+
+def scene_figure(scene: Scene) -> ViewsFigure:
+    """Draw input, methods, truth, differences from it, added detail and confidence in three views."""
     low, high = scene.shown
     span = (high - low) / ADDED_SHARE
     signed = (-span, span)
@@ -119,38 +133,37 @@ def scene_figure(scene: Scene) -> Markup:
     if scene.confidence is not None:
         scales += "; confidence dark 0 to bright 1"
     columns = COLUMNS if scene.truth is None else COLUMNS_WITH_TRUTH
-    axis = acquired_axis(scene.grid.affine, scene.through_plane_axis)
-    place = ", ".join(f"{v:.0f}" for v in scene.centre_mm)
-    words = (
+    axis = anatomical_axis(scene.grid.affine, scene.through_plane_axis)
+    point = ", ".join(f"{v:.0f}" for v in scene.centre_mm)
+    scales = (
         f"One intensity window for all: {low:.4g} to {high:.4g} in the scan's own units{scales}. "
-        f"Physical aspect; the planes meet at ({place}) mm RAS. Voxels as they are, not smoothed."
+        f"True proportions; the planes meet at ({point}) mm RAS. Voxels are not smoothed."
     )
     body = scene.body, np.array(scene.grid.affine)
-    figure = views_figure(tiles, scene.case, body, scene.centre_mm, axis, columns)
-    return joined(figure, element("p", words, class_="note"))
+    return ViewsFigure(view_pictures(tiles, scene.case, body, scene.centre_mm, axis, columns), scales)
 
 
-def scene_charts(scene: Scene) -> Markup:
-    """The profile and the spectra, side by side; what cannot be drawn says why."""
-    parts = []
-    for chart in (_profile, _spectra):
+def scene_charts(scene: Scene) -> list[CaptionedChart]:
+    """Draw the profile and the spectra; a chart that cannot be drawn is replaced by the reason."""
+    found = []
+    for draw in (_profile, _spectra):
         try:
-            svg, words = chart(scene)
+            found.append(draw(scene))
         except Refusal as refusal:
-            parts.append(element("p", str(refusal), class_="note"))
-        else:
-            parts.append(element("figure", svg, element("figcaption", words)))
-    return element("div", parts, class_="charts")
+            found.append(CaptionedChart(None, str(refusal)))
+    return found
 
 
-def steepest_place(cubic: np.ndarray, grid: Grid, axis: int, inside: np.ndarray) -> np.ndarray:
-    """Index of the voxel where the cubic input changes most along an axis: the edge does not depend on any method.
+def steepest_voxel(cubic: np.ndarray, grid: Grid, axis: int, inside: np.ndarray) -> np.ndarray:
+    """Return the index of the voxel where the cubic input changes most along an axis.
+
+    The edge is taken from the input so that the choice favours no method.
 
     Args:
         cubic: (X, Y, Z).
-        grid: where it lies.
-        axis: the through-plane one.
-        inside: body mask; places near its surface are left out where there are others.
+        grid: of the volume.
+        axis: the through-plane axis.
+        inside: body mask; voxels near its surface are used only if there are no others.
 
     Raises:
         Refusal: if the volume is too thin for a profile.
@@ -170,9 +183,21 @@ def steepest_place(cubic: np.ndarray, grid: Grid, axis: int, inside: np.ndarray)
     return np.array(np.unravel_index(np.argmax(np.where(chosen, steep, -1)), grid.shape))
 
 
-def along(values: np.ndarray, grid: Grid, places_mm: np.ndarray, order: int) -> np.ndarray:
-    """Values at world positions (S, 3), RAS mm, by a spline of the part of the volume about them."""
-    index = (np.linalg.inv(grid.affine) @ np.c_[places_mm, np.ones(len(places_mm))].T)[:AXES]
+def along(values: np.ndarray, grid: Grid, positions_mm: np.ndarray, order: int) -> np.ndarray:
+    """Interpolate a volume at world positions by a spline of the part of it around them.
+
+    Args:
+        values: (X, Y, Z).
+        grid: of the volume.
+        positions_mm: (S, 3), RAS mm.
+        order: of the spline; 1 is linear.
+
+    >>> import numpy as np
+    >>> ramp = np.broadcast_to(np.arange(20.0), (5, 5, 20))
+    >>> along(ramp, Grid((5, 5, 20), np.diag([1, 1, 2, 1.0])), np.array([[2, 2, 7.0]]), 1).tolist()
+    [3.5]
+    """
+    index = (np.linalg.inv(grid.affine) @ np.c_[positions_mm, np.ones(len(positions_mm))].T)[:AXES]
     low = np.maximum(np.floor(index.min(axis=1)).astype(int) - SPLINE_MARGIN_VOXELS, 0)
     high = np.minimum(np.ceil(index.max(axis=1)).astype(int) + SPLINE_MARGIN_VOXELS + 1, grid.shape)
     part = values[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
@@ -180,36 +205,38 @@ def along(values: np.ndarray, grid: Grid, places_mm: np.ndarray, order: int) -> 
     return sample(part, index - low[:, None], order)
 
 
-def _profile(scene: Scene) -> tuple[Markup, str]:
+def _profile(scene: Scene) -> CaptionedChart:
     axis, grid = scene.through_plane_axis, scene.grid
-    place = grid.world_mm(steepest_place(scene.methods[CUBIC], grid, axis, scene.body))
+    edge = grid.world_mm(steepest_voxel(scene.methods[CUBIC], grid, axis, scene.body))
     direction = grid.affine[:AXES, axis] / grid.spacing_mm[axis]
     offsets = np.linspace(-REACH_MM, REACH_MM, SAMPLES)
-    line = place + offsets[:, None] * direction
+    line = edge + offsets[:, None] * direction
     names = [name for name in ordered(scene.methods) if name not in HIDDEN]
     curves = {name: along(scene.methods[name], grid, line, AXES) for name in names}
     if scene.truth is not None:
         curves["truth"] = along(scene.truth, grid, line, AXES)
-    dots = _slices_along(scene, place, direction)
-    where = ", ".join(f"{v:.0f}" for v in place)
+    dots = _slices_along(scene, edge, direction)
+    where = ", ".join(f"{v:.0f}" for v in edge)
     chart = profile_chart(offsets, curves, dots, f"{scene.case}: intensities across an edge, along the slices' axis")
-    return chart, f"Profile across the edge where the cubic input changes most through-plane, at ({where}) mm RAS."
+    return CaptionedChart(
+        chart, f"Profile across the edge where the cubic input changes most through-plane, at ({where}) mm RAS."
+    )
 
 
-def _slices_along(scene: Scene, place: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places in mm along the line and values of the acquired slices, read in-plane by linear interpolation."""
+def _slices_along(scene: Scene, edge: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions along the line (mm from the edge) and values of the acquired slices, interpolated linearly in-plane."""
     if scene.slices is None:
         return np.empty(0), np.empty(0)
     values, thick = scene.slices
-    axis, at = scene.through_plane_axis, np.linalg.inv(thick.affine) @ [*place, 1]
+    axis, at = scene.through_plane_axis, np.linalg.inv(thick.affine) @ [*edge, 1]
     index = np.tile(at[:AXES], (thick.shape[axis], 1))
     index[:, axis] = np.arange(thick.shape[axis])
-    offsets = (thick.world_mm(index) - place) @ direction
-    near = np.abs(offsets) <= REACH_MM + POSITIONS
+    offsets = (thick.world_mm(index) - edge) @ direction
+    near = np.abs(offsets) <= REACH_MM + TOLERANCE_MM
     return offsets[near], along(values, thick, thick.world_mm(index[near]), LINEAR_ORDER) if near.any() else np.empty(0)
 
 
-def _spectra(scene: Scene) -> tuple[Markup, str]:
+def _spectra(scene: Scene) -> CaptionedChart:
     axis, spacing = scene.through_plane_axis, scene.grid.spacing_mm
     box = bounding_box(scene.body)
     reference = scene.methods[CUBIC][box]
@@ -227,16 +254,16 @@ def _spectra(scene: Scene) -> tuple[Markup, str]:
         curves[name] = frequencies / spacing[axis], power / total
     if scene.truth is None:
         curves["in-plane"] = _in_plane(reference, axis, spacing, curves[CUBIC][0])
-    what = "the truth's" if scene.truth is not None else "the input's own in-plane spectrum (dotted)"
-    words = f"Power spectra through-plane inside the body, over the cubic input's total power; the aim is {what}."
+    aim = "that of the truth" if scene.truth is not None else "the input's own in-plane spectrum (dotted)"
+    caption = f"Power spectra through-plane inside the body, over the cubic input's total power; the aim is {aim}."
     chart = spectrum_chart(
         curves, NYQUIST / scene.slice_spacing_mm, f"{scene.case}: power spectra along the slices' axis"
     )
-    return chart, words
+    return CaptionedChart(chart, caption)
 
 
 def _in_plane(volume: np.ndarray, axis: int, spacing_mm: np.ndarray, frequencies: np.ndarray):
-    """The mean of the two in-plane spectra, each over its own total, on the frequencies of the through-plane one."""
+    """Mean of the two in-plane spectra, each relative to its own total, at the frequencies of the through-plane one."""
     parts = []
     for other in (a for a in range(AXES) if a != axis):
         own, power = power_spectrum(_thinned(volume, other), other)
@@ -246,6 +273,6 @@ def _in_plane(volume: np.ndarray, axis: int, spacing_mm: np.ndarray, frequencies
 
 
 def _thinned(volume: np.ndarray, axis: int) -> np.ndarray:
-    """Every so many lines along an axis."""
+    """A regular subset of the lines along an axis, which gives nearly the same spectrum in less time."""
     steps = [1 if a == axis else max(n // LINES_AT_MOST, 1) for a, n in enumerate(volume.shape)]
     return volume[tuple(slice(None, None, step) for step in steps)]

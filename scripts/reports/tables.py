@@ -3,14 +3,88 @@
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..evaluation.statistics import FEWEST_FOR_P, POOLED, REAL, SIMULATED, Row, Statistic
 from .explained import CONSISTENT, GLADE, HEADLINE, explained, number, ordered, ordered_metrics, title_of
-from .markup import Markup, details, element, joined, section, table
+from .pages import Cell, Table
 
 KINDS = {SIMULATED: "all simulated acquisitions", REAL: "all real scans", POOLED: "all protocols"}
+UNITS_NOT_SHOWN = ("", "1", "0-100")  # in the head of a column
+
+
+class Tables(NamedTuple):
+    """The tables over all protocols, and those of single protocols, which are folded on the page."""
+
+    shown: Sequence[Table]
+    folded: Sequence[Table]
+
+
+class AllScores(NamedTuple):
+    """Every measure as a row, for each group of protocols; and every case and method as a row, main measures only."""
+
+    measures: Sequence[Table]
+    cases: Table
+
+
+def means(found: Sequence[Statistic], scores: Sequence[Row]) -> Tables | None:
+    """Tabulate the mean of every main measure, with its interval; None without scores."""
+    if not scores:
+        return None
+    return _tables([s for s in found if not s.against], "Mean and 95 % bootstrap interval")
+
+
+def differences(found: Sequence[Statistic]) -> list[Tables]:
+    """Tabulate the paired differences, for each method that the others are compared with."""
+    bases = ordered(s.against for s in found if s.against)
+    return [
+        _tables([s for s in found if s.against == base], f"Mean difference to {base}, pair by pair", signed=True)
+        for base in sorted(bases, key=lambda base: base != CONSISTENT)
+    ]
+
+
+def case_table(rows: Sequence[Row]) -> Table | None:
+    """Tabulate the scores of one case; None without scores."""
+    if not rows:
+        return None
+    plain = [row for row in rows if row.axis == ""]
+    metrics = [m for m in HEADLINE if any(row.metric == m for row in plain)]
+    cells = {(row.method, row.metric): row.value for row in plain}
+    lines = [
+        (method, *(number(cells.get((method, metric)), metric) for metric in metrics))
+        for method in ordered(row.method for row in rows)
+    ]
+    head = [head_cell(m, next(row.unit for row in plain if row.metric == m)) for m in metrics]
+    return Table("Scores of this case", ("method", *head), lines, _marked(row.method for row in rows))
+
+
+def all_scores(found: Sequence[Statistic], scores: Sequence[Row]) -> AllScores | None:
+    """Tabulate every measure and every case; None without scores."""
+    if not scores:
+        return None
+    own = [s for s in found if not s.against]
+    pooled, single = _protocols(own)
+    measures = [_every_measure([s for s in own if (s.factor, s.profile) == g], _named(g)) for g in pooled or single]
+    plain = [row for row in scores if row.axis == ""]
+    metrics = [m for m in HEADLINE if any(row.metric == m for row in plain)]
+    values = {(row.case, row.method, row.metric): row.value for row in plain}
+    pairs = dict.fromkeys((row.case, row.method) for row in scores)
+    lines = [(case, method, *(number(values.get((case, method, m)), m) for m in metrics)) for case, method in pairs]
+    head = ("case", "method", *(explained(m).title for m in metrics))
+    return AllScores(measures, Table("Every case and method", head, lines, kind="wide"))
+
+
+def head_cell(metric: str, unit: str = "", more: str = "") -> Cell:
+    """Make the head of a metric's column: its title, which direction is good, its unit, and what else is given.
+
+    >>> head_cell("psnr", "dB", "n 12")
+    Cell(text='PSNR', small='higher · dB · n 12', bold=False)
+    """
+    known = explained(metric)
+    parts = (known.hint, "" if unit in UNITS_NOT_SHOWN else unit, more)
+    return Cell(known.title, " · ".join(part for part in parts if part))
 
 
 def _protocols(found: Sequence[Statistic]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
@@ -35,32 +109,18 @@ def _named(group: tuple[str, str]) -> str:
     return KINDS.get(profile, profile) if factor == POOLED else f"{factor}× {profile}".strip(" ×")
 
 
-def _headline(found: Sequence[Statistic]) -> list[str]:
-    return [m for m in HEADLINE if any(s.metric == m and s.axis == "" for s in found)]
-
-
-def means(found: Sequence[Statistic], scores: Sequence[Row]) -> Markup:
-    """Mean of every main measure, with its interval."""
-    if not scores:
-        return section("means", "Means", element("p", "There are no scores: nothing was judged."))
-    kept = [s for s in found if not s.against]
-    return section("means", "Means", _tables(kept, "Mean and 95 % bootstrap interval"))
-
-
-def _tables(found: Sequence[Statistic], caption: str, signed: bool = False) -> Markup:
-    """The pooled tables, and folded under them one for each protocol."""
+def _tables(found: Sequence[Statistic], caption: str, signed: bool = False) -> Tables:
+    """A table for each kind of cases, over all protocols; and one for each protocol."""
     pooled, single = _protocols(found)
-    parts = [_table(found, g, f"{caption}, {_named(g)}; each scan counts once.", signed) for g in pooled]
-    tables = [_table(found, group, f"{caption}, {_named(group)}.", signed) for group in single]
-    if tables:
-        parts += [details("Each protocol alone", *tables)] if pooled else tables
-    return joined(parts)
+    shown = [_table(found, g, f"{caption}, {_named(g)}; each scan counts once.", signed) for g in pooled]
+    folded = [_table(found, group, f"{caption}, {_named(group)}.", signed) for group in single]
+    return Tables(shown, folded) if pooled else Tables(folded, [])
 
 
-def _table(found: Sequence[Statistic], group: tuple[str, str], caption: str, signed: bool = False) -> Markup:
-    """Methods x main metrics, of one protocol; signed: differences."""
+def _table(found: Sequence[Statistic], group: tuple[str, str], caption: str, signed: bool = False) -> Table:
+    """Methods x main metrics of one protocol; signed: differences."""
     here = [s for s in found if (s.factor, s.profile) == group and s.axis == ""]
-    metrics = _headline(here)
+    metrics = [m for m in HEADLINE if any(s.metric == m for s in here)]
     cells = {(s.method, s.metric): s for s in here}
     rows = [
         (method, *(_with_interval(cells.get((method, metric)), metric, signed) for metric in metrics))
@@ -69,21 +129,15 @@ def _table(found: Sequence[Statistic], group: tuple[str, str], caption: str, sig
     head = []
     for metric in metrics:
         of_it = [s for s in here if s.metric == metric]
-        head.append(_head(metric, of_it[0].unit, f"n {max(s.n for s in of_it)}"))
-    return table(caption, ("method", *head), rows, _marked(s.method for s in here))
+        head.append(head_cell(metric, of_it[0].unit, f"n {max(s.n for s in of_it)}"))
+    return Table(caption, ("method", *head), rows, _marked(s.method for s in here))
 
 
 def _marked(methods: Iterable[str]) -> set[str]:
     return {method for method in methods if method.startswith(GLADE)}
 
 
-def _head(metric: str, unit: str, count: str) -> Markup:
-    known = explained(metric)
-    hint = " · ".join(part for part in (known.hint, unit if unit not in ("", "1", "0-100") else "", count) if part)
-    return joined(known.title, element("small", hint))
-
-
-def _with_interval(statistic: Statistic | None, metric: str, signed: bool = False):
+def _with_interval(statistic: Statistic | None, metric: str, signed: bool = False) -> str | Cell:
     if statistic is None:
         return number(None)
     mean = number(statistic.mean, metric, signed)
@@ -92,61 +146,16 @@ def _with_interval(statistic: Statistic | None, metric: str, signed: bool = Fals
     interval = f"{number(statistic.low, metric, signed)} to {number(statistic.high, metric, signed)}"
     p = f", p {statistic.p:.2g}" if np.isfinite(statistic.p) else ""
     sure = signed and statistic.n >= FEWEST_FOR_P and (statistic.low > 0 or statistic.high < 0)
-    return joined(element("b", mean) if sure else mean, element("small", interval + p))
+    return Cell(mean, interval + p, bold=sure)
 
 
-def differences(found: Sequence[Statistic]) -> Markup | None:
-    """The same of paired differences, for each method compared with."""
-    bases = ordered(s.against for s in found if s.against)
-    if not bases:
-        return None
-    words = "From six scans up: bold where the 95 % interval leaves out 0, and p of the Wilcoxon signed-rank test."
-    parts = [element("p", words)]
-    for base in sorted(bases, key=lambda base: base != CONSISTENT):
-        paired = [s for s in found if s.against == base]
-        parts.append(_tables(paired, f"Mean difference to {base}, pair by pair", signed=True))
-    return section("differences", "Differences", *parts)
-
-
-def case_table(rows: Sequence[Row]) -> Markup | None:
-    """Scores of one case."""
-    if not rows:
-        return None
-    plain = [row for row in rows if row.axis == ""]
-    metrics = [m for m in HEADLINE if any(row.metric == m for row in plain)]
-    cells = {(row.method, row.metric): row.value for row in plain}
-    lines = [
-        (method, *(number(cells.get((method, metric)), metric) for metric in metrics))
-        for method in ordered(row.method for row in rows)
-    ]
-    head = [_head(m, next(row.unit for row in plain if row.metric == m), "") for m in metrics]
-    return table("Scores of this case", ("method", *head), lines, _marked(row.method for row in rows))
-
-
-def all_scores(found: Sequence[Statistic], scores: Sequence[Row]) -> Markup | None:
-    """Every measure as a row, pooled; and every case as a row, for the main ones. Both folded."""
-    if not scores:
-        return None
-    means = [s for s in found if not s.against]
-    pooled, single = _protocols(means)
-    every = [_every_measure([s for s in means if (s.factor, s.profile) == g], _named(g)) for g in pooled or single]
-    plain = [row for row in scores if row.axis == ""]
-    metrics = [m for m in HEADLINE if any(row.metric == m for row in plain)]
-    values = {(row.case, row.method, row.metric): row.value for row in plain}
-    pairs = dict.fromkeys((row.case, row.method) for row in scores)
-    lines = [(case, method, *(number(values.get((case, method, m)), m) for m in metrics)) for case, method in pairs]
-    head = ("case", "method", *(explained(m).title for m in metrics))
-    cases = table("Every case and method", head, lines, kind="wide")
-    return section("all-scores", "All scores", details("Every measure", *every), details("Every case", cases))
-
-
-def _every_measure(means: Sequence[Statistic], named: str) -> Markup:
-    methods = ordered(s.method for s in means)
-    keys = dict.fromkeys((s.metric, s.axis, s.unit) for s in means)
-    place = {metric: index for index, metric in enumerate(ordered_metrics(m for m, _, _ in keys))}
-    cells = {(s.metric, s.axis, s.method): s.mean for s in means}
+def _every_measure(found: Sequence[Statistic], named: str) -> Table:
+    methods = ordered(s.method for s in found)
+    keys = dict.fromkeys((s.metric, s.axis, s.unit) for s in found)
+    order = {metric: index for index, metric in enumerate(ordered_metrics(m for m, _, _ in keys))}
+    cells = {(s.metric, s.axis, s.method): s.mean for s in found}
     rows = [
         (title_of(m, a, u), *(number(cells.get((m, a, method)), m) for method in methods))
-        for m, a, u in sorted(keys, key=lambda key: (place[key[0]], key[1]))
+        for m, a, u in sorted(keys, key=lambda key: (order[key[0]], key[1]))
     ]
-    return table(f"Means, {named}; axes are those of the array", ("measure", *methods), rows, kind="wide")
+    return Table(f"Means, {named}; axes are those of the array", ("measure", *methods), rows, kind="wide")

@@ -1,4 +1,4 @@
-"""The figure of a case on a page: small pictures in three views, captions as text, one window, physical aspect."""
+"""The pictures of a scan on a page: three views, one window, physical aspect, captions as text."""
 
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
 import base64
@@ -14,24 +14,29 @@ matplotlib.use("Agg")
 from matplotlib import image as pictures  # after the choice of a backend that needs no display
 
 from ..geometry.views import VIEWS
-from .figures import plane
-from .markup import Markup, element, joined
+from .planes import Volume, plane
 
-Volume = tuple[np.ndarray, np.ndarray]  # array (X, Y, Z), affine voxel index -> RAS mm
 MARGIN_MM = 6.0  # of air about the body
-LONGEST_PIXELS = 400  # of a picture's side; what is larger is averaged down
-TALLEST = 1.25  # of a picture, over the width of a column: narrow views are drawn smaller
-QUALITY = {"gray": 82, "RdBu_r": 72, "viridis": 72}  # WebP; differences are mostly noise, which costs most
+LONGEST_PIXELS = 400  # of a picture's side; larger ones are averaged down
+TALLEST = 1.25  # height of a picture over the width of a column: narrow views are drawn smaller
+QUALITY = {"gray": 82, "RdBu_r": 72, "viridis": 72}  # WebP; differences are mostly noise, which compresses badly
 HANGING = {
     "sagittal": "front on the left, head up",
     "coronal": "the patient's right on the left, head up",
     "axial": "the patient's right on the left, front up",
 }
-SIGNED, SHARE = "RdBu_r", "viridis"
+SIGNED, SHARE = "RdBu_r", "viridis"  # colour maps of differences and of shares from 0 to 1
 
 
 class Tile(NamedTuple):
-    """One row of pictures: a volume, its window (low, high) in its own units, and its colours."""
+    """One volume to be shown.
+
+    Attributes:
+        name: its caption.
+        volume: array and affine.
+        window: intensities (low, high) at the lower and upper limit of the colour map, in the volume's own units.
+        colours: a matplotlib colour map.
+    """
 
     name: str
     volume: Volume
@@ -40,7 +45,13 @@ class Tile(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What of a view is shown: pixels of the whole picture, the part of them that is kept, and mm a pixel."""
+    """The part of a view that is shown.
+
+    Attributes:
+        shape: pixels of the whole picture, rows and columns.
+        kept: rows and columns of the part that is shown.
+        pixel_mm: side of a pixel, mm.
+    """
 
     shape: tuple[int, int]
     kept: tuple[slice, slice]
@@ -48,41 +59,72 @@ class Frame(NamedTuple):
 
     @property
     def size_mm(self) -> tuple[float, float]:
-        """Height and width of what is kept."""
+        """Height and width of the part that is shown, mm."""
         return tuple((part.stop - part.start) * self.pixel_mm for part in self.kept)
 
 
-def views_figure(
+class Picture(NamedTuple):
+    """One picture of a page: caption, description for those who cannot see it, data URI, size in pixels."""
+
+    caption: str
+    description: str
+    uri: str
+    width: int
+    height: int
+
+
+class ViewPictures(NamedTuple):
+    """The pictures of one view.
+
+    Attributes:
+        name: of the view.
+        description: acquired plane or not, size of the field in mm, orientation.
+        columns: pictures side by side on a wide screen.
+        share: width of a picture over that of a column.
+        pictures: all on one physical scale.
+    """
+
+    name: str
+    description: str
+    columns: int
+    share: float
+    pictures: Sequence[Picture]
+
+
+def view_pictures(
     tiles: Sequence[Tile], case: str, body: Volume, point_mm: Sequence[float], acquired: int, columns: int
-) -> Markup:
-    """The three planes through a world point, for every tile; within a view all pictures have one scale.
+) -> list[ViewPictures]:
+    """Draw the three planes through a world point for every tile; within a view all pictures have one scale.
 
     Args:
         tiles: in the order shown; all of one field of view.
-        case: for the alternative texts.
-        body: a mask and its affine; what lies far outside is cut off.
+        case: name of the case, for the descriptions.
+        body: a mask and its affine; parts far outside it are cut off.
         point_mm: RAS mm.
         acquired: the anatomical axis across the slices: 0 where they are sagittal, 1 coronal, 2 axial.
-        columns: of pictures beside one another on a wide screen; more where a view is narrow.
+        columns: pictures side by side on a wide screen; more where a view is narrow.
     """
     finest = min(tiles, key=lambda tile: np.prod(np.linalg.norm(tile.volume[1][:3, :3], axis=0))).volume
     frames = {view: _frame(finest, body, view, point_mm) for view in VIEWS}
-    parts = []
-    for view in sorted(VIEWS, key=lambda view: VIEWS[view][0] == acquired):  # across the slices first
+    found = []
+    for view in sorted(VIEWS, key=lambda view: VIEWS[view].fixed == acquired):  # across the slices first
         frame = frames[view]
-        kind = "acquired plane" if VIEWS[view][0] == acquired else "across the slices"
-        figures = [_figure(tile, case, view, point_mm, frame) for tile in tiles]
-        field = f"{frame.size_mm[1]:.0f} × {frame.size_mm[0]:.0f} mm"
-        title = element("h4", view.capitalize(), " ", element("small", f"{kind} · {field} · {HANGING[view]}"))
-        share = min(TALLEST * frame.size_mm[1] / frame.size_mm[0], 1)
-        row = element("div", figures, class_="tiles", style=f"--columns:{columns};--share:{share:.3f}")
-        parts.append(element("div", title, row, class_="view"))
-    return joined(parts)
+        height, width = frame.size_mm
+        kind = "acquired plane" if VIEWS[view].fixed == acquired else "across the slices"
+        description = f"{kind} · {width:.0f} × {height:.0f} mm · {HANGING[view]}"
+        drawn = [_picture(tile, case, view, point_mm, frame) for tile in tiles]
+        found.append(ViewPictures(view.capitalize(), description, columns, min(TALLEST * width / height, 1), drawn))
+    return found
 
 
-def acquired_axis(affine: np.ndarray, through_plane_axis: int) -> int:
-    """The anatomical axis (0 right, 1 anterior, 2 superior) nearest to an array axis."""
-    return int(np.abs(np.asarray(affine)[:3, through_plane_axis]).argmax())
+def anatomical_axis(affine: np.ndarray, array_axis: int) -> int:
+    """Return the anatomical axis (0 right, 1 anterior, 2 superior) nearest to an array axis.
+
+    >>> import numpy as np
+    >>> anatomical_axis(np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]]), 2)
+    0
+    """
+    return int(np.abs(np.asarray(affine)[:3, array_axis]).argmax())
 
 
 def _frame(volume: Volume, body: Volume, view: str, point_mm: Sequence[float]) -> Frame:
@@ -90,7 +132,7 @@ def _frame(volume: Volume, body: Volume, view: str, point_mm: Sequence[float]) -
     picture, size_mm = plane(volume, view, point_mm)
     field = picture.shape[0] * size_mm[0], picture.shape[1] * size_mm[1]
     mask, affine = body
-    fixed = acquired_axis(np.asarray(affine).T, VIEWS[view][0])  # the array axis nearest to the view's normal
+    fixed = anatomical_axis(np.asarray(affine).T, VIEWS[view].fixed)  # the array axis nearest to the view's normal
     shadow = np.broadcast_to(mask.any(axis=fixed, keepdims=True), mask.shape)
     shadow = plane((shadow, affine), view, point_mm)[0] > 0
     parts = []
@@ -109,20 +151,19 @@ def _frame(volume: Volume, body: Volume, view: str, point_mm: Sequence[float]) -
     return Frame(shape, kept, pixel)
 
 
-def _figure(tile: Tile, case: str, view: str, point_mm: Sequence[float], frame: Frame) -> Markup:
+def _picture(tile: Tile, case: str, view: str, point_mm: Sequence[float], frame: Frame) -> Picture:
     picture = fitted(plane(tile.volume, view, point_mm)[0], frame.shape)[frame.kept]
-    image = element(
-        "img",
-        src=data_uri(picture, tile.window, tile.colours),
-        alt=f"{case}: {tile.name}, {view} plane",
-        width=picture.shape[1],
-        height=picture.shape[0],
-    )
-    return element("figure", element("figcaption", tile.name), image)
+    height, width = picture.shape
+    uri = data_uri(picture, tile.window, tile.colours)
+    return Picture(tile.name, f"{case}: {tile.name}, {view} plane", uri, width, height)
 
 
 def fitted(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A plane at another size: finer by repeating pixels, so that a thick slice looks thick; coarser by averaging."""
+    """Resize a plane: finer by repeating pixels, so that a thick slice looks thick; coarser by averaging.
+
+    >>> fitted([[1, 2]], (2, 2)).tolist()
+    [[1.0, 2.0], [1.0, 2.0]]
+    """
     picture = np.asarray(picture, float)
     for axis, wanted in enumerate(shape):
         size = picture.shape[axis]
@@ -132,7 +173,13 @@ def fitted(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def data_uri(picture: np.ndarray, window: tuple[float, float], colours: str = "gray") -> str:
-    """The picture as WebP in a data URI."""
+    """Encode a picture as WebP in a data URI.
+
+    Args:
+        picture: (rows, columns).
+        window: values at the lower and upper limit of the colour map.
+        colours: a key of QUALITY.
+    """
     file = io.BytesIO()
     low, high = window
     given = {"quality": QUALITY[colours], "method": 4}

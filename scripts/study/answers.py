@@ -1,4 +1,4 @@
-"""What readers answered: their files checked against the sealed key, and unblinded by it."""
+"""The readers' answers: their files, checked against the sealed key and unblinded with it."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from .page import digest
 from .reader_study import KEY
 
 KIND = "reader-study answers"  # as the page writes it
-HEADS = ("warning", "study", "page_sha256", "key_sha256")  # of the key, beside what it seals
+HEADS = ("warning", "study", "page_sha256", "key_sha256")  # entries of the key that its own hash leaves out
 READER = re.compile(r"[A-Z0-9][A-Z0-9_-]{0,15}")  # as the page asks for it
 AGAIN = "let the reader open the same page in the same browser and save again"
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Rating(NamedTuple):
-    """One line of study_scores.csv: a reader's mark for one showing of an image, with the method behind it."""
+    """One line of study_scores.csv: a reader's mark for one showing of an image, and the method that made the image."""
 
     reader: str
     case: str
@@ -38,17 +38,17 @@ class Rating(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """The ratings of all readers that can be used, and a line for each file that cannot."""
+    """The usable ratings of all readers, and a line for each file that cannot be used."""
 
     ratings: Sequence[Rating]
     left_out: Sequence[str]
 
 
 def read_key(study_dir: str | Path) -> dict:
-    """The sealed key of a study.
+    """Read the sealed key of a study.
 
     Raises:
-        Refusal: if there is none, or it is not as it was written.
+        Refusal: if there is no key, or it was changed after the study was made.
     """
     path = Path(study_dir) / KEY
     try:
@@ -63,21 +63,21 @@ def read_key(study_dir: str | Path) -> dict:
 
 
 def read_answers(answers: str | Path, key: Mapping, allow_incomplete: bool) -> Answers:
-    """The readers' files, each checked.
+    """Read and check the readers' files.
 
     Args:
         answers: the folder of the files, or one file.
         key: of the study.
-        allow_incomplete: take what incomplete files hold and leave out, with a line in the log, those that cannot be
-            used. Otherwise any such file stops the scoring.
+        allow_incomplete: whether to use the marks of incomplete files and to leave out unusable files with a line in
+            the log. Otherwise any such file stops the scoring.
 
     Raises:
-        Refusal: that names every file that cannot be used, why, and the way out.
+        Refusal: with the name of every file that cannot be used, the reason and the remedy.
     """
-    place = Path(answers)
-    paths = sorted(place.glob("*.json")) if place.is_dir() else [place]
+    source = Path(answers)
+    paths = sorted(source.glob("*.json")) if source.is_dir() else [source]
     if not paths or not all(path.is_file() for path in paths):
-        raise Refusal(f"{place}: no answers (*.json) there: collect the readers' files in one folder")
+        raise Refusal(f"{source}: no answers (*.json) there: collect the readers' files in one folder")
     files, reasons = {}, {}
     for path in paths:
         try:
@@ -93,7 +93,7 @@ def read_answers(answers: str | Path, key: Mapping, allow_incomplete: bool) -> A
     for name, missing in partial.items():
         line = f"incomplete, {missing} marks are missing: {AGAIN}, or set allow_incomplete"
         if allow_incomplete:
-            logger.warning("%s: %s marks are missing: taken as it is", name, missing)
+            logger.warning("%s: %s marks are missing: the other marks are used", name, missing)
         else:
             reasons[name] = line
     lines = [f"{name}: {reasons[name]}" for name in sorted(reasons)]
@@ -103,7 +103,7 @@ def read_answers(answers: str | Path, key: Mapping, allow_incomplete: bool) -> A
         logger.warning("left out: %s", line)
     ratings = [rating for file in files.values() for rating in _unblinded(file, key)]
     if not ratings:
-        raise Refusal(f"{place}: none of its files can be scored: " + "; ".join(lines or ["they hold no marks"]))
+        raise Refusal(f"{source}: none of its files can be scored: " + "; ".join(lines or ["they have no marks"]))
     return Answers(ratings, lines)
 
 
@@ -111,7 +111,7 @@ def _checked(path: Path, key: Mapping) -> dict:
     try:
         file = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Refusal(f"cannot be read, damaged or no JSON: {AGAIN}") from error
+        raise Refusal(f"cannot be read: damaged, or not a JSON file: {AGAIN}") from error
     if not isinstance(file, dict) or file.get("kind") != KIND or not isinstance(file.get("answers"), list):
         raise Refusal("is not a file that the page saved: remove it from the folder")
     if file.get("study") != key["study"]:
@@ -124,7 +124,7 @@ def _checked(path: Path, key: Mapping) -> dict:
     seen = set()
     for answer in file["answers"]:
         if not isinstance(answer, dict) or answer.get("item") not in known:
-            raise Refusal(f"holds an image that is not of this study: {AGAIN}")
+            raise Refusal(f"has an image that is not of this study: {AGAIN}")
         if answer["item"] in seen:
             raise Refusal(f"answers image {answer['item']} twice: {AGAIN}")
         seen.add(answer["item"])
@@ -135,7 +135,7 @@ def _checked(path: Path, key: Mapping) -> dict:
 def _check_scores(answer: Mapping, key: Mapping) -> None:
     scores, top = answer.get("scores"), len(key["levels"])
     if not isinstance(scores, dict) or not set(scores) <= set(key["questions"]):
-        raise Refusal(f"image {answer['item']}: holds no answers to this study's questions: {AGAIN}")
+        raise Refusal(f"image {answer['item']}: has no answers to this study's questions: {AGAIN}")
     for question, value in scores.items():
         if not is_whole(value, 1) or value > top:
             raise Refusal(f"image {answer['item']}: {question} is {value!r}, not one of 1 to {top}: {AGAIN}")

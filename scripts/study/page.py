@@ -1,24 +1,26 @@
-"""The page that readers get: one file, its images packed in it, closed to the network."""
+"""The page that readers get: one file with its images packed in it, which loads nothing and sends nothing."""
 
 import base64
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Mapping
-from html import escape
-from pathlib import Path
 
 import numpy as np
 
+from ..reports.pages import TEMPLATES, render
+
 
 def packed(stack: np.ndarray) -> str:
-    """12-bit planes as text: differences of neighbouring pixels, low bytes then high bytes, deflated, base 64.
+    """Compress 12-bit planes to text: differences of neighbouring pixels, low bytes, high bytes, zlib, base 64.
 
-    Lossless; the page undoes it. Differences of smooth images deflate to half of what the values do.
+    Lossless; the page's script restores the planes. Differences compress to half the size of the values.
 
     Args:
         stack: (planes, rows, columns), uint16.
+
+    >>> list(zlib.decompress(base64.b64decode(packed(np.array([[[1, 2], [3, 300]]], np.uint16)))))
+    [1, 1, 1, 41, 0, 0, 0, 1]
     """
     steps = np.diff(stack.ravel(), prepend=np.uint16(0)).astype("<u2")  # modulo 2^16
     split = np.concatenate([steps & 0xFF, steps >> 8]).astype(np.uint8)
@@ -26,29 +28,31 @@ def packed(stack: np.ndarray) -> str:
 
 
 def digest(content: Mapping) -> str:
-    """SHA-256 of plain values, whatever the order of their keys."""
+    """Return the SHA-256 of plain values; the order of their keys does not matter.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def page_of(payload: Mapping) -> str:
-    """The page: the template with the study in it, closed to the network by a content security policy."""
-    template = Path(__file__).with_name("study_page.html").read_text(encoding="utf-8")
-    inline = {
-        kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for kind, text in re.findall(r"<(style|script)>(.*?)</\1>", template, re.DOTALL)
-    }
-    policy = "default-src 'none'; base-uri 'none'; form-action 'none'; " + "; ".join(
-        f"{kind}-src 'sha256-{code}'" for kind, code in inline.items()
+    """Render the page with the study in it; its content security policy allows no connection and no other script."""
+    style, script = ((TEMPLATES / f"study_page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    study = {**payload, "items": [{k: v for k, v in item.items() if k != "data"} for item in payload["items"]]}
+    return render(
+        "study_page.html",
+        title=payload["title"],
+        style=style,
+        style_sha256=_base64_sha256(style),
+        script=script,
+        script_sha256=_base64_sha256(script),
+        study=study,
+        images=payload["items"],
     )
-    images = "\n".join(
-        f'<script type="text/plain" id="image-{item["id"]}">{item["data"]}</script>' for item in payload["items"]
-    )
-    lean = {**payload, "items": [{k: v for k, v in i.items() if k != "data"} for i in payload["items"]]}
-    parts = {
-        "@POLICY@": policy,
-        "@TITLE@": escape(payload["title"]),
-        "@STUDY@": json.dumps(lean, ensure_ascii=True).replace("<", "\\u003c"),
-        "@IMAGES@": images,
-    }
-    return re.sub("|".join(parts), lambda found: parts[found[0]], template)
+
+
+def _base64_sha256(text: str) -> str:
+    """The hash of an inline style or script as a content security policy states it."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,6 +1,5 @@
-"""The readers' study: planes drawn and shuffled by a seed, one blinded page for readers, and the sealed key."""
+"""The readers' study: planes drawn and shuffled with a seed, one blinded page for readers, and the sealed key."""
 
-import json
 import logging
 import re
 import secrets
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal
-from ..geometry.files import write_text
+from ..geometry.files import write_json, write_text
 from ..geometry.views import VIEWS
 from .page import digest, packed, page_of
 from .volumes import StudyCase, StudyVolumes, load, spread_planes
@@ -19,9 +19,9 @@ from .volumes import StudyCase, StudyVolumes, load, spread_planes
 PAGE, KEY = "study.html", "key.json"
 LEVELS = 5  # of the Likert scale: the keys 1 to 5
 STORED_MAX = 4095  # 12 bits: finer than any screen, so that the window can be narrowed
-HEADROOM = 0.5  # of the window's width stored on either side of it: room to widen it
-ORDERS = 50  # shuffles tried for one that keeps images of the same plane apart
-WARNING = "SEALED KEY of a readers' study: it tells the method behind each image. Never give it to a reader."
+HEADROOM = 0.5  # share of the window's width that is stored beyond it on each side, so that readers can widen it
+ORDERS = 50  # shuffles tried to find one that keeps images of the same plane apart
+WARNING = "SEALED KEY of a readers' study: it names the method behind each image. Never give it to a reader."
 LARGE_PAGE_BYTES = 80 * 2**20  # above this a phone or tablet may not open the page
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Item:
-    """One showing of one image: a method's plane of a case. `duplicate_of`: the item shown before it, or None."""
+    """One showing of one image, a method's plane of a case. `duplicate_of`: its first showing; None if it is that."""
 
     item: str
     case: str
@@ -39,26 +39,26 @@ class Item:
 
 
 class ReaderStudy:
-    """Makes STUDY/study.html, which readers get, and STUDY/key.json, which they must not get.
+    """Make STUDY/study.html, which is for the readers, and STUDY/key.json, which they must not see.
 
     Args:
-        cases: with the methods' files, as `evaluation_cases` or `folder_cases` give them.
+        cases: with the methods' files, from `evaluation_cases` or `folder_cases`.
         output_dir: STUDY.
         view: "sagittal", "coronal" or "axial".
-        planes: of each case.
-        body_share: of the largest plane's body that a drawn plane must hold.
+        planes: number of planes of each case.
+        body_share: smallest area of the body in a drawn plane, as a share of the largest.
         neighbours: planes on either side that the slider reaches.
-        margin_mm: of the image around the body, mm.
+        margin_mm: width of the image around the body, mm.
         duplicates: share of the images that are shown twice.
-        apart: other images, at least, between two of the same plane, where there are enough.
-        seed: of all draws; None: by chance, and kept in the key.
-        window_percentiles: of the body over all methods: a case's window; None: the one that its evaluation had.
+        apart: smallest number of other images between two of the same plane, if there are enough.
+        seed: of all random draws; None: a random one, which is stored in the key.
+        window_percentiles: of the body over all methods, which give a case's window; None: that of its evaluation.
         title: of the page.
         questions: id -> {"title", "text"}.
-        levels: names of the five, from worst to best.
+        levels: names of the five levels, from worst to best.
 
     Raises:
-        Refusal: on a setting that makes no study, or a text that would tell readers a method.
+        Refusal: on a setting that is not valid, or a text that would reveal a method to readers.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class ReaderStudy:
         self._check()
 
     def write(self) -> Path:
-        """Writes page and key; returns the page's path.
+        """Write page and key; return the page's path.
 
         Raises:
-            Refusal: if a study is there already, or a case cannot be shown.
+            Refusal: if there is a study already, or a case cannot be shown.
         """
         if (self.output_dir / KEY).exists():
             raise Refusal(
@@ -108,29 +108,29 @@ class ReaderStudy:
                 raise Refusal(f"{case.name}: {refusal}") from refusal
             for plane in drawn:
                 images |= {(case.name, m, plane): self._image(volumes, m, plane) for m in case.files}
-                items += [Item(secrets_of(rng), case.name, method, plane) for method in case.files]
+                items += [Item(_random_name(rng), case.name, method, plane) for method in case.files]
         items = self._ordered(self._with_duplicates(items, rng), rng)
         key, page = self._key_and_page(items, images)
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_text(self.output_dir / KEY, json.dumps(key, indent=1) + "\n", mode=0o600)
+        write_json(self.output_dir / KEY, key, mode=0o600)
         write_text(self.output_dir / PAGE, page)
         size = len(page.encode())
         logger.info("%s: %d images, %.1f MiB", self.output_dir / PAGE, len(items), size / 2**20)
-        logger.info("%s: sealed: not for readers; readers get %s alone", self.output_dir / KEY, PAGE)
+        logger.info("%s: sealed key, not for readers; give readers only %s", self.output_dir / KEY, PAGE)
         if size > LARGE_PAGE_BYTES:
-            logger.warning("%s is large: fewer cases or neighbours, if it shall open on tablets", PAGE)
+            logger.warning("%s is large: choose fewer cases or neighbours if it is to open on tablets", PAGE)
         return self.output_dir / PAGE
 
     def _check(self) -> None:
         rules = {
             "view": (self.view in VIEWS, f"one of {', '.join(VIEWS)}"),
-            "planes": (_whole(self.planes) and self.planes >= 1, "a whole number from 1"),
-            "neighbours": (_whole(self.neighbours) and self.neighbours >= 0, "a whole number from 0"),
+            "planes": (is_whole(self.planes, 1), "a whole number from 1"),
+            "neighbours": (is_whole(self.neighbours), "a whole number from 0"),
             "duplicates": (0 <= self.duplicates <= 1, "a share from 0 to 1"),
             "body_share": (0 < self.body_share <= 1, "a share above 0, at most 1"),
             "margin_mm": (self.margin_mm >= 0, "a length from 0 mm"),
-            "apart": (_whole(self.apart) and self.apart >= 0, "a whole number from 0"),
-            "seed": (_whole(self.seed) and self.seed >= 0, "null or a whole number from 0"),
+            "apart": (is_whole(self.apart), "a whole number from 0"),
+            "seed": (is_whole(self.seed), "null or a whole number from 0"),
             "levels": (len(self.levels) == LEVELS, f"{LEVELS} names, from worst to best"),
             "questions": (
                 bool(self.questions) and all({"title", "text"} <= set(q) for q in self.questions.values()),
@@ -145,16 +145,18 @@ class ReaderStudy:
         texts = [self.title, *self.levels, *(text for q in self.questions.values() for text in q.values())]
         for name in (*self.methods, *(case.name for case in self.cases)):
             if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) for text in texts):
-                raise Refusal(f"title, questions or levels name {name!r}: readers could tell; use other words")
+                raise Refusal(
+                    f"title, questions or levels contain {name!r}, which reveals a method or case: use other words"
+                )
 
     def _with_duplicates(self, items: list[Item], rng: np.random.Generator) -> list[Item]:
-        """The items and, for a share of them drawn by chance, a second showing."""
+        """The items and, for a random share of them, a second showing."""
         count = int(np.rint(self.duplicates * len(items)))
         again = [items[i] for i in rng.permutation(len(items))[:count]]
-        return items + [Item(secrets_of(rng), i.case, i.method, i.plane, i.item) for i in again]
+        return items + [Item(_random_name(rng), i.case, i.method, i.plane, i.item) for i in again]
 
     def _ordered(self, items: list[Item], rng: np.random.Generator) -> list[Item]:
-        """The best of many shuffles: images of one plane lie `apart`, or as far as may be."""
+        """The first shuffle with images of one plane at least `apart`, or the best of ORDERS shuffles."""
         best, furthest = items, -1
         for _ in range(ORDERS):
             order = spaced([items[i] for i in rng.permutation(len(items))], self.apart)
@@ -172,7 +174,7 @@ class ReaderStudy:
         return _shown_first(best)
 
     def _image(self, volumes: StudyVolumes, method: str, plane: int) -> dict:
-        """Planes around one, cut to the body and packed, and what the page needs to show them."""
+        """A plane and its neighbours, cut to the body and packed, with the geometry that the page needs."""
         count = len(volumes.body)
         first, last = max(0, plane - self.neighbours), min(count, plane + self.neighbours + 1)
         rows, columns = (self._frame(volumes, axis) for axis in (1, 2))
@@ -189,7 +191,7 @@ class ReaderStudy:
         }
 
     def _frame(self, volumes: StudyVolumes, axis: int) -> slice:
-        """The rows or columns of a case that hold its body, and a margin: the same for all methods."""
+        """The rows or columns of a case that contain its body and a margin: the same for all methods."""
         inside = np.flatnonzero(volumes.body.any(axis=tuple(a for a in range(volumes.body.ndim) if a != axis)))
         margin = int(np.ceil(self.margin_mm / volumes.pixel_mm[axis - 1]))
         return slice(max(0, int(inside[0]) - margin), int(inside[-1]) + 1 + margin)
@@ -221,18 +223,27 @@ class ReaderStudy:
 
 
 def closest(order: Sequence[Item]) -> int:
-    """The smallest distance, in places, of two items that show the same plane of the same case."""
+    """Return the smallest distance in the order between two items that show the same plane of the same case.
+
+    >>> closest([Item("a", "knee", "cubic", 1), Item("b", "knee", "cubic", 2), Item("c", "knee", "GLADE", 1)])
+    2
+    """
     last, least = {}, len(order)
-    for place, item in enumerate(order):
+    for position, item in enumerate(order):
         what = (item.case, item.plane)
         if what in last:
-            least = min(least, place - last[what])
-        last[what] = place
+            least = min(least, position - last[what])
+        last[what] = position
     return least
 
 
 def spaced(order: Sequence[Item], apart: int) -> list[Item]:
-    """The order with each item put off while its plane was among the last `apart` shown, as far as that is possible."""
+    """Delay each item whose plane was among the last `apart` shown, as far as that is possible.
+
+    >>> order = [Item("a", "knee", "cubic", 1), Item("b", "knee", "GLADE", 1), Item("c", "knee", "cubic", 2)]
+    >>> [item.item for item in spaced(order, 1)]
+    ['a', 'c', 'b']
+    """
     waiting, shown = list(order), []
     while waiting:
         recent = {(item.case, item.plane) for item in shown[max(0, len(shown) - apart) :]}
@@ -242,7 +253,7 @@ def spaced(order: Sequence[Item], apart: int) -> list[Item]:
 
 
 def _shown_first(order: Sequence[Item]) -> list[Item]:
-    """The same order; of two showings of one image the later is the duplicate."""
+    """The same order, in which the later of two showings of one image is the duplicate."""
     first, found = {}, []
     for item in order:
         what = (item.case, item.method, item.plane)
@@ -251,10 +262,6 @@ def _shown_first(order: Sequence[Item]) -> list[Item]:
     return found
 
 
-def secrets_of(rng: np.random.Generator) -> str:
-    """A name of eight hexadecimal digits that tells nothing."""
+def _random_name(rng: np.random.Generator) -> str:
+    """A random name of eight hexadecimal digits, which reveals nothing about the image."""
     return rng.bytes(4).hex()
-
-
-def _whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,38 +1,43 @@
-"""The scores of a readers' study: means as in the paper's Table 2, paired tests, agreement; CSV files and a page."""
+"""The scores of a readers' study as CSV files and a page: means as in the paper's Table 2, paired tests, agreement."""
 
 import csv
 import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 from ..geometry.errors import Refusal
-from ..geometry.files import write_text
+from ..geometry.files import atomic_file, write_json, write_text
+from ..reports.pages import Cell, render
 from .answers import Answers, Rating, read_answers, read_key
 from .reader_study import LEVELS
-from .statistics import FEWEST_FOR_P, Statistic, statistics
+from .statistics import ALL_PAIRS, FEWEST_FOR_P, Statistic, statistics
 
 SCORES, STATISTICS, RECORD, PAGE = "study_scores.csv", "study_statistics.csv", "study_scores.json", "study_scores.html"
+TITLE = "Scores of a readers' study"
+PER_CENT = 100
 
 logger = logging.getLogger(__name__)
 
 
 class StudyScores:
-    """Scores a study: reads the sealed key and the readers' files, writes two CSV files and a page.
+    """Score a study: read the sealed key and the readers' files, write two CSV files and a page.
 
     Args:
         study_dir: STUDY, with key.json.
         answers: folder of the readers' files, or one of them.
-        allow_incomplete: as in `read_answers`.
+        allow_incomplete: whether incomplete files are scored and unusable ones left out, as in `read_answers`.
     """
 
     def __init__(self, study_dir: str | Path, answers: str | Path, allow_incomplete: bool):
         self.study_dir, self.answers, self.allow_incomplete = Path(study_dir), Path(answers), allow_incomplete
 
     def write(self) -> Path:
-        """Writes STUDY/study_scores.csv, study_statistics.csv and study_scores.html; returns the page's path.
+        """Write STUDY/study_scores.csv, study_statistics.csv and study_scores.html; return the page's path.
 
         Raises:
             Refusal: if the key or the answers cannot be used.
@@ -53,8 +58,10 @@ class StudyScores:
             "questions": {name: question["title"] for name, question in key["questions"].items()},
             "left_out": list(answers.left_out),
         }
-        write_text(self.study_dir / RECORD, json.dumps(record, indent=1) + "\n")
-        write_text(self.study_dir / PAGE, SHELL.format(section=scores_section(self.study_dir)))
+        write_json(self.study_dir / RECORD, record)
+        write_text(
+            self.study_dir / PAGE, render("study_scores.html", title=TITLE, study=scores_section(self.study_dir))
+        )
         for name, title in record["questions"].items():
             for method in record["methods"]:
                 mean, sd = (_value(found, m, question=name, method=method, reader="") for m in ("mean", "sd"))
@@ -64,7 +71,7 @@ class StudyScores:
 
 
 def _write_csv(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(fields)
         writer.writerows([_cell(value) for value in row] for row in rows)
@@ -76,14 +83,64 @@ def _cell(value):
     return repr(value) if isinstance(value, float) else value
 
 
-def scores_section(study_dir: str | Path) -> str:
-    """The scores of a study as a fragment of HTML, with its own style: for a report, or a page of its own.
+class Bar(NamedTuple):
+    """The share of one level among the ratings: left edge and width of its bar, in per cent."""
+
+    level: int
+    left: float
+    width: float
+
+
+class Mark(NamedTuple):
+    """The ratings of one method for one question: mean and SD, and the share of each level."""
+
+    mean_and_sd: str
+    shares_in_words: str
+    bars: Sequence[Bar]
+
+
+class Pair(NamedTuple):
+    """One line of the paired differences, as it is shown."""
+
+    question: str
+    method: str
+    against: str
+    difference: str
+    number_of_pairs: str
+    p: str
+
+
+@dataclass(frozen=True)
+class StudySection:
+    """The scores of a study as the template study_section.html shows them.
+
+    Attributes:
+        extent: numbers of readers, cases and images.
+        levels: of the scale.
+        questions: their titles.
+        marks: method and, for each question, its mark.
+        pairs: paired differences.
+        agreement: title and, for each question, a cell or None.
+        left_out: files that were not scored, each with its reason.
+    """
+
+    extent: str
+    levels: int
+    questions: Sequence[str]
+    marks: Sequence[tuple[str, Sequence[Mark]]]
+    pairs: Sequence[Pair]
+    agreement: Sequence[tuple[str, Sequence[Cell | None]]]
+    left_out: Sequence[str]
+
+
+def scores_section(study_dir: str | Path) -> StudySection:
+    """Read the scores of a study for its own page or for a section of an evaluation's report.
 
     Args:
         study_dir: STUDY, after `run study_scores`.
 
     Raises:
-        Refusal: if the study is not scored yet.
+        Refusal: if the study has no scores yet.
     """
     folder = Path(study_dir)
     try:
@@ -93,102 +150,60 @@ def scores_section(study_dir: str | Path) -> str:
                 Statistic(**{**r, "n": int(r["n"]), "value": float(r["value"] or "nan")}) for r in csv.DictReader(file)
             ]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{folder}: the study is not scored: run study_scores first") from error
-    return _section(record, rows)
-
-
-def _section(record: Mapping, rows: Sequence[Statistic]) -> str:
-    questions, methods = record["questions"], record["methods"]
-    ends = [
-        f"{len(record['readers'])} readers, {len(record['cases'])} cases, {record['images']} {record['view']} images",
-        f"{record['duplicates']} of them twice; blinded, in an order made by chance.",
-    ]
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in questions.values())
-    body = "".join(
-        f'<tr><th scope="row">{escape(method)}</th>'
-        + "".join(f"<td>{_mark(rows, name, method)}</td>" for name in questions)
-        + "</tr>"
-        for method in methods
+        raise Refusal(f"{folder}: there are no scores of a readers' study: run study_scores first") from error
+    questions = record["questions"]
+    return StudySection(
+        extent=f"{len(record['readers'])} readers, {len(record['cases'])} cases, {record['images']} {record['view']} "
+        f"images, {record['duplicates']} of them shown twice",
+        levels=LEVELS,
+        questions=list(questions.values()),
+        marks=[(method, [_mark(rows, name, method) for name in questions]) for method in record["methods"]],
+        pairs=[_pair(rows, row, questions) for row in rows if row.measure == "difference"],
+        agreement=_agreement(rows, questions, record["readers"]),
+        left_out=record["left_out"],
     )
-    parts = [
-        f"<p>{', '.join(ends)} Marks from 1 (poor) to {LEVELS} (excellent): mean &plusmn; SD over all ratings.</p>",
-        f'<table><thead><tr><th scope="col"></th>{head}</tr></thead><tbody>{body}</tbody></table>',
-        _pairs_table(rows, questions),
-        _agreement_table(rows, questions, record["readers"]),
-    ]
-    if record["left_out"]:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in record["left_out"])
-        parts.append(f"<p>Left out:</p><ul>{lines}</ul>")
-    return f'<section class="study">{STYLE}<h2>Readers&rsquo; study</h2>{"".join(parts)}</section>'
 
 
-def _mark(rows: Sequence[Statistic], question: str, method: str) -> str:
-    """Mean and SD, and a bar of the shares of the five levels, the worst on the left."""
+def _mark(rows: Sequence[Statistic], question: str, method: str) -> Mark:
     mean, sd = (_value(rows, m, question=question, method=method, reader="") for m in ("mean", "sd"))
     shares = [_value(rows, f"level_{level}", question=question, method=method) for level in range(1, LEVELS + 1)]
-    bars, left = [], 0.0
-    for level, share in enumerate(shares, start=1):
-        width = 0.0 if math.isnan(share) else 100 * share
-        if width:
-            box = f'<rect class="study-{level}" x="{left:.2f}" width="{width:.2f}" height="10">'
-            bars.append(f"{box}<title>{level}: {width:.0f} %</title></rect>")
-        left += width
-    said = ", ".join(f"{level}: {100 * s:.0f} %" for level, s in enumerate(shares, start=1) if not math.isnan(s))
-    chart = f'<svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{said}">{"".join(bars)}</svg>'
-    return f"{_mean_and_sd(mean, sd)}{chart}"
+    given = [(level, PER_CENT * share) for level, share in enumerate(shares, start=1) if share > 0]
+    lefts = accumulate((width for _, width in given), initial=0.0)
+    bars = [Bar(level, left, width) for (level, width), left in zip(given, lefts, strict=False)]
+    return Mark(_mean_and_sd(mean, sd), ", ".join(f"{bar.level}: {bar.width:.0f} %" for bar in bars), bars)
 
 
-def _pairs_table(rows: Sequence[Statistic], questions: Mapping[str, str]) -> str:
-    lines = []
-    for row in rows:
-        if row.measure == "difference":
-            place = {"question": row.question, "method": row.method, "against": row.against, "unit": row.unit}
-            p = _value(rows, "p", **place)
-            shown = f"{p:.2g}" if not math.isnan(p) else f"no p: fewer than {FEWEST_FOR_P} differ"
-            lines.append(
-                f"<tr><td>{escape(questions[row.question])}</td>"
-                f'<th scope="row">{escape(row.method)} &minus; {escape(row.against)}</th>'
-                f"<td>{_number(row.value, '+.2f')}</td><td>{row.n} {row.unit}s</td><td>{shown}</td></tr>"
-            )
-    head = "".join(f'<th scope="col">{title}</th>' for title in ("", "pair", "difference", "pairs", "p"))
-    note = (
-        "<p>p: Wilcoxon&rsquo;s signed-rank test, two-sided, not corrected. Images of one case are not independent: "
-        "the line over cases is the one to quote.</p>"
-    )
-    return (
-        f"<h3>Paired differences</h3><table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>{note}"
-    )
+def _pair(rows: Sequence[Statistic], row: Statistic, questions: Mapping[str, str]) -> Pair:
+    p = _value(rows, "p", question=row.question, method=row.method, against=row.against, unit=row.unit)
+    shown = f"no p: fewer than {FEWEST_FOR_P} differ" if math.isnan(p) else f"{p:.2g}"
+    difference, count = _number(row.value, "+.2f"), f"{row.n} {row.unit}s"
+    return Pair(questions[row.question], row.method, row.against, difference, count, shown)
 
 
-def _agreement_table(rows: Sequence[Statistic], questions: Mapping[str, str], readers: Sequence[str]) -> str:
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in questions.values())
+def _agreement(
+    rows: Sequence[Statistic], questions: Mapping[str, str], readers: Sequence[str]
+) -> list[tuple[str, list[Cell | None]]]:
+    """Agreement between readers, then of each reader with his or her own ratings; lines without values are left out."""
     pairs_of = dict.fromkeys(row.reader for row in rows if row.measure == "kappa")
-    wanted = [("kappa", r, f"Weighted kappa, {'mean of ' if r == 'all pairs' else ''}{r}") for r in pairs_of]
+    wanted = [("kappa", r, f"Weighted kappa, {'mean of ' if r == ALL_PAIRS else ''}{r}") for r in pairs_of]
     wanted += [("icc_2_1", "all", "ICC(2,1), all readers")]
     for reader in readers:
         for measure, what in (("same", "same mark"), ("within_one", "within one"), ("again_kappa", "weighted kappa")):
-            wanted.append((measure, reader, f"{reader} with oneself: {what}"))
+            wanted.append((measure, reader, f"{reader}, images shown twice: {what}"))
     lines = []
     for measure, reader, title in wanted:
         found = [[r for r in rows if (r.measure, r.question, r.reader) == (measure, q, reader)] for q in questions]
+        form = ".0%" if measure in ("same", "within_one") else ".2f"
+        unit = " pairs" if reader == ALL_PAIRS else ""
         if any(found):
-            percent, pairs = measure in ("same", "within_one"), " pairs" if reader == "all pairs" else ""
-            cells = "".join(
-                f"<td>{_number(f[0].value, '.0%' if percent else '.2f')} <small>n {f[0].n}{pairs}</small></td>"
-                if f
-                else "<td></td>"
-                for f in found
-            )
-            lines.append(f'<tr><th scope="row">{escape(title)}</th>{cells}</tr>')
-    if not lines:
-        return ""
-    columns = f'<tr><th scope="col"></th>{head}</tr>'
-    return f"<h3>Agreement</h3><table><thead>{columns}</thead><tbody>{''.join(lines)}</tbody></table>"
+            cells = [Cell(_number(f[0].value, form), f"n {f[0].n}{unit}") if f else None for f in found]
+            lines.append((title, cells))
+    return lines
 
 
-def _value(rows: Iterable[Statistic], measure: str, **place: str) -> float:
+def _value(rows: Iterable[Statistic], measure: str, **where: str) -> float:
     for row in rows:
-        if row.measure == measure and all(getattr(row, name) == value for name, value in place.items()):
+        if row.measure == measure and all(getattr(row, name) == value for name, value in where.items()):
             return row.value
     return math.nan
 
@@ -199,24 +214,3 @@ def _number(value: float, form: str) -> str:
 
 def _mean_and_sd(mean: float, sd: float) -> str:
     return f"{_number(mean, '.2f')} \u00b1 {_number(sd, '.2f')}"
-
-
-STYLE = """<style>
-.study { overflow-x: auto }
-.study table { border-collapse: collapse; margin: 0.6em 0 1em }
-.study th, .study td { text-align: left; padding: 0.3em 0.7em 0.3em 0; font-weight: 400 }
-.study th, .study td { border-bottom: 1px solid #8884 }
-.study thead th { font-weight: 600 }
-.study svg { display: block; width: min(11em, 30vw); height: 0.6em; margin-top: 0.3em; border-radius: 2px }
-.study small { opacity: 0.7 }
-.study-1 { fill: #b2182b } .study-2 { fill: #ef8a62 } .study-3 { fill: #b8b8b8 }
-.study-4 { fill: #67a9cf } .study-5 { fill: #2166ac }
-</style>"""
-SHELL = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<title>Scores of a readers' study</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em }}</style></head>
-<body>{section}</body></html>
-"""

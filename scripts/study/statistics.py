@@ -13,13 +13,14 @@ from .agreement import icc_2_1, repeatability, weighted_kappa
 from .answers import Rating
 from .reader_study import LEVELS
 
-FEWEST_FOR_P = 6  # pairs that differ: under that the smallest p-value of a signed-rank test is above 0.06
-UNITS = ("case", "image")  # a pair: the means over a case's images, or one image; both over all readers
+FEWEST_FOR_P = 6  # pairs that differ; with fewer, the smallest p-value of a signed-rank test is above 0.06
+UNITS = ("case", "image")  # pairs are means over a case's images, or single images; both over all readers
 POINTS = "points"
+ALL_PAIRS = "all pairs"  # of readers
 
 
 class Statistic(NamedTuple):
-    """One line of study_statistics.csv; what does not apply is empty.
+    """One line of study_statistics.csv; entries that do not apply are empty.
 
     `measure`: mean, sd (over ratings, n), level_1 to level_5 (shares of the ratings), difference and p (method minus
     against, over n cases or images), kappa (two readers, or the mean over all pairs), icc_2_1 (all readers), and of
@@ -37,12 +38,12 @@ class Statistic(NamedTuple):
 
 
 def statistics(ratings: Sequence[Rating], methods: Sequence[str], questions: Sequence[str]) -> list[Statistic]:
-    """All statistics of a study. Duplicates count for the agreement of each reader with oneself, nowhere else.
+    """Compute all statistics of a study; duplicates are used only for the repeatability of each reader.
 
     Args:
         ratings: of all readers.
         methods: in the order of the tables.
-        questions: ids, in order.
+        questions: their ids, in the order of the tables.
     """
     found = []
     for question in questions:
@@ -60,19 +61,19 @@ def _means(ratings: Sequence[Rating], question: str, methods: Sequence[str]) -> 
     for method in methods:
         own = [r for r in ratings if r.method == method]
         values = np.array([r.value for r in own], dtype=float)
-        place, n = (question, method, ""), len(values)
-        found.append(Statistic("mean", *place, "", POINTS, n, float(values.mean()) if n else math.nan))
-        found.append(Statistic("sd", *place, "", POINTS, n, float(values.std(ddof=1)) if n > 1 else math.nan))
+        key, n = (question, method, ""), len(values)
+        found.append(Statistic("mean", *key, "", POINTS, n, float(values.mean()) if n else math.nan))
+        found.append(Statistic("sd", *key, "", POINTS, n, float(values.std(ddof=1)) if n > 1 else math.nan))
         for level, count in sorted(Counter(r.value for r in own).items()):
-            found.append(Statistic(f"level_{level}", *place, "", "share", n, count / n))
+            found.append(Statistic(f"level_{level}", *key, "", "share", n, count / n))
         for reader in sorted({r.reader for r in own}):
             marks = [r.value for r in own if r.reader == reader]
-            found.append(Statistic("mean", *place, reader, POINTS, len(marks), float(np.mean(marks))))
+            found.append(Statistic("mean", *key, reader, POINTS, len(marks), float(np.mean(marks))))
     return found
 
 
 def _paired(ratings: Sequence[Rating], question: str, base: str, method: str) -> list[Statistic]:
-    """The later method minus the earlier: planes of one case are not independent, so cases come first."""
+    """Differences method - base, over cases and over images; planes of one case are not independent."""
     found = []
     for unit in UNITS:
         marks: dict = defaultdict(lambda: defaultdict(dict))
@@ -84,8 +85,8 @@ def _paired(ratings: Sequence[Rating], question: str, base: str, method: str) ->
             if both:
                 pairs.append(float(np.mean(both)))
         difference = float(np.mean(pairs)) if pairs else math.nan
-        place = (question, method, base, "", unit, len(pairs))
-        found += [Statistic("difference", *place, difference), Statistic("p", *place, _p_value(pairs))]
+        key = (question, method, base, "", unit, len(pairs))
+        found += [Statistic("difference", *key, difference), Statistic("p", *key, _p_value(pairs))]
     return found
 
 
@@ -115,7 +116,7 @@ def _between_readers(ratings: Sequence[Rating], question: str) -> list[Statistic
         icc = icc_2_1(np.array([[marks[i] for marks in table.values()] for i in items]).reshape(len(items), -1))
         defined = [kappa for kappa in kappas if not math.isnan(kappa)]
         mean = float(np.mean(defined)) if defined else math.nan
-        found.append(Statistic("kappa", question, "", "", "all pairs", "", len(defined), mean))
+        found.append(Statistic("kappa", question, "", "", ALL_PAIRS, "", len(defined), mean))
         found.append(Statistic("icc_2_1", question, "", "", "all", "", len(items), icc))
     return found
 
@@ -126,8 +127,8 @@ def _within_readers(ratings: Sequence[Rating], question: str) -> list[Statistic]
     for reader, marks in table.items():
         pairs = [(marks[one], marks[two]) for two, one in again.items() if one in marks and two in marks]
         if pairs:
-            told = repeatability(*zip(*pairs, strict=True), LEVELS)
+            agreement = repeatability(*zip(*pairs, strict=True), LEVELS)
             for measure, name in (("same", "same"), ("within_one", "within_one"), ("again_kappa", "kappa")):
                 unit = "" if name == "kappa" else "share"
-                found.append(Statistic(measure, question, "", "", reader, unit, told["n"], told[name]))
+                found.append(Statistic(measure, question, "", "", reader, unit, agreement["n"], agreement[name]))
     return found

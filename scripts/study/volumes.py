@@ -1,4 +1,4 @@
-"""The cases of a readers' study: which volumes are compared, on one grid, in one window, cut into planes."""
+"""The cases of a readers' study: the volumes to compare, on one grid, in one window, cut into planes."""
 
 import json
 import logging
@@ -20,14 +20,14 @@ from ..geometry.views import VIEWS
 from ..metrics.mask import body_mask
 
 CASES_FILE, METHODS, TRUTH = "cases.json", "methods", "truth"  # of an evaluation's folder
-OFF_AXIS = 0.8  # cosine to the world axis below which a view is too oblique to be called by its name
+OFF_AXIS = 0.8  # cosine of the angle to the world axis; below it a view is too oblique to be named
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StudyCase:
-    """A case of the study: its name, the file of each method, and its intensity window where one is known."""
+    """A case of the study: its name, the file of each method, and its intensity window if one is known."""
 
     name: str
     files: Mapping[str, Path]
@@ -42,7 +42,7 @@ class StudyVolumes:
         planes: method -> (planes, rows, columns), float32, rows from the top, columns from the left of the image.
         body: (planes, rows, columns), boolean, the same for all methods.
         pixel_mm: height and width of a pixel, mm.
-        window: (low, high), the scan's own units, the same for all methods.
+        window: (low, high) in the scan's own units, the same for all methods.
         letters: directions at the left, right, top and bottom of the image.
     """
 
@@ -54,15 +54,15 @@ class StudyVolumes:
 
 
 def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str | Sequence[str]) -> list[StudyCase]:
-    """The cases of an evaluation that are done, with the files of the methods to be compared.
+    """Find the finished cases of an evaluation and the files of the methods to compare.
 
     Args:
-        folder: that the evaluation wrote; its cases.json, methods/ and truth/ are read.
-        methods: names; "truth" is one where the cases have a truth.
-        patterns: of the cases' names, one or several, as `pelvis*`.
+        folder: output folder of the evaluation; its cases.json, methods/ and truth/ are read.
+        methods: their names; "truth" is one if the cases have a truth.
+        patterns: one or several patterns of case names, such as `pelvis*`.
 
     Raises:
-        Refusal: if this is no such folder, no case fits, or a method lacks one.
+        Refusal: if this is no such folder, no case fits, or a method has no volume of a case.
     """
     folder = Path(folder)
     try:
@@ -76,7 +76,7 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
     cases = []
     for name in _fitting(rows, patterns, folder):
         if rows[name].get("status") != "done":
-            logger.warning("%s: left out: %s", name, rows[name].get("reason") or "the evaluation did not end it")
+            logger.warning("%s: left out: %s", name, rows[name].get("reason") or "the evaluation did not finish it")
             continue
         files = {}
         for method in methods:
@@ -90,17 +90,17 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
 
 
 def folder_cases(volumes: Mapping[str, str] | str, patterns: str | Sequence[str]) -> list[StudyCase]:
-    """The cases of plain folders, one a method, with files <case>.nii.gz or <case>*.nii.gz.
+    """Find the cases of plain folders, one folder for each method, with files <case>.nii.gz or <case>*.nii.gz.
 
-    A case is called by the shortest name that a folder has for it: scan.nii.gz in one and scan_glade.nii.gz in another
-    are the case "scan".
+    A case has the shortest name that a folder has for it: scan.nii.gz in one and scan_glade.nii.gz in another are the
+    case "scan".
 
     Args:
         volumes: {"name": "folder"}, or "name=folder,name2=folder2".
         patterns: as in `evaluation_cases`.
 
     Raises:
-        Refusal: if a folder is not there, no case fits, or a method lacks one.
+        Refusal: if a folder does not exist, no case fits, or a method has no volume of a case.
     """
     folders = parse_others(volumes)
     stems = {method: _stems(folder) for method, folder in folders.items()}
@@ -110,17 +110,18 @@ def folder_cases(volumes: Mapping[str, str] | str, patterns: str | Sequence[str]
 
 
 def load(case: StudyCase, view: str, window_percentiles: Sequence[float] | None) -> StudyVolumes:
-    """Reads a case: all methods on the finest of their grids, cut along one view, black where one has no data.
+    """Read a case: all methods on the finest of their grids, cut along one view, black where one has no data.
 
-    The same grid, field of view and window for all methods: none can be told by the size or the frame of its images.
+    All methods share grid, field of view and window, so that none can be recognised by the size or frame of its images.
 
     Args:
-        case: to be read.
+        case: the case to read.
         view: "sagittal", "coronal" or "axial".
-        window_percentiles: of the body over all methods; None: the window that the evaluation had for the case.
+        window_percentiles: of the body over all methods; None: the window of the case in its evaluation.
 
     Raises:
-        Refusal: if a file cannot be read, lies elsewhere, the view is oblique to the grid, or there is no window.
+        Refusal: if a file cannot be read or covers another region, the view is oblique to the grid, or there is no
+            window.
     """
     grids = {method: read_grid(path) for method, path in case.files.items()}
     grid = min(grids.values(), key=lambda g: float(np.prod(g.spacing_mm)))
@@ -129,9 +130,9 @@ def load(case: StudyCase, view: str, window_percentiles: Sequence[float] | None)
     if abs(grid.affine[fixed, axis]) < OFF_AXIS * grid.spacing_mm[axis]:
         raise Refusal(f"{case.name}: its {view} planes are oblique to the voxels: choose another view")
     shared = np.logical_and.reduce([covered(own, grid) for own in grids.values()])
-    turn = Reorientation.through_plane_last(grid, axis)
-    stacks = {m: _stack(on_grid(*read_volume(path), grid), turn) for m, path in case.files.items()}
-    inside = _stack(shared, turn)
+    reorientation = Reorientation.through_plane_last(grid, axis)
+    stacks = {m: _stack(on_grid(*read_volume(path), grid), reorientation) for m, path in case.files.items()}
+    inside = _stack(shared, reorientation)
     try:
         body = body_mask(np.mean(list(stacks.values()), axis=0)) & inside  # of the mean: no method is favoured
     except Refusal as refusal:
@@ -140,7 +141,7 @@ def load(case: StudyCase, view: str, window_percentiles: Sequence[float] | None)
     if window is None:
         raise Refusal(f"{case.name}: no evaluation has a window for it: set window_percentiles")
     planes = {method: np.where(inside, stack, np.float32(window[0])) for method, stack in stacks.items()}
-    spacing = turn.apply_grid(grid).spacing_mm
+    spacing = reorientation.apply_grid(grid).spacing_mm
     return StudyVolumes(planes, body, (float(spacing[1]), float(spacing[0])), window, letters)
 
 
@@ -160,15 +161,15 @@ def _stems(folder: Path) -> set[str]:
 
 
 def _is_longer(stem: str, own: set[str], all_stems) -> bool:
-    """Whether another folder calls this case by a shorter name, which this folder has not for a case of its own."""
+    """Whether another folder has a shorter name for this case, which is not the name of another case of this folder."""
     others = set().union(*all_stems) - own
     return any(stem.startswith(name) and not stem[len(name)].isalnum() for name in others)
 
 
-def _stack(volume: np.ndarray, turn: Reorientation) -> np.ndarray:
-    """(planes, rows from the top, columns from the left), as radiologists hang the view (`figures.VIEWS`)."""
-    turned = turn.apply(torch.from_numpy(np.ascontiguousarray(volume))).numpy()
-    return np.ascontiguousarray(turned[::-1, ::-1].transpose(2, 1, 0))
+def _stack(volume: np.ndarray, reorientation: Reorientation) -> np.ndarray:
+    """(planes, rows from the top, columns from the left), as radiologists display the view (`VIEWS`)."""
+    reordered = reorientation.apply(torch.from_numpy(np.ascontiguousarray(volume))).numpy()
+    return np.ascontiguousarray(reordered[::-1, ::-1].transpose(2, 1, 0))
 
 
 def _window(stacks: Mapping, body: np.ndarray, percentiles: Sequence[float], name: str) -> tuple[float, float]:
@@ -180,16 +181,19 @@ def _window(stacks: Mapping, body: np.ndarray, percentiles: Sequence[float], nam
 
 
 def spread_planes(areas: np.ndarray, count: int, share: float, rng: np.random.Generator) -> list[int]:
-    """Draws planes inside the body: one from each of `count` equal bands of those that hold enough of it.
+    """Draw planes inside the body: one from each of `count` equal bands of the planes with enough of the body.
 
     Args:
         areas: (planes,) voxels of the body in each plane.
-        count: how many.
-        share: of the largest area that a plane must have.
-        rng: chance.
+        count: number of planes to draw.
+        share: smallest area of a plane, as a share of the largest.
+        rng: random generator.
 
     Raises:
-        Refusal: if there are fewer such planes.
+        Refusal: if there are fewer such planes than asked for.
+
+    >>> spread_planes(np.array([0, 9, 9, 1, 9]), 3, 0.5, np.random.default_rng(0))
+    [1, 2, 4]
     """
     inside = np.flatnonzero(areas >= max(share * areas.max(), 1))
     if len(inside) < count:

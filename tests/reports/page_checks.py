@@ -1,4 +1,4 @@
-"""What holds for every page: read by an HTML parser and, where there is one, by a browser."""
+"""Checks of every page, with an HTML parser and, if installed, with a browser."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ TELEPHONE = 390  # pixels
 
 
 class Reader(HTMLParser):
-    """Follows open and closed elements, and keeps tags, attributes and text."""
+    """Checks that elements are closed, and keeps tags, attributes and text."""
 
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)
@@ -48,7 +48,7 @@ class Reader(HTMLParser):
 
 
 def check_page(path: Path) -> Reader:
-    """Well-formed, self-contained, accessible; returns what stands on it."""
+    """Checks that a page is well-formed, self-contained and accessible; returns its content."""
     source = path.read_text(encoding="utf-8")
     reader = Reader(source)
     assert re.findall(r"https?:|//\w", re.sub(r"base64,[^\"]*", "", source)) == []
@@ -70,11 +70,11 @@ def check_page(path: Path) -> Reader:
 
 
 def in_browser(page: Path, folder: Path) -> tuple[str, str]:
-    """The page as Chromium sees it at the width of a telephone: its title (width / widest content) and its log."""
+    """Opens the page in Chromium at the width of a telephone; returns "width widest-content" and the log."""
     browser = shutil.which("chromium")
     if browser is None:
         pytest.skip("needs chromium on PATH")
-    source = page.read_text(encoding="utf-8").replace("<details", "<details open")  # folded parts shall fit as well
+    source = page.read_text(encoding="utf-8").replace("<details", "<details open")  # folded parts must fit as well
     frame = f'<iframe id="f" style="border:0;width:{TELEPHONE}px;height:800px" srcdoc="{escape(source)}"></iframe>'
     measure = "const d=document.getElementById('f').contentDocument.documentElement;"
     measure += "document.title=d.clientWidth+' '+d.scrollWidth"

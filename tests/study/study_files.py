@@ -1,4 +1,4 @@
-"""Tiny volumes of two methods for the tests of the readers' study, and pages read without the code that made them."""
+"""Tiny volumes of two methods for the tests of the readers' study, and a reader of pages independent of the code."""
 
 import base64
 import json
@@ -38,10 +38,10 @@ def body(seed: int) -> np.ndarray:
     return values
 
 
-def write_volume(path: Path, values: np.ndarray, spacing_mm=SPACING_MM, turned: bool = False) -> Path:
-    """In RAS order, or with the axes in another order and direction but in the same place of the world."""
+def write_volume(path: Path, values: np.ndarray, spacing_mm=SPACING_MM, reoriented: bool = False) -> Path:
+    """In RAS order, or with axes in another order and direction at the same world coordinates."""
     image = nibabel.Nifti1Image(values.astype(np.float32), np.diag([*spacing_mm, 1.0]))
-    if turned:
+    if reoriented:
         image = image.as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(image, path)
@@ -52,18 +52,18 @@ def write_methods(folder: Path) -> dict[str, str]:
     """Both cases by both methods; the second method is brighter and stored in another orientation."""
     for number, case in enumerate(CASES):
         write_volume(folder / METHODS[0] / f"{case}.nii.gz", body(number))
-        write_volume(folder / METHODS[1] / f"{case}_out.nii.gz", body(number) * 1.1, turned=True)
+        write_volume(folder / METHODS[1] / f"{case}_out.nii.gz", body(number) * 1.1, reoriented=True)
     return {method: str(folder / method) for method in METHODS}
 
 
 def payload(page: Path) -> dict:
-    """What the page knows."""
+    """The data in the page."""
     text = page.read_text(encoding="utf-8")
     return json.loads(re.search(r'<script type="application/json" id="study">(.*?)</script>', text, re.DOTALL)[1])
 
 
 def stack(page: Path, item: dict) -> np.ndarray:
-    """The stored planes of an item, undone step by step as the page does."""
+    """The stored planes of an item, decompressed step by step as the page does."""
     data = re.search(rf'id="image-{item["id"]}">(.*?)</script>', page.read_text(encoding="utf-8"))[1]
     split = zlib.decompress(base64.b64decode(data))
     low, high = split[: len(split) // 2], split[len(split) // 2 :]
@@ -76,12 +76,12 @@ def stack(page: Path, item: dict) -> np.ndarray:
 
 def answer_file(folder: Path, page: Path, reader: str, score) -> Path:
     """A reader's file as the page saves it; `score(item id, question)` gives the marks, None for none."""
-    told = payload(page)
+    content = payload(page)
     answers = []
-    for item in told["items"]:
-        scores = {q["id"]: score(item["id"], q["id"]) for q in told["questions"]}
+    for item in content["items"]:
+        scores = {q["id"]: score(item["id"], q["id"]) for q in content["questions"]}
         answers.append({"item": item["id"], "scores": {q: s for q, s in scores.items() if s}, "seconds": 1.5})
-    file = {name: told[name] for name in ("study", "page_sha256", "key_sha256")}
+    file = {name: content[name] for name in ("study", "page_sha256", "key_sha256")}
     file |= {"kind": "reader-study answers", "reader": reader, "answers": answers}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"answers_{reader}.json"

@@ -1,6 +1,7 @@
-"""Agreement of readers, against worked examples that were published with their data."""
+"""Agreement of readers, against published examples with their data and against scikit-learn and pingouin."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from scripts.geometry.errors import Refusal
 from scripts.study.agreement import icc_2_1, kappa_of_table, quadratic_weights, repeatability, weighted_kappa
 
-# Shrout and Fleiss 1979, Table 2: six targets, four judges
+# Shrout and Fleiss 1979, Table 2: six targets, four raters
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]])
 # Boyd et al. 1982, as in the Stata manual's entry on kappa: xeromammograms, two radiologists, four levels
 XEROMAMMOGRAMS = np.array([[21, 12, 0, 0], [4, 17, 1, 0], [3, 9, 15, 2], [0, 0, 0, 1]])
@@ -68,3 +69,24 @@ def test_what_is_off_the_scale_is_refused(first, second):
 @pytest.mark.parametrize("ratings", [np.ones((1, 3)), np.ones((3, 1)), np.full((4, 3), 2)])
 def test_icc_of_too_little_is_not_defined(ratings):
     assert math.isnan(icc_2_1(ratings))
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=2, max_size=40))
+def test_quadratic_kappa_is_that_of_scikit_learn(pairs):
+    metrics = pytest.importorskip("sklearn.metrics")
+    first, second = zip(*pairs, strict=True)
+    with warnings.catch_warnings(action="ignore"):  # where kappa is not defined
+        expected = metrics.cohen_kappa_score(first, second, labels=range(1, 6), weights="quadratic")
+    assert weighted_kappa(first, second, 5) == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize(("items", "raters"), [(6, 2), (12, 3), (40, 5)])
+def test_icc_is_that_of_pingouin(items, raters):
+    pingouin, pandas = pytest.importorskip("pingouin"), pytest.importorskip("pandas")
+    rng = np.random.default_rng(items)
+    ratings = np.clip(rng.integers(1, 6, (items, 1)) + rng.integers(-1, 2, (items, raters)), 1, 5)
+    item, rater = np.indices(ratings.shape)
+    table = pandas.DataFrame({"item": item.ravel(), "rater": rater.ravel(), "mark": ratings.ravel()})
+    with warnings.catch_warnings(action="ignore"):  # of what pandas will remove
+        found = pingouin.intraclass_corr(table, targets="item", raters="rater", ratings="mark")
+    assert icc_2_1(ratings) == pytest.approx(found.set_index("Type")["ICC"]["ICC(A,1)"], abs=1e-9)

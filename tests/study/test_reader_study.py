@@ -36,7 +36,7 @@ def test_the_page_names_no_method_and_no_case(made):
         assert word not in re.sub(r'id="image-[^<]*<', "", text), word
 
 
-def test_items_tell_nothing_but_their_image(made):
+def test_items_of_the_page_hold_only_their_image(made):
     page, key = made
     items = payload(page)["items"]
     assert all(re.fullmatch("[0-9a-f]{8}", item["id"]) for item in items)
@@ -57,7 +57,7 @@ def test_methods_share_size_frame_and_window(made):
 
 
 def test_methods_keep_their_difference_in_the_shared_window(volumes, made):
-    """The second method is a tenth brighter: an own window for each would hide it."""
+    """The second method is a tenth brighter, which a window for each method would hide."""
     page, key = made
     case = folder_cases(volumes, CASES[0])[0]
     low, high = load(case, "sagittal", [1.0, 99.0]).window
@@ -73,7 +73,7 @@ def test_methods_keep_their_difference_in_the_shared_window(volumes, made):
         assert np.median(other[tissue] / one[tissue]) == pytest.approx(1.1, abs=0.01)
 
 
-def test_the_image_hangs_as_radiologists_hang_it(made):
+def test_the_image_is_oriented_as_radiologists_view_it(made):
     """Anterior left, superior at the top: the bright corner of the body is at the upper left."""
     page, _ = made
     items = payload(page)["items"]
@@ -89,11 +89,11 @@ def test_the_key_is_sealed_and_belongs_to_the_page(made):
     path = page.with_name("key.json")
     assert "Never give it to a reader" in path.read_text().splitlines()[1]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    told = payload(page)
-    assert [told[name] for name in ("study", "key_sha256", "page_sha256")] == [
+    content = payload(page)
+    assert [content[name] for name in ("study", "key_sha256", "page_sha256")] == [
         key[name] for name in ("study", "key_sha256", "page_sha256")
     ]
-    assert "seed" not in told
+    assert "seed" not in content
 
 
 def test_every_plane_is_shown_by_every_method_once_and_some_twice(made):
@@ -102,21 +102,21 @@ def test_every_plane_is_shown_by_every_method_once_and_some_twice(made):
     assert len(first) == 2 * len(METHODS) * 3
     assert len({(i["case"], i["method"], i["plane"]) for i in first}) == len(first)
     assert len(items) - len(first) == 3  # a quarter
-    place = {item["item"]: n for n, item in enumerate(items)}
+    position = {item["item"]: n for n, item in enumerate(items)}
     for item in items:
         if item["duplicate_of"] is not None:
-            same = items[place[item["duplicate_of"]]]
-            assert place[item["item"]] > place[item["duplicate_of"]]
+            same = items[position[item["duplicate_of"]]]
+            assert position[item["item"]] > position[item["duplicate_of"]]
             assert [same[k] for k in ("case", "method", "plane")] == [item[k] for k in ("case", "method", "plane")]
 
 
 def test_images_of_one_plane_do_not_follow_each_other(made):
-    places = [(i["case"], i["plane"]) for i in made[1]["items"]]
-    assert all(a != b for a, b in pairwise(places))
+    shown = [(i["case"], i["plane"]) for i in made[1]["items"]]
+    assert all(a != b for a, b in pairwise(shown))
     assert closest([Item(n, "c", "m", p) for n, p in zip("abcd", (1, 2, 3, 1), strict=True)]) == 3
 
 
-def test_a_shuffle_is_spread_without_losing_an_image():
+def test_spacing_a_shuffle_keeps_every_image():
     items = [Item(f"{m}{p}", "c", m, p) for m in "abc" for p in range(12)]
     for seed in range(5):
         order = [items[n] for n in np.random.default_rng(seed).permutation(len(items))]
@@ -127,20 +127,20 @@ def test_a_shuffle_is_spread_without_losing_an_image():
     assert len(spaced([items[0]] * 3, 5)) == 3
 
 
-def test_the_same_seed_makes_the_same_files_and_another_one_others(volumes, made, tmp_path):
+def test_the_same_seed_gives_the_same_files_and_another_seed_other_files(volumes, made, tmp_path):
     def files(name, seed):
         ReaderStudy(folder_cases(volumes, "*"), tmp_path / name, **{**SETTINGS, "seed": seed}).write()
         return [(tmp_path / name / file).read_bytes() for file in ("study.html", "key.json")]
 
     again = files("again", SETTINGS["seed"])
     assert again == [made[0].read_bytes(), made[0].with_name("key.json").read_bytes()]
-    other, by_chance = files("other", 6), files("chance", None)
-    assert len({again[1], other[1], by_chance[1]}) == 3
+    other, random = files("other", 6), files("random", None)
+    assert len({again[1], other[1], random[1]}) == 3
     order = [[i["case"] + i["method"] + str(i["plane"]) for i in json.loads(f[1])["items"]] for f in (again, other)]
     assert order[0] != order[1]
 
 
-def test_the_page_is_closed_to_the_network(made):
+def test_the_page_cannot_use_the_network(made):
     text = made[0].read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
     assert "default-src 'none'" in policy
@@ -221,17 +221,17 @@ def test_cases_of_folders_go_by_their_shortest_name(tmp_path):
         ({"seed": -1}, "seed must be"),
         ({"levels": ["bad", "good"]}, "levels must be 5 names"),
         ({"questions": {"quality": {"title": "Quality"}}}, "questions must be"),
-        ({"title": "Zebra against the rest"}, "name 'zebra': readers could tell"),
-        ({"title": "What of quokka_2?"}, "name 'quokka_2': readers could tell"),
+        ({"title": "Zebra against the rest"}, "contain 'zebra', which reveals a method or case"),
+        ({"title": "What of quokka_2?"}, "contain 'quokka_2', which reveals a method or case"),
     ],
 )
-def test_settings_that_make_no_study_are_refused(volumes, tmp_path, settings, said):
+def test_settings_that_are_not_valid_are_refused(volumes, tmp_path, settings, said):
     with pytest.raises(Refusal, match=said):
         ReaderStudy(folder_cases(volumes, "*"), tmp_path, **{**SETTINGS, **settings}).write()
     assert not list(tmp_path.iterdir())
 
 
-def test_one_method_is_no_study_and_a_key_is_never_overwritten(volumes, made):
+def test_a_single_method_is_refused_and_a_key_is_never_overwritten(volumes, made):
     with pytest.raises(Refusal, match="at least two methods"):
         ReaderStudy(folder_cases({"zebra": volumes["zebra"]}, "*"), made[0].parent, **SETTINGS)
     with pytest.raises(Refusal, match=r"key\.json: a study is there already"):

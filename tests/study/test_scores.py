@@ -1,8 +1,9 @@
-"""Scores of a readers' study: known marks come back, and every file that cannot be used is refused by name."""
+"""Scores of a readers' study: known marks give known scores, and unusable files are refused by name."""
 
 import csv
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -16,7 +17,7 @@ from scripts.study.scores import StudyScores, scores_section
 from scripts.study.statistics import statistics
 from scripts.study.volumes import folder_cases
 
-from ..reports.page_checks import check_page
+from ..reports.page_checks import Reader, check_page
 from .study_files import METHODS, SETTINGS, answer_file, write_methods
 
 
@@ -50,21 +51,21 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def value(found, **place):
-    (one,) = [row for row in found if all(row[k] == v for k, v in place.items())]
+def value(found, **where):
+    (one,) = [row for row in found if all(row[k] == v for k, v in where.items())]
     return float(one["value"] or "nan")
 
 
-def test_known_marks_come_back(study):
+def test_known_marks_give_known_scores(study):
     StudyScores(study, study / "answers", False).write()
     key = json.loads((study / "key.json").read_text())["items"]
     found = rows(study)
     for method in METHODS:
         firsts = [i for i in key if i["method"] == method and i["duplicate_of"] is None]
         marks = [mark(i, "quality", s) for i in firsts for s in (0, 1)]
-        place = {"question": "quality", "method": method, "reader": ""}
-        assert value(found, measure="mean", **place) == pytest.approx(np.mean(marks))
-        assert value(found, measure="sd", **place) == pytest.approx(np.std(marks, ddof=1))
+        where = {"question": "quality", "method": method, "reader": ""}
+        assert value(found, measure="mean", **where) == pytest.approx(np.mean(marks))
+        assert value(found, measure="sd", **where) == pytest.approx(np.std(marks, ddof=1))
     pair = {"method": METHODS[1], "against": METHODS[0]}
     assert value(found, measure="difference", question="quality", unit="case", **pair) == pytest.approx(2)
     assert value(found, measure="difference", question="artefacts", unit="image", **pair) == pytest.approx(-1)
@@ -86,25 +87,33 @@ def test_the_tidy_file_holds_every_mark_once(study):
     assert sum(bool(row["duplicate_of"]) for row in found) == 2 * 2 * 3
 
 
-def test_the_section_stands_alone_and_hides_nothing(study):
-    StudyScores(study, study / "answers", False).write()
-    section = scores_section(study)
-    assert section.startswith('<section class="study">')
-    for text in (*METHODS, "Quality", "Artefacts", "R1, R2", "ICC(2,1)", "no p: fewer than 6", "0.031"):
-        assert text in section
-    assert "http" not in section
-    assert section in (study / "study_scores.html").read_text()
+def test_the_page_of_the_scores_stands_alone_and_shows_all(study):
+    page = StudyScores(study, study / "answers", False).write()
+    source = page.read_text()
+    text = Reader(source).text
+    for words in (*METHODS, "Quality", "Artefacts", "R1, R2", "ICC(2,1)", "no p: fewer than 6", "0.031"):
+        assert words in text
+    assert "http" not in source.replace("http-equiv", "")
     with pytest.raises(Refusal, match="run study_scores first"):
         scores_section(study / "answers")
 
 
+def test_a_level_that_was_given_has_a_bar(study):
+    StudyScores(study, study / "answers", False).write()
+    (first, marks), *_ = scores_section(study).marks
+    assert first == METHODS[0]
+    assert sum(bar.width for bar in marks[0].bars) == pytest.approx(100)
+    assert [bar.left for bar in marks[0].bars] == pytest.approx([0, *np.cumsum([b.width for b in marks[0].bars])[:-1]])
+    assert [bar.level for bar in marks[1].bars] == [5]
+
+
 def test_the_section_joins_the_report_of_an_evaluation(study, tmp_path):
     (tmp_path / "cases.json").write_text(json.dumps({"cases": []}))
-    with pytest.raises(Refusal, match="run study_scores first"):
-        write_evaluation_report(tmp_path, study_dir=study)
     StudyScores(study, study / "answers", False).write()
-    page = check_page(write_evaluation_report(tmp_path, study_dir=study))
-    assert scores_section(study) in (tmp_path / "report.html").read_text()
+    page = check_page(write_evaluation_report(tmp_path, readers_study=scores_section(study)))
+    section = re.compile(r'<section id="readers-study".*?</section>', re.DOTALL)
+    own = section.search((study / "study_scores.html").read_text())[0]
+    assert own == section.search((tmp_path / "report.html").read_text())[0]
     assert "ICC(2,1)" in page.text
     assert 'href="#readers-study"' in (tmp_path / "report.html").read_text()
 
@@ -162,14 +171,14 @@ def test_a_reader_twice_is_refused_with_both_names(study):
         StudyScores(study, study / "answers", False).write()
 
 
-def test_what_is_there_is_scored_where_allowed(study):
+def test_incomplete_files_are_scored_where_allowed(study):
     change(study / "answers/answers_R2.json", BAD["incomplete"][0])
     (study / "answers/broken.json").write_text("{")
     StudyScores(study, study / "answers", True).write()
     record = json.loads((study / "study_scores.json").read_text())
     assert record["readers"] == ["R1", "R2"]
     assert [line.split(":")[0] for line in record["left_out"]] == ["broken.json"]
-    assert "broken.json" in scores_section(study)
+    assert "broken.json" in (study / "study_scores.html").read_text()
     (study / "answers/answers_R1.json").unlink()
     (study / "answers/answers_R2.json").unlink()
     with pytest.raises(Refusal, match=r"none of its files can be scored: broken\.json"):

@@ -1,4 +1,4 @@
-"""The report of one scan, as the shipped workflow writes it: with the case, or not at all."""
+"""The report of one scan, as the shipped workflow writes it: with the other files of the case, or not at all."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from tests.workflows.tiny_inference import write_config
 
 @pytest.fixture
 def infer(tmp_path, monkeypatch):
-    """Runs the inference on one scan with a name that HTML must escape; gives its row and folder."""
+    """Runs the inference on one scan with a name that HTML must escape; returns its row and folder."""
     texture = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(40, 36, 9)), (1, 1, 0))
     data = np.pad(500 + 800 * texture, ((6, 6), (6, 6), (0, 0))).clip(0).astype(np.int16)
     write_scan(tmp_path / "scans" / "a&b.nii.gz", data)
@@ -35,7 +35,7 @@ def infer(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("asked", [True, "true"])
-def test_a_report_asked_for_lies_in_the_case(infer, tmp_path, asked):
+def test_a_report_that_is_asked_for_is_in_the_folder_of_the_case(infer, tmp_path, asked):
     row, folder = infer(report=asked, views=[1])
     case = row["case"]
     assert f"{case}/{case}_report.html" in row["files"]
@@ -47,7 +47,7 @@ def test_a_report_asked_for_lies_in_the_case(infer, tmp_path, asked):
         "4 mm (unknown, taken equal to the slice spacing)",
         row["weights_sha256"],
         "PIQUE",
-        "Sharpness closed",
+        "Relative edge sharpness",
         *row["warnings"],
     )
     assert [words for words in expected if words not in page.text] == []

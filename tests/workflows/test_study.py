@@ -1,4 +1,4 @@
-"""The readers' study end to end: made, read by keyboard in a browser, saved, scored. A known reader comes back."""
+"""The readers' study end to end: made, answered by keyboard in a browser, saved and scored."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ def study(tmp_path, monkeypatch):
 
 
 def known(item: dict, question: str) -> int:
-    """What the simulated reader thinks: the method's mark, one more for quality in the second case."""
+    """The simulated reader's mark: that of the method, one more for quality in the second case."""
     return PREFERENCE[item["method"]][question] + (question == "quality" and item["case"] == CASES[1])
 
 
@@ -58,16 +58,16 @@ def test_a_reader_in_a_browser_gets_exactly_the_scores_given(study, tmp_path):
             assert shown.split()[1] == str(order["centre"])
             if number == 1:
                 looks_around(browser, study, order)
-            browser.key("ArrowRight")  # refused: nothing is answered yet
+            browser.key("ArrowRight")  # no effect: nothing is answered yet
             for question in QUESTIONS:
                 browser.key(str(known(items[order["id"]], question)))
-            if number == 3:  # the battery dies; what was answered is there again
+            if number == 3:  # the page is reloaded: the answers are still there
                 browser.reload()
                 assert f"4 of {len(items)} images" in browser.wait("document.getElementById('found').textContent")
                 browser.key("Enter")
                 browser.wait(f"({SHOWN} || '').startsWith('{order['id']}')")
                 assert browser.js("document.querySelectorAll('[aria-pressed=true]').length") == len(QUESTIONS)
-            if number == 4:  # second thoughts about the one before
+            if number == 4:  # back to the image before and forth again
                 browser.key("ArrowLeft")
                 browser.wait(f"!({SHOWN}).startsWith('{order['id']}')")
                 browser.key("Enter")
@@ -96,7 +96,7 @@ def test_a_reader_in_a_browser_gets_exactly_the_scores_given(study, tmp_path):
 
 
 def looks_around(browser: Chromium, study, order: dict) -> None:
-    """Planes, zoom and window answer to keys and mouse; the image keeps its physical aspect and its pixels."""
+    """Keys and mouse change plane, zoom and window; the image keeps its true proportions and its pixel values."""
     wide, high = map(float, browser.js(SHOWN).split()[2:])
     (_, rows, columns), (down, across) = order["shape"], order["pixel_mm"]
     assert wide / high == pytest.approx(columns * across / (rows * down), rel=0.01)
@@ -130,7 +130,7 @@ def test_the_page_fits_desktop_tablet_and_phone(study, tmp_path):
 
 
 def fits(browser: Chromium, width: int, height: int) -> None:
-    """Everything lies on the screen, nothing is too small for a finger, and answering moves nothing."""
+    """Everything is on the screen, no button is too small for a finger, and answering moves nothing."""
     boxes = "[...document.querySelectorAll('#rating > div, button')].filter(e => e.offsetWidth > 1)"
     boxes = browser.js(f"{boxes}.map(e => [e.id || e.title, Object.values(e.getBoundingClientRect().toJSON())])")
     assert len(boxes) > 15
@@ -138,11 +138,13 @@ def fits(browser: Chromium, width: int, height: int) -> None:
         inside = x >= 0 and y >= 0 and x + wide <= width + 0.5 and y + high <= height + 0.5
         assert inside, f"{name} at {x}, {y}, {wide} x {high} is not on a screen of {width} x {height}"
         assert min(wide, high) >= 38, f"{name} is too small for a finger"
-    place = "JSON.stringify(['stage', 'questions', 'nav'].map(i => document.getElementById(i).getBoundingClientRect()))"
-    before = browser.js(place)
+    layout = (
+        "JSON.stringify(['stage', 'questions', 'nav'].map(i => document.getElementById(i).getBoundingClientRect()))"
+    )
+    before = browser.js(layout)
     browser.key("3")
     browser.js("document.getElementById('window').click()")
-    assert browser.js(place) == before
+    assert browser.js(layout) == before
     assert browser.js("document.getElementById('stage').offsetHeight") > 0.4 * height
 
 
