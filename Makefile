@@ -62,7 +62,7 @@ weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT
 	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml']" --output_dir "$(OUT)/pairs"
 	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml','configs/finish.yaml']" --start_from "$(OUT)/pairs/model.pt" --output_dir "$(OUT)/faithful"
 	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml','configs/sharp.yaml']" --start_from "$(OUT)/faithful/model.pt" --output_dir "$(OUT)/sharp"
-	$(PY) -m monai.bundle run mixture --config_file configs/inference.yaml --weights_path "$(OUT)/faithful/model.pt" --sharp_weights_path "$(OUT)/sharp/model.pt" --sharpness 0.25 --mixture '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
+	$(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml --weights_path "$(OUT)/faithful/model.pt" --sharp_weights_path "$(OUT)/sharp/model.pt" --sharpness 0.25 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
 	cp "$(OUT)/sharp/model.pt" "$(OUT)/models/model_sharp.pt"
 
 deploy: OUT = out/deploy
