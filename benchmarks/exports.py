@@ -3,8 +3,8 @@
     python -m benchmarks.exports [SCAN] [--batches 4 --rounds 7]
 
 The shipped weights on planes of a scan (by default docs/example), as the inferer of configs/inference.yaml passes them
-to the network. Each round runs every form once and ratios are taken within a round; CPU seconds of all threads are hardly
-affected by other work on the machine. The error is that of the added detail (prediction minus plane), relative to the
+to the network. Each round runs every form once and ratios are taken within a round; other work on the machine hardly
+affects CPU seconds. The error is that of the added detail (prediction minus plane), relative to the
 trained network in float32. The cost of a whole volume: `python -m benchmarks.cpu_cost`.
 """
 

@@ -33,7 +33,7 @@ def test_the_version_is_the_same_everywhere():
     version = METADATA["version"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(r"^## \[([^\]]+)\]", changelog, re.MULTILINE)[1] == version
+    assert re.search(r"^## \[(\d[^\]]*)\]", changelog, re.MULTILINE)[1] == version
     assert str(yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]) == version
     assert version in METADATA["changelog"]
     assert "version" in PROJECT["dynamic"]
