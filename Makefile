@@ -28,13 +28,13 @@ lock: ## write the versions installed in .venv to requirements.lock, after an up
 demo: setup ## the phantom and one real scan (or SCAN=path) to isotropic volumes, a table and a report
 	$(PY) -m apps.demo --output_dir $(OUT) $(if $(SCAN),--scan "$(SCAN)")
 
-test: setup ## every test and every example in a docstring, on as many processes as there are cores
+test: setup ## every test and every example in docstrings, in as many processes as there are cores
 	$(PY) -m pytest -n auto
 
 fast: setup ## the tests that take less than ten seconds each
 	$(PY) -m pytest -n auto -m "not slow"
 
-coverage: setup ## the same with the lines that were run, one line in all; details: .venv/bin/coverage report
+coverage: setup ## make test, then the share of lines that were run (a quarter slower; details: .venv/bin/coverage report)
 	$(PY) -m pytest -n auto --cov --cov-report=
 	.venv/bin/coverage report --format=total | sed 's/.*/coverage of scripts and apps: &%/'
 
