@@ -142,7 +142,7 @@ def read_dataset(path: str | Path, tags: Collection[int] | None = None, pixels: 
         raise
     # Damaged bytes raise whatever the spot that meets them raises (KeyError, struct.error, RecursionError ...); its
     # text may quote the bytes, hence the patient, and is not passed on.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - damaged bytes can raise anything
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
 
@@ -198,7 +198,7 @@ def _is_deflated(file: BinaryIO) -> bool:
     if file.read(PREAMBLE_BYTES + 4)[PREAMBLE_BYTES:] == b"DICM":
         try:
             meta = pydicom.filereader._read_file_meta_info(file)
-        except Exception:  # the parser will say what is wrong
+        except Exception:  # noqa: BLE001 - the parser reports what is wrong
             return False
     return meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 

@@ -134,7 +134,7 @@ def _read_frames(path: str, mtime_ns: int, size: int) -> tuple[Frame, ...]:  # n
             return tuple(_frames(path, dataset))
     except DamagedError:
         raise
-    except Exception as error:  # as above: any attribute may be of any kind in a damaged file
+    except Exception as error:  # noqa: BLE001 - damaged bytes can raise anything
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
 

@@ -91,7 +91,7 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
         except MemoryError:
             raise Refusal(f"slice {number} of {len(frames)}: not enough memory for its pixels") from None
         # Decoders and parsers raise what the damaged spot makes them raise, and quote it.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - damaged bytes can raise anything
             raise Refusal(
                 f"slice {number} of {len(frames)}: pixels cannot be decoded ({type(error).__name__})"
             ) from None
