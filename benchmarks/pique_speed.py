@@ -1,4 +1,4 @@
-"""Compare PIQUE with pypiqe on one core: differences and speed. Run: python -m benchmarks.piqe_speed.
+"""Compare PIQUE with pypiqe on one core: differences and speed. Run: python -m benchmarks.pique_speed.
 
 On synthetic planes, and on the scans in ../shared/data if that folder exists.
 """
