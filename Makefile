@@ -6,38 +6,48 @@ OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: help setup demo test fast lint format contracts json weights check deploy label clean
+.PHONY: help setup lock demo test fast coverage contracts lint format json weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-setup: .venv/installed ## make .venv with pinned packages
+setup: .venv/installed ## make .venv with the exact versions of requirements.lock
 
-.venv/installed: pyproject.toml
+.venv/installed: requirements.lock
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "GLADE needs Python 3.11 or newer: make PYTHON=python3.11 ..."'
 	test -x $(PY) || $(PYTHON) -m venv .venv
-	$(PY) -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb"))["project"]; print("\n".join(d["dependencies"] + d["optional-dependencies"]["dev"]))' > .venv/requirements.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --requirement .venv/requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	touch $@
+
+# Torch's CUDA libraries depend on the build that was chosen (CPU or CUDA), so pip finds them anew on each machine.
+lock: ## write the versions installed in .venv to requirements.lock, after an upgrade that passes the tests
+	{ echo "# Exact versions for make setup, packages of packages included; written by: make lock"; $(PY) -m pip freeze \
+	| sed -nE 's/^([A-Za-z0-9._-]+==[^+ ]+).*/\1/p' | grep -viE '^(nvidia|cuda|triton|pytorch-triton)'; } > $@.partial
+	mv $@.partial requirements.lock
+	touch .venv/installed
 
 demo: setup ## the phantom and one real scan (or SCAN=path) to isotropic volumes, a table and a report
 	$(PY) -m apps.demo --output_dir $(OUT) $(if $(SCAN),--scan "$(SCAN)")
 
-test: setup ## every test, on as many processes as there are cores
+test: setup ## every test and every example in docstrings, in as many processes as there are cores
 	$(PY) -m pytest -n auto
 
 fast: setup ## the tests that take less than ten seconds each
 	$(PY) -m pytest -n auto -m "not slow"
 
+coverage: setup ## make test, then the share of lines that were run (a quarter slower; details: .venv/bin/coverage report)
+	$(PY) -m pytest -n auto --cov --cov-report=
+	.venv/bin/coverage report --format=total | sed 's/.*/coverage of scripts and apps: &%/'
+
 contracts: setup ## the contract tests alone
 	$(PY) -m pytest -q tests/contracts
 
-lint: setup ## ruff, import-linter, mypy
+lint: setup ## ruff, formatting, the import rules of pyproject.toml, mypy
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	.venv/bin/lint-imports
 	.venv/bin/mypy
 
-format: setup ## ruff, mending
+format: setup ## correct and format with ruff
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
@@ -46,18 +56,18 @@ json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 
 weights: OUT = runs
 weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
-weights: setup ## both ends of the dial, trained from SCANS=folder into OUT=runs/models; MORE="--max_epochs 1" to try
-	$(if $(SCANS),,$(error say which folder of scans: make weights SCANS=folder))
+weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT=runs/models; MORE="--max_epochs 1" to try
+	$(if $(SCANS),,$(error name the folder of scans: make weights SCANS=folder))
 	mkdir -p "$(OUT)/models"
 	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml']" --output_dir "$(OUT)/pairs"
 	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml','configs/finish.yaml']" --start_from "$(OUT)/pairs/model.pt" --output_dir "$(OUT)/faithful"
 	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml','configs/sharp.yaml']" --start_from "$(OUT)/faithful/model.pt" --output_dir "$(OUT)/sharp"
-	$(PY) -m monai.bundle run mixture --config_file configs/inference.yaml --weights_path "$(OUT)/faithful/model.pt" --sharp_weights_path "$(OUT)/sharp/model.pt" --sharpness 0.25 --mixture '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
+	$(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml --weights_path "$(OUT)/faithful/model.pt" --sharp_weights_path "$(OUT)/sharp/model.pt" --sharpness 0.25 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
 	cp "$(OUT)/sharp/model.pt" "$(OUT)/models/model_sharp.pt"
 
 deploy: OUT = out/deploy
-deploy: .venv-deploy/installed ## the MONAI Deploy app on a folder of DICOM: SCAN=folder [OUT=folder]
-	$(if $(SCAN),,$(error say which folder of DICOM: make deploy SCAN=folder))
+deploy: .venv-deploy/installed ## the MONAI Deploy app on a folder of DICOM files: SCAN=folder [OUT=folder]
+	$(if $(SCAN),,$(error name the folder of DICOM files: make deploy SCAN=folder))
 	CUDA_VISIBLE_DEVICES= .venv-deploy/bin/python -m apps.deploy --input "$(SCAN)" --output "$(OUT)"
 
 .venv-deploy/installed: apps/deploy/requirements.txt
@@ -65,18 +75,18 @@ deploy: .venv-deploy/installed ## the MONAI Deploy app on a folder of DICOM: SCA
 	.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --requirement apps/deploy/requirements.txt
 	touch $@
 
-check: lint test ## lint, every test, and the list of the model zoo's checks with their outcome
+check: lint test ## lint, every test, and the checks of the MONAI model zoo
 	$(PY) -m apps.zoo
 
 label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, PORT=8000
 	.venv-label/bin/python -m apps.label --studies "$(STUDIES)" --port $(PORT)
 
-.venv-label/installed: pyproject.toml apps/label/requirements.txt
+.venv-label/installed: requirements.lock apps/label/requirements.txt
 	test -x .venv-label/bin/python || $(PYTHON) -m venv .venv-label
 	$(PYTHON) -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))' > .venv-label/requirements.txt
-	.venv-label/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-label/requirements.txt --requirement apps/label/requirements.txt
+	.venv-label/bin/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --requirement .venv-label/requirements.txt --requirement apps/label/requirements.txt
 	.venv-label/bin/python -m pip install --quiet --disable-pip-version-check --no-deps monailabel==0.8.5
 	touch $@
 
-clean: ## remove what was made here, .venv included
-	rm -rf .venv .venv-deploy .venv-label out runs .pytest_cache .ruff_cache .hypothesis
+clean: ## remove everything made here, .venv included
+	rm -rf .venv .venv-deploy .venv-label out runs .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage

@@ -1,12 +1,12 @@
-"""What a volume costs on this CPU, in float32 and in bfloat16: seconds, peak memory, the difference of the results.
+"""Measure the cost of a volume on this CPU in float32 and bfloat16: seconds, memory, difference of the results.
 
     python -m benchmarks.cpu_cost [--weights_path ...]
 
-The phantom at the paper's protocol, 256 x 256 x 45 at 1.3 x 1.3 x 6 mm, both views at both turns, by `monai.bundle run
-inference` in a process of its own for each precision. CPU seconds are those of the process, all threads together: other
-work on the machine lengthens the wall's seconds, hardly these. The convolution rate is measured in the same run, before
-and after, on the trunk's own layer. Further arguments go to the inference, which takes a CUDA device where there is
-one: there, the seconds for the case are the GPU's, and `--device "$torch.device('cpu')"` measures the CPU.
+The phantom with the paper's protocol, 256 x 256 x 45 voxels of 1.3 x 1.3 x 6 mm, both views at both rotations, by
+`monai.bundle run inference` in a separate process for each precision. CPU seconds are those of the process, all threads
+together; other work on the machine affects them much less than the wall time. The rate of a convolution as in the
+network's blocks is measured before and after. Further arguments are passed to the inference. It uses a CUDA device if
+there is one; the seconds for the case are then those of the GPU; `--device "$torch.device('cpu')"` measures the CPU.
 """
 
 import json
@@ -32,12 +32,19 @@ from scripts.phantom.files import make_scan, write_scan
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "inference.yaml"
 PRECISIONS = ("float32", "bfloat16")
-PIXELS = 64  # along either side of the plane on which the multiply-adds are counted
+PIXELS = 64  # rows and columns of the plane on which multiply-adds are counted
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One inference: the case's row of summary.json, seconds of the wall and of the CPU with start-up, GiB."""
+    """Cost of one inference.
+
+    Attributes:
+        row: the case's row of summary.json.
+        wall: elapsed seconds, with start-up.
+        cpu: CPU seconds of all threads, with start-up.
+        peak: peak memory, GiB.
+    """
 
     row: dict
     wall: float
@@ -46,7 +53,7 @@ class Cost:
 
 
 def convolution_rate(channels: int) -> float:
-    """GFLOP/s of a 3 x 3 convolution, float32, channels last, all threads: the median of some runs."""
+    """Return GFLOP/s of a 3 x 3 convolution, float32, channels last, all threads; the median of ten runs."""
     layer = torch.nn.Conv2d(channels, channels, 3, padding=1).to(memory_format=torch.channels_last)
     x = torch.rand(8, channels, 128, 104).to(memory_format=torch.channels_last)
     rates = []
@@ -59,10 +66,10 @@ def convolution_rate(channels: int) -> float:
 
 
 def run(scans: Path, results: Path, precision: str) -> Cost:
-    """One inference in a process of its own.
+    """Run one inference in a separate process.
 
     Raises:
-        SystemExit: if it fails.
+        SystemExit: the inference failed.
     """
     command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(CONFIG)]
     command += ["--dataset_dir", str(scans), "--output_dir", str(results), "--precision", precision, *sys.argv[1:]]
@@ -77,7 +84,7 @@ def run(scans: Path, results: Path, precision: str) -> Cost:
 
 
 def difference(results: Path, postfix: str) -> float:
-    """Norm of the difference between both precisions over the norm in float32, of one of the result's volumes."""
+    """Return the relative difference (norms) between both precisions of one volume of the result."""
     exact, fast = (
         nibabel.load(next((results / precision).glob(f"*/*_{postfix}.nii.gz"))).get_fdata(dtype=np.float32)
         for precision in PRECISIONS
@@ -86,7 +93,7 @@ def difference(results: Path, postfix: str) -> float:
 
 
 def multiply_adds(network: torch.nn.Module) -> float:
-    """Multiply-adds of a generator, a pixel and view."""
+    """Return the multiply-adds of a generator per pixel of one prediction."""
     plane = torch.rand(1, 1 + getattr(network, "conditioning_channels", 0), PIXELS, PIXELS)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(plane)
@@ -94,7 +101,7 @@ def multiply_adds(network: torch.nn.Module) -> float:
 
 
 def main() -> None:
-    """Make the phantom, run, measure, print."""
+    """Make the phantom, run both precisions and print the costs."""
     parser = ConfigParser()
     parser.read_config(CONFIG)
     network = parser.get_parsed_content("network_def").eval()
@@ -126,10 +133,10 @@ def main() -> None:
         f"bfloat16 is {exact.row['seconds'] / fast.row['seconds']:.2f} times as fast for the case, "
         f"{exact.cpu / fast.cpu:.2f} times in CPU seconds with start-up; relative difference: "
         + ", ".join(f"{postfix} {error:.1e}" for postfix, error in errors.items()),
-        f"network {per_pixel / 2e3:.0f} thousand multiply-adds a pixel; whole planes would be {total / 1e12:.2f} TFLOP",
+        f"network {per_pixel / 2e3:.0f} thousand multiply-adds per pixel; whole planes: {total / 1e12:.2f} TFLOP",
         f"convolution rate {before:.0f} before, {after:.0f} GFLOP/s after (float32); share reached in float32 "
         f"{total / exact.row['seconds'] / 1e9 / ((before + after) / 2):.0%} "
-        "(air outside the body is not computed, which counts in its favour)",
+        "(planes are cropped to the body, so the true share is lower)",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
 

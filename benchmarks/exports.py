@@ -1,11 +1,11 @@
-"""The network as it is trained, folded, in bfloat16, as TorchScript and as ONNX, on the same planes: seconds and error.
+"""Compare the trained network, folded, in bfloat16, as TorchScript and as ONNX on the same planes: seconds and error.
 
     python -m benchmarks.exports [SCAN] [--batches 4 --rounds 7]
 
-The shipped weights on planes of a scan (that of docs/example), as the inferer of configs/inference.yaml hands them to
-the network. Every form takes its turn in every round; CPU seconds, all threads together, so that other work on the
-machine hardly shows; ratios are taken within a round. The error is that of the added detail (answer minus plane),
-relative to that of the network as trained in float32. What a whole volume costs: `python -m benchmarks.cpu_cost`.
+The shipped weights on planes of a scan (by default docs/example), as the inferer of configs/inference.yaml passes them
+to the network. Each round runs every form once and ratios are taken within a round; other work on the machine hardly
+affects CPU seconds. The error is that of the added detail (prediction minus plane), relative to the
+trained network in float32. The cost of a whole volume: `python -m benchmarks.cpu_cost`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ AS_TRAINED = "as trained"
 
 
 def planes_of(scan: Path, batches: int) -> list[torch.Tensor]:
-    """Some batches among those that the inferer makes of a scan, (B, channels, H, W) each."""
+    """Return some of the batches (B, channels, H, W) that the inferer makes of a scan."""
     parser = ConfigParser()
     parser.read_config(CONFIG)
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(scan)})
@@ -39,19 +39,19 @@ def planes_of(scan: Path, batches: int) -> list[torch.Tensor]:
         return x[:, :1]
 
     inferer(volume[None], network)
-    step = len(seen) // (batches + 1) or 1  # not the first and the last ones: they hold the least
+    step = len(seen) // (batches + 1) or 1  # not the first and the last, which show little of the body
     return seen[step::step][:batches]
 
 
 def forms(folder: Path) -> dict[str, Form]:
-    """Every form of the network by name, the one as trained first."""
+    """Return every form of the network by name, the trained one first."""
     network = shipped_generator()
     folded = network.folded().to(memory_format=torch.channels_last)
     to_torchscript(network, folder / "model.ts")
     to_onnx(network, folder / "model.onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting is not work
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would count as CPU time
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
@@ -64,17 +64,17 @@ def forms(folder: Path) -> dict[str, Form]:
         "TorchScript": torch.jit.load(folder / "model.ts"),
         "ONNX, onnxruntime": lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0]),
         "as trained, bfloat16": in_bfloat16(network),
-        "folded, bfloat16": in_bfloat16(folded),  # what the inferer runs where `precision` says so
+        "folded, bfloat16": in_bfloat16(folded),  # what the inferer runs with precision bfloat16
     }
 
 
 def detail(form: Form, batches: list[torch.Tensor]) -> torch.Tensor:
-    """What a form of the network adds to the planes, all in one row."""
+    """Return the detail that a form of the network adds to the planes, flattened."""
     return torch.cat([(form(x).float() - x[:, :1]).flatten() for x in batches])
 
 
 def seconds(form: Form, batches: list[torch.Tensor]) -> float:
-    """CPU seconds of all batches."""
+    """Return the CPU seconds of all batches."""
     begun = time.process_time()
     for x in batches:
         form(x)
@@ -82,13 +82,13 @@ def seconds(form: Form, batches: list[torch.Tensor]) -> float:
 
 
 def main() -> None:
-    """Measure, print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exports", description=__doc__.splitlines()[0])
     parser.add_argument("scan", type=Path, nargs="?", default=BUNDLE / "docs" / "example")
     parser.add_argument("--batches", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    logging.disable(logging.INFO)  # MONAI's list of arguments
+    logging.disable(logging.INFO)  # MONAI logs its arguments
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         batches, every = planes_of(options.scan, options.batches), forms(Path(folder))
         details = {name: detail(form, batches) for name, form in every.items()}

@@ -1,11 +1,11 @@
-"""Tables of docs/README.md from the evaluation workflow: what it measured, never typed.
+"""Write the tables of docs/README.md from the files of an evaluation.
 
     python -m benchmarks.fidelity SCANS --factors 3 4 6 --profiles rect gauss --output_dir out/fidelity
     python -m benchmarks.fidelity --evaluation out/evaluation [--tables real cross_plane paper]
 
-The first runs configs/evaluate.yaml on the near-isotropic scans of a folder (further options are overrides of that
-configuration), the second takes a finished evaluation. Both keep what a table is made of in docs/tables/*.csv and
-write the tables between their markers in docs/README.md (docs/cases.md and docs/paper.md for two of them).
+The first runs configs/evaluate.yaml on the near-isotropic scans of a folder (further options override keys of that
+file), the second takes a finished evaluation. Both keep the data of each table in docs/tables/*.csv and write the table
+between its markers in docs/README.md (docs/cases.md and docs/paper.md for two of them).
 """
 
 import argparse
@@ -40,15 +40,15 @@ MEASURES = {  # metric -> title, format
 }
 FIDELITY = ("psnr", "ssim", "high_band_energy", "high_band_error")
 SLICES = ("slice_period_modulation", "slice_period_stripes")
-DOUBT = "confidence_rank_correlation"
+CONFIDENCE = "confidence_rank_correlation"
 COLUMNS = {  # table -> its metrics
-    "fidelity": (*FIDELITY, "pique", *SLICES, DOUBT, "residual"),
+    "fidelity": (*FIDELITY, "pique", *SLICES, CONFIDENCE, "residual"),
     "real": ("pique", "sharpness_closed", "spectrum_closed", *SLICES, "residual"),
-    "sharpness": (*FIDELITY, *SLICES, "pique", DOUBT),  # of held-back scans, with further places of the dial
+    "sharpness": (*FIDELITY, *SLICES, "pique", CONFIDENCE),  # of held-back scans, at further values of the sharpness
     "peers": (*FIDELITY, "pique", "residual"),  # of an evaluation with --pairs and --others
     "cross_plane": ("cross_plane_correlation", "cross_plane_coherence"),
 }
-PAPER = "paper"  # the table of its measures, case by case
+PAPER = "paper"  # the measures of the paper, case by case
 PAPER_CASES = "abdomen"
 PAPER_BORDER = {  # across an organ's border
     "border_raw": ("edge sharpness 1/mm, raw", ".3f"),
@@ -57,7 +57,7 @@ PAPER_BORDER = {  # across an organ's border
     "border_rise_mm": ("10-90 % mm", ".2f"),
     "border_overshoot": ("overshoot", ".2f"),
 }
-REPRODUCTION = "reproduction"  # of the paper's own recipe beside GLADE, case by case: docs/paper.md
+REPRODUCTION = "reproduction"  # the paper's recipe beside GLADE, case by case: docs/paper.md
 REPRODUCED = (
     "pique",
     "sharpness_closed",
@@ -67,13 +67,13 @@ REPRODUCED = (
     "high_band_energy",
     "high_band_error",
 )
-CASES = "cases"  # the table of all simulated cases, on a page of its own: docs/cases.md
-PAGES = {CASES: "cases.md", REPRODUCTION: "paper.md"}  # tables that have a page of their own beside docs/README.md
+CASES = "cases"  # all simulated cases: docs/cases.md
+PAGES = {CASES: "cases.md", REPRODUCTION: "paper.md"}  # tables that are not in docs/README.md
 CASES_SHOWN = ("psnr", "ssim", "high_band_error", "high_band_energy", "confidence_rank_correlation")
 PAPER_COLUMNS = ("pique", "sharpness_closed", *PAPER_BORDER)
 BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation of the benchmark
-SIMPLE = ("nearest", "linear")  # shown where protocols are pooled alone
-DIFFERENCE = {
+SIMPLE = ("nearest", "linear")  # shown for pooled protocols only
+DIFFERENCE = {  # table -> the metric whose difference to consistent cubic is its last column
     "fidelity": "psnr",
     "sharpness": "psnr",
     "peers": "psnr",
@@ -81,25 +81,24 @@ DIFFERENCE = {
     "cross_plane": "cross_plane_coherence",
 }
 
-
-ASKED = ("3", "4", "6"), ("rect", "gauss", "fourier")  # factors and profiles whose mean the project's targets name
+ASKED = ("3", "4", "6"), ("rect", "gauss", "fourier")  # the targets of the project are means over these
 
 
 def with_mean_of_asked(rows: Sequence[Statistic]) -> list[Statistic]:
-    """The rows, and the means over the nine protocols asked for where all of them are there; all of the same scans."""
+    """Return the rows and, where all nine protocols of `ASKED` have the same number of scans, the means over them."""
     nine = set(product(*ASKED))
     groups: dict[tuple, list[Statistic]] = {}
     for row in rows:
         if (row.factor, row.profile) in nine:
             groups.setdefault((row.method, row.metric, row.against), []).append(row)
     whole = [group for group in groups.values() if len(group) == len(nine) and len({row.n for row in group}) == 1]
-    place = {"factor": ", ".join(ASKED[0]), "profile": ", ".join(ASKED[1])}
+    named = {"factor": ", ".join(ASKED[0]), "profile": ", ".join(ASKED[1])}
     nothing = dict.fromkeys(("low", "high", "p"), float("nan"))
-    return [*rows, *(group[0]._replace(**place, **nothing, mean=fmean(r.mean for r in group)) for group in whole)]
+    return [*rows, *(group[0]._replace(**named, **nothing, mean=fmean(r.mean for r in group)) for group in whole)]
 
 
 def belongs(found: Statistic, table: str) -> bool:
-    """Whether a statistic is part of a table's CSV."""
+    """Return whether a statistic belongs to a table."""
     if found.metric not in COLUMNS[table] or found.axis or found.against not in ("", CONSISTENT):
         return False
     if found.factor != POOLED:
@@ -108,14 +107,14 @@ def belongs(found: Statistic, table: str) -> bool:
 
 
 def table_of(rows: Sequence[Statistic], table: str) -> str:
-    """The Markdown of a table: a line a protocol and method, means over n scans, and the main difference."""
+    """Return a table in Markdown: for each protocol and method the means over n scans and the difference to cubic."""
     columns, key = {metric: MEASURES[metric] for metric in COLUMNS[table]}, DIFFERENCE[table]
     titles = ["protocol", "n", "method", *(title for title, _ in columns.values())]
     titles.append(f"{columns[key][0]} over {CONSISTENT}")
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     rows = with_mean_of_asked(rows)
     groups = sorted({(r.factor, r.profile) for r in rows}, key=lambda group: (group[0] == POOLED, group[1], group[0]))
-    if len(groups) == 2 and groups[-1][0] == POOLED:  # of one protocol: it would say the same again
+    if len(groups) == 2 and groups[-1][0] == POOLED:  # one protocol: the pooled rows would repeat it
         groups.pop()
     for factor, profile in groups:
         here = [r for r in rows if (r.factor, r.profile) == (factor, profile)]
@@ -142,28 +141,28 @@ def _gain(found: Statistic, form: str) -> str:
 
 
 def paper_rows(scores: Sequence[Row]) -> list[dict[str, str]]:
-    """The paper's Table 1 on public scans: a row a case and method, those of an abdomen or with a border named."""
+    """Return the rows of the paper's Table 1 for public scans: abdomens, and cases with the border of an organ."""
     border = {s.case for s in scores if s.metric.startswith("border_")}
     cases = {s.case for s in scores if s.case in border or PAPER_CASES in s.case}
     return method_rows([s for s in scores if s.case in cases], PAPER_COLUMNS)
 
 
 def method_rows(scores: Sequence[Row], columns: Iterable[str]) -> list[dict[str, str]]:
-    """A row a case and method, the plainest interpolations left out; a measure that a case lacks is empty."""
+    """Return a row for each case and method but nearest and linear; a value that a case lacks is empty."""
     found = {(s.case, s.method, s.metric): s.value for s in scores if not s.axis or s.metric in PAPER_BORDER}
     methods = ordered({s.method for s in scores} - set(SIMPLE))
-    judged = {(case, method) for case, method, _ in found}
+    evaluated = {(case, method) for case, method, _ in found}
     return [
         {"case": case, "method": method}
         | {k: f"{found[case, method, k]:.6g}" if (case, method, k) in found else "" for k in columns}
-        for case in sorted({case for case, _ in judged})
+        for case in sorted({case for case, _ in evaluated})
         for method in methods
-        if (case, method) in judged
+        if (case, method) in evaluated
     ]
 
 
 def method_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """The Markdown of `method_rows`."""
+    """Return the rows of `method_rows` as a table in Markdown."""
     columns = {k: (PAPER_BORDER | MEASURES)[k] for k in rows[0] if k not in {"case", "method"}}
     lines = [
         f"| scan | method | {' | '.join(title for title, _ in columns.values())} |",
@@ -178,13 +177,13 @@ def method_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def case_rows(scores: Sequence[Row]) -> list[dict[str, str]]:
-    """The simulated cases: `method_rows` of those that have a PSNR."""
+    """Return `method_rows` of the simulated cases, which have a PSNR."""
     simulated = {s.case for s in scores if s.metric == "psnr"}
     return method_rows([s for s in scores if s.case in simulated], CASES_SHOWN)
 
 
 def case_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """The Markdown of the simulated cases: consistent cubic by its scores, GLADE by what it gains over it."""
+    """Return a table in Markdown of the simulated cases: scores of consistent cubic, and the gains of GLADE over it."""
     by_case: dict[str, dict[str, Mapping[str, str]]] = {}
     for row in rows:
         by_case.setdefault(row["case"], {})[row["method"]] = row
@@ -199,13 +198,13 @@ def case_table(rows: Sequence[Mapping[str, str]]) -> str:
         for method in ours:
             row = methods.get(method, {})
             cells += [_cell(row, metric, base) for metric in ("psnr", "ssim")]
-            cells += [_cell(row, metric) for metric in ("high_band_error", "high_band_energy", DOUBT)]
+            cells += [_cell(row, metric) for metric in ("high_band_error", "high_band_energy", CONFIDENCE)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _cell(row: Mapping[str, str], metric: str, base: Mapping[str, str] | None = None) -> str:
-    """A score, or its difference to another row's."""
+    """Return a score as text, or its difference to the score in `base`."""
     if not row.get(metric):
         return "-"
     form = MEASURES[metric][1]
@@ -215,7 +214,7 @@ def _cell(row: Mapping[str, str], metric: str, base: Mapping[str, str] | None = 
 def write_tables(
     evaluation: Path, docs: Path = DOCS, tables: Path = TABLES, names: Sequence[str] = BENCHMARK
 ) -> list[str]:
-    """Keep what the tables are made of and write them into the document; returns the names of those written."""
+    """Write the data of the tables as CSV and the tables into the pages; return the names of those written."""
     found, written = [_rounded(row) for row in read_statistics(evaluation / "statistics.csv")], []
     for table in (name for name in names if name in COLUMNS):
         own = [row for row in found if belongs(row, table)]
@@ -237,12 +236,12 @@ def write_tables(
 
 
 def _rounded(row: Statistic) -> Statistic:
-    """As its CSV will say it, so that the table is what its CSV makes."""
+    """Round to the digits of the CSV, so that the table equals one made from the CSV."""
     return row._replace(**{k: float(f"{v:.6g}") for k, v in row._asdict().items() if isinstance(v, float)})
 
 
 def evaluate(scans: Path, pattern: str, protocols: Sequence[tuple[float, str]], out: Path, more: Sequence[str]) -> int:
-    """Run the evaluation workflow on the scans that fit the pattern; returns its exit code."""
+    """Run the evaluation workflow on the scans that match the pattern and return its exit code."""
     command = bundle(
         "evaluation",
         ["configs/evaluate.yaml"],
@@ -255,16 +254,16 @@ def evaluate(scans: Path, pattern: str, protocols: Sequence[tuple[float, str]], 
 
 
 def bundle(run_id: str, configs: Sequence[str | Path], **settings) -> list[str]:
-    """The command of a workflow of the bundle, to be run in its folder."""
+    """Return the command that runs a workflow of the bundle; run it in the root of the repository."""
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str([str(c) for c in configs])]
     return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate where asked for, then write the tables; returns the evaluation's exit code."""
+    """Run the evaluation unless one is given, write the tables and return the evaluation's exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scans", type=Path, nargs="?")
-    parser.add_argument("--evaluation", type=Path, help="OUT of a finished evaluation")
+    parser.add_argument("--evaluation", type=Path, help="output_dir of a finished evaluation")
     parser.add_argument("--pattern", default="iso_*.nii.gz")
     parser.add_argument("--factors", type=float, nargs="+", default=[4])
     parser.add_argument("--profiles", nargs="+", default=["rect"])

@@ -181,5 +181,5 @@ class Bundle:
                 with case_folder(self.output_dir, result.entry.case) as folder:
                     write_series(self.writer, result.image, result.entry.case, folder)
                 result.entry.done(result.image)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - one faulty series must not stop the others
                 result.entry.failed(error)

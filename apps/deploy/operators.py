@@ -36,7 +36,7 @@ class SeriesSelector(DICOMSeriesSelectorOperator):
         """Return the selected series of each study; none where a rule does not fit the type of its attribute."""
         try:
             return super().filter(*args, **kwargs)
-        except Exception as error:  # whatever its comparisons of text, numbers and lists come to
+        except Exception as error:  # noqa: BLE001 - the SDK's rules can raise anything; the refusal says so
             self.bundle.refusal = Refusal(f"the selection rules do not fit these series: {reason_of(error)[1]}")
             return []
 
@@ -96,7 +96,7 @@ class GladeOperator(MonaiBundleInferenceOperator):
         for scan in scans:
             try:
                 result = replace(scan, image=self.result(scan))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - one faulty series must not stop the others
                 scan.entry.failed(error)
             else:
                 yield result

@@ -19,7 +19,7 @@ def main() -> int:
     for name, check in CHECKS.items():
         try:
             outcome, seen = "passed", check()
-        except Exception as error:  # whatever it is, the next check is still made
+        except Exception as error:  # noqa: BLE001 - one failing check must not stop the others
             root = causes(error)[-1]
             outcome, seen, failed = "FAILED", f"{type(root).__name__}: {root}", failed + 1
         sys.stdout.write(f"{name:<{WIDTH}} {outcome} {one_line(seen)}\n")

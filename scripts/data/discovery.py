@@ -107,7 +107,7 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
     case = Case(name, (file,))
     try:
         shape = nibabel.load(file).shape
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - nibabel, gzip and zlib each raise their own errors for a damaged file
         why = error.strerror if isinstance(error, OSError) and error.strerror else "corrupt, truncated or no NIfTI"
         line = one_line(f"{file.name}: the header cannot be read ({why}): copy the file again")
         return [replace(case, refusal=line)]

@@ -46,7 +46,7 @@ def value_of(dataset: Dataset, key: Any) -> Any:
     try:
         tag = _tag(key)
         return dataset[tag].value if tag in dataset else None
-    except Exception:  # pydicom converts here, and damaged bytes may raise anything
+    except Exception:  # noqa: BLE001 - pydicom converts here, and damaged bytes may raise anything
         return None
 
 

@@ -157,7 +157,7 @@ def read_dataset(path: str | Path, tags: Collection[int] | None = None, pixels: 
         raise
     # Damaged bytes raise errors of any kind (KeyError, struct.error, RecursionError ...). Their messages may quote the
     # bytes, and so the patient's name, and are left out.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - see above
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
 
@@ -213,7 +213,7 @@ def _is_deflated(file: BinaryIO) -> bool:
     if file.read(PREAMBLE_BYTES + 4)[PREAMBLE_BYTES:] == b"DICM":
         try:
             meta = pydicom.filereader._read_file_meta_info(file)
-        except Exception:  # the parser reports what is wrong
+        except Exception:  # noqa: BLE001 - the parser reports what is wrong
             return False
     return meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
 

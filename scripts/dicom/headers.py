@@ -164,7 +164,7 @@ def _read_frames(path: str, mtime_ns: int, size: int) -> tuple[Frame, ...]:  # n
             return tuple(_frames(path, dataset))
     except DamagedError:
         raise
-    except Exception as error:  # in a damaged file any attribute may be of any type
+    except Exception as error:  # noqa: BLE001 - in a damaged file any attribute may be of any type
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
 

@@ -90,7 +90,7 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
         except MemoryError:
             raise Refusal(f"slice {number} of {len(frames)}: not enough memory for its pixels") from None
         # Damaged pixels raise errors of any kind, and their messages may quote the bytes.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see above
             raise Refusal(
                 f"slice {number} of {len(frames)}: pixels cannot be decoded ({type(error).__name__})"
             ) from None

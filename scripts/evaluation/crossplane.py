@@ -82,7 +82,7 @@ class CrossPlane:
             name = f"{judged['case']}{AGAINST}{sharp['case']}"
             try:
                 rows = self._judge(name, judged, sharp)
-            except Exception as error:  # whatever is wrong with one pair, the others are still judged
+            except Exception as error:  # noqa: BLE001 - one faulty case must not stop the others
                 self.record.problem(f"cross_plane: {name}", error)
                 continue
             path = Path(self.record.output_dir) / "scores.csv"

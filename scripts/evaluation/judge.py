@@ -81,7 +81,7 @@ class Judge:
             begun = time.monotonic()
             try:
                 self._judge(row)
-            except Exception as error:  # whatever is wrong with one case, the others are still judged
+            except Exception as error:  # noqa: BLE001 - one faulty case must not stop the others
                 self.record.failed(row["case"], error)
                 continue
             self.record.done(row["case"])
@@ -100,7 +100,7 @@ class Judge:
             try:
                 result = read_result(path, case.grid)
                 scores = [score for measure in self.measures for score in self._measured(measure, case, method, result)]
-            except Exception as error:  # whatever is wrong with one result, the other methods are still judged
+            except Exception as error:  # noqa: BLE001 - one faulty case must not stop the others
                 self.record.method_failed(row["case"], method, error)
                 continue
             self.record.method_done(row["case"], method)

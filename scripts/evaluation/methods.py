@@ -56,7 +56,7 @@ class InterpolatedMethods:
         for row in self.record.open_rows():
             try:
                 self._write(row, baselines)
-            except Exception as error:  # whatever is wrong with one scan, the others are still judged
+            except Exception as error:  # noqa: BLE001 - one faulty case must not stop the others
                 self.record.failed(row["case"], error)
         self.record.write()
 

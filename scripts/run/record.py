@@ -145,11 +145,11 @@ class RunRecord:
         entry = CaseEntry(self, case)
         try:
             entry.begin(locations)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one faulty scan must not stop the others
             entry.failed(error)
         try:
             yield entry
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one faulty scan must not stop the others
             entry.failed(error)
         finally:
             self.entries.pop(case.name, None)

@@ -1,4 +1,4 @@
-"""Laws 3 and 4: everything public says what it is, in words of its own, and lengths carry their unit."""
+"""No docstring is a copy of another, and parameters that are lengths end in their unit."""
 
 import ast
 from collections import defaultdict
@@ -17,21 +17,13 @@ DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def definitions(node: ast.AST, path: str, public: bool = True):
-    """(path, name, is it public?, node) of classes, functions and methods; not of functions inside functions."""
+    """Yield (path, name, public, node) of classes, functions and methods, without functions inside functions."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, DEFINITIONS):
             seen = public and not child.name.startswith("_")
             yield path, child.name, seen, child
             if isinstance(child, ast.ClassDef):
                 yield from definitions(child, f"{path}: {child.name}", seen)
-
-
-def test_everything_public_has_a_docstring():
-    trees = [(path, tree) for path, tree in modules() if not path.endswith("__init__.py")]
-    missing = [path for path, tree in trees if not ast.get_docstring(tree)]
-    for path, tree in trees:
-        missing += [f"{p}: {name}" for p, name, seen, n in definitions(tree, path) if seen and not ast.get_docstring(n)]
-    assert missing == []
 
 
 def test_no_long_docstring_occurs_twice():

@@ -1,4 +1,4 @@
-"""What MONAI's own commands make of the bundle."""
+"""The bundle works with MONAI's own commands: verify, export, load."""
 
 import json
 import shutil
@@ -15,18 +15,18 @@ CONFIG, META = str(ROOT / "configs" / "inference.yaml"), str(ROOT / "configs" / 
 TINY_DEF = {"_target_": "scripts.learning.generator.Generator", **TINY}
 
 
-def test_json_says_what_the_yaml_says():
+def test_inference_json_equals_inference_yaml():
     assert ConfigParser.load_config_file(str(ROOT / "configs" / "inference.json")) == ConfigParser.load_config_file(
         CONFIG
     ), "run `make json`"
 
 
-def test_network_takes_and_gives_what_the_metadata_says():
+def test_network_input_and_output_are_those_of_the_metadata():
     monai.bundle.verify_net_in_out("network_def", meta_file=META, config_file=CONFIG, device="cpu", n=4)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_export_to_torchscript_gives_the_same_answer(tmp_path):
+def test_export_to_torchscript_gives_the_same_prediction(tmp_path):
     network = tiny_generator()
     torch.save(network.state_dict(), tmp_path / "model.pt")
     monai.bundle.ckpt_export(
@@ -45,7 +45,7 @@ def test_export_to_torchscript_gives_the_same_answer(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_bundle_loads_by_name(tmp_path, monkeypatch):
-    """As MONAI users load it: a folder of bundles, a name, a workflow type; weights and network come back."""
+    """As MONAI users load it: from a folder of bundles, by name; the result is the network with its weights."""
     bundle = tmp_path / "bundles" / "glade"
     (bundle / "models").mkdir(parents=True)
     shutil.copytree(ROOT / "configs", bundle / "configs")

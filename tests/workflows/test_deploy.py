@@ -5,7 +5,6 @@ import logging
 import os
 import subprocess
 import sys
-import tomllib
 from dataclasses import replace
 
 import monai.bundle
@@ -168,10 +167,10 @@ def test_descriptions_stay_out_of_the_log():
 
 
 def test_pins_and_version_are_those_of_the_bundle():
-    pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    ours = dict(pin.split("==") for pin in pins)
-    lines = (ROOT / "apps/deploy/requirements.txt").read_text().splitlines()
-    theirs = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    ours, theirs = (
+        dict(line.split("==") for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#"))
+        for name in ("requirements.lock", "apps/deploy/requirements.txt")
+    )
     assert {name: version for name, version in theirs.items() if name in ours and ours[name] != version} == {}
     app = yaml.safe_load((ROOT / "apps/deploy/app.yaml").read_text())["application"]
     assert app["version"] == json.loads((ROOT / "configs/metadata.json").read_text())["version"]

@@ -1,4 +1,4 @@
-"""The tables of docs/README.md are generated: what stands there is what the generator makes of the stored CSV."""
+"""The tables in docs/ equal what their generators make of the CSV files in docs/tables."""
 
 import csv
 
@@ -20,7 +20,7 @@ def test_there_is_a_stored_table():
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
-def test_the_docs_hold_what_the_generator_makes(path):
+def test_the_model_card_has_the_generated_tables(path):
     text = tables.DOCS.read_text(encoding="utf-8")
     rows = read_statistics(path)
     assert all(fidelity.belongs(row, path.stem) for row in rows)
@@ -29,7 +29,7 @@ def test_the_docs_hold_what_the_generator_makes(path):
     assert tables.with_table(text, path.stem, fidelity.table_of(rows, path.stem)) == text
 
 
-def test_a_table_is_written_between_its_markers_and_kept(tmp_path):
+def test_a_table_is_written_between_its_markers_and_as_csv(tmp_path):
     row = Statistic("psnr", "", "dB", "4", "rect", "GLADE", "", 5, 28.123, 27.0, 29.0, NAN)
     gain = row._replace(against="consistent cubic", mean=1.25, low=1.0, high=1.5, p=0.03)
     real = row._replace(factor="all", profile="real", metric="pique", mean=40.0)
@@ -47,7 +47,7 @@ def test_a_table_is_written_between_its_markers_and_kept(tmp_path):
     assert read_statistics(tmp_path / "tables/real.csv")[0].mean == 40
 
 
-def test_the_mean_over_the_nine_protocols_asked_for_takes_all_of_them_and_no_other():
+def test_the_mean_over_the_nine_protocols_needs_all_of_them_and_no_other():
     def row(factor, profile, mean):
         return Statistic("psnr", "", "dB", factor, profile, "GLADE", "", 5, mean, mean - 1, mean + 1, NAN)
 
@@ -58,13 +58,13 @@ def test_the_mean_over_the_nine_protocols_asked_for_takes_all_of_them_and_no_oth
     assert fidelity.with_mean_of_asked(nine[1:]) == nine[1:]
 
 
-def test_an_open_table_is_an_error():
+def test_a_table_without_end_marker_is_an_error():
     with pytest.raises(ValueError, match="no <!-- end -->"):
         tables.with_table("<!-- table: real -->", "real", "x")
 
 
 @pytest.mark.parametrize(("table", "arms"), [("ablation", "arms"), ("search", "search")])
-def test_the_ablation_page_holds_what_its_csv_says(table, arms):
+def test_the_ablation_page_has_the_tables_of_its_csv(table, arms):
     with (tables.TABLES / f"{table}.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     text = (ablation.DOCS / "ablation.md").read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def test_the_ablation_page_holds_what_its_csv_says(table, arms):
     assert {arm["name"] for arm in plan[arms]} <= adds.keys()
 
 
-def test_an_arm_of_the_search_has_all_of_the_arm_that_it_stands_on():
+def test_an_arm_of_the_search_inherits_the_settings_of_its_base():
     plain = [{"name": "wide", "training": {"a": 1, "b": 1}, "inference": {"c": 1}}]
     (found,) = ablation.searching([{"name": "slow", "base": "wide", "training": {"b": 2}}], plain)
     assert (found["name"], found["training"], found["inference"]) == ("slow", {"a": 1, "b": 2}, {"c": 1})
@@ -88,7 +88,7 @@ def test_multiply_adds_of_one_convolution():
     assert ablation.multiply_adds({"training": {"network_def": convolution}}) == pytest.approx(18 / 1000)
 
 
-def test_tables_wait_until_all_of_their_arms_are_done(tmp_path):
+def test_tables_are_written_when_all_of_their_arms_are_done(tmp_path):
     plan = yaml.safe_load(ablation.PLAN.read_text(encoding="utf-8"))
     plan["arms"] = ablation.cumulative(plan["arms"])
     plan["search"] = ablation.searching(plan["search"], plan["arms"])
@@ -104,14 +104,14 @@ def test_tables_wait_until_all_of_their_arms_are_done(tmp_path):
         (fidelity.PAPER, tables.DOCS.name, fidelity.method_table),
     ],
 )
-def test_a_page_holds_what_its_csv_says(name, page, table_of):
+def test_a_page_has_the_table_of_its_csv(name, page, table_of):
     with (tables.TABLES / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         table = table_of(list(csv.DictReader(file)))
     text = tables.DOCS.with_name(page).read_text(encoding="utf-8")
     assert f"<!-- table: {name} -->\n{table}\n<!-- end -->" in text
 
 
-def test_a_case_is_told_by_what_is_gained_over_consistent_cubic():
+def test_a_case_shows_the_gain_over_consistent_cubic():
     def scores(method, psnr, ssim):
         values = {"psnr": psnr, "ssim": ssim, "high_band_error": 0.5, "high_band_energy": 0.4}
         return [Row("knee_4x", method, 4.0, "rect", metric, "", value, "") for metric, value in values.items()]
@@ -122,7 +122,7 @@ def test_a_case_is_told_by_what_is_gained_over_consistent_cubic():
     )
 
 
-def test_adaptation_is_told_case_by_case_and_as_a_mean():
+def test_adaptation_is_shown_per_case_and_as_a_mean():
     row = {"case": "knee", "cubic_psnr": "25", "shipped_psnr": "26", "adapted_psnr": "26.5"}
     for metric in ("ssim", "high_band_error", "high_band_energy"):
         row |= {f"shipped_{metric}": "0.5", f"adapted_{metric}": "0.6"}
@@ -131,7 +131,7 @@ def test_adaptation_is_told_case_by_case_and_as_a_mean():
     assert lines[-1].startswith("| mean | +1.00 | +2.00 |")
 
 
-def test_curves_are_validations_and_means_of_stretches(tmp_path):
+def test_curves_are_validations_and_interval_means_of_losses(tmp_path):
     with SummaryWriter(tmp_path) as writer:
         for iteration in range(10, 801, 10):
             writer.add_scalar("loss/supervised_G", iteration, iteration, walltime=float(iteration))
@@ -139,12 +139,12 @@ def test_curves_are_validations_and_means_of_stretches(tmp_path):
             writer.add_scalar("val_psnr", psnr, epoch, walltime=400.0 * epoch + 1)
     points = training_curves.curves("faithful", tmp_path)
     assert [(p.iteration, p.value) for p in points if p.metric == "val_psnr"] == [(400, 20.0), (800, 21.0)]
-    sharpen = [(p.iteration, p.value) for p in points if p.metric == "supervised_G"]
-    assert sharpen[:2] == [(20, 15.0), (40, 35.0)]
-    assert len(sharpen) == 40
+    losses = [(p.iteration, p.value) for p in points if p.metric == "supervised_G"]
+    assert losses[:2] == [(20, 15.0), (40, 35.0)]
+    assert len(losses) == 40
 
 
-def test_what_is_drawn_is_kept(tmp_path):
+def test_drawn_points_are_kept_as_csv(tmp_path):
     with SummaryWriter(tmp_path / "run") as writer:
         writer.add_scalar("loss/supervised_G", 0.5, 10)
         writer.add_scalar("val_psnr", 20.0, 1)
@@ -160,13 +160,13 @@ def test_a_folder_without_a_training_has_no_curves(tmp_path):
         training_curves.curves("faithful", tmp_path)
 
 
-def test_an_arm_has_all_that_those_above_it_add():
+def test_an_arm_has_the_settings_of_those_above_it():
     arms = ablation.cumulative([{"training": {"a": 1, "b": 1}}, {"training": {"b": 2}, "inference": {"c": 3}}, {}])
     assert [arm["training"] for arm in arms] == [{"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 1, "b": 2}]
     assert [arm["inference"] for arm in arms] == [{}, {"c": 3}, {"c": 3}]
 
 
-def test_the_arms_are_settings_that_the_workflows_have():
+def test_the_settings_of_all_arms_exist_in_the_workflows():
     plan = yaml.safe_load(ablation.PLAN.read_text(encoding="utf-8"))
     files = {"training": [ROOT / name for name in ablation.PAPER], "inference": [ROOT / "configs" / "inference.yaml"]}
     known = {kind: set(ConfigParser.load_config_files([str(path) for path in paths])) for kind, paths in files.items()}

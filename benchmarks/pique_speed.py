@@ -1,6 +1,6 @@
-"""PIQUE against pypiqe: differences and speed side by side, on one core. Run: python benchmarks/piqe_speed.py.
+"""Compare PIQUE with pypiqe on one core: differences and speed. Run: python -m benchmarks.pique_speed.
 
-Uses the scans of ../shared/data where they are beside the checkout, and synthetic planes.
+On synthetic planes, and on the scans in ../shared/data if that folder exists.
 """
 
 import argparse
@@ -13,19 +13,18 @@ import numpy as np
 import torch
 from pypiqe import piqe as pypiqe
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scripts.metrics.pique import pique
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-SHAPE = (256, 208)  # a reformatted plane of the abstract's abdomen
+SHAPE = (256, 208)  # a plane across the slices of an abdomen with the paper's protocol
 
 
 def main() -> None:
     """Print the two tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--planes", type=int, default=16, help="planes in the batch that is timed")
-    parser.add_argument("--repeats", type=int, default=20, help="of each timing")
-    parser.add_argument("--crops", type=int, default=6, help="random crops a scan")
+    parser.add_argument("--repeats", type=int, default=20, help="repeats of each timing")
+    parser.add_argument("--crops", type=int, default=6, help="random crops per scan")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -40,7 +39,7 @@ def main() -> None:
     batch = torch.from_numpy(rng.gamma(2, 40, (arguments.planes, 1, *SHAPE))).float()
     plane = batch[0, 0].double().numpy()
     ours, theirs = [], []
-    for _ in range(arguments.repeats):  # in turn, so that whatever else the machine does slows both
+    for _ in range(arguments.repeats):  # alternating, so that other work on the machine slows both
         ours.append(1e3 * timed(lambda: pique(batch)) / len(batch))
         theirs.append(1e3 * timed(lambda: pypiqe(plane)))
     for name, of in (("median", np.median), ("fastest", np.min)):
@@ -51,13 +50,13 @@ def main() -> None:
 
 
 def both(planes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the same planes by both implementations."""
+    """Return the scores of both implementations for the same planes."""
     ours = [float(pique(torch.from_numpy(p)[None, None]).score) for p in planes]
     return np.array(ours), np.array([pypiqe(p)[0] for p in planes])
 
 
 def synthetic_planes(rng: np.random.Generator) -> list[np.ndarray]:
-    """Ramp, checkerboard, noise, discs, odd sizes; float64."""
+    """Return float64 planes: ramp, checkerboard, discs, noise, waves; even and odd sizes."""
     y, x = np.mgrid[0:93, 0:117].astype(float)
     disc = 200.0 * (np.hypot(x - 60, y - 40) < 30) + 20
     planes = [x, 100.0 * ((x // 5 + y // 7) % 2) + 10, disc, disc + rng.normal(0, 8, disc.shape).clip(-20)]
@@ -66,7 +65,7 @@ def synthetic_planes(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def random_crops(path: Path, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Crops of random size, place and axis that are not empty; float64."""
+    """Return float64 crops of random size, position and axis that are not empty."""
     volume = nibabel.load(path).get_fdata()
     crops = []
     for _ in range(count):
@@ -83,7 +82,7 @@ def random_crops(path: Path, count: int, rng: np.random.Generator) -> list[np.nd
 
 
 def timed(action) -> float:
-    """Processor seconds of this one thread: what else the machine does meanwhile does not count."""
+    """Return the CPU seconds of an action, which other processes hardly affect."""
     start = time.process_time()
     action()
     return time.process_time() - start
