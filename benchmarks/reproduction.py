@@ -35,7 +35,7 @@ SIDE_MM = 160.0  # of the pictures
 
 def others_than(folder: Path, pattern: str) -> list[str]:
     """Return the names of the scans of a folder that do not fit a pattern."""
-    names = [case["case"] for case in find_nifti(str(folder))]
+    names = [case.name for case in find_nifti(str(folder))]
     return [name for name in names if not Path(name).match(pattern) or Path(name).match(MOUSE)]
 
 

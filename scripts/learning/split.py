@@ -33,6 +33,12 @@ def split_by_person(
 
     Raises:
         Refusal: if a pattern fits no case, or no case is left to train on.
+
+    >>> from pathlib import Path
+    >>> cases = [Case(name, (Path(f"{name}.nii.gz"),)) for name in ("sub-1_a", "sub-1_b", "sub-2_a")]
+    >>> split = split_by_person(cases, held_back=0.5, seed=0)
+    >>> {side: [case.name for case in of_side] for side, of_side in split.items()}
+    {'training': ['sub-2_a'], 'validation': ['sub-1_a', 'sub-1_b']}
     """
     if not 0 <= held_back < 1:
         raise Refusal(f"held_back must be from 0 to below 1, got {held_back}")
