@@ -1,22 +1,18 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from scripts.geometry.errors import Refusal
 from scripts.learning.inferer import OrthogonalInferer, body_box
+from scripts.physics.acquisition import SliceGeometry, geometry_of
 from tests.learning.test_generator import trained
 
 
 def interpolated(shape=(20, 26, 24)) -> MetaTensor:
     torch.manual_seed(1)
-    slices = {
-        "thin_size": shape[-1],
-        "slice_count": shape[-1] // 4,
-        "slice_spacing_voxels": 4.0,
-        "slice_thickness_voxels": 4.0,
-        "profile": "rect",
-        "first_slice_voxels": 1.5,
-    }
+    slices = SliceGeometry(shape[-1], shape[-1] // 4, 4.0, 4.0, "rect", first_slice_voxels=1.5)
     return MetaTensor(torch.rand(1, 1, *shape), affine=torch.eye(4), meta={"slices": slices})
 
 
@@ -40,8 +36,6 @@ def test_a_view_holds_its_in_plane_axis_and_the_through_plane_axis():
 
 def test_views_agree_with_planes_one_by_one():
     volume, network = interpolated(), trained()
-    from scripts.physics.acquisition import geometry_of
-
     conditioning = torch.from_numpy(geometry_of(volume).conditioning()).float()
     with torch.no_grad():
         prediction = inferer(batch=3)(volume, network)[0].as_tensor()
@@ -56,7 +50,7 @@ def test_views_agree_with_planes_one_by_one():
 @pytest.mark.parametrize("first_slice_voxels", [1.5, 0.7])
 def test_a_bias_to_one_side_of_the_slices_cancels_in_the_mean_of_the_views(first_slice_voxels):
     volume = interpolated()
-    volume.meta["slices"]["first_slice_voxels"] = first_slice_voxels
+    volume.meta["slices"] = replace(volume.meta["slices"], first_slice_voxels=first_slice_voxels)
     with torch.no_grad():
         views = inferer()(volume, lambda x: x[:, :1] + x[:, 2:3])[0].as_tensor()  # adds the sine of the slice phase
     assert (views[0] - volume[0, 0].as_tensor()).abs().max() > 0.5
