@@ -15,9 +15,9 @@ import nibabel
 import numpy as np
 
 from scripts.data.transforms import grid_of
-from scripts.evaluation.baselines import CUBIC, INPUT, Baselines
-from scripts.evaluation.statistics import read_scores
-from scripts.reports.explained import CONSISTENT, GLADE
+from scripts.evaluation.baselines import Baselines
+from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE, INPUT
+from scripts.evaluation.scores import read_scores
 from scripts.reports.figures import VIEWS, Volume, plane, robust_window
 
 mpl.use("Agg")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluation.measures import Closure, Fidelity, HighBandDetail, JudgedCase, Pique, Result, Score
+from ..evaluation.measures import CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..geometry.grid import Grid
@@ -141,8 +141,8 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
     except Refusal as refusal:
         return {}, [str(refusal)]
     axis = scene.through_plane_axis
-    judged = JudgedCase(
-        case=scene.case,
+    volumes = CaseVolumes(
+        name=scene.case,
         grid=scene.grid,
         axis=axis,
         factor=scene.slice_spacing_mm / float(scene.grid.spacing_mm[axis]),
@@ -158,7 +158,7 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
         scores[method] = []
         for measure in MEASURES:
             try:
-                found = measure(judged, Result(scene.methods[method]))
+                found = measure(volumes, Result(scene.methods[method]))
             except Refusal as refusal:
                 undefined[str(refusal)] = None
             else:

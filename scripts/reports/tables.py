@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..evaluation.statistics import FEWEST_FOR_P, POOLED, REAL, SIMULATED, Row, Statistic
+from ..evaluation.scores import Row
+from ..evaluation.statistics import FEWEST_FOR_P, POOLED, REAL, SIMULATED, Statistic
 from .explained import CONSISTENT, GLADE, HEADLINE, explained, number, ordered, ordered_metrics, title_of
 from .markup import Markup, details, element, joined, section, table
 

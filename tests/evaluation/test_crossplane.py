@@ -1,4 +1,4 @@
-"""The cross-plane check: truth beats interpolation, invention does not, and a known motion is found."""
+"""The cross-plane check: true detail scores above interpolation, invented detail does not; a known motion is found."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from scripts.evaluation.crossplane import Pair, high_band_coherence, local_correlation, seen
+from scripts.evaluation.crossplane import Pair, high_band_coherence, local_correlation, reacquired
 from scripts.evaluation.rigid import align
 from scripts.geometry.errors import Refusal
 from scripts.physics.acquisition import Acquisition, SliceGeometry
@@ -25,14 +25,14 @@ def along(axis, operator, v):
 
 @pytest.fixture(scope="module")
 def pair():
-    """Judged: thick along axis 0. Sharp: thick along axis 2, the same voxels in the world."""
+    """Evaluated scan: thick along axis 0. Reference scan: thick along axis 2, on the same voxels of the world."""
     slices = along(2, A, BODY)
-    places = np.stack(np.indices(BODY.shape)).astype(np.float32)
-    return Pair(slices, np.ones(slices.shape, bool), places, A, 0, 1.0, 0.5 / FACTOR)
+    positions = np.stack(np.indices(BODY.shape)).astype(np.float32)
+    return Pair(slices, np.ones(slices.shape, bool), positions, A, 0, 1.0, 0.5 / FACTOR)
 
 
-def test_the_truth_is_seen_as_the_sharp_scan_acquired_it(pair):
-    np.testing.assert_allclose(seen(BODY, pair), pair.slices, atol=1e-3)
+def test_the_truth_acquired_again_gives_the_reference_slices(pair):
+    np.testing.assert_allclose(reacquired(BODY, pair), pair.slices, atol=1e-3)
     assert local_correlation(pair.slices, pair) == pytest.approx(1, abs=1e-4)
     assert high_band_coherence(pair.slices, pair) == pytest.approx(1, abs=1e-6)
 
@@ -44,7 +44,7 @@ def test_real_detail_counts_and_invented_detail_does_not(pair):
     half = (cubic + BODY) / 2
     found = {}
     for name, volume in (("cubic", cubic), ("invented", invented), ("half", half)):
-        image = seen(volume, pair)
+        image = reacquired(volume, pair)
         found[name] = local_correlation(image, pair), high_band_coherence(image, pair)
     for number in (0, 1):
         assert found["half"][number] > found["cubic"][number] + 0.05
@@ -53,9 +53,9 @@ def test_real_detail_counts_and_invented_detail_does_not(pair):
 
 
 def test_scale_and_offset_do_not_matter(pair):
-    image = seen(ndimage.gaussian_filter(BODY, 0.7), pair)
-    for judge in (local_correlation, high_band_coherence):
-        assert judge(3 * image + 100, pair) == pytest.approx(judge(image, pair), abs=1e-3)
+    image = reacquired(ndimage.gaussian_filter(BODY, 0.7), pair)
+    for measure in (local_correlation, high_band_coherence):
+        assert measure(3 * image + 100, pair) == pytest.approx(measure(image, pair), abs=1e-3)
 
 
 def test_lines_outside_the_common_field_of_view_do_not_count(pair):
@@ -76,8 +76,8 @@ def test_a_known_small_motion_is_found():
     affine = np.diag([0.8, 0.8, 0.8, 1.0])
     places = RNG.uniform(12, 36, (4000, 3))
     centre = places.mean(axis=0)
-    turn, shift = Rotation.from_rotvec([1.5, -2.0, 1.0], degrees=True), np.array([0.7, -1.1, 0.4])
-    moved = turn.apply(places - centre) + centre + shift
+    rotation, shift = Rotation.from_rotvec([1.5, -2.0, 1.0], degrees=True), np.array([0.7, -1.1, 0.4])
+    moved = rotation.apply(places - centre) + centre + shift
     found = align(smooth, affine, places, ndimage.map_coordinates(smooth, moved.T / 0.8, order=1))
     np.testing.assert_allclose(found.angles_deg, [1.5, -2.0, 1.0], atol=0.1)
     np.testing.assert_allclose(found.shift_mm, shift, atol=0.05)
