@@ -19,7 +19,7 @@ ORDERS = {NEAREST: 0, LINEAR: 1}  # of the interpolating polynomial
 
 
 class Baselines:
-    """Reads and prepares cases exactly as the inference does, and interpolates them.
+    """Interpolation of cases that are read and prepared exactly as by the inference.
 
     Args:
         config: configs/inference.yaml, or a list of it and its overlays.

@@ -66,7 +66,7 @@ class Pair(NamedTuple):
 
 
 class CrossPlaneCheck:
-    """Compares pairs of scans; adds scores under the case "<evaluated> against <reference>".
+    """Step that compares pairs of scans and adds scores under the case "<evaluated> against <reference>".
 
     Args:
         record: of the evaluation.

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class InterpolatedMethods:
-    """Writes OUT/methods/<method>/<case>.nii.gz with the inference's own reading, protocol and operators.
+    """Step that writes OUT/methods/<method>/<case>.nii.gz with the inference's own reading, protocol and operators.
 
     It also completes the cases by what this reading found in their headers: axis, spacings, assumed profile.
 
@@ -74,7 +74,7 @@ class InterpolatedMethods:
 
 
 class InferenceRun:
-    """GLADE: `monai.bundle run inference` on OUT/scans, in a process of its own, into OUT/methods/GLADE.
+    """Step that makes GLADE: `monai.bundle run inference` on OUT/scans in a process of its own, into OUT/methods/GLADE.
 
     Code and settings are those of any user; cases that an earlier call has done are kept. Further sharpness values are
     methods of their own, for example "GLADE 0.5" for sharpness 0.5.

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class EvaluationRecord:
-    """Holds the cases of an evaluation, notes how each and its methods ended, and gives the run its exit code.
+    """The cases of an evaluation and how each and its methods ended; it also decides the exit code of the run.
 
     OUT/cases.json is written whenever something ended, so that an interrupted evaluation leaves what it knew.
 

@@ -69,7 +69,7 @@ def find_pairs(folder: str | Path | None) -> list[tuple[Case, Case]]:
 
 
 class EvaluationScans:
-    """Writes OUT/scans/<case>.nii.gz with a sidecar, and OUT/truth/<case>.nii.gz where the truth is known.
+    """Step that writes OUT/scans/<case>.nii.gz with a sidecar, and OUT/truth/<case>.nii.gz where the truth is known.
 
     From a near-isotropic scan, put in RAS order, thick slices are simulated with every protocol; any other scan is
     taken as it is. A file that is there already with the same content is not written again, so that the inference

@@ -36,9 +36,9 @@ class Row(NamedTuple):
 
 
 class Scores:
-    """All scores of an evaluation: each step adds its rows, which are kept for the statistics and appended to a file.
+    """All scores of an evaluation, kept for the statistics and appended to a file as each step adds its rows.
 
-    Rows are appended as they come, so that an interrupted evaluation leaves the scores of the cases that were done.
+    An interrupted evaluation thus leaves the scores of the cases that were done.
 
     Args:
         path: of scores.csv.

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class Scoring:
-    """Applies the measures to the result of every method for every case.
+    """Step that applies the measures to the result of every method for every case.
 
     The volume of cubic interpolation, U b, gives the grid, and where no truth is known also mask and window.
 

@@ -131,7 +131,7 @@ def statistics(
 
 
 class Statistics:
-    """Writes OUT/statistics.csv and logs a summary; the last step of an evaluation.
+    """Step that writes OUT/statistics.csv and logs a summary of it.
 
     Args:
         record: of the evaluation, for the scans that the cases come from.

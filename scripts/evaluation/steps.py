@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 
 class Evaluation:
-    """Runs the steps of an evaluation one after the other.
+    """The steps of an evaluation, run one after the other.
 
-    It takes them ready-made: by then every constructor has checked its settings, so that a wrong one stops the
-    evaluation before the hours that the first steps can take.
+    Each step checks its settings in its constructor. All steps exist before the first one runs, so that a wrong setting
+    stops the evaluation before it has taken hours.
 
     Args:
         steps: objects whose `run()` does the work and records what fails, in the order in which they run.
