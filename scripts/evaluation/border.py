@@ -26,15 +26,15 @@ SMALLEST_MM3 = 500.0  # a ball of 10 mm diameter; a smaller one has too little b
 BAND_MM = 6.0  # width of the band about the core in which the edge is searched: wider than the blur of a slice
 OPENING_MM = 3.0  # leaks through thinner bridges are cut off
 KINDS = ("label", "seed_mm", "points_mm")
-SPREAD = {"raw": "1/mm", "polynomial": "1/mm", "sigmoid": "1/mm", "rise_mm": "mm", "overshoot": "1"}
+UNITS = {"raw": "1/mm", "polynomial": "1/mm", "sigmoid": "1/mm", "rise_mm": "mm", "overshoot": "1"}
 
 
 def region_from_seed(volume, grid: Grid, seed_mm: Sequence[float]) -> np.ndarray:
     """Return the organ about a seed, out to the steepest edge around it.
 
-    The core are connected voxels whose smoothed values are near those about the seed, without parts that only thin
-    bridges connect; from there a watershed of the gradient finds the edge. The volume is the interpolated input, never
-    the result of a method, so that all methods share the border.
+    Its core consists of connected voxels whose smoothed values are near those about the seed, without parts that only
+    thin bridges connect; from there a watershed of the gradient finds the edge. The volume is the interpolated input,
+    never the result of a method, so that all methods share the border.
 
     Args:
         volume: (X, Y, Z), any intensity scale.
@@ -110,7 +110,7 @@ class Borders:
             profiles = border_profiles(result.values, self._label_of(case, border), case.spacing_mm, axis=axis)
         found = edge_sharpness(profiles)._asdict()
         where = "" if axis is None else str(axis)
-        scores = [Score(f"border_{name}", found[name].median, unit, where) for name, unit in SPREAD.items()]
+        scores = [Score(f"border_{name}", found[name].median, unit, where) for name, unit in UNITS.items()]
         return [
             *(s for s in scores if np.isfinite(s.value)),
             Score("border_profiles", found["profile_count"], "1", where),
