@@ -22,8 +22,8 @@ import yaml
 from monai.bundle import ConfigParser
 
 from scripts.data.discovery import file_stem
-from scripts.evaluation.statistics import read_scores
-from scripts.reports.explained import CONSISTENT, CUBIC, GLADE
+from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE
+from scripts.evaluation.scores import read_scores
 
 from . import cpu_cost
 from .fidelity import MEASURES, bundle

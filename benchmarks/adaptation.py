@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
-from scripts.evaluation.statistics import read_scores
-from scripts.reports.explained import CONSISTENT, CUBIC, GLADE
+from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE, glade_at
+from scripts.evaluation.scores import read_scores
 
 from .fidelity import MEASURES, bundle
 from .tables import DOCS, ROOT, publish
 
 ADAPTATION = "adaptation"  # the table
-FAITHFUL = f"{GLADE} 0"
+FAITHFUL = glade_at(0)
 MEASURED = ("psnr", "ssim", "high_band_error", "high_band_energy")
 
 

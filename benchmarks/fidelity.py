@@ -18,8 +18,10 @@ from pathlib import Path
 from statistics import fmean
 
 from scripts.data.discovery import file_stem
-from scripts.evaluation.statistics import POOLED, REAL, SIMULATED, Row, Statistic, read_scores, read_statistics
-from scripts.reports.explained import CONSISTENT, GLADE, ordered
+from scripts.evaluation.method_names import CONSISTENT, GLADE
+from scripts.evaluation.scores import Row, read_scores
+from scripts.evaluation.statistics import POOLED, REAL, SIMULATED, Statistic, read_statistics
+from scripts.reports.explained import ordered
 
 from .tables import DOCS, ROOT, TABLES, publish
 

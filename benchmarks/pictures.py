@@ -15,10 +15,10 @@ import nibabel
 import numpy as np
 
 from scripts.data.transforms import grid_of
-from scripts.evaluation.baselines import CUBIC, INPUT, Baselines
-from scripts.evaluation.statistics import read_scores
+from scripts.evaluation.baselines import Baselines
+from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE, INPUT
+from scripts.evaluation.scores import read_scores
 from scripts.geometry.views import VIEWS
-from scripts.reports.explained import CONSISTENT, GLADE
 from scripts.reports.planes import Volume, plane, robust_window
 
 mpl.use("Agg")

@@ -18,7 +18,7 @@ import nibabel
 import numpy as np
 
 from scripts.data.discovery import file_stem, find_nifti
-from scripts.reports.explained import CONSISTENT, CUBIC, GLADE
+from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE
 
 from .ablation import PAPER, run
 from .fidelity import REPRODUCTION, bundle, write_tables

@@ -7,11 +7,12 @@ from pathlib import Path
 from fire.parser import DefaultParseValue
 
 from scripts.data.transforms import grid_of
-from scripts.evaluation.baselines import CUBIC, INPUT, Baselines
+from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.measures import OF_TRUTH
+from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE, INPUT
 from scripts.evaluation.volumes import on_grid, read_volume
 from scripts.reports.case_report import ReportedCase, write_case_report
-from scripts.reports.explained import CONSISTENT, GLADE, explained, number
+from scripts.reports.explained import explained, number
 from scripts.reports.scene import Scene
 
 from .scans import PHANTOM_POINT_MM

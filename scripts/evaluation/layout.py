@@ -1,36 +1,101 @@
-"""Where the volumes of each method lie: one folder a method, one file a case."""
+"""File layout of an evaluation: every name in its output folder, and how the file of a case is found for a method."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..data.discovery import OUTPUT_POSTFIXES
 from ..geometry.errors import Refusal
 
 SUFFIX = ".nii.gz"
-SIDE_VOLUMES = ("_added_detail", "_confidence")  # what our inference lays beside a result
-RESULT = "_glade"
+RESULT, *_SIDE = OUTPUT_POSTFIXES
+SIDE_VOLUMES = tuple(_SIDE)  # what our inference writes beside a result
+OTHERS_FORM = "others must be name=folder,name2=folder2 or a mapping"
+
+
+class EvaluationFolder:
+    """The output folder of an evaluation; gives the path of each file and folder in it.
+
+        cases.json                          a row for each case: `EvaluationRecord`
+        scores.csv, statistics.csv          `Scores`, `Statistics`
+        report.html                         written from the files above
+        scans/<case>.nii.gz and .json       thick scans with their sidecars: the input of all methods
+        truth/<case>.nii.gz                 the true volumes, where they are known
+        methods/<method>/<case>.nii.gz      interpolated volumes
+        methods/GLADE/summary.json          the record of our inference, with its results in a folder for each case
+
+    Args:
+        root: the folder; it need not exist yet.
+
+    >>> out = EvaluationFolder("out")
+    >>> out.scores.as_posix(), out.truth_file("knee").as_posix()
+    ('out/scores.csv', 'out/truth/knee.nii.gz')
+    >>> out.inference_file("GLADE", "knee", "confidence").as_posix()
+    'out/methods/GLADE/knee/knee_confidence.nii.gz'
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        self.cases = self.root / "cases.json"
+        self.scores = self.root / "scores.csv"
+        self.statistics = self.root / "statistics.csv"
+        self.report = self.root / "report.html"
+        self.scans = self.root / "scans"
+        self.truth = self.root / "truth"
+        self.methods = self.root / "methods"
+
+    def scan_file(self, case: str) -> Path:
+        """The thick scan that all methods take as their input."""
+        return self.scans / f"{case}{SUFFIX}"
+
+    def sidecar_file(self, case: str) -> Path:
+        """The BIDS sidecar of the thick scan."""
+        return self.scans / f"{case}.json"
+
+    def truth_file(self, case: str) -> Path:
+        """The true volume of a case."""
+        return self.truth / f"{case}{SUFFIX}"
+
+    def method_folder(self, method: str) -> Path:
+        """The folder of one of our own methods; other methods keep their results in folders elsewhere."""
+        return self.methods / method
+
+    def interpolated_file(self, method: str, case: str) -> Path:
+        """The volume that one of the interpolations made of a case."""
+        return self.method_folder(method) / f"{case}{SUFFIX}"
+
+    def inference_summary(self, method: str) -> Path:
+        """The record that our inference wrote of all its cases."""
+        return self.method_folder(method) / "summary.json"
+
+    def inference_file(self, method: str, case: str, postfix: str = RESULT.removeprefix("_")) -> Path:
+        """A volume that our inference wrote: the result, or with another postfix what lies beside it."""
+        return self.method_folder(method) / case / f"{case}_{postfix}{SUFFIX}"
 
 
 def parse_others(others: Mapping[str, str] | str | None) -> dict[str, Path]:
-    """Other methods and their folders.
+    """Read the setting that names the folders of other methods.
 
     Args:
         others: {"UniRes": "folder"}, or "UniRes=folder,ECLARE=folder2", or None.
 
     Raises:
-        Refusal: on another form, a name twice, or a folder that is not there.
+        Refusal: if it has another form, names a method twice, or a folder does not exist.
+
+    >>> parse_others("UniRes=.")
+    {'UniRes': PosixPath('.')}
     """
     if not others:
         return {}
     if isinstance(others, str):
         pairs = [part.partition("=") for part in others.split(",")]
         if not all(name.strip() and sign and folder.strip() for name, sign, folder in pairs):
-            raise Refusal(f"others must be name=folder,name2=folder2 or a mapping, got {others!r}")
+            raise Refusal(f"{OTHERS_FORM}, got {others!r}")
         names = [name.strip() for name, _, _ in pairs]
         if len(set(names)) < len(names):
             raise Refusal(f"others names a method twice: {others}")
         others = dict(zip(names, (folder.strip() for _, _, folder in pairs), strict=True))
     if not isinstance(others, Mapping):
-        raise Refusal(f"others must be name=folder,name2=folder2 or a mapping, got {others!r}")
+        raise Refusal(f"{OTHERS_FORM}, got {others!r}")
     for name, folder in others.items():
         if not Path(folder).is_dir():
             raise Refusal(f"others: {name}: there is no folder {folder}")
@@ -38,25 +103,32 @@ def parse_others(others: Mapping[str, str] | str | None) -> dict[str, Path]:
 
 
 def all_methods(output_dir: str | Path, own: Sequence[str], others: Mapping[str, Path]) -> dict[str, Path]:
-    """The folder of each method: OUT/methods/<method> for ours, where they are for the others.
+    """Return the folder of each method: inside the evaluation for ours, as given for the others.
 
     Raises:
-        Refusal: if another method is called like one of ours.
+        Refusal: if another method has the name of one of ours.
     """
     twice = set(own) & set(others)
     if twice:
         raise Refusal(f"others: {', '.join(sorted(twice))} is the name of a method here: choose another")
-    return {**{name: Path(output_dir) / "methods" / name for name in own}, **others}
+    folder = EvaluationFolder(output_dir)
+    return {**{name: folder.method_folder(name) for name in own}, **others}
 
 
 def method_file(folder: Path, method: str, case: str, cases: Sequence[str]) -> Path:
-    """The file of a case in a method's folder.
+    """Find the file of a case in a method's folder.
 
-    Taken are <case>.nii.gz, <case>/<case>_glade.nii.gz (as our inference writes), <case>_<method>.nii.gz in any
-    capitals, else the only <case>*.nii.gz that belongs to no longer case name.
+    Accepted are <case>.nii.gz, <case>/<case>_glade.nii.gz (as our inference writes), <case>_<method>.nii.gz in upper or
+    lower case, else the only <case>*.nii.gz that does not belong to a case with a longer name.
+
+    Args:
+        folder: of the method.
+        method: its name.
+        case: name of the case.
+        cases: names of all cases of the evaluation.
 
     Raises:
-        Refusal: if there is none, or several.
+        Refusal: if there is no such file, or several fit.
     """
     for path in (folder / f"{case}{SUFFIX}", folder / case / f"{case}{RESULT}{SUFFIX}"):
         if path.is_file():
@@ -73,12 +145,12 @@ def method_file(folder: Path, method: str, case: str, cases: Sequence[str]) -> P
     if len(named or found) != 1:
         names = ", ".join(path.name for path in found)
         fact = f"several files fit ({names})" if found else f"no {case}{SUFFIX} or {case}*{SUFFIX}"
-        raise Refusal(f"{method}: {fact} in {folder.name}: give exactly one a case")
+        raise Refusal(f"{method}: {fact} in {folder.name}: give exactly one file for each case")
     return (named or found)[0]
 
 
 def confidence_file(path: Path) -> Path | None:
-    """The confidence that lies beside a result of our inference, or None."""
+    """Return the confidence volume that lies beside a result of our inference; None for any other file."""
     stem = path.name.removesuffix(SUFFIX)
     beside = path.with_name(f"{stem.removesuffix(RESULT)}_confidence{SUFFIX}")
     return beside if stem.endswith(RESULT) and beside.is_file() else None

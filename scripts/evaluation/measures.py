@@ -1,6 +1,7 @@
-"""What is measured of each result: small callables that configs/evaluate.yaml lists, all on one `JudgedCase`.
+"""Measures of a method's result: small callables that configs/evaluate.yaml lists.
 
-Each takes a case and a result and returns scores; none where it does not apply (no truth, no confidence).
+Each takes the volumes of a case and a result, and returns scores; none where it does not apply (no truth, no
+confidence).
 """
 
 from dataclasses import dataclass
@@ -20,13 +21,13 @@ from ..metrics.residual import Acquires, relative_residual
 from ..metrics.sharpness import axis_sharpness
 from ..metrics.spectrum import high_band, slice_period_artefact
 
-MARGIN_VOXELS = HFEN_RADIUS_VOXELS + 1  # what a measure's filter sees beyond the mask
+MARGIN_VOXELS = HFEN_RADIUS_VOXELS + 1  # how far the filter of a measure reaches beyond the mask
 
-OF_TRUTH = "_of_truth"  # ends the name of a measure that is not of a result but of the truth beside it
+OF_TRUTH = "_of_truth"  # ends the name of a metric of the true volume, reported beside that of the result
 
 
 class Score(NamedTuple):
-    """One number: which metric, of which array axis ("" for none), its value and unit ("1": dimensionless)."""
+    """One number: its metric, value, unit ("1" for none) and the array axis that it belongs to ("" for none)."""
 
     metric: str
     value: float
@@ -35,23 +36,23 @@ class Score(NamedTuple):
 
 
 @dataclass(frozen=True)
-class JudgedCase:
-    """What all methods of a case share; volumes are float32 (X, Y, Z) on the judged grid, in the scan's own units.
+class CaseVolumes:
+    """What all methods of a case share; volumes are float32 (X, Y, Z) on an isotropic grid, in the scan's own units.
 
     Attributes:
-        case: its name.
-        grid: the judged one, isotropic.
-        axis: the through-plane one.
+        name: of the case.
+        grid: the isotropic grid on which results are compared.
+        axis: array axis, through-plane.
         factor: slice spacing in voxels.
-        truth: None where there is none.
+        truth: the true volume, or None.
         interpolated: U b, the cubic spline.
-        slices: b, as acquired, on square pixels.
+        slices: b as acquired, on square pixels.
         acquisition: A, with the true profile where it is known.
-        mask: the body, where every method has a value.
+        mask: boolean: the body, as far as every method covers it.
         window: intensities shown as black and white.
     """
 
-    case: str
+    name: str
     grid: Grid
     axis: int
     factor: float
@@ -64,26 +65,26 @@ class JudgedCase:
 
     @property
     def spacing_mm(self) -> np.ndarray:
-        """Of the three axes."""
+        """Voxel spacing of the three axes."""
         return self.grid.spacing_mm
 
     @cached_property
     def box(self) -> tuple[slice, ...]:
-        """The mask's bounding box with room for filters: what lies outside is not looked at."""
+        """The bounding box of the mask with a margin for filters; measures ignore what lies outside."""
         return bounding_box(self.mask, MARGIN_VOXELS)
 
     @cached_property
     def data_range(self) -> float:
-        """Of PSNR and SSIM: robust, of the truth."""
+        """The robust range of the truth, for PSNR and SSIM."""
         return robust_range(self.truth)
 
-    def true_part(self) -> tuple[np.ndarray, np.ndarray]:
-        """Truth and mask inside the box."""
+    def truth_in_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return truth and mask inside the box."""
         return self.truth[self.box], self.mask[self.box]
 
 
 class Result(NamedTuple):
-    """A method's volume on the judged grid, and its confidence where it has one."""
+    """A method's volume on the grid of the case, and its confidence volume where it has one."""
 
     values: np.ndarray
     confidence: np.ndarray | None = None
@@ -93,18 +94,18 @@ class Fidelity:
     """PSNR (dB), SSIM, NRMSE and HFEN against the truth, inside the mask.
 
     Args:
-        per_axis: SSIM in the planes perpendicular to each axis, and the part of HFEN along it, as well; more than
-            doubles the time. (PSNR and NRMSE know no direction.)
+        per_axis: also SSIM in the planes perpendicular to each axis, and the part of HFEN along it; more than doubles
+            the time. (PSNR and NRMSE have no direction.)
     """
 
     def __init__(self, per_axis: bool = False):
         self.per_axis = per_axis
 
-    def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """The scores, none without a truth."""
+    def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
+        """Return the scores; none without a truth."""
         if case.truth is None:
             return []
-        (truth, mask), values = case.true_part(), result.values[case.box]
+        (truth, mask), values = case.truth_in_box(), result.values[case.box]
         scores = [
             Score("psnr", psnr(values, truth, mask, case.data_range), "dB"),
             Score("ssim", ssim(values, truth, mask, case.data_range)),
@@ -118,22 +119,22 @@ class Fidelity:
 
 
 class HighBandDetail:
-    """Energy and error above the slices' Nyquist frequency, against the truth: recovered detail and invented one."""
+    """Energy and error above the Nyquist frequency of the slices: detail that is recovered, and that is invented."""
 
-    def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """The scores, none without a truth."""
+    def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
+        """Return the scores; none without a truth."""
         if case.truth is None:
             return []
-        truth, mask = case.true_part()
+        truth, mask = case.truth_in_box()
         band = high_band(result.values[case.box], truth, case.factor, case.axis, mask)
         return [Score("high_band_energy", band.energy), Score("high_band_error", band.error)]
 
 
 class SlicePeriod:
-    """Slice-period artefact: banding and steps, modulation and stripes, and the truth's own where there is one."""
+    """Artefacts with the period of the slices: banding, steps, modulation and stripes, also of the truth if known."""
 
-    def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """Four scores, or eight."""
+    def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
+        """Return four scores; eight with a truth."""
         truth = None if case.truth is None else case.truth[case.box]
         found = slice_period_artefact(result.values[case.box], case.factor, case.axis, case.mask[case.box], truth)
         named = {f"slice_period_{name}": value for name, value in found._asdict().items()}
@@ -141,18 +142,18 @@ class SlicePeriod:
 
 
 class Residual:
-    """||A v - b|| / ||b||: does the result explain the slices? A has the true profile where that is known."""
+    """||A v - b|| / ||b||: how well the result v, acquired again, explains the slices b."""
 
-    def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """One score."""
+    def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
+        """Return one score."""
         return [Score("residual", relative_residual(result.values, case.slices, case.acquisition, case.axis))]
 
 
 class Pique:
-    """PIQUE of the blurred planes: their mean over each of the two views, and over both; one window for all methods."""
+    """PIQUE of the planes across the slices, in one window for all methods: means over each view, and over both."""
 
-    def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """Three scores; `axis` is the one that the planes are perpendicular to."""
+    def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
+        """Return three scores; the axis is the one that the planes are perpendicular to."""
         values, mask = result.values[case.box], case.mask[case.box]
         views = {
             axis: float(pique_of_planes(values, axis, case.window, mask).mean())
@@ -164,10 +165,10 @@ class Pique:
 
 
 class Edges:
-    """Steepness of the edges along each axis (1/mm), all scaled by the case's window."""
+    """Steepness of the edges along each axis (1/mm), relative to the window of the case."""
 
-    def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """Three scores."""
+    def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
+        """Return three scores, one for each axis."""
         values, mask = result.values[case.box], case.mask[case.box]
         axes = range(values.ndim)
         return [
@@ -177,28 +178,28 @@ class Edges:
 
 
 class Closure:
-    """Share of the difference between in-plane and through-plane that is closed, in edges and in the spectrum.
+    """Share of the difference between in-plane and through-plane sharpness that is closed: of edges, of the spectrum.
 
-    Where there is a truth, what it closes itself stands beside it.
+    Where the truth is known, its own share is reported as well.
     """
 
-    def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """The scores that are defined; a scan that is no sharper in-plane has none.
+    def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
+        """Return the scores that are defined; there are none for a scan that is no sharper in-plane.
 
         Raises:
             Refusal: if neither is defined.
         """
         interpolated, mask = case.interpolated[case.box], case.mask[case.box]
-        judged = {"": result.values} | ({} if case.truth is None else {OF_TRUTH: case.truth})
+        volumes = {"": result.values} | ({} if case.truth is None else {OF_TRUTH: case.truth})
         scores, reasons = [], []
-        for whose, volume in judged.items():
-            given = (volume[case.box], interpolated)
-            for name, judge, scale in (
+        for ending, volume in volumes.items():
+            compared = (volume[case.box], interpolated)
+            for name, closed, scale in (
                 ("sharpness_closed", sharpness_closed, case.spacing_mm),
                 ("spectrum_closed", spectrum_closed, case.factor),
             ):
                 try:
-                    scores.append(Score(name + whose, judge(*given, scale, case.axis, mask)))
+                    scores.append(Score(name + ending, closed(*compared, scale, case.axis, mask)))
                 except Refusal as refusal:
                     reasons.append(str(refusal))
         if not scores:
@@ -207,13 +208,13 @@ class Closure:
 
 
 class Confidence:
-    """Rank correlation of the confidence with the absolute error, and the error in each tenth of the voxels."""
+    """Rank correlation of the confidence with the absolute error, and the mean error in each tenth of the voxels."""
 
-    def __call__(self, case: JudgedCase, result: Result) -> list[Score]:
-        """Eleven scores (least confident tenth first), none without truth or confidence."""
+    def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
+        """Return eleven scores, the least confident tenth first; none without truth or confidence."""
         if case.truth is None or result.confidence is None:
             return []
-        given = (result.confidence, result.values, case.truth, case.mask)
-        tenths = enumerate(error_per_decile(*given), start=1)
+        volumes = (result.confidence, result.values, case.truth, case.mask)
+        tenths = enumerate(error_per_decile(*volumes), start=1)
         errors = [Score(f"error_decile_{number:02d}", float(e), "scan units") for number, e in tenths if np.isfinite(e)]
-        return [Score("confidence_rank_correlation", rank_correlation(*given)), *errors]
+        return [Score("confidence_rank_correlation", rank_correlation(*volumes)), *errors]

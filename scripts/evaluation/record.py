@@ -9,24 +9,22 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..geometry.errors import one_line, reason_of
+from ..geometry.errors import Refusal, one_line, reason_of
 from ..geometry.files import plain, write_json
 from ..run.record import DONE, FAILED
 from ..run.version import bundle_version
+from .cases import EvaluatedCase, UndefinedMeasure
+from .layout import EvaluationFolder
 
 PACKAGES = ("torch", "monai", "numpy", "scipy", "scikit-image", "nibabel")
-CASES_FILE = "cases.json"
 
 logger = logging.getLogger(__name__)
 
 
 class EvaluationRecord:
-    """Knows every case and method of an evaluation, writes OUT/cases.json after each, and gives the exit code.
+    """The cases of an evaluation and how each and its methods ended; it also decides the exit code of the run.
 
-    A case's row: case, source (the scan it comes from), truth, factor, profile, assumed_profile, protocol (the profile
-    and what sets it apart: the scores' "profile"), thickness_over_spacing, noise, through_plane_axis (of the array),
-    spacing_mm (of the judged grid), slice_spacing_mm, slice_thickness_mm, window, status, reason, "methods" (status,
-    reason, seconds of each) and "undefined" (measures that have no value there, and why).
+    OUT/cases.json is written whenever something ended, so that an interrupted evaluation leaves what it knew.
 
     Args:
         output_dir: OUT.
@@ -34,87 +32,74 @@ class EvaluationRecord:
     """
 
     def __init__(self, output_dir: str | Path, settings: Mapping):
-        self.output_dir = Path(output_dir)
+        self.folder = EvaluationFolder(output_dir)
         self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights_sha256: str | None = None
-        self.sharpness: dict[str, float] = {}  # method -> sharpness
-        self.rows: dict[str, dict] = {}
+        self.sharpness: dict[str, float] = {}  # of each method that our inference makes
+        self.cases: dict[str, EvaluatedCase] = {}
         self.problems: list[str] = []  # of the evaluation as a whole
 
-    def begin(self, case: str, **values) -> dict:
-        """A new row; status None until it is done or failed."""
-        self.rows[case] = {
-            "case": case,
-            "source": case,
-            "truth": False,
-            "factor": None,
-            "profile": None,
-            "assumed_profile": None,
-            "protocol": None,
-            "thickness_over_spacing": None,
-            "noise": None,
-            "through_plane_axis": None,
-            "spacing_mm": None,
-            "slice_spacing_mm": None,
-            "slice_thickness_mm": None,
-            "window": None,
-            "status": None,
-            "reason": None,
-            "methods": {},
-            "undefined": [],
-            **values,
-        }
-        return self.rows[case]
+    def begin(self, case: EvaluatedCase) -> EvaluatedCase:
+        """Add a case; return it."""
+        self.cases[case.name] = case
+        return case
 
-    def open_rows(self) -> list[dict]:
-        """The rows of the cases that nothing has stopped so far."""
-        return [row for row in self.rows.values() if row["status"] != FAILED]
+    def open_cases(self) -> list[EvaluatedCase]:
+        """Return the cases that have not failed."""
+        return [case for case in self.cases.values() if case.status != FAILED]
 
-    def done(self, case: str) -> None:
-        """Ends a case well."""
-        self.rows[case]["status"] = DONE
+    def done(self, name: str) -> None:
+        """Note that a case was scored."""
+        self.cases[name].status = DONE
         self.write()
 
-    def failed(self, case: str, error: Exception | str) -> None:
-        """Ends a case that cannot be judged; the others go on."""
-        if case not in self.rows:
-            self.begin(case)
-        self.rows[case] |= {"status": FAILED, "reason": _reason(error, case)}
-        logger.error("%s: failed: %s", case, self.rows[case]["reason"])
+    def failed(self, name: str, error: Exception | str) -> None:
+        """Note that a case cannot be evaluated; one that is not known yet is added."""
+        case = self.cases.get(name) or self.begin(EvaluatedCase(name))
+        case.status, case.reason = FAILED, _reason(error, name)
+        logger.error("%s: failed: %s", name, case.reason)
         self.write()
 
-    def method_done(self, case: str, method: str, seconds: float | None = None) -> None:
-        """Notes that a method's file was judged; what was noted before of its making stays."""
-        self.rows[case]["methods"].setdefault(method, {})
-        self.rows[case]["methods"][method] |= {"status": DONE, "reason": None}
-        if seconds is not None:
-            self.rows[case]["methods"][method]["seconds"] = round(seconds, 3)
+    def inferred(self, name: str, method: str, row: Mapping) -> None:
+        """Note that our inference made a result.
 
-    def method_failed(self, case: str, method: str, error: Exception | str) -> None:
-        """Notes that a method has no result, or none that can be judged, on a case; the other methods go on."""
-        reason = _reason(error, case)
-        self.rows[case]["methods"].setdefault(method, {})
-        self.rows[case]["methods"][method] |= {"status": FAILED, "reason": reason}
-        logger.error("%s: %s: failed: %s", case, method, reason)
+        Args:
+            name: of the case.
+            method: that the inference makes.
+            row: of the case in its summary.json.
+        """
+        self.cases[name].outcome(method).seconds = row["seconds"]
+        self.weights_sha256 = row["weights_sha256"]
+        self.sharpness[method] = row["settings"]["sharpness"]
+
+    def method_done(self, name: str, method: str) -> None:
+        """Note that a method's result was scored."""
+        outcome = self.cases[name].outcome(method)
+        outcome.status, outcome.reason = DONE, None
+
+    def method_failed(self, name: str, method: str, error: Exception | str) -> None:
+        """Note that a method has no result for a case, or none that can be scored."""
+        outcome = self.cases[name].outcome(method)
+        outcome.status, outcome.reason = FAILED, _reason(error, name)
+        logger.error("%s: %s: failed: %s", name, method, outcome.reason)
         self.write()
 
-    def undefined(self, case: str, method: str, measure: str, error: Exception) -> None:
-        """Notes that a measure has no value here (too few slices for a spectrum, say): not a failure."""
-        note = {"method": method, "measure": measure, "reason": _reason(error, case)}
-        self.rows[case]["undefined"].append(note)
-        logger.warning("%s: %s: no %s: %s", case, method, measure, note["reason"])
+    def undefined(self, name: str, method: str, measure: str, error: Exception) -> None:
+        """Note that a measure has no value here, which is not a failure."""
+        note = UndefinedMeasure(method, measure, _reason(error, name))
+        self.cases[name].undefined.append(note)
+        logger.warning("%s: %s: no %s: %s", name, method, measure, note.reason)
 
     def problem(self, text: str, error: Exception | None = None) -> None:
-        """Notes what went wrong beside the cases: the inference as a whole, a border, a pair of scans."""
+        """Note what went wrong outside a single case: an inference as a whole, a border, a pair of scans."""
         line = one_line(text if error is None else f"{text}: {_reason(error, '')}")
         self.problems.append(line)
         logger.error("%s", line)
         self.write()
 
     def write(self) -> Path:
-        """Writes OUT/cases.json, whole or not at all; returns its path."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        path = self.output_dir / CASES_FILE
+        """Write OUT/cases.json, whole or not at all; return its path."""
+        self.folder.root.mkdir(parents=True, exist_ok=True)
         content = {
             "command": command_line(),
             "versions": versions(),
@@ -122,43 +107,60 @@ class EvaluationRecord:
             "sharpness": self.sharpness,
             "settings": self.settings,
             "problems": self.problems,
-            "cases": list(self.rows.values()),
+            "cases": [case.as_row() for case in self.cases.values()],
         }
-        write_json(path, content)
-        return path
+        return write_json(self.folder.cases, content)
 
     def conclude(self) -> None:
-        """Writes cases.json and ends the run.
+        """Write cases.json and end the run.
 
         Raises:
-            SystemExit: with code 1, if a case or a method failed or anything else went wrong.
+            SystemExit: with code 1, if a case or a method failed, anything else went wrong, or there is no case.
         """
         self.write()
-        rows = list(self.rows.values())
-        lost = [row["case"] for row in rows if row["status"] != DONE]
-        methods = [f"{r['case']}: {m}" for r in rows for m, end in r["methods"].items() if end["status"] == FAILED]
+        cases = list(self.cases.values())
+        lost = [case.name for case in cases if case.status != DONE]
+        methods = sum(case.has_failed(method) for case in cases for method in case.methods)
         logger.info(
             "%d cases: %d done, %d failed; %d results of methods failed; %d other problems; see %s",
-            len(rows),
-            len(rows) - len(lost),
+            len(cases),
+            len(cases) - len(lost),
             len(lost),
-            len(methods),
+            methods,
             len(self.problems),
-            self.output_dir / CASES_FILE,
+            self.folder.cases,
         )
-        if lost or methods or self.problems or not rows:
+        if lost or methods or self.problems or not cases:
             raise SystemExit(1)
 
 
+def read_record(output_dir: str | Path) -> dict:
+    """Read OUT/cases.json as `EvaluationRecord` wrote it; its "cases" are rows with at least a "case".
+
+    Raises:
+        Refusal: if there is no such file, or it is not the record of an evaluation.
+    """
+    path = EvaluationFolder(output_dir).cases
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        _ = [row["case"] for row in content["cases"]]
+    except OSError as error:
+        folder = Path(output_dir).name
+        raise Refusal(f"{folder}: there is no {path.name} ({error.strerror}): run the evaluation first") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"{path.name}: is not the record of an evaluation: run the evaluation again") from error
+    return content
+
+
 def command_line() -> str:
-    """The command of this process, as one would type it."""
+    """Return the command of this process as it would be typed."""
     program = Path(sys.argv[0])
     first = ["python", "-m", ".".join(program.parts[-3:-1])] if program.name == "__main__.py" else [program.name]
     return shlex.join([*first, *sys.argv[1:]])
 
 
 def versions() -> dict[str, str]:
-    """Version of this bundle, of Python and of the packages that numbers depend on."""
+    """Return the versions of this bundle, of Python and of the packages that the numbers depend on."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"glade": bundle_version(), "python": platform.python_version(), **packages}
 

@@ -1,9 +1,9 @@
-"""The scans of an evaluation: thick ones as they are, simulated ones with their truth, written for every method."""
+"""The scans of an evaluation: thick ones as they are, simulated ones with their truth, written once for all methods."""
 
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -21,78 +21,71 @@ from ..geometry.errors import Refusal
 from ..geometry.files import atomic_file
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
-from .record import CASES_FILE, EvaluationRecord
+from .cases import EvaluatedCase
+from .layout import EvaluationFolder
+from .record import EvaluationRecord, read_record
 from .simulation import SimulatedProtocol, simulate
 
-THICK, TRUE = "_thick", "_truth"  # how the files of a pair end
-SCANS, TRUTH = "scans", "truth"  # folders of OUT
+THICK, TRUE = "_thick", "_truth"  # how the names of a pair of files end
 RIGHT, ANTERIOR, SUPERIOR = range(AXES)
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PairedCase(Case):
-    """A thick scan with its known truth.
+def find_pairs(folder: str | Path | None) -> list[tuple[Case, Case]]:
+    """Find thick scans whose truth is stored with them.
 
-    Attributes:
-        truth: NIfTI file of the truth.
-    """
-
-    truth: Path | None = None
-
-
-def find_pairs(folder: str | Path | None) -> list[PairedCase]:
-    """Thick scans that lie beside their truth: <case>_thick.nii.gz and <case>_truth.nii.gz, or scans/ and truth/.
-
-    The second is how an evaluation leaves them, so that its OUT can be judged again as pairs.
+    A pair is <case>_thick.nii.gz and <case>_truth.nii.gz, or scans/<case>.nii.gz and truth/<case>.nii.gz. The second is
+    how an evaluation stores them, so that its output folder can be evaluated again.
 
     Args:
-        folder: to look in; None gives no case.
+        folder: to look in; None gives no pair.
 
     Returns:
-        One case a pair.
+        For each pair the case of the thick scan and that of the truth.
 
     Raises:
-        Refusal: if there is no such folder or no pair in it.
+        Refusal: if there is no such folder, no pair in it, or a file holds several volumes.
     """
     if folder is None:
         return []
     root = Path(folder)
     if not root.is_dir():
         raise Refusal(f"pairs: there is no folder {root}: give one with <case>_thick.nii.gz and <case>_truth.nii.gz")
-    pairs = {}
-    for file in sorted((*root.glob(f"*{THICK}.nii*"), *(root / SCANS).glob("*.nii*"))):
+    earlier, pairs = EvaluationFolder(root), {}
+    for file in sorted((*root.glob(f"*{THICK}.nii*"), *earlier.scans.glob("*.nii*"))):
         stem = file_stem(file)
         if file.parent == root:
             name, truths = stem.removesuffix(THICK), root.glob(f"{stem.removesuffix(THICK)}{TRUE}.nii*")
         else:
-            name, truths = stem, (f for f in (root / TRUTH).glob("*.nii*") if file_stem(f) == stem)
+            name, truths = stem, (f for f in earlier.truth.glob("*.nii*") if file_stem(f) == stem)
         truth = next(iter(sorted(truths)), None)
         if truth is not None:
             pairs[name] = (file, truth)
     if not pairs:
         raise Refusal(f"pairs: {root} holds no <case>_thick.nii.gz with <case>_truth.nii.gz, nor scans/ with truth/")
-    return unique_names(
-        PairedCase(**{**vars(_only(find_nifti(file))), "name": name}, truth=truth)
-        for name, (file, truth) in pairs.items()
-    )
+    thick = unique_names(replace(_single(file), name=name) for name, (file, _) in pairs.items())
+    return list(zip(thick, (_single(truth) for _, truth in pairs.values()), strict=True))
 
 
 class EvaluationScans:
-    """Writes OUT/scans/<case>.nii.gz with a sidecar, and OUT/truth/<case>.nii.gz where there is a truth.
+    """Step that writes OUT/scans/<case>.nii.gz with a sidecar, and OUT/truth/<case>.nii.gz where the truth is known.
 
-    A near-isotropic scan is put in RAS order and thinned by every protocol; any other is taken as it is. What is
-    already there and the same is left untouched, so that the inference knows what it has done.
+    From a near-isotropic scan, put in RAS order, thick slices are simulated with every protocol; any other scan is
+    taken as it is. A file that is there already with the same content is not written again, so that the inference
+    recognises what it has done.
 
     Args:
-        cases: as `find_nifti`, `find_series` and `find_pairs` give them.
-        load: transform from a case dict to one with its scan, such as `LoadImageCased`.
+        cases: as `find_nifti` and `find_series` return them.
+        load: transform from `Case.as_item()` to a dict with the scan under "image", such as `LoadImageCased`.
         record: of the evaluation.
-        output_dir: OUT.
         protocols: entries as `SimulatedProtocol.of` takes them.
         thin_axis: of a near-isotropic scan in RAS order: 0, 1 or 2 becomes the through-plane axis.
-        exclude: patterns of case names, before they are thinned, that are left out.
+        exclude: patterns of names of scans that are left out.
+        pairs: thick scans with their truth, as `find_pairs` returns them.
+
+    Raises:
+        Refusal: if `thin_axis` or a protocol is not valid, two protocols share a name, or no scan is left.
     """
 
     def __init__(
@@ -100,72 +93,73 @@ class EvaluationScans:
         cases: Sequence[Case],
         load: Callable,
         record: EvaluationRecord,
-        output_dir: str | Path,
         protocols: Sequence[Mapping],
         thin_axis: int = SUPERIOR,
         exclude: Sequence[str] = (),
+        pairs: Sequence[tuple[Case, Case]] = (),
     ):
         if not is_axis(thin_axis):
             raise Refusal(f"thin_axis must be 0, 1 or 2 (right, anterior, superior), got {thin_axis!r}")
-        self.cases = [case for case in cases if not any(fnmatch(case.name, pattern) for pattern in exclude)]
         self.load, self.record, self.thin_axis = load, record, thin_axis
-        self.output_dir = Path(output_dir)
         self.protocols = [SimulatedProtocol.of(settings) for settings in protocols]
         labels = [protocol.label for protocol in self.protocols]
         if len(set(labels)) < len(labels):
-            raise Refusal(f"protocols: two are called the same ({', '.join(sorted(labels))}): give them a name each")
-
-    def write(self) -> None:
-        """Writes the scans of all cases; one that cannot be used is listed as failed."""
-        if not self.cases:
+            raise Refusal(f"protocols: two have the same name ({', '.join(sorted(labels))}): give each a name")
+        scans = [*((case, None) for case in cases), *pairs]
+        self.scans = [pair for pair in scans if not any(fnmatch(pair[0].name, pattern) for pattern in exclude)]
+        if not self.scans:
             raise Refusal("there is no scan to evaluate: set dataset_dir or pairs")
-        for part in (SCANS, TRUTH):
-            (self.output_dir / part).mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> None:
+        """Write the scans of all cases; one that cannot be used is recorded as failed."""
+        folder = self.record.folder
+        for part in (folder.scans, folder.truth):
+            part.mkdir(parents=True, exist_ok=True)
         earlier = self._earlier()
-        for case in self.cases:
+        for case, truth in self.scans:
             try:
-                self._write(case)
-            except Exception as error:  # noqa: BLE001 - one faulty case must not stop the others
+                self._write(case, truth)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one scan, the others are still evaluated
                 self.record.failed(case.name, error)
-        for name in earlier - set(self.record.rows):  # of an earlier call with other settings
-            for file in self.output_dir.glob(f"*/{name}.*"):
-                if file.parent.name in (SCANS, TRUTH):
-                    file.unlink()
+        for name in earlier - set(self.record.cases):  # of an earlier call with other settings
+            for file in (folder.scan_file(name), folder.sidecar_file(name), folder.truth_file(name)):
+                file.unlink(missing_ok=True)
         self.record.write()
 
     def _earlier(self) -> set[str]:
+        """Names of the cases of an earlier call."""
         try:
-            rows = json.loads((self.output_dir / CASES_FILE).read_text(encoding="utf-8"))["cases"]
-            return {str(row["case"]) for row in rows}
-        except (OSError, ValueError, KeyError, TypeError):  # no earlier call
+            return {str(row["case"]) for row in read_record(self.record.folder.root)["cases"]}
+        except Refusal:
             return set()
 
-    def _write(self, case: Case) -> None:
+    def _write(self, case: Case, truth: Case | None) -> None:
+        scan, name = self._loaded(case), case.name
+        grid = grid_of(scan)
+        if truth is None and grid.is_near_isotropic:
+            self._simulate(name, scan, grid)
+            return
+        true_volume = None if truth is None else self._loaded(truth)
+        self.record.begin(EvaluatedCase(name, truth=truth is not None))
+        self._save(name, scan, _sidecar(scan))
+        if true_volume is not None:
+            _replace(self.record.folder.truth_file(name), true_volume)
+
+    def _loaded(self, case: Case) -> MetaTensor:
         if case.refusal:
             raise Refusal(case.refusal)
-        scan = self.load(case.as_item())["image"]
-        grid = grid_of(scan)
-        if isinstance(case, PairedCase):
-            truth = self.load({"image": case.truth})["image"]
-            self.record.begin(case.name, truth=True, noise=None)
-            self._save(case.name, scan, _sidecar(scan))
-            self._replace(TRUTH, case.name, truth)
-        elif grid.is_near_isotropic:
-            self._simulate(case.name, scan, grid)
-        else:
-            self.record.begin(case.name)
-            self._save(case.name, scan, _sidecar(scan))
+        return self.load(case.as_item())["image"]
 
     def _simulate(self, source: str, scan: MetaTensor, grid: Grid) -> None:
         upward = int(np.flatnonzero(io_orientation(grid.affine)[:, 0] == SUPERIOR)[0])
-        turn = Reorientation.through_plane_last(grid, upward)  # the others are in the order R, A already
-        values, grid = turn.apply(scan.as_tensor())[0].numpy(), turn.apply_grid(grid)
+        to_ras = Reorientation.through_plane_last(grid, upward)  # the others are in the order R, A already
+        values, grid = to_ras.apply(scan.as_tensor())[0].numpy(), to_ras.apply_grid(grid)
         for protocol in self.protocols:
             name = safe_name(f"{source}_{protocol.label}")
             try:
                 thick, truth = simulate(values, grid, self.thin_axis, protocol, name)
                 spacing_mm = float(thick[1].spacing_mm[self.thin_axis])
-                self.record.begin(
+                case = EvaluatedCase(
                     name,
                     source=source,
                     truth=True,
@@ -177,25 +171,26 @@ class EvaluationScans:
                     noise=protocol.noise,
                     slice_thickness_mm=spacing_mm * protocol.thickness_over_spacing,
                 )
+                self.record.begin(case)
                 self._save(name, _volume(*thick), protocol.sidecar(spacing_mm))
-                self._replace(TRUTH, name, _volume(*truth))
-            except Exception as error:  # noqa: BLE001 - one faulty case must not stop the others
+                _replace(self.record.folder.truth_file(name), _volume(*truth))
+            except Exception as error:  # noqa: BLE001 - too few slices for one protocol; the next one may be possible
                 self.record.failed(name, error)
 
     def _save(self, name: str, scan: MetaTensor, sidecar: Mapping) -> None:
-        self._replace(SCANS, name, scan)
-        path = self.output_dir / SCANS / f"{name}.json"
+        _replace(self.record.folder.scan_file(name), scan)
+        path = self.record.folder.sidecar_file(name)
         text = json.dumps(sidecar, indent=1, sort_keys=True) + "\n"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
 
-    def _replace(self, part: str, name: str, volume: MetaTensor) -> None:
-        """Writes a volume, unless the same is there: a new time would make the inference do it again."""
-        path = self.output_dir / part / f"{name}.nii.gz"
-        content = nifti_bytes(volume)
-        if not (path.is_file() and path.read_bytes() == content):
-            with atomic_file(path) as temporary:
-                temporary.write_bytes(content)
+
+def _replace(path: Path, volume: MetaTensor) -> None:
+    """Write a volume unless the same one is there: a new time of the file would make the inference do it again."""
+    content = nifti_bytes(volume)
+    if not (path.is_file() and path.read_bytes() == content):
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(content)
 
 
 def _volume(values: np.ndarray, grid: Grid) -> MetaTensor:
@@ -203,15 +198,17 @@ def _volume(values: np.ndarray, grid: Grid) -> MetaTensor:
 
 
 def _sidecar(scan: MetaTensor) -> dict:
-    """What the header or sidecar of a thick scan said, for the copy in OUT/scans."""
-    told = {
+    """What header or sidecar of a thick scan stated, for the copy in OUT/scans."""
+    stated = {
         "SliceThickness": scan.meta.get("slice_thickness_mm"),
         "MRAcquisitionType": scan.meta.get("acquisition_type"),
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in stated.items() if value is not None}
 
 
-def _only(found: list[Case]) -> Case:
+def _single(file: Path) -> Case:
+    """The case of a file that holds one volume."""
+    found = find_nifti(file)
     if len(found) != 1:
-        raise Refusal(f"{found[0].files[0].name}: holds {len(found)} volumes: split it first")
+        raise Refusal(f"{file.name}: holds {len(found)} volumes: split it first")
     return found[0]

@@ -1,4 +1,4 @@
-"""Thick acquisitions simulated from a near-isotropic scan, whose own voxels are then the truth."""
+"""Simulated thick-slice acquisitions of a near-isotropic scan, whose own voxels are then the truth."""
 
 import zlib
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from ..physics.measurement import simulate_slices
 from ..physics.profile import ACQUISITION_OF_PROFILE, PROFILES
 from ..physics.protocol import FEWEST_SLICES
 
-INTENSITY_PERCENTILES = (0.5, 99.5)  # their distance is the scale that noise is given on, as in configs/inference.yaml
-SAME = 1e-9
+INTENSITY_PERCENTILES = (0.5, 99.5)  # their difference is the unit of the noise, as in configs/inference.yaml
+TOLERANCE = 1e-9  # for rounding
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,14 @@ class SimulatedProtocol:
 
     Attributes:
         factor: slice spacing in voxels of the truth, a real number above 1.
-        profile: "rect", "gauss" or "fourier": how the slices are made.
-        thickness_over_spacing: under 1 a gap between the slices, over 1 an overlap.
-        assumed_profile: what the methods are told; None: the true one.
+        profile: "rect", "gauss" or "fourier": the slice profile of the simulation.
+        thickness_over_spacing: below 1 a gap between the slices, above 1 an overlap.
+        assumed_profile: the profile that the methods assume; None: the true one.
         noise: standard deviation of Rician noise on the slices, on the intensity scale (0 to 1).
-        name: in the name of the case; None: made of the other values.
+        name: of the protocol within the name of a case; None: made of the other values.
+
+    >>> SimulatedProtocol(4, "gauss", assumed_profile="rect").label
+    '4x_gauss_as-rect'
     """
 
     factor: float
@@ -41,8 +44,8 @@ class SimulatedProtocol:
 
     def __post_init__(self):
         for value, least, what in (
-            (self.factor, 1 + SAME, "factor must be above 1"),
-            (self.thickness_over_spacing, SAME, "thickness_over_spacing must be positive"),
+            (self.factor, 1 + TOLERANCE, "factor must be above 1"),
+            (self.thickness_over_spacing, TOLERANCE, "thickness_over_spacing must be positive"),
             (self.noise, 0, "noise must not be negative"),
         ):
             if not (is_number(value) and value >= least):
@@ -53,10 +56,10 @@ class SimulatedProtocol:
 
     @classmethod
     def of(cls, settings: Mapping) -> "SimulatedProtocol":
-        """From an entry of the YAML.
+        """Return the protocol of an entry in the YAML.
 
         Raises:
-            Refusal: on a key or a value that does not exist.
+            Refusal: if a key is unknown or missing, or a value is not valid.
         """
         if not isinstance(settings, Mapping):
             raise Refusal(f"protocols: each entry is a mapping such as {{factor: 4, profile: rect}}, got {settings!r}")
@@ -69,17 +72,17 @@ class SimulatedProtocol:
 
     @property
     def stated_profile(self) -> str:
-        """The profile that the methods are told."""
+        """The profile that the methods assume."""
         return self.profile if self.assumed_profile is None else self.assumed_profile
 
     @property
     def label(self) -> str:
-        """As in the name of a case: 4x_rect, 4x_gauss_as-rect_noise0.03."""
+        """The protocol within the name of a case: 4x_rect, 4x_gauss_as-rect_noise0.03."""
         return f"{self.factor:g}x_{self.kind}".replace(" ", "_") if self.name is None else str(self.name)
 
     @property
     def kind(self) -> str:
-        """The profile and what else sets it apart: "rect", "gauss as-rect", "rect thickness0.8", "rect noise0.03"."""
+        """The profile and whatever else distinguishes the acquisition: "rect", "gauss as-rect", "rect noise0.03"."""
         parts = [self.profile]
         parts += [f"thickness{self.thickness_over_spacing:g}"] if self.thickness_over_spacing != 1 else []
         parts += [f"as-{self.stated_profile}"] if self.stated_profile != self.profile else []
@@ -87,20 +90,27 @@ class SimulatedProtocol:
         return " ".join(parts)
 
     def sidecar(self, slice_spacing_mm: float) -> dict:
-        """What a BIDS sidecar tells the methods: thickness, and the profile through the type of acquisition."""
-        told = {
+        """Return the BIDS sidecar of the thick scan: thickness, and the type of acquisition that implies the profile.
+
+        >>> SimulatedProtocol(4, "rect").sidecar(4.0)
+        {'Modality': 'MR', 'SliceThickness': 4.0, 'SpacingBetweenSlices': 4.0}
+        """
+        stated = {
             "Modality": "MR",
             "SliceThickness": round(slice_spacing_mm * self.thickness_over_spacing, 6),
             "SpacingBetweenSlices": round(slice_spacing_mm, 6),
         }
         kind = ACQUISITION_OF_PROFILE.get(self.stated_profile)
-        return told if kind is None else {**told, "MRAcquisitionType": kind}
+        return stated if kind is None else {**stated, "MRAcquisitionType": kind}
 
 
 def cubes(grid: Grid) -> Grid:
-    """The grid with its voxels taken as cubes of the same volume, about the same centre: no voxel is interpolated.
+    """Return the grid with cubic voxels of the same volume, about the same centre; no value is interpolated.
 
-    Near-isotropic scans have spacings a little apart; a simulation needs one voxel size.
+    The spacings of near-isotropic scans differ a little; a simulation needs one voxel size.
+
+    >>> cubes(Grid((10, 10, 10), np.diag([1.0, 1.0, 1.331, 1.0]))).spacing_mm.round(6).tolist()
+    [1.1, 1.1, 1.1]
     """
     spacing_mm = float(np.prod(grid.spacing_mm)) ** (1 / AXES)
     affine = np.array(grid.affine)
@@ -112,14 +122,14 @@ def cubes(grid: Grid) -> Grid:
 def simulate(
     truth: np.ndarray, grid: Grid, axis: int, protocol: SimulatedProtocol, case: str
 ) -> tuple[tuple[np.ndarray, Grid], tuple[np.ndarray, Grid]]:
-    """The thick slices of a truth, and the truth cropped to whole slices, each with its grid.
+    """Simulate the thick slices of a true volume; return them and the volume cropped to whole slices, with their grids.
 
     Args:
         truth: (X, Y, Z).
         grid: of the truth; its voxels are taken as cubes.
-        axis: the array axis to thin; becomes the through-plane one.
+        axis: the array axis that becomes the through-plane one.
         protocol: of the acquisition.
-        case: name of the case; the noise is drawn by it, so that it is the same in every run.
+        case: name of the case; it seeds the noise, which is therefore the same in every run.
 
     Raises:
         Refusal: if the truth is not finite or holds too few slices.
@@ -127,7 +137,7 @@ def simulate(
     if not np.isfinite(truth).all():
         raise Refusal(f"{case}: voxels are NaN or infinite: repair the scan")
     grid = cubes(grid)
-    count = int((grid.shape[axis] + SAME) / protocol.factor)
+    count = int((grid.shape[axis] + TOLERANCE) / protocol.factor)
     if count < FEWEST_SLICES:
         raise Refusal(f"{case}: holds {count} slices of {protocol.factor:g} voxels, {FEWEST_SLICES} are needed")
     size = int(np.floor(count * protocol.factor + 0.5))

@@ -1,10 +1,9 @@
-"""Tidy scores, their means with bootstrap intervals, and paired differences against a named method."""
+"""Statistics of the scores: means with bootstrap intervals, and paired differences against chosen methods."""
 
-import csv
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +11,16 @@ import numpy as np
 from scipy.stats import bootstrap, wilcoxon
 
 from ..geometry.errors import Refusal
+from .record import EvaluationRecord
+from .scores import Row, Scores, number, read_table, write_table
 
 CONFIDENCE_LEVEL = 0.95
 RESAMPLES = 2000
-FEWEST_FOR_P = 6  # cases: under that the smallest p-value of a signed-rank test is above 0.05
-POOLED = "all"  # factor of what is pooled over protocols; its profile is the kind of the cases
+FEWEST_FOR_P = 6  # cases: with fewer, the smallest p-value of a signed-rank test is above 0.05
+POOLED = "all"  # the factor of what is pooled over protocols; its profile is then the kind of the cases
 AGAINST = " against "  # between the two scans in the name of a cross-plane case
-SIMULATED, REAL = "simulated", "real"  # kinds of cases: with a truth, and without
-HEADLINE = (  # of the printed summary, where they are not of one axis
+SIMULATED, REAL = "simulated", "real"  # kinds of cases: with a true volume, and without
+HEADLINE = (  # of the printed summary, where they belong to no single axis
     "psnr",
     "ssim",
     "high_band_energy",
@@ -34,33 +35,29 @@ HEADLINE = (  # of the printed summary, where they are not of one axis
 logger = logging.getLogger(__name__)
 
 
-class Row(NamedTuple):
-    """One line of scores.csv."""
-
-    case: str
-    method: str
-    factor: float | None
-    profile: str | None
-    metric: str
-    axis: str
-    value: float
-    unit: str
-
-
 class Origin(NamedTuple):
-    """The scan that a case was made of, and its kind: "simulated", "real" or "all"."""
+    """The scan that a case comes from, and its kind: "simulated", "real" or "all"."""
 
     source: str
     kind: str
 
 
 class Statistic(NamedTuple):
-    """One line of statistics.csv: a mean (`against` empty) or a mean paired difference method - against.
+    """One line of statistics.csv: a mean (`against` empty), or a mean paired difference, method minus `against`.
 
-    `factor`, `profile`: of the protocol; "all" and the kind of the cases ("simulated", "real") where pooled.
-
-    `low`, `high`: 95 % bootstrap interval of the mean, NaN for a single case. `p`: Wilcoxon signed-rank, two-sided,
-    NaN under 6 cases. `n`: cases; where protocols are pooled, scans, each with the mean over its protocols.
+    Attributes:
+        metric: what was measured.
+        axis: array axis that the values belong to; "" for none.
+        unit: of the values; "1" for none.
+        factor: of the protocol; "all" where protocols are pooled.
+        profile: of the protocol; the kind of the cases, "simulated" or "real", where protocols are pooled.
+        method: whose results were measured.
+        against: the method that it is compared with; "" for a mean.
+        n: number of cases; where protocols are pooled, of scans, each with the mean over its protocols.
+        mean: of the values or of the differences.
+        low: lower end of the 95 % bootstrap interval of the mean; NaN for a single case.
+        high: upper end of it.
+        p: of the two-sided Wilcoxon signed-rank test; NaN for a mean, and for fewer than 6 cases.
     """
 
     metric: str
@@ -77,58 +74,39 @@ class Statistic(NamedTuple):
     p: float
 
 
-def write_scores(rows: Iterable[Row], path: str | Path) -> Path:
-    """Writes scores as tidy CSV; returns the path."""
-    return _write(Row._fields, rows, path)
-
-
-def read_scores(path: str | Path) -> list[Row]:
-    """Scores from a tidy CSV.
-
-    Raises:
-        Refusal: if there is no such file, or its columns or numbers are others.
-    """
-    return [
-        Row(
-            **{
-                **line,
-                "value": _number(line["value"], path),
-                "factor": _number(line["factor"], path) if line["factor"] else None,
-            }
-        )
-        for line in _read(Row._fields, path)
-    ]
-
-
 def read_statistics(path: str | Path) -> list[Statistic]:
-    """Statistics from the CSV that `Statistics` writes; an empty cell is NaN.
+    """Read statistics from the CSV file that `Statistics` writes; an empty cell is NaN.
 
     Raises:
-        Refusal: as `read_scores`.
+        Refusal: if there is no such file, or its columns or numbers are not those of statistics.
     """
     numbers = ("mean", "low", "high", "p")
     return [
         Statistic(
-            **{**line, "n": int(_number(line["n"], path))}
-            | {key: _number(line[key], path) if line[key] else math.nan for key in numbers}
+            **{**line, "n": int(number(line["n"], path))}
+            | {key: number(line[key], path) if line[key] else math.nan for key in numbers}
         )
-        for line in _read(Statistic._fields, path)
+        for line in read_table(Statistic._fields, path)
     ]
 
 
 def statistics(
     rows: Sequence[Row], against: Sequence[str] = (), origins: Mapping[str, Origin] | None = None
 ) -> list[Statistic]:
-    """Means and paired differences, for each factor and profile and pooled over them.
+    """Return means and paired differences, for each factor and profile and pooled over them.
 
     Several acquisitions of one scan are not independent: where they are pooled, each scan counts once, with its mean.
-    Real scans each have a factor of their own and are pooled only. Values that are not finite (an identical volume's
-    PSNR) are left out.
+    Real scans differ in factor, so they are pooled only. Values that are not finite (the PSNR of an identical volume)
+    are left out.
 
     Args:
         rows: scores.
-        against: methods that every other is compared with, pair by pair.
+        against: methods that every other method is compared with, case by case.
         origins: case -> where it comes from; by default every case is a scan of its own, all of one kind.
+
+    >>> rows = [Row(case, "GLADE", 4.0, "rect", "psnr", "", psnr, "dB") for case, psnr in (("a", 30.0), ("b", 32.0))]
+    >>> [(found.factor, found.n, found.mean) for found in statistics(rows)]
+    [('all', 2, 31.0), ('4', 2, 31.0)]
     """
     groups: dict[tuple, dict[str, dict[str, list]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in rows:
@@ -153,37 +131,43 @@ def statistics(
 
 
 class Statistics:
-    """Reads OUT/scores.csv, writes OUT/statistics.csv and logs a summary.
+    """Step that writes OUT/statistics.csv and logs a summary of it.
 
     Args:
-        record: of the evaluation, for its folder and the scans that cases come from.
-        against: methods to compare every other with.
+        record: of the evaluation, for the scans that the cases come from.
+        scores: all scores of the evaluation.
+        against: methods to compare every other method with, or one.
+
+    Raises:
+        Refusal: if `against` is not a list of names.
     """
 
-    def __init__(self, record, against: Sequence[str]):
-        self.record, self.against = record, [against] if isinstance(against, str) else list(against)
+    def __init__(self, record: EvaluationRecord, scores: Scores, against: Sequence[str] | str):
+        against = [against] if isinstance(against, str) else against
+        if not isinstance(against, Sequence) or not all(isinstance(name, str) for name in against):
+            raise Refusal(f"against must be a list of names of methods, got {against!r}")
+        self.record, self.scores, self.against = record, scores, list(against)
 
     def run(self) -> None:
-        """Writes the file and logs the table, where there are scores."""
-        folder = Path(self.record.output_dir)
-        if not (folder / "scores.csv").is_file():
+        """Write the file and log the table, where there are scores."""
+        rows = self.scores.rows
+        if not rows:
             return
-        rows = read_scores(folder / "scores.csv")
         origins = {
-            case: Origin(row["source"], SIMULATED if row["truth"] else REAL) for case, row in self.record.rows.items()
+            case.name: Origin(case.source, SIMULATED if case.truth else REAL) for case in self.record.cases.values()
         }
-        for case in {row.case for row in rows} - set(origins):  # pairs of scans count once for each judged scan
-            origins[case] = Origin(case.partition(AGAINST)[0], REAL)
+        for name in {row.case for row in rows} - set(origins):  # pairs of scans: each evaluated scan counts once
+            origins[name] = Origin(name.partition(AGAINST)[0], REAL)
         unknown = set(self.against) - {row.method for row in rows}
-        if unknown and rows:
+        if unknown:
             self.record.problem(f"against: there are no scores of {', '.join(sorted(unknown))}")
         found = statistics(rows, self.against, origins)
-        _write(Statistic._fields, found, folder / "statistics.csv")
+        write_table(Statistic._fields, found, self.record.folder.statistics)
         logger.info("\n%s", summary_table(found))
 
 
 def summary_table(found: Sequence[Statistic]) -> str:
-    """Means of the main metrics as lines of text: a block for each factor and profile, a line a method."""
+    """Return the means of the main metrics as text: a block for each factor and profile, a line for each method."""
     lines = []
     means = [s for s in found if not s.against and s.metric in HEADLINE and s.axis == ""]
     groups = dict.fromkeys((s.factor, s.profile) for s in means)
@@ -212,7 +196,7 @@ def _statistic(key: tuple, method: str, against: str, values: Sequence[float]) -
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Percentile bootstrap: defined for any values, unlike the bias-corrected one, and as good for so few."""
+    """Percentile bootstrap: unlike the bias-corrected one defined for any values, and as good for so few cases."""
     if len(values) < 2:
         return math.nan, math.nan
     found = bootstrap(
@@ -230,40 +214,3 @@ def _p_value(differences: np.ndarray) -> float:
     if len(differences) < FEWEST_FOR_P or not differences.any():
         return math.nan
     return float(wilcoxon(differences).pvalue)
-
-
-def _read(fields: Sequence[str], path: str | Path) -> list[dict[str, str]]:
-    path = Path(path)
-    if not path.is_file():
-        raise Refusal(f"{path.name}: there is no such file: run the evaluation first")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != tuple(fields):
-            raise Refusal(f"{path.name}: the columns must be {', '.join(fields)}")
-        lines = list(reader)
-    if any(None in line or None in line.values() for line in lines):
-        raise Refusal(f"{path.name}: a line has more or fewer cells than columns: write it anew")
-    return lines
-
-
-def _number(text: str, path: str | Path) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise Refusal(f"{Path(path).name}: {text!r} stands where a number belongs") from error
-
-
-def _write(fields: Sequence[str], rows: Iterable[NamedTuple], path: str | Path) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(fields)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-    return path
-
-
-def _cell(value):
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return repr(value) if isinstance(value, float) else value

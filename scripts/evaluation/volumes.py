@@ -1,4 +1,4 @@
-"""Volumes on disk, as the judges take them: finite, and on the judged grid wherever they lie in the world."""
+"""Volumes read from disk: finite, and brought onto the grid on which the methods of a case are compared."""
 
 from pathlib import Path
 
@@ -9,18 +9,18 @@ from scipy import ndimage
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 
-ON_GRID_VOXELS = 0.01  # positions nearer than this are the same; NIfTI rounds its affine to float32
-CUBIC = 3
+ON_GRID_VOXELS = 0.01  # nearer positions count as the same; NIfTI rounds its affine to float32
+CUBIC_ORDER = 3
 SLAB_VOXELS = 2**21  # resampled at once: coordinates take 24 bytes a voxel
-LEAST_COVERED = 0.5  # of the judged grid; a result that covers less lies elsewhere
+LEAST_COVERED = 0.5  # of the target grid; a volume that covers less shows another part of the body
 UNREADABLE = (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError)
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, Grid]:
-    """A NIfTI volume (X, Y, Z), float32, with its grid.
+    """Read a NIfTI volume (X, Y, Z), float32, with its grid.
 
     Raises:
-        Refusal: if it cannot be read, is no 3-D volume, or holds values that are not finite.
+        Refusal: if it cannot be read, is not one 3-D volume, or holds values that are not finite.
     """
     path = Path(path)
     grid = read_grid(path)
@@ -35,10 +35,10 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, Grid]:
 
 
 def read_grid(path: str | Path) -> Grid:
-    """The grid of a NIfTI volume, from its header alone.
+    """Read the grid of a NIfTI volume, from its header alone.
 
     Raises:
-        Refusal: if there is no such file, it is no NIfTI file, or no 3-D volume.
+        Refusal: if there is no such file, or it is not a NIfTI file of one 3-D volume.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,31 +53,41 @@ def read_grid(path: str | Path) -> Grid:
 
 
 def index_map(source: Grid, target: Grid) -> np.ndarray:
-    """4 x 4: voxel index of the target -> (fractional) voxel index of the source."""
+    """Return the 4 x 4 matrix: voxel index of the target -> (fractional) voxel index of the source.
+
+    >>> coarse, fine = (Grid((4, 4, 4), np.diag([mm, mm, mm, 1.0])) for mm in (2, 1))
+    >>> index_map(coarse, fine)[0].tolist()
+    [0.5, 0.0, 0.0, 0.0]
+    """
     return np.linalg.inv(source.affine) @ target.affine
 
 
 def covered(source: Grid, target: Grid) -> np.ndarray:
-    """The voxels of the target whose centres lie between the voxel centres of the source, a boolean array."""
+    """Return which voxels of the target, as a boolean array, have their centres between voxel centres of the source.
+
+    >>> whole, part = (Grid((n, 4, 4), np.eye(4)) for n in (4, 2))
+    >>> float(covered(part, whole).mean())
+    0.5
+    """
     step = index_map(source, target)
     inside = np.ones(target.shape, bool)
     for row, size in zip(step[:AXES], source.shape, strict=True):
         parts = [row[a] * np.arange(n, dtype=np.float32) for a, n in enumerate(target.shape)]
-        place = parts[0][:, None, None] + parts[1][None, :, None] + parts[2][None, None, :] + row[AXES]
-        inside &= (place >= -ON_GRID_VOXELS) & (place <= size - 1 + ON_GRID_VOXELS)
+        position = parts[0][:, None, None] + parts[1][None, :, None] + parts[2][None, None, :] + row[AXES]
+        inside &= (position >= -ON_GRID_VOXELS) & (position <= size - 1 + ON_GRID_VOXELS)
     return inside
 
 
 def on_grid(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """The volume on another grid in the same world, float32; beyond its edge the edge voxel is repeated.
+    """Return a volume on another grid in the same world, float32; beyond its edge the edge voxel is repeated.
 
-    Where the two grids share their voxels (axes in another order or direction, cropped), voxels are only picked;
+    Where the two grids share their voxels (axes in another order or direction, cropped), voxels are only rearranged;
     otherwise a cubic spline resamples them.
 
     Args:
         values: (X, Y, Z) on the source grid.
-        source: where the values lie.
-        target: where they are wanted.
+        source: grid of the values.
+        target: grid of the volume that is returned.
 
     Raises:
         Refusal: if less than half of the target is covered.
@@ -86,34 +96,38 @@ def on_grid(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
         return values
     share = float(covered(source, target).mean())
     if share < LEAST_COVERED:
-        raise Refusal(f"covers {share:.0%} of the judged field of view: another scan, or a wrong affine?")
-    picked = _picked(values, source, target)
-    return _resampled(values, source, target) if picked is None else picked
+        raise Refusal(f"covers {share:.0%} of the case's field of view: another scan, or a wrong affine?")
+    rearranged = _rearranged(values, source, target)
+    return _resampled(values, source, target) if rearranged is None else rearranged
 
 
-def sample(coefficients: np.ndarray, places: np.ndarray, order: int = CUBIC) -> np.ndarray:
-    """Values at fractional indices, constant beyond the edge.
+def sample(coefficients: np.ndarray, positions: np.ndarray, order: int = CUBIC_ORDER) -> np.ndarray:
+    """Return values at fractional voxel indices; beyond the edge those of the edge.
 
     Args:
         coefficients: of the spline (`scipy.ndimage.spline_filter`), or the values for order 1.
-        places: (3, ...) indices.
-        order: 1 or 3.
+        positions: indices, (3, ...).
+        order: of the interpolating polynomial, 1 or 3.
+
+    >>> sample(np.arange(8.0).reshape(2, 2, 2), np.array([[0.5], [0], [0]]), order=1).tolist()
+    [2.0]
     """
-    return ndimage.map_coordinates(coefficients, places, order=order, mode="nearest", prefilter=False)
+    return ndimage.map_coordinates(coefficients, positions, order=order, mode="nearest", prefilter=False)
 
 
 def _tolerance(grid: Grid) -> float:
     return ON_GRID_VOXELS / max(grid.shape)
 
 
-def _picked(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray | None:
+def _rearranged(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray | None:
+    """The voxels in their new order; None where the target needs values between them."""
     step = index_map(source, target)
     axes, signs = np.abs(step[:AXES, :AXES]).argmax(axis=1), np.rint(step[:AXES, :AXES])
     offset = np.rint(step[:AXES, AXES])
     exact = np.eye(AXES + 1)
     exact[:AXES, :AXES], exact[:AXES, AXES] = signs, offset
-    far = np.array([*target.shape, 1])
-    if len(set(axes)) < AXES or (np.abs(step - exact) @ far).max() > ON_GRID_VOXELS:
+    corner = np.array([*target.shape, 1])
+    if len(set(axes)) < AXES or (np.abs(step - exact) @ corner).max() > ON_GRID_VOXELS:
         return None
     if not (np.abs(signs).sum(axis=0) == 1).all():
         return None
@@ -126,7 +140,7 @@ def _picked(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray | None
 
 
 def _resampled(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    coefficients = ndimage.spline_filter(values, CUBIC, output=np.float32, mode="nearest")
+    coefficients = ndimage.spline_filter(values, CUBIC_ORDER, output=np.float32, mode="nearest")
     step = index_map(source, target)
     result = np.empty(target.shape, np.float32)
     thickness = max(1, SLAB_VOXELS // (target.shape[1] * target.shape[2]))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..evaluation.measures import Closure, Fidelity, HighBandDetail, JudgedCase, Pique, Result, Score
+from ..evaluation.measures import CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..geometry.grid import Grid
@@ -164,8 +164,8 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
     except Refusal as refusal:
         return {}, [str(refusal)]
     axis = scene.through_plane_axis
-    evaluated = JudgedCase(
-        case=scene.case,
+    volumes = CaseVolumes(
+        name=scene.case,
         grid=scene.grid,
         axis=axis,
         factor=scene.slice_spacing_mm / float(scene.grid.spacing_mm[axis]),
@@ -181,7 +181,7 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
         scores[method] = []
         for measure in MEASURES:
             try:
-                found = measure(evaluated, Result(scene.methods[method]))
+                found = measure(volumes, Result(scene.methods[method]))
             except Refusal as refusal:
                 undefined[str(refusal)] = None
             else:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..evaluation.layout import SUFFIX, all_methods, method_file, parse_others
-from ..evaluation.statistics import REAL, SIMULATED, Origin, Row, Statistic, read_scores, read_statistics, statistics
+from ..evaluation.scores import Row, read_scores
+from ..evaluation.statistics import REAL, SIMULATED, Origin, Statistic, read_statistics, statistics
 from ..evaluation.volumes import on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text

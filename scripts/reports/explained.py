@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-GLADE, CONSISTENT, CUBIC = "GLADE", "consistent cubic", "cubic"
-ORDER = ("nearest", "linear", CUBIC, CONSISTENT, GLADE)  # of the methods in tables; others follow
+from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE  # noqa: F401, the pages import them from here
+from ..evaluation.method_names import METHOD_ORDER as ORDER
+
 MINUS, MISSING = "−", "–"
 SMALLEST_PLAIN = 0.001  # smaller numbers are written with an exponent
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..evaluation.statistics import FEWEST_FOR_P, POOLED, REAL, SIMULATED, Row, Statistic
+from ..evaluation.scores import Row
+from ..evaluation.statistics import FEWEST_FOR_P, POOLED, REAL, SIMULATED, Statistic
 from .explained import CONSISTENT, GLADE, HEADLINE, explained, number, ordered, ordered_metrics, title_of
 from .pages import Cell, Table
 

@@ -10,6 +10,7 @@ UNITS = ("_mm", "_voxels")
 WITHOUT_UNIT = {  # a ratio of two lengths; where a value comes from
     ("scripts/data/acceptance.py", "ScanProtocol", "thickness_source"),
     ("scripts/physics/protocol.py", "ProtocolRange", "thickness_over_spacing"),
+    ("scripts/evaluation/cases.py", "EvaluatedCase", "thickness_over_spacing"),
     ("scripts/evaluation/simulation.py", "SimulatedProtocol", "thickness_over_spacing"),
     ("scripts/physics/profile.py", "transfer", "thickness_over_spacing"),
 }

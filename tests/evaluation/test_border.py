@@ -1,11 +1,11 @@
-"""Borders from a seed: the whole organ and no more, or a refusal that says what to do."""
+"""Borders from a seed: the whole organ and nothing else, or a refusal that names the remedy."""
 
 import nibabel
 import numpy as np
 import pytest
 
 from scripts.evaluation.border import Borders, region_from_seed
-from scripts.evaluation.measures import JudgedCase, Result
+from scripts.evaluation.measures import CaseVolumes, Result
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
 
@@ -24,7 +24,7 @@ def ball(blur_mm=1.0, noise=10.0):
 
 def case(interpolated, name="case"):
     box = np.ones(SHAPE, bool)
-    return JudgedCase(name, GRID, 2, 4.0, None, interpolated, interpolated, None, box, (0.0, 500.0))
+    return CaseVolumes(name, GRID, 2, 4.0, None, interpolated, interpolated, None, box, (0.0, 500.0))
 
 
 def test_the_region_is_the_organ():

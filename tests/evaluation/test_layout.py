@@ -1,8 +1,8 @@
-"""Files of methods: found under the names that people give them, refused where a guess would be needed."""
+"""Names in the output folder; files of methods found under common names, refused where a guess would be needed."""
 
 import pytest
 
-from scripts.evaluation.layout import all_methods, confidence_file, method_file, parse_others
+from scripts.evaluation.layout import EvaluationFolder, all_methods, confidence_file, method_file, parse_others
 from scripts.geometry.errors import Refusal
 
 CASES = ["head", "head_4x_rect"]
@@ -43,6 +43,18 @@ def test_the_confidence_lies_beside_our_own_result_only(folder):
     root = folder("head/head_glade.nii.gz", "head/head_confidence.nii.gz", "head.nii.gz", "head_confidence.nii.gz")
     assert confidence_file(root / "head/head_glade.nii.gz") == root / "head/head_confidence.nii.gz"
     assert confidence_file(root / "head.nii.gz") is None
+
+
+def test_results_of_our_methods_are_found_where_they_are_written(folder):
+    out = EvaluationFolder(folder())
+    written = out.interpolated_file("cubic", "head"), out.inference_file("GLADE", "head")
+    beside = out.inference_file("GLADE", "head", "confidence")
+    for path in (*written, beside):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = [method_file(out.method_folder(m), m, "head", CASES) for m in ("cubic", "GLADE")]
+    assert found == list(written)
+    assert confidence_file(written[1]) == beside
 
 
 def test_others_are_taken_as_text_or_mapping(tmp_path):

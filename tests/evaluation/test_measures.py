@@ -1,4 +1,6 @@
-"""The measures on one case: best on identity, defined or refused on degenerate results, else silent."""
+"""The measures on one case: best for an identical result, defined or refused for degenerate ones."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,12 +8,12 @@ import torch
 from scipy import ndimage
 
 from scripts.evaluation.measures import (
+    CaseVolumes,
     Closure,
     Confidence,
     Edges,
     Fidelity,
     HighBandDetail,
-    JudgedCase,
     Pique,
     Residual,
     Result,
@@ -40,11 +42,11 @@ def case(truth):
     cubic = CubicInterpolation(GEOMETRY)(slices).numpy()
     mask = np.zeros(SHAPE, bool)
     mask[3:-3, 3:-3] = True
-    return JudgedCase("a", Grid(SHAPE, np.eye(4)), 2, float(FACTOR), truth, cubic, slices.numpy(), A, mask, (0, 1000))
+    return CaseVolumes("a", Grid(SHAPE, np.eye(4)), 2, float(FACTOR), truth, cubic, slices.numpy(), A, mask, (0, 1000))
 
 
 def without_truth(case):
-    return JudgedCase(**{**{name: getattr(case, name) for name in case.__dataclass_fields__}, "truth": None})
+    return replace(case, truth=None)
 
 
 def scored(case, result, measures=ALL):
@@ -79,14 +81,14 @@ def test_numbers_per_axis_are_made_where_they_are_asked_for(case):
     assert found["hfen", "2"] > found["hfen", "0"]  # what is lost is lost along the through-plane axis
 
 
-def test_what_needs_truth_or_confidence_is_silent_without(case, truth):
+def test_what_needs_truth_or_confidence_has_no_score_without(case, truth):
     metrics = {metric for metric, _ in scored(without_truth(case), Result(truth, truth))}
     assert not metrics & {"psnr", "high_band_error", "confidence_rank_correlation", "slice_period_steps_to_truth"}
     assert {"pique", "residual", "edge", "slice_period_steps"} <= metrics
     assert Confidence()(case, Result(truth)) == []
 
 
-def test_a_confidence_that_knows_the_error_is_told_from_one_that_does_not(case, truth):
+def test_a_confidence_that_follows_the_error_has_a_rank_correlation_of_minus_one(case, truth):
     error = np.abs(case.interpolated - truth)
     found = scored(case, Result(case.interpolated, -error), [Confidence()])
     assert found["confidence_rank_correlation", ""] == pytest.approx(-1)
@@ -107,8 +109,7 @@ def test_a_constant_result_has_defined_values(case):
 
 
 def test_a_scan_that_is_no_sharper_in_plane_has_no_closure(case, truth):
-    sharp = JudgedCase(**{**{n: getattr(case, n) for n in case.__dataclass_fields__},
-                          "interpolated": ndimage.gaussian_filter(truth, (1.5, 1.5, 0))})  # fmt: skip
+    sharp = replace(case, interpolated=ndimage.gaussian_filter(truth, (1.5, 1.5, 0)))
     with pytest.raises(Refusal, match="no difference to close"):
         Closure()(sharp, Result(truth))
 
@@ -116,7 +117,7 @@ def test_a_scan_that_is_no_sharper_in_plane_has_no_closure(case, truth):
 def test_a_tiny_image_is_refused_by_name():
     small = (12, 12, 6)
     v = np.random.default_rng(0).normal(size=small).astype(np.float32)
-    case = JudgedCase("a", Grid(small, np.eye(4)), 2, 2.0, v, v, v, A, np.ones(small, bool), (0, 1))
+    case = CaseVolumes("a", Grid(small, np.eye(4)), 2, 2.0, v, v, v, A, np.ones(small, bool), (0, 1))
     for measure, line in ((Pique(), "16 x 16"), (Fidelity(), "SSIM"), (HighBandDetail(), "spectrum needs 8")):
         with pytest.raises(Refusal, match=line):
             measure(case, Result(v + 1))

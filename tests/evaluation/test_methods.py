@@ -1,4 +1,4 @@
-"""The inference of an evaluation: the shipped workflow, its settings on the command line, its failures by name."""
+"""Our methods in an evaluation: interpolations, and the shipped inference with its settings and failures."""
 
 import json
 from types import SimpleNamespace
@@ -8,6 +8,7 @@ import pytest
 
 from scripts.evaluation import methods
 from scripts.evaluation.baselines import Baselines
+from scripts.evaluation.cases import EvaluatedCase
 from scripts.evaluation.methods import InferenceRun, InterpolatedMethods
 from scripts.evaluation.record import EvaluationRecord
 from scripts.geometry.errors import Refusal
@@ -19,37 +20,35 @@ SHIPPED = str(ROOT / "configs/inference.yaml")
 
 
 def test_the_command_is_what_one_would_type(tmp_path):
-    run = InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {"detail": 0.5, "views": [1]}, ROOT)
+    run = InferenceRun(EvaluationRecord(tmp_path, {}), SHIPPED, {"detail": 0.5, "views": [1]}, ROOT)
     command = " ".join(run.command()[1:])
     assert command.startswith(f"-m monai.bundle run inference --config_file {SHIPPED} --bundle_root {ROOT}")
     assert f"--detail 0.5 --views [1] --dataset_dir {tmp_path}/scans --output_dir {tmp_path}/methods/GLADE" in command
 
 
-def test_places_of_the_dial_are_methods_of_their_own(tmp_path):
-    run = InferenceRun(
-        EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {"detail": 0.5}, ROOT, sharpness_values=[0.5, 1]
-    )
+def test_sharpness_values_are_methods_of_their_own(tmp_path):
+    run = InferenceRun(EvaluationRecord(tmp_path, {}), SHIPPED, {"detail": 0.5}, ROOT, sharpness_values=[0.5, 1])
     assert run.names == ["GLADE", "GLADE 0.5", "GLADE 1"]
     command = " ".join(run.command("GLADE 0.5"))
     assert "--detail 0.5 --sharpness 0.5" in command
     assert command.endswith(f"--output_dir {tmp_path}/methods/GLADE 0.5")
 
 
-@pytest.mark.parametrize("sharpness_values", [0.5, "0.5", ["0.5"], [1.5], [0.5, 0.5]])
-def test_a_dial_that_is_no_list_of_places_is_refused(tmp_path, sharpness_values):
+@pytest.mark.parametrize("sharpness_values", [0.5, "0.5", ["0.5"], [1.5], [True], [0.5, 0.5]])
+def test_sharpness_values_of_another_form_are_refused(tmp_path, sharpness_values):
     with pytest.raises(Refusal, match=r"^sharpness_values "):
-        InferenceRun(EvaluationRecord(tmp_path, {}), tmp_path, SHIPPED, {}, ROOT, sharpness_values=sharpness_values)
+        InferenceRun(EvaluationRecord(tmp_path, {}), SHIPPED, {}, ROOT, sharpness_values=sharpness_values)
 
 
 def test_what_an_earlier_call_did_is_not_taken_for_this_one(tmp_path, monkeypatch):
     record = EvaluationRecord(tmp_path, {})
-    record.begin("a")
+    record.begin(EvaluatedCase("a"))
     (tmp_path / "methods/GLADE").mkdir(parents=True)
     old = {"case": "a", "status": "done", "seconds": 1.0, "weights_sha256": "old"}
     (tmp_path / "methods/GLADE/summary.json").write_text(json.dumps({"cases": [old]}))
     monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
-    InferenceRun(record, tmp_path, SHIPPED, {}, ROOT).run()
-    assert record.rows["a"]["methods"]["GLADE"]["status"] == "failed"
+    InferenceRun(record, SHIPPED, {}, ROOT).run()
+    assert record.cases["a"].has_failed("GLADE")
     assert "wrote no summary.json" in record.problems[0]
 
 
@@ -63,7 +62,7 @@ def test_what_an_earlier_call_did_is_not_taken_for_this_one(tmp_path, monkeypatc
 )
 def test_what_the_inference_did_not_do_is_named(tmp_path, monkeypatch, rows, reason):
     record = EvaluationRecord(tmp_path, {})
-    record.begin("a")
+    record.begin(EvaluatedCase("a"))
     (tmp_path / "methods/GLADE").mkdir(parents=True)
 
     def run(*_, **__):
@@ -72,9 +71,9 @@ def test_what_the_inference_did_not_do_is_named(tmp_path, monkeypatch, rows, rea
         return SimpleNamespace(returncode=1)
 
     monkeypatch.setattr(methods.subprocess, "run", run)
-    InferenceRun(record, tmp_path, SHIPPED, {}, ROOT).run()
-    assert record.rows["a"]["methods"]["GLADE"]["status"] == "failed"
-    assert reason in " ".join([record.rows["a"]["methods"]["GLADE"]["reason"], *record.problems])
+    InferenceRun(record, SHIPPED, {}, ROOT).run()
+    assert record.cases["a"].has_failed("GLADE")
+    assert reason in " ".join([record.cases["a"].methods["GLADE"].reason, *record.problems])
 
 
 def test_interpolated_volumes_share_a_grid_and_cubic_goes_through_the_slices(tmp_path):
@@ -92,9 +91,15 @@ def test_interpolated_volumes_share_a_grid_and_cubic_goes_through_the_slices(tmp
 def test_settings_of_the_inference_hold_for_the_interpolations_too(tmp_path):
     write_scan(tmp_path / "scans/a.nii.gz")
     record = EvaluationRecord(tmp_path, {})
-    record.begin("a")
+    record.begin(EvaluatedCase("a"))
     settings = {"slice_thickness_mm": 3.0, "slice_profile": "gauss"}
-    InterpolatedMethods(["cubic"], record, tmp_path, SHIPPED, settings, ROOT).write()
-    row = record.rows["a"]
-    assert (row["assumed_profile"], row["slice_thickness_mm"], row["thickness_over_spacing"]) == ("gauss", 3.0, 0.75)
-    assert row["spacing_mm"] == pytest.approx([1, 1, 1])
+    InterpolatedMethods(["cubic"], record, SHIPPED, settings, ROOT).run()
+    case = record.cases["a"]
+    assert (case.assumed_profile, case.slice_thickness_mm, case.thickness_over_spacing) == ("gauss", 3.0, 0.75)
+    assert case.spacing_mm == pytest.approx([1, 1, 1])
+
+
+@pytest.mark.parametrize("methods", ["cubic", ["cubic", "lanczos"]])
+def test_an_unknown_interpolation_is_refused(tmp_path, methods):
+    with pytest.raises(Refusal, match="interpolations must be"):
+        InterpolatedMethods(methods, EvaluationRecord(tmp_path, {}), SHIPPED, {}, ROOT)

@@ -22,16 +22,16 @@ def written(tmp_path, cases=None, protocols=RECT, **settings):
     record = EvaluationRecord(tmp_path / "out", {})
     cases = find_nifti(tmp_path / "in") if cases is None else cases
     load = LoadImageCased("image", {"nifti": NiftiScanReader()})
-    EvaluationScans(cases, load, record, tmp_path / "out", protocols, **settings).write()
+    EvaluationScans(cases, load, record, protocols, **settings).run()
     return record
 
 
-def test_a_near_isotropic_scan_is_thinned_and_a_thick_one_taken_as_it_is(tmp_path):
+def test_thick_slices_are_simulated_from_a_near_isotropic_scan_and_a_thick_one_is_taken_as_it_is(tmp_path):
     write_scan(tmp_path / "in/iso.nii.gz", voxels((20, 18, 24)), (1, 1, 1))
     thick = write_scan(tmp_path / "in/thick.nii.gz")
     (tmp_path / "in/thick.json").write_text(json.dumps({"SliceThickness": 3.0, "MRAcquisitionType": "2D"}))
     record = written(tmp_path)
-    assert {n: r["truth"] for n, r in record.rows.items()} == {"iso_4x_rect": True, "thick": False}
+    assert {name: case.truth for name, case in record.cases.items()} == {"iso_4x_rect": True, "thick": False}
     copy = nibabel.load(tmp_path / "out/scans/thick.nii.gz")
     np.testing.assert_array_equal(copy.get_fdata(), nibabel.load(thick).get_fdata())
     np.testing.assert_allclose(copy.affine, nibabel.load(thick).affine, atol=1e-5)
@@ -45,9 +45,9 @@ def test_a_near_isotropic_scan_is_thinned_and_a_thick_one_taken_as_it_is(tmp_pat
 @pytest.mark.parametrize("codes", ["RAS", "PIR", "LSP"])
 def test_the_stored_orientation_does_not_matter(tmp_path, codes):
     image = nibabel.Nifti1Image(voxels((16, 18, 24)).astype(np.float32), np.diag([1.0, 1, 1, 1]))
-    turned = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(codes)))
+    reoriented = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt(codes)))
     (tmp_path / "in").mkdir()
-    nibabel.save(turned, tmp_path / "in/iso.nii.gz")
+    nibabel.save(reoriented, tmp_path / "in/iso.nii.gz")
     written(tmp_path)
     thick = nibabel.load(tmp_path / "out/scans/iso_4x_rect.nii.gz")
     np.testing.assert_allclose(thick.get_fdata(), image.get_fdata().reshape(16, 18, 6, 4).mean(-1), rtol=1e-5)
@@ -76,15 +76,15 @@ def test_one_bad_scan_does_not_stop_the_next(tmp_path):
     write_scan(tmp_path / "in/b_iso.nii.gz", voxels((20, 18, 24)), (1, 1, 1))
     (tmp_path / "in/c_no.nii.gz").write_bytes(b"no image")
     record = written(tmp_path, protocols=[*RECT, {"factor": 8, "profile": "rect"}])
-    assert {n: r["status"] for n, r in record.rows.items()} == {
+    assert {name: case.status for name, case in record.cases.items()} == {
         "a_nan_4x_rect": "failed",
         "a_nan_8x_rect": "failed",
         "b_iso_4x_rect": None,
         "b_iso_8x_rect": "failed",
         "c_no": "failed",
     }
-    assert "NaN" in record.rows["a_nan_4x_rect"]["reason"]
-    assert "3 slices" in record.rows["b_iso_8x_rect"]["reason"]
+    assert "NaN" in record.cases["a_nan_4x_rect"].reason
+    assert "3 slices" in record.cases["b_iso_8x_rect"].reason
     with pytest.raises(SystemExit):
         record.conclude()
 
@@ -97,7 +97,7 @@ def test_excluded_cases_are_left_out_and_no_case_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("settings", "line"),
-    [({"thin_axis": 3}, "thin_axis"), ({"protocols": [*RECT, *RECT]}, "called the same")],
+    [({"thin_axis": 3}, "thin_axis"), ({"protocols": [*RECT, *RECT]}, "the same name")],
 )
 def test_wrong_settings_are_refused(tmp_path, settings, line):
     with pytest.raises(Refusal, match=line):
@@ -109,10 +109,10 @@ def test_pairs_are_found_in_either_layout(tmp_path, names):
     write_scan(tmp_path / "in" / names[0])
     write_scan(tmp_path / "in" / names[1], voxels((24, 20, 32)), (1, 1, 1))
     write_scan(tmp_path / "in" / "x_result.nii.gz", voxels((24, 20, 32)), (1, 1, 1))
-    (case,) = find_pairs(tmp_path / "in")
-    assert case.name == "x"
-    record = written(tmp_path, cases=[case])
-    assert record.rows["x"]["truth"]
+    ((thick, truth),) = find_pairs(tmp_path / "in")
+    assert thick.name == "x"
+    record = written(tmp_path, cases=[], pairs=[(thick, truth)])
+    assert record.cases["x"].truth
     assert nibabel.load(tmp_path / "out/truth/x.nii.gz").shape == (24, 20, 32)
     assert nibabel.load(tmp_path / "out/scans/x.nii.gz").shape == (24, 20, 8)
 

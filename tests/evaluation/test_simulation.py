@@ -1,4 +1,4 @@
-"""Simulated acquisitions: true to their definition, in place, and told to the methods as they should be."""
+"""Simulated acquisitions: true to their definition, in place, and described as they should be in the sidecar."""
 
 import numpy as np
 import pytest
@@ -62,11 +62,11 @@ def test_noise_is_rician_of_the_asked_size_and_the_same_each_time():
     np.testing.assert_array_equal(noisy, again)
 
 
-def test_the_sidecar_tells_thickness_and_the_assumed_profile():
+def test_the_sidecar_states_thickness_and_the_assumed_profile():
     protocol = SimulatedProtocol(4, "gauss", thickness_over_spacing=0.8, assumed_profile="fourier")
-    told = protocol.sidecar(4.0)
-    assert told["SliceThickness"] == pytest.approx(3.2)
-    assert told["MRAcquisitionType"] == "3D"
+    stated = protocol.sidecar(4.0)
+    assert stated["SliceThickness"] == pytest.approx(3.2)
+    assert stated["MRAcquisitionType"] == "3D"
     assert "MRAcquisitionType" not in SimulatedProtocol(4, "rect").sidecar(4.0)
     assert protocol.label == "4x_gauss_thickness0.8_as-fourier"
 
@@ -89,7 +89,7 @@ def test_a_wrong_protocol_is_refused(settings, line):
         SimulatedProtocol.of(settings)
 
 
-def test_what_cannot_be_thinned_is_refused():
+def test_a_scan_with_too_few_slices_or_nan_is_refused():
     v = truth()
     with pytest.raises(Refusal, match="4 slices of 6 voxels"):
         simulate(v, Grid(v.shape, np.eye(4)), 2, SimulatedProtocol(6, "rect"), "a")

@@ -1,4 +1,4 @@
-"""Tidy scores there and back; means, differences and p-values against scipy and arithmetic by hand."""
+"""Means, differences and p-values against scipy and arithmetic by hand."""
 
 import math
 
@@ -6,16 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
-from scripts.evaluation.statistics import (
-    Origin,
-    Row,
-    Statistics,
-    read_scores,
-    read_statistics,
-    statistics,
-    summary_table,
-    write_scores,
-)
+from scripts.evaluation.cases import EvaluatedCase
+from scripts.evaluation.record import EvaluationRecord
+from scripts.evaluation.scores import Row, Scores
+from scripts.evaluation.statistics import Origin, Statistics, read_statistics, statistics, summary_table
 from scripts.geometry.errors import Refusal
 
 
@@ -27,24 +21,6 @@ def one(found, **wanted):
     fits = [s for s in found if all(getattr(s, key) == value for key, value in wanted.items())]
     assert len(fits) == 1, fits
     return fits[0]
-
-
-def test_scores_come_back_as_they_were(tmp_path):
-    given = [*rows([1 / 3, math.inf]), Row("a, b", "x", None, None, "ssim", "2", -0.5, "1")]
-    back = read_scores(write_scores(given, tmp_path / "scores.csv"))
-    assert back == [*given[:2], given[2]._replace(profile="")]
-
-
-HEAD = "case,method,factor,profile,metric,axis,value,unit\n"
-
-
-@pytest.mark.parametrize("text", ["", "case,method\n", f"{HEAD}a,b,4,r,m,,x,1\n", f"{HEAD}a,b\n"])
-def test_other_tables_are_refused(tmp_path, text):
-    (tmp_path / "scores.csv").write_text(text)
-    with pytest.raises(Refusal, match=r"scores\.csv"):
-        read_scores(tmp_path / "scores.csv")
-    with pytest.raises(Refusal, match="no such file"):
-        read_scores(tmp_path / "none.csv")
 
 
 def test_means_and_paired_differences():
@@ -92,33 +68,39 @@ def test_real_scans_are_pooled_apart_from_simulated_ones():
     assert not [s for s in found if s.factor == "5.8"]
 
 
+def made(tmp_path, rows, against, cases=()):
+    """The steps before the statistics: a record with its cases, and their scores."""
+    record, scores = EvaluationRecord(tmp_path, {}), Scores(tmp_path / "scores.csv")
+    for case in cases:
+        record.begin(case)
+    scores.add(rows)
+    return record, Statistics(record, scores, against)
+
+
+def test_nothing_is_written_where_nothing_was_scored(tmp_path):
+    record, step = made(tmp_path, [], "cubic")
+    step.run()
+    assert not record.folder.statistics.exists()
+
+
 def test_the_file_and_the_table_say_the_same(tmp_path):
-    class Record:
-        output_dir = tmp_path
-        rows = {"c0": {"source": "c0", "truth": True}}
-        problems = []
-
-        def problem(self, text, error=None):
-            self.problems.append(text)
-
-    Statistics(Record(), "cubic").run()  # nothing was judged: nothing to do
-    assert not (tmp_path / "statistics.csv").exists()
-    write_scores(rows([25.5]), tmp_path / "scores.csv")
-    Statistics(Record(), "cubic").run()
-    found = read_statistics(tmp_path / "statistics.csv")
-    assert one(found, factor="4").mean == 25.5
+    record, step = made(tmp_path, rows([25.5]), "cubic", [EvaluatedCase("c0", truth=True)])
+    step.run()
+    found = read_statistics(record.folder.statistics)
+    assert one(found, factor="4").mean == one(found, factor="all", profile="simulated").mean == 25.5
     assert "25.5" in summary_table(found)
-    assert Record.problems == ["against: there are no scores of cubic"]
+    assert record.problems == ["against: there are no scores of cubic"]
 
 
-def test_pairs_of_scans_count_once_for_each_judged_scan(tmp_path):
-    class Record:
-        output_dir = tmp_path
-        rows = {}
-
+def test_pairs_of_scans_count_once_for_each_evaluated_scan(tmp_path):
     pairs = [("a", "b"), ("a", "c"), ("b", "a")]
-    write_scores(
-        [Row(f"{j} against {s}", "x", 5.0, "rect", "m", "", 1.0, "1") for j, s in pairs], tmp_path / "scores.csv"
-    )
-    Statistics(Record(), []).run()
-    assert [(s.profile, s.n) for s in read_statistics(tmp_path / "statistics.csv")] == [("real", 2)]
+    given = [Row(f"{e} against {r}", "x", 5.0, "rect", "m", "", 1.0, "1") for e, r in pairs]
+    record, step = made(tmp_path, given, [])
+    step.run()
+    assert [(s.profile, s.n) for s in read_statistics(record.folder.statistics)] == [("real", 2)]
+
+
+@pytest.mark.parametrize("against", [5, None, [1]])
+def test_methods_to_compare_with_are_names(tmp_path, against):
+    with pytest.raises(Refusal, match="against must be"):
+        made(tmp_path, [], against)

@@ -1,4 +1,4 @@
-"""Volumes as judges take them: picked where voxels coincide, resampled elsewhere, refused where they cannot be."""
+"""Volumes on another grid: rearranged where voxels coincide, resampled elsewhere, refused where they do not overlap."""
 
 import nibabel
 import numpy as np
@@ -11,11 +11,13 @@ from scripts.geometry.grid import Grid
 RNG = np.random.default_rng(0)
 
 
-def test_reordered_flipped_and_cropped_voxels_are_only_picked():
+def test_reordered_flipped_and_cropped_voxels_are_only_rearranged():
     v = RNG.normal(size=(8, 10, 12)).astype(np.float32)
     image = nibabel.Nifti1Image(v, np.array([[1.5, 0, 0, 3], [0, 1.5, 0, -4], [0, 0, 1.5, 9], [0, 0, 0, 1]]))
-    turned = image.slicer[1:, :, :-1].as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
-    back = on_grid(np.asarray(turned.dataobj), Grid(turned.shape, turned.affine), Grid(v.shape, image.affine))
+    reoriented = image.slicer[1:, :, :-1].as_reoriented(np.array([[2, -1], [0, 1], [1, -1]]))
+    back = on_grid(
+        np.asarray(reoriented.dataobj), Grid(reoriented.shape, reoriented.affine), Grid(v.shape, image.affine)
+    )
     np.testing.assert_array_equal(back[1:, :, :-1], v[1:, :, :-1])
     np.testing.assert_array_equal(back[0], back[1])  # beyond the edge it is repeated
 
@@ -34,7 +36,7 @@ def test_a_shifted_rotated_grid_is_resampled_in_the_world():
     assert np.abs(found - smooth(target))[inside].max() < 0.01
 
 
-def test_another_place_is_refused():
+def test_another_position_is_refused():
     here, far = (Grid((9, 9, 9), np.array([[1, 0, 0, o], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])) for o in (0, 6))
     with pytest.raises(Refusal, match="covers 33%"):
         on_grid(np.zeros((9, 9, 9), np.float32), far, here)

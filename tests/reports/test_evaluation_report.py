@@ -5,7 +5,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from scripts.evaluation.statistics import Row, Statistics, write_scores
+from scripts.evaluation.cases import EvaluatedCase
+from scripts.evaluation.record import EvaluationRecord
+from scripts.evaluation.scores import Row, Scores
+from scripts.evaluation.statistics import Statistics
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
 from scripts.reports.case_report import ReportedCase, write_case_report
@@ -90,13 +93,11 @@ def original(tmp_path_factory):
         )
         if case["truth"] or metric not in ("psnr", "high_band_energy")
     ]  # fmt: skip
-    write_scores(scores, out / "scores.csv")
-
-    class Record:
-        output_dir = out
-        rows = {case["case"]: case for case in cases}
-
-    Statistics(Record(), ["consistent cubic"]).run()
+    record, collected = EvaluationRecord(out, {}), Scores(out / "scores.csv")
+    for case in cases:
+        record.begin(EvaluatedCase(case["case"], case["source"], case["truth"]))
+    collected.add(scores)
+    Statistics(record, collected, ["consistent cubic"]).run()
     write_evaluation_report(out)
     return out
 

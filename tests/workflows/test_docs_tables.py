@@ -8,7 +8,8 @@ from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
 from benchmarks import ablation, adaptation, fidelity, tables, training_curves
-from scripts.evaluation.statistics import Row, Statistic, read_statistics
+from scripts.evaluation.scores import Row
+from scripts.evaluation.statistics import Statistic, read_statistics
 from tests.conftest import ROOT
 
 STORED = [path for path in sorted(tables.TABLES.glob("*.csv")) if path.stem in fidelity.COLUMNS]

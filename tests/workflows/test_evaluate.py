@@ -1,4 +1,4 @@
-"""The evaluation workflow as shipped, with a tiny generator: one rule for every method, failures listed by name."""
+"""The evaluation workflow as shipped, with a tiny generator: every method scored alike, failures listed by name."""
 
 import json
 import sys
@@ -8,7 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from scripts.evaluation.statistics import read_scores, read_statistics
+from scripts.evaluation.scores import read_scores
+from scripts.evaluation.statistics import read_statistics
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
 from scripts.phantom.abdomen import abdomen
@@ -26,7 +27,7 @@ def save(path, volume, affine):
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def evaluated(tmp_path_factory):
     """OUT of two calls: a near-isotropic scan in two protocols, a thick one, a bad one, and three other methods."""
     work, patch = tmp_path_factory.mktemp("evaluate"), pytest.MonkeyPatch()
     patch.setattr(sys, "path", list(sys.path))
@@ -82,20 +83,20 @@ def _shifted(affine, by_mm):
 
 
 @pytest.fixture(scope="module")
-def record(judged):
-    content = json.loads((judged["out"] / "cases.json").read_text())
+def record(evaluated):
+    content = json.loads((evaluated["out"] / "cases.json").read_text())
     return {**content, "cases": {row["case"]: row for row in content["cases"]}}
 
 
 @pytest.fixture(scope="module")
-def scores(judged):
-    return {(r.case, r.method, r.metric, r.axis): r.value for r in read_scores(judged["out"] / "scores.csv")}
+def scores(evaluated):
+    return {(r.case, r.method, r.metric, r.axis): r.value for r in read_scores(evaluated["out"] / "scores.csv")}
 
 
-def test_every_method_writes_a_volume_on_the_judged_grid(judged):
+def test_every_method_writes_a_volume_on_the_same_grid(evaluated):
     for case, size in (("iso_3x_rect", 33), ("iso_4x_gauss_as-rect", 32), ("aniso", 36)):
-        files = [judged["out"] / f"methods/{method}/{case}.nii.gz" for method in OWN - {"GLADE"}]
-        images = [nibabel.load(f) for f in (*files, judged["out"] / f"methods/GLADE/{case}/{case}_glade.nii.gz")]
+        files = [evaluated["out"] / f"methods/{method}/{case}.nii.gz" for method in OWN - {"GLADE"}]
+        images = [nibabel.load(f) for f in (*files, evaluated["out"] / f"methods/GLADE/{case}/{case}_glade.nii.gz")]
         assert {image.shape for image in images} == {(36, 28, size)}
         assert all(np.allclose(image.affine, images[0].affine, atol=1e-4) for image in images)
 
@@ -114,13 +115,13 @@ def test_the_record_tells_what_was_done(record):
     assert mismatch["spacing_mm"] == pytest.approx([SPACING_MM] * 3)
     assert (rows["aniso"]["truth"], rows["aniso"]["factor"]) == (False, pytest.approx(4))
     assert len(record["weights_sha256"]) == 64
-    assert record["sharpness"] == {"GLADE": 0}  # the shipped sharp end did not grow from the tiny weights
+    assert record["sharpness"] == {"GLADE": 0}  # the shipped sharp weights do not belong to the tiny ones
     assert record["settings"]["against"] == ["consistent cubic"]
     assert record["versions"]["glade"]
 
 
-def test_failures_are_named_and_the_exit_code_is_not_0(judged, record):
-    assert judged["codes"] == [1, 1]
+def test_failures_are_named_and_the_exit_code_is_not_0(evaluated, record):
+    assert evaluated["codes"] == [1, 1]
     rows = record["cases"]
     assert "NaN" in rows["iso_3x_rect"]["methods"]["broken"]["reason"]
     assert "covers 0%" in rows["iso_4x_gauss_as-rect"]["methods"]["broken"]["reason"]
@@ -128,12 +129,12 @@ def test_failures_are_named_and_the_exit_code_is_not_0(judged, record):
     assert any("outside the volume" in line for line in record["problems"])
 
 
-def test_finished_cases_are_not_inferred_again_when_protocols_are_added(judged):
-    assert judged["kept"]
+def test_finished_cases_are_not_inferred_again_when_protocols_are_added(evaluated):
+    assert evaluated["kept"]
 
 
-def test_the_report_is_the_last_step_where_it_is_asked_for(judged):
-    assert judged["pages"] == 1
+def test_the_report_is_the_last_step_where_it_is_asked_for(evaluated):
+    assert evaluated["pages"] == 1
 
 
 def test_scores_order_the_methods_as_they_must(scores):
@@ -142,7 +143,7 @@ def test_scores_order_the_methods_as_they_must(scores):
         assert by["perfect"] == np.inf
         assert by["consistent cubic"] > by["nearest"]
         assert scores[case, "perfect", "high_band_error", ""] == pytest.approx(0, abs=1e-9)
-    # consistent by the profile it is told, seen through the one that is true
+    # consistent with the profile that it assumes, measured with the true one
     assert scores["iso_3x_rect", "consistent cubic", "residual", ""] < 1e-4
     assert 1e-3 < scores["iso_4x_gauss_as-rect", "consistent cubic", "residual", ""] < 0.3
     assert scores["aniso", "cubic", "sharpness_closed", ""] == 0
@@ -159,12 +160,12 @@ def test_truth_is_needed_for_what_needs_it(scores):
 def test_the_mask_is_what_every_method_covers_and_the_window_one(record, scores):
     for row in record["cases"].values():
         assert row["status"] == "failed" or row["window"][0] < row["window"][1]
-    # perfect lacks the first plane: it is judged where it has one, and infinitely well there
+    # perfect lacks the first plane: it is scored where it has voxels, and is without error there
     assert np.isinf(scores["iso_3x_rect", "perfect", "psnr", ""])
 
 
-def test_statistics_follow_the_scores(judged, scores):
-    found = read_statistics(judged["out"] / "statistics.csv")
+def test_statistics_follow_the_scores(evaluated, scores):
+    found = read_statistics(evaluated["out"] / "statistics.csv")
     mean = [s for s in found if (s.method, s.metric, s.factor, s.against) == ("GLADE", "psnr", "3", "")]
     assert [s.mean for s in mean] == [pytest.approx(scores["iso_3x_rect", "GLADE", "psnr", ""])]
     pooled = [s for s in found if (s.method, s.metric, s.axis, s.factor) == ("cubic", "pique", "", "all")]
@@ -178,11 +179,17 @@ def test_statistics_follow_the_scores(judged, scores):
         ({"protocols": [{"factor": 0.5, "profile": "rect"}]}, "factor must be above 1"),
         ({"borders": {"*": {"seed": 1}}}, "borders"),
         ({"interpolations": ["nearest"]}, "cubic must be among"),
+        ({"interpolations": ["cubic", "lanczos"]}, "interpolations must be"),
+        ({"against": 5}, "against must be"),
+        ({"cross_plane": ["a"]}, "cross_plane must be"),
+        ({"sharpness_values": [2]}, "sharpness_values must be"),
         ({"dataset_dir": None}, "no scan to evaluate"),
     ],
 )
 def test_wrong_settings_stop_with_one_line(tmp_path, settings, line):
-    given = {"bundle_root": str(ROOT), "dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out"), **settings}
+    save(tmp_path / "in/scan.nii.gz", np.ones((4, 4, 4)), np.eye(4))
+    places = {"dataset_dir": str(tmp_path / "in"), "output_dir": str(tmp_path / "out")}
+    given = {"bundle_root": str(ROOT), **places, **settings}
     with pytest.raises((Refusal, RuntimeError, ValueError)) as error:
         monai.bundle.run("evaluation", config_file=str(ROOT / "configs/evaluate.yaml"), logging_file=False, **given)
     chain, step = [], error.value
@@ -190,4 +197,4 @@ def test_wrong_settings_stop_with_one_line(tmp_path, settings, line):
         chain.append(str(step))
         step = step.__cause__
     assert any(line in text for text in chain)
-    assert not (tmp_path / "out/methods").exists()
+    assert not (tmp_path / "out").exists()  # refused before the first step

@@ -1,0 +1,175 @@
+"""Scoring: the results of all methods are measured on one grid, inside one mask, with one window for each case."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..geometry.errors import Refusal
+from ..geometry.grid import Grid
+from ..metrics.arrays import as_mask
+from ..metrics.mask import body_mask
+from ..metrics.pique import shared_window
+from ..physics.acquisition import Acquisition
+from ..physics.interpolation import resampling
+from ..physics.protocol import Protocol
+from .cases import EvaluatedCase
+from .layout import confidence_file, method_file
+from .measures import CaseVolumes, Result, Score
+from .method_names import CUBIC
+from .record import EvaluationRecord
+from .scores import Row, Scores
+from .volumes import LEAST_COVERED, covered, on_grid, read_grid, read_volume
+
+logger = logging.getLogger(__name__)
+
+
+class Scoring:
+    """Step that applies the measures to the result of every method for every case.
+
+    The volume of cubic interpolation, U b, gives the grid, and where no truth is known also mask and window.
+
+    Args:
+        record: of the evaluation; its cases are described and completed by the steps before.
+        methods: name -> folder, as `all_methods` returns them; "cubic" must be among them.
+        measures: callables of a `CaseVolumes` and a `Result` that return scores.
+        scores: to which the scores are added.
+
+    Raises:
+        Refusal: if "cubic" is not among the methods.
+    """
+
+    def __init__(
+        self,
+        record: EvaluationRecord,
+        methods: Mapping[str, Path],
+        measures: Sequence[Callable[[CaseVolumes, Result], list[Score]]],
+        scores: Scores,
+    ):
+        if CUBIC not in methods:
+            raise Refusal(f"methods: {CUBIC} must be among them: it is the input that all are compared with")
+        self.record, self.methods, self.measures, self.scores = record, dict(methods), list(measures), scores
+
+    def run(self) -> None:
+        """Score all open cases; one that cannot be scored is recorded as failed."""
+        self.scores.remove_earlier()
+        for case in self.record.open_cases():
+            begun = time.monotonic()
+            try:
+                rows = self._score(case)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one case, the others are still scored
+                self.record.failed(case.name, error)
+                continue
+            self.record.done(case.name)
+            self.scores.add(rows)
+            logger.info("%s: scored in %.1f s", case.name, time.monotonic() - begun)
+
+    def _score(self, case: EvaluatedCase) -> list[Row]:
+        files = self._files(case)
+        volumes = self._volumes(case, files)
+        case.window = [float(v) for v in volumes.window]
+        rows = []
+        for method, path in files.items():
+            try:
+                result = read_result(path, volumes.grid)
+                scores = [s for measure in self.measures for s in self._measured(measure, volumes, method, result)]
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one result, the other methods are still scored
+                self.record.method_failed(case.name, method, error)
+                continue
+            self.record.method_done(case.name, method)
+            shared = {"case": case.name, "method": method, "factor": case.factor, "profile": case.protocol}
+            rows += [Row(**shared, **score._asdict()) for score in scores]
+        return rows
+
+    def _measured(self, measure, volumes: CaseVolumes, method: str, result: Result) -> list[Score]:
+        try:
+            return measure(volumes, result)
+        except Refusal as refusal:
+            name = type(measure).__name__
+            if getattr(measure, "requested", False):
+                self.record.problem(f"{volumes.name}: {method}: {name}", refusal)
+            else:
+                self.record.undefined(volumes.name, method, name, refusal)
+            return []
+
+    def _files(self, case: EvaluatedCase) -> dict[str, Path]:
+        """The file of each method; one that is missing or shows another field of view is recorded as failed."""
+        names = [other.name for other in self.record.open_cases()]
+        target = read_grid(method_file(self.methods[CUBIC], CUBIC, case.name, names))
+        found = {}
+        for method, folder in self.methods.items():
+            if case.has_failed(method):  # recorded where it should have been made
+                continue
+            try:
+                path = method_file(folder, method, case.name, names)
+                share = float(covered(read_grid(path), target).mean())
+                if share < LEAST_COVERED:
+                    raise Refusal(
+                        f"{path.name}: covers {share:.0%} of the case's field of view: wrong scan, or wrong affine?"
+                    )
+                found[method] = path
+            except Refusal as refusal:
+                self.record.method_failed(case.name, method, refusal)
+        return found
+
+    def _volumes(self, case: EvaluatedCase, files: Mapping[str, Path]) -> CaseVolumes:
+        folder = self.record.folder
+        interpolated, grid = read_volume(files[CUBIC])
+        truth = on_grid(*read_volume(folder.truth_file(case.name)), grid) if case.truth else None
+        slices, acquisition = acquired(folder.scan_file(case.name), grid, case)
+        reference = interpolated if truth is None else truth
+        mask = body_mask(reference)
+        for path in files.values():
+            own = read_grid(path)
+            if own.shape != grid.shape or not np.allclose(own.affine, grid.affine):
+                mask = mask & covered(own, grid)
+        mask = as_mask(mask, grid.shape)
+        factor = float(case.slice_spacing_mm) / float(grid.spacing_mm[case.through_plane_axis])
+        return CaseVolumes(
+            name=case.name,
+            grid=grid,
+            axis=case.through_plane_axis,
+            factor=factor,
+            truth=truth,
+            interpolated=interpolated,
+            slices=slices,
+            acquisition=acquisition,
+            mask=mask,
+            window=shared_window(reference, mask),
+        )
+
+
+def read_result(path: Path, grid: Grid) -> Result:
+    """Read a method's volume onto a grid, with the confidence volume where one lies beside it."""
+    beside = confidence_file(path)
+    confidence = None if beside is None else on_grid(*read_volume(beside), grid)
+    return Result(on_grid(*read_volume(path), grid), confidence)
+
+
+def acquired(path: Path, grid: Grid, case: EvaluatedCase) -> tuple[np.ndarray, Acquisition]:
+    """Return the slices b on square pixels, and the operator A that acquires them from a volume on the isotropic grid.
+
+    Args:
+        path: of the thick scan.
+        grid: isotropic, with its axes in the order of the scan's.
+        case: completed from the scan's header.
+
+    Returns:
+        The slices (X, Y, Z), stacked along the case's through-plane axis, and A.
+
+    Raises:
+        Refusal: if the scan does not fit the grid.
+    """
+    values, thick = read_volume(path)
+    axis = case.through_plane_axis
+    slices = torch.from_numpy(values)
+    for other in range(values.ndim):
+        if other != axis:
+            step = resampling(thick.shape[other], thick.spacing_mm[other], grid.shape[other], grid.spacing_mm[other])
+            slices = slices if step is None else step(slices.movedim(other, -1).contiguous()).movedim(-1, other)
+    protocol = Protocol(float(case.slice_spacing_mm), float(case.slice_thickness_mm), str(case.profile))
+    geometry = protocol.geometry(grid.shape[axis], thick.shape[axis], float(grid.spacing_mm[axis]))
+    return slices.numpy(), Acquisition(geometry)

@@ -1,0 +1,108 @@
+"""Scoring: one mask for all methods, and what cannot be scored is named while the rest goes on."""
+
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pytest
+
+from scripts.evaluation.cases import EvaluatedCase
+from scripts.evaluation.measures import Score
+from scripts.evaluation.record import EvaluationRecord
+from scripts.evaluation.scores import Scores, read_scores, write_scores
+from scripts.evaluation.scoring import Scoring, acquired
+from scripts.geometry.errors import Refusal
+from scripts.geometry.grid import Grid
+
+CASE = EvaluatedCase("a", factor=4.0, profile="rect", protocol="rect", through_plane_axis=2, slice_spacing_mm=4.0,
+                     slice_thickness_mm=4.0)  # fmt: skip
+
+
+@pytest.fixture
+def scoring(tmp_path):
+    body = np.zeros((24, 24, 32), np.float32)
+    body[4:20, 4:20] = 100 + np.random.default_rng(0).uniform(0, 20, (16, 16, 32))
+    volumes = {"cubic": body, "cropped": body[..., 4:], "scans": body[..., 1::4], "broken": body[:4]}
+    for name, v in volumes.items():
+        affine = np.eye(4)
+        affine[2, 3] = 4 if name == "cropped" else 0
+        affine[2, 2] = 4 if name == "scans" else 1
+        affine[2, 3] += 1.5 if name == "scans" else 0
+        (tmp_path / name).mkdir()
+        nibabel.save(nibabel.Nifti1Image(v, affine), tmp_path / name / "a.nii.gz")
+
+    def make(measures, methods=("cubic", "cropped", "broken", "absent"), case=CASE):
+        record, scores = EvaluationRecord(tmp_path, {}), Scores(tmp_path / "scores.csv")
+        record.begin(replace(case, methods={}, undefined=[]))
+        return Scoring(record, {m: tmp_path / m for m in methods}, measures, scores), record
+
+    return make
+
+
+def test_the_mask_is_the_body_that_every_method_covers(scoring):
+    seen = []
+    step, record = scoring([lambda case, result: seen.append((case.mask, result.values)) or []])
+    step.run()
+    assert len(seen) == 2
+    assert seen[0][0] is seen[1][0]
+    assert not seen[0][0][..., :4].any()
+    assert seen[0][0][10, 10, 4:].all()
+    np.testing.assert_array_equal(seen[0][1][..., 4:], seen[1][1][..., 4:])
+    case = record.cases["a"]
+    assert "covers 17%" in case.methods["broken"].reason
+    assert "no a.nii.gz" in case.methods["absent"].reason
+    assert case.status == "done"
+    assert case.has_done("cropped")
+    assert case.window[0] < case.window[1]
+
+
+def test_a_measure_without_a_value_is_a_note_and_a_requested_one_a_problem(scoring):
+    class Undefined:
+        def __call__(self, case, result):
+            raise Refusal("too few slices")
+
+    class Wanted(Undefined):
+        requested = True
+
+    step, record = scoring([Undefined(), Wanted(), lambda *_: [Score("m", 1.5)]], ["cubic"])
+    step.run()
+    assert record.cases["a"].as_row()["undefined"] == [
+        {"method": "cubic", "measure": "Undefined", "reason": "too few slices"}
+    ]
+    assert record.problems == ["a: cubic: Wanted: too few slices"]
+    assert [(r.metric, r.value, r.factor, r.profile) for r in step.scores.rows] == [("m", 1.5, 4.0, "rect")]
+
+
+def test_a_case_without_its_scan_fails_and_a_bug_costs_one_method(scoring):
+    step, record = scoring([lambda *_: 1 / 0], ["cubic"])
+    step.run()
+    assert record.cases["a"].has_failed("cubic")
+    step, record = scoring([], ["cubic"], replace(CASE, name="b"))
+    step.run()
+    assert record.cases["b"].status == "failed"
+    with pytest.raises(SystemExit):
+        record.conclude()
+
+
+def test_scores_of_an_earlier_evaluation_do_not_stay(scoring):
+    step, record = scoring([lambda *_: [Score("m", 1.5)]], ["cubic"])
+    write_scores([], record.folder.scores)
+    step.run()
+    assert read_scores(record.folder.scores) == step.scores.rows
+    step, record = scoring([], ["cubic"], replace(CASE, name="b"))
+    step.run()
+    assert not record.folder.scores.exists()
+
+
+def test_slices_of_oblong_pixels_are_made_square(tmp_path):
+    v = np.random.default_rng(0).normal(size=(10, 20, 6)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(v, np.diag([2.0, 1, 4, 1])), tmp_path / "a.nii.gz")
+    grid = Grid((10, 20, 6), np.diag([2.0, 1, 4, 1])).isotropic()
+    slices, A = acquired(tmp_path / "a.nii.gz", grid, CASE)
+    assert slices.shape == (20, 20, 6)
+    assert (A.in_size, A.out_size) == (24, 6)
+
+
+def test_cubic_must_be_there_to_compare_with(scoring):
+    with pytest.raises(Refusal, match="cubic must be among"):
+        scoring([], ["broken"])
