@@ -40,7 +40,7 @@ def test_a_scan_that_is_refused_within_a_compose_does_not_stop_the_training(capl
     assert load_scans([few, many], Compose([refuse_few])) == [many.as_item()]
     assert "not trained on: few.nii.gz: 3 slices" in caplog.text
     with pytest.raises(RuntimeError):
-        load_scans([broken], Compose([refuse_few]))  # whatever is broken otherwise is said
+        load_scans([broken], Compose([refuse_few]))  # any other error is not hidden
 
 
 def test_sharp_patches_of_a_thick_scan_lie_in_acquired_slices():

@@ -41,7 +41,7 @@ def test_frames_of_a_file_stay_together():
 def test_refused_cases_are_left_out():
     split = split_by_person(cases("a", "b") + cases("c", refusal="2-D"), 0, 0)
     assert {case.name for case in split["training"]} == {"a", "b"}
-    assert split["validation"] == split["training"]  # held_back 0: nothing else to look at
+    assert split["validation"] == split["training"]  # held_back 0: there are no others
 
 
 @pytest.mark.parametrize(
