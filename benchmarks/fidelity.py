@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import fmean
 
 from scripts.data.discovery import file_stem
+from scripts.evaluation.layout import EvaluationFolder
 from scripts.evaluation.method_names import CONSISTENT, GLADE
 from scripts.evaluation.scores import Row, read_scores
 from scripts.evaluation.statistics import POOLED, REAL, SIMULATED, Statistic, read_statistics
@@ -217,13 +218,13 @@ def write_tables(
     evaluation: Path, docs: Path = DOCS, tables: Path = TABLES, names: Sequence[str] = BENCHMARK
 ) -> list[str]:
     """Write the data of the tables as CSV and the tables into the pages; return the names of those written."""
-    found, written = [_rounded(row) for row in read_statistics(evaluation / "statistics.csv")], []
+    found, written = [_rounded(row) for row in read_statistics(EvaluationFolder(evaluation).statistics)], []
     for table in (name for name in names if name in COLUMNS):
         own = [row for row in found if belongs(row, table)]
         if own:
             publish(table, [row._asdict() for row in own], table_of(own, table), docs, tables)
             written.append(table)
-    scores = read_scores(evaluation / "scores.csv") if {PAPER, CASES, REPRODUCTION} & set(names) else []
+    scores = read_scores(EvaluationFolder(evaluation).scores) if {PAPER, CASES, REPRODUCTION} & set(names) else []
     by_case = {
         PAPER: (paper_rows, method_table),
         REPRODUCTION: (partial(method_rows, columns=REPRODUCED), method_table),

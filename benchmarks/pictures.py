@@ -16,7 +16,9 @@ import numpy as np
 
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import Baselines
+from scripts.evaluation.layout import EvaluationFolder
 from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE, INPUT
+from scripts.evaluation.record import read_record
 from scripts.evaluation.scores import read_scores
 from scripts.geometry.views import VIEWS
 from scripts.reports.planes import Volume, plane, robust_window
@@ -118,16 +120,21 @@ def of_demo(out: Path) -> None:
 
 def of_evaluation(out: Path) -> None:
     """Draw best.png, median.png and worst.png: simulated cases by the gain of GLADE in PSNR over consistent cubic."""
-    psnr = {(s.case, s.method): s.value for s in read_scores(out / "scores.csv") if s.metric == "psnr" and not s.axis}
+    psnr = {
+        (s.case, s.method): s.value
+        for s in read_scores(EvaluationFolder(out).scores)
+        if s.metric == "psnr" and not s.axis
+    }
     gain = {case: value - psnr[case, CONSISTENT] for (case, method), value in psnr.items() if method == GLADE}
     order = sorted(gain, key=gain.get)
-    cases = {c["case"]: c for c in json.loads((out / "cases.json").read_text(encoding="utf-8"))["cases"]}
+    cases = {c["case"]: c for c in read_record(out)["cases"]}
     for name, case in (("worst", order[0]), ("median", order[len(order) // 2]), ("best", order[-1])):
-        files = {m: out / "methods" / m / f"{case}.nii.gz" for m in (CUBIC, CONSISTENT)}
-        ours = out / "methods" / GLADE / case / case
+        folder = EvaluationFolder(out)
+        files = {m: folder.interpolated_file(m, case) for m in (CUBIC, CONSISTENT)}
+        ours = folder.method_folder(GLADE) / case / case
         volumes = {
-            "truth": read_volume(out / "truth" / f"{case}.nii.gz"),
-            "as acquired": read_volume(out / "scans" / f"{case}.nii.gz"),
+            "truth": read_volume(folder.truth_file(case)),
+            "as acquired": read_volume(folder.scan_file(case)),
             **{method: read_volume(path) for method, path in files.items()},
             GLADE: read_volume(f"{ours}_glade.nii.gz"),
             **_beside(ours),

@@ -61,12 +61,11 @@ class DicomSeriesWriter(ImageWriter):
     An `ImageWriter`, so that YAML treats it as it treats the NIfTI writer; the work is in `write_derived_series`.
     """
 
-    def __init__(self, software_version: str = "", weights_checksum: str = "", plane: str = "source") -> None:
-        """The provenance that every series of this writer carries.
+    def __init__(self, provenance: Provenance | None = None, plane: str = "source") -> None:
+        """Set what every series of this writer states about its making.
 
         Args:
-            software_version: version of this bundle.
-            weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
+            provenance: bundle and weights that made the volumes.
             plane: "source" for slices as acquired, or "axial", "coronal", "sagittal".
 
         Raises:
@@ -75,12 +74,12 @@ class DicomSeriesWriter(ImageWriter):
         super().__init__()
         if plane not in ("source", *PLANES):
             raise Refusal(f"dicom_plane must be source, {', '.join(PLANES)}, got {plane!r}")
-        self.software_version, self.weights_checksum, self.plane = software_version, weights_checksum, plane
+        self.provenance, self.plane = provenance or Provenance(), plane
         self.affine: np.ndarray | None = None
         self.source: Volume | None = None
 
     def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **kwargs: Any) -> None:
-        """Takes the volume: (1, X, Y, Z) with its channel first, or (X, Y, Z) with `channel_dim` None."""
+        """Take the volume: (1, X, Y, Z) with its channel first, or (X, Y, Z) with `channel_dim` None."""
         array = data_array.detach().cpu().numpy() if isinstance(data_array, torch.Tensor) else np.asarray(data_array)
         if channel_dim is not None and array.ndim == 4:
             if array.shape[channel_dim] != 1:
@@ -101,14 +100,13 @@ class DicomSeriesWriter(ImageWriter):
         self.source = meta.get("source")
 
     def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> DerivedSeries:
-        """Writes the series into the folder `filename`; see `write_derived_series`."""
+        """Write the series into the folder `filename`; see `write_derived_series`."""
         return write_derived_series(
             filename,
             self.data_obj,
             self.affine,
             self.source,
-            software_version=self.software_version,
-            weights_checksum=self.weights_checksum,
+            provenance=self.provenance,
             plane=self.plane,
         )
 
@@ -119,12 +117,11 @@ def write_derived_series(
     affine: np.ndarray,
     source: Volume | None,
     *,
-    software_version: str,
-    weights_checksum: str = "",
+    provenance: Provenance,
     plane: str = "source",
     created: datetime | None = None,
 ) -> DerivedSeries:
-    """Writes an isotropic volume as a derived series of its source, whole or not at all.
+    """Write an isotropic volume as a derived series of its source, complete or not at all.
 
     Axes are permuted and flipped, never interpolated, so that slices, rows and columns run as in the source (or in the
     chosen plane); the voxels stay where the affine puts them.
@@ -134,8 +131,7 @@ def write_derived_series(
         volume: (X, Y, Z), in the scan's units.
         affine: 4 x 4, voxel index to RAS position in mm.
         source: the volume that the result was made of.
-        software_version: version of this bundle.
-        weights_checksum: SHA-256 of the weights, in hexadecimal digits; of mixed weights both, and how.
+        provenance: bundle and weights that made the volume.
         plane: "source", "axial", "coronal" or "sagittal".
         created: time of the result, now when None; equal input and time give equal files.
 
@@ -153,7 +149,6 @@ def write_derived_series(
         raise Refusal("derived series: no DICOM volume with geometry is given as source: give the one that was read")
     volume, lps = in_plane_order(volume, RAS_TO_LPS @ affine, _directions(source, plane))
     created = created or datetime.now()  # local, as DICOM times are
-    provenance = _provenance(software_version, weights_checksum)
     try:
         header, identity = derived_header(source, volume, provenance, created)
     except DamagedError as error:
@@ -182,7 +177,7 @@ def write_derived_series(
 def in_plane_order(
     volume: np.ndarray, affine: np.ndarray, wanted: Sequence[Sequence[float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Permutes and flips axes so that they run along three wanted directions as nearly as they can.
+    """Permute and flip axes so that they run along three wanted directions as nearly as they can.
 
     Args:
         volume: (X, Y, Z).
@@ -210,13 +205,6 @@ def in_plane_order(
     return volume, affine
 
 
-def _provenance(software_version: str, weights_checksum: str) -> Provenance:
-    """Read the checksum's text; to be deleted when the writer's arguments become a `Provenance`."""
-    weights, _, sharp = weights_checksum.partition(" mixed with ")
-    sharp, _, sharpness = sharp.partition(" at ")
-    return Provenance(software_version, weights, sharp, float(sharpness or 0))
-
-
 def _directions(source: Volume, plane: str) -> Sequence[Sequence[float]]:
     if plane == "source":
         return directions(np.array([frame.orientation for frame in source.frames]))
@@ -226,7 +214,7 @@ def _directions(source: Volume, plane: str) -> Sequence[Sequence[float]]:
 
 
 def _check_target(folder: Path, sources: Sequence[str]) -> None:
-    """Only an earlier series of this writer is ever replaced."""
+    """Refuse to replace anything but an earlier series of this writer."""
     if not folder.exists():
         return
     expected = folder.is_dir() and all(

@@ -1,7 +1,6 @@
 """The report of an evaluation: one HTML page without other files. It computes no score of its own."""
 
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..evaluation.layout import SUFFIX, all_methods, method_file, parse_others
+from ..evaluation.layout import EvaluationFolder, all_methods, method_file, parse_others
+from ..evaluation.record import read_record
 from ..evaluation.scores import Row, read_scores
 from ..evaluation.statistics import REAL, SIMULATED, Origin, Statistic, read_statistics, statistics
 from ..evaluation.volumes import on_grid, read_grid, read_volume
@@ -22,7 +22,6 @@ from .pages import Cell, Table, render, setting, settings
 from .scene import HIDDEN, CaptionedChart, Scene, ViewsFigure, scene_charts, scene_figure
 from .tables import all_scores, case_table, differences, means
 
-REPORT_FILE = "report.html"
 DONE, FAILED = "done", "failed"
 FIDELITY, SHARPNESS = "psnr", "high_band_energy"  # the two axes of the scatter chart
 UNREADABLE = (Refusal, OSError, ValueError)
@@ -67,8 +66,8 @@ def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3,
     Raises:
         Refusal: if OUT has no readable cases.json.
     """
-    folder = Path(output_dir)
-    record = _read_record(folder)
+    folder = EvaluationFolder(output_dir)
+    record = read_record(folder.root)
     scores, found = _scores(folder, record)
     text = render(
         "evaluation.html",
@@ -87,7 +86,7 @@ def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3,
         made_with=_made_with(record),
         settings=settings(record.get("settings") or {}),
     )
-    return write_text(folder / REPORT_FILE, text)
+    return write_text(folder.report, text)
 
 
 def explanations(metrics: Iterable[str]) -> list[tuple[str, str]]:
@@ -99,25 +98,13 @@ def explanations(metrics: Iterable[str]) -> list[tuple[str, str]]:
     return [(explained(m).title, explained(m).text) for m in ordered_metrics(metrics) if explained(m).text]
 
 
-def _read_record(folder: Path) -> dict:
-    path = folder / "cases.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        _ = [case["case"] for case in record["cases"]]
-    except OSError as error:
-        raise Refusal(f"{folder.name}: there is no cases.json ({error.strerror}): run the evaluation first") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise Refusal(f"{path.name}: is not the record of an evaluation: run the evaluation again") from error
-    return record
-
-
-def _scores(folder: Path, record: Mapping) -> tuple[list[Row], list[Statistic]]:
+def _scores(folder: EvaluationFolder, record: Mapping) -> tuple[list[Row], list[Statistic]]:
     """The scores and their statistics, which are computed from the scores if their file is missing."""
-    if not (folder / "scores.csv").is_file():
+    if not folder.scores.is_file():
         return [], []
-    scores = read_scores(folder / "scores.csv")
-    if (folder / "statistics.csv").is_file():
-        return scores, read_statistics(folder / "statistics.csv")
+    scores = read_scores(folder.scores)
+    if folder.statistics.is_file():
+        return scores, read_statistics(folder.statistics)
     origins = {
         case["case"]: Origin(case.get("source") or case["case"], SIMULATED if case.get("truth") else REAL)
         for case in record["cases"]
@@ -168,7 +155,9 @@ def _scatter(scores: Sequence[Row]) -> Chart | None:
     return scatter_chart(points, names, "Fidelity against sharpness: a point for each case and the mean of each method")
 
 
-def _case_parts(folder: Path, record: Mapping, scores: Sequence[Row], figures_per_source: int) -> list[CasePart]:
+def _case_parts(
+    folder: EvaluationFolder, record: Mapping, scores: Sequence[Row], figures_per_source: int
+) -> list[CasePart]:
     """The cases that are done. Volumes are read one case after the other, so that one case is in memory at a time."""
     drawn: dict[str, int] = defaultdict(int)
     by_case = defaultdict(list)
@@ -224,7 +213,7 @@ def _undefined(case: Mapping) -> list[str]:
 
 
 def _figures(
-    folder: Path, record: Mapping, case: Mapping
+    folder: EvaluationFolder, record: Mapping, case: Mapping
 ) -> tuple[ViewsFigure | None, list[CaptionedChart], list[str]]:
     """Pictures, charts, and notes on what is missing."""
     try:
@@ -235,18 +224,18 @@ def _figures(
         return None, [], [f"No figure: {error}"]
 
 
-def _scene(folder: Path, record: Mapping, case: Mapping) -> tuple[Scene, list[str]]:
+def _scene(folder: EvaluationFolder, record: Mapping, case: Mapping) -> tuple[Scene, list[str]]:
     """The volumes of a case that can be read, and notes on those that cannot."""
     name, names = case["case"], [other["case"] for other in record["cases"]]
-    own = [path.name for path in sorted((folder / "methods").glob("*")) if path.is_dir()]
+    own = [path.name for path in sorted(folder.methods.glob("*")) if path.is_dir()]
     missing, methods = [], {}
     try:
         others = parse_others((record.get("settings") or {}).get("others"))
     except Refusal as refusal:
         others = {}
         missing.append(str(refusal))
-    sources = all_methods(folder, own, others)
-    cubic, grid = read_volume(method_file(sources.get(CUBIC, folder / "methods" / CUBIC), CUBIC, name, names))
+    sources = all_methods(folder.root, own, others)
+    cubic, grid = read_volume(method_file(sources.get(CUBIC, folder.method_folder(CUBIC)), CUBIC, name, names))
     for method, path in sources.items():
         status = (case.get("methods") or {}).get(method, {}).get("status")
         if method in (CUBIC, *HIDDEN) or status == FAILED:
@@ -255,10 +244,8 @@ def _scene(folder: Path, record: Mapping, case: Mapping) -> tuple[Scene, list[st
             methods[method] = on_grid(*read_volume(method_file(path, method, name, names)), grid)
         except Refusal as refusal:
             missing.append(f"{method} is not shown: {refusal}")
-    beside = {
-        kind: folder / "methods" / GLADE / name / f"{name}_{kind}{SUFFIX}" for kind in ("added_detail", "confidence")
-    }
-    truth, thick = folder / "truth" / f"{name}{SUFFIX}", folder / "scans" / f"{name}{SUFFIX}"
+    beside = {kind: folder.inference_file(GLADE, name, kind) for kind in ("added_detail", "confidence")}
+    truth, thick = folder.truth_file(name), folder.scan_file(name)
     scan = read_volume(thick) if thick.is_file() else None
     axis = case.get("through_plane_axis")
     axis = int(axis) if axis is not None else (scan[1] if scan else grid).through_plane_axis()

@@ -104,16 +104,6 @@ class RunRecord:
             self._checksum = checksum(self.weights)
         return self._checksum
 
-    @property
-    def weights_provenance(self) -> str:
-        """The checksum of the weights; of interpolated weights both checksums and the sharpness.
-
-        Raises:
-            Refusal: if there is no such file.
-        """
-        own, sharp = self.weights_sha256, self.settings.get("sharp_weights_sha256")
-        return f"{own} mixed with {sharp} at {self.settings['sharpness']:g}" if own and sharp else own or ""
-
     def open(self) -> None:
         """Make the output folder, and make sure that it can be written to and that there are weights.
 

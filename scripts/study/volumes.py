@@ -1,6 +1,5 @@
 """The cases of a readers' study: the volumes to compare, on one grid, in one window, cut into planes."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..evaluation.layout import RESULT, SIDE_VOLUMES, SUFFIX, method_file, parse_others
+from ..evaluation.layout import RESULT, SIDE_VOLUMES, SUFFIX, EvaluationFolder, method_file, parse_others
+from ..evaluation.record import read_record
 from ..evaluation.volumes import covered, on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES
@@ -19,7 +19,7 @@ from ..geometry.orientation import Reorientation
 from ..geometry.views import VIEWS
 from ..metrics.mask import body_mask
 
-CASES_FILE, METHODS, TRUTH = "cases.json", "methods", "truth"  # of an evaluation's folder
+TRUTH = "truth"  # the method name of the true volumes
 OFF_AXIS = 0.8  # cosine of the angle to the world axis; below it a view is too oblique to be named
 
 logger = logging.getLogger(__name__)
@@ -64,14 +64,14 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
     Raises:
         Refusal: if this is no such folder, no case fits, or a method has no volume of a case.
     """
-    folder = Path(folder)
     try:
-        record = json.loads((folder / CASES_FILE).read_text(encoding="utf-8"))
-        rows = {row["case"]: row for row in record["cases"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = read_record(folder)
+    except Refusal as refusal:
         raise Refusal(
-            f"{folder}: no readable {CASES_FILE}: give the output_dir of an evaluation, or volumes"
-        ) from error
+            f"{folder}: no readable cases.json: give the output_dir of an evaluation, or volumes"
+        ) from refusal
+    rows = {row["case"]: row for row in record["cases"]}
+    layout = EvaluationFolder(folder)
     others = parse_others(record.get("settings", {}).get("others"))
     cases = []
     for name in _fitting(rows, patterns, folder):
@@ -80,12 +80,12 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
             continue
         files = {}
         for method in methods:
-            where = folder / TRUTH if method == TRUTH else others.get(method, folder / METHODS / method)
+            where = layout.truth if method == TRUTH else others.get(method, layout.method_folder(method))
             files[method] = method_file(where, method, name, list(rows))
         window = rows[name].get("window")
         cases.append(StudyCase(name, files, tuple(map(float, window)) if window else None))
     if not cases:
-        raise Refusal(f"{folder}: none of the cases that fit {patterns} is done: see its {CASES_FILE}")
+        raise Refusal(f"{folder}: none of the cases that fit {patterns} is done: see its cases.json")
     return cases
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from scripts.dicom.discovery import find_series, survey
 from scripts.dicom.pixels import read_planes
+from scripts.dicom.provenance import Provenance
 from scripts.dicom.reader import DicomSeriesReader
 from scripts.dicom.writer import write_derived_series
 from scripts.geometry.errors import Refusal
@@ -141,8 +142,7 @@ def test_derived_series_have_no_validation_error_that_their_source_has_not(tmp_p
     thin[:3, 3] -= thin[:3, 2] / 2
     derived = write_derived_series(
         *(tmp_path / "derived", np.repeat(array, 2, axis=2), thin, volume),
-        software_version="1.0.0",
-        weights_checksum="0" * 64,
+        provenance=Provenance("1.0.0", "0" * 64),
         created=datetime(2026, 1, 2),
     )
 

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 
 from scripts.dicom.coding import coding_of
 from scripts.dicom.discovery import Volume, find_series, volumes_of
+from scripts.dicom.provenance import Provenance
 from scripts.dicom.reader import DicomSeriesReader
 from scripts.dicom.synthetic_series import write_series
 from scripts.dicom.writer import DicomSeriesWriter, in_plane_order, write_derived_series
@@ -53,7 +54,7 @@ def source_of(files) -> Volume | None:
 
 def write(folder, volume, affine, source, **options):
     source = source if isinstance(source, Volume) else source_of(source)
-    signed = {"software_version": "1.2.3", "weights_checksum": CHECKSUM, "created": NOON}
+    signed = {"provenance": Provenance("1.2.3", CHECKSUM), "created": NOON}
     return write_derived_series(folder, volume, affine, source, **signed | options)
 
 
@@ -155,11 +156,11 @@ def test_provenance_is_complete(tmp_path, series):
 
 
 def test_interpolated_weights_are_stated_with_both_checksums_and_the_sharpness(tmp_path, series):
-    mixed = f"{CHECKSUM} mixed with {CHECKSUM[::-1]} at 0.5"
-    derived = write(tmp_path / "derived", volume_of(), isotropic(AFFINE), series, weights_checksum=mixed)
+    provenance = Provenance("1.2.3", CHECKSUM, CHECKSUM[::-1], 0.5)
+    derived = write(tmp_path / "derived", volume_of(), isotropic(AFFINE), series, provenance=provenance)
     equipment = pydicom.dcmread(derived.files[0]).ContributingEquipmentSequence[0]
     assert list(equipment.SoftwareVersions) == ["1.2.3", f"weights {CHECKSUM[:16]}", "sharpness 0.5"]
-    assert mixed in equipment.ContributionDescription
+    assert f"{CHECKSUM} mixed with {CHECKSUM[::-1]} at 0.5" in equipment.ContributionDescription
 
 
 @pytest.mark.parametrize(("offset", "expected"), [("+0530", "083000"), ("-0300", "000000"), ("nonsense", None)])
@@ -168,7 +169,7 @@ def test_times_are_in_the_time_zone_of_the_header(tmp_path, offset, expected):
     created = datetime(2026, 1, 2, 3, tzinfo=UTC)
     made = write_derived_series(
         *(tmp_path / "derived", volume_of(), isotropic(AFFINE), source_of(source)),
-        software_version="1",
+        provenance=Provenance("1"),
         created=created,
     )
     header = pydicom.dcmread(made.files[0])
@@ -343,7 +344,7 @@ def test_the_monai_writer_takes_an_image_as_it_was_read(tmp_path, series):
     array, meta = read(series)
     affine = meta["affine"].copy()
     image = MetaTensor(torch.as_tensor(array)[None], affine=affine, meta=meta)
-    writer = DicomSeriesWriter("1.2.3", CHECKSUM)
+    writer = DicomSeriesWriter(Provenance("1.2.3", CHECKSUM))
     writer.set_data_array(image)
     writer.set_metadata({"affine": image.affine, "source": source_of(series)}, resample=False)
     back, back_meta = read(writer.write(tmp_path / "derived").files)

@@ -72,16 +72,6 @@ def rows(record) -> dict:
     return {row["case"]: row for row in content["cases"]}
 
 
-def test_the_provenance_of_interpolated_weights_names_both_checksums_and_the_sharpness(make, tmp_path):
-    weights = tmp_path / "model.pt"
-    weights.write_bytes(b"weights")
-    own = hashlib.sha256(b"weights").hexdigest()
-    assert make(weights=weights).weights_provenance == own
-    mixed = make({"sharpness": 0.5, "sharp_weights_sha256": "ab"}, weights=weights)
-    assert mixed.weights_provenance == f"{own} mixed with ab at 0.5"
-    assert make().weights_provenance == ""
-
-
 def test_a_done_case_has_a_whole_row(make, case, tmp_path):
     weights = tmp_path / "model.pt"
     weights.write_bytes(b"weights")

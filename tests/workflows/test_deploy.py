@@ -106,7 +106,7 @@ def test_the_bundle_is_the_shipped_one_less_its_reading_and_writing(tmp_path, mo
         names = [type(t).__name__ for t in bundle.transforms(key).transforms]
         wanted = [t["_target_"].split(".")[-1] for t in shipped[key]["transforms"]]
         assert names == [n for n in wanted if n not in (LoadImageCased.__name__, SaveImageCased.__name__)]
-    assert bundle.writer.weights_checksum == bundle.record.weights_provenance
+    assert bundle.writer.provenance.weights_sha256 == bundle.record.weights_sha256
     assert not bundle.network().training
     assert not (tmp_path / "out").exists()
 
