@@ -6,7 +6,7 @@ OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: help setup lock demo test fast coverage contracts lint format json weights check deploy label clean
+.PHONY: help setup lock demo test fast contracts lint format json weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -28,15 +28,12 @@ lock: ## write the versions installed in .venv to requirements.lock, after an up
 demo: setup ## the phantom and one real scan (or SCAN=path) to isotropic volumes, a table and a report
 	$(PY) -m apps.demo --output_dir $(OUT) $(if $(SCAN),--scan "$(SCAN)")
 
-test: setup ## every test and every example in docstrings, in as many processes as there are cores
-	$(PY) -m pytest -n auto
+test: setup ## every test and every docstring example, a process per core; COVERAGE=yes: the share of lines run as well
+	$(PY) -m pytest -n auto $(if $(COVERAGE),--cov --cov-report=)
+	$(if $(COVERAGE),.venv/bin/coverage report --format=total | sed 's/.*/coverage of scripts and apps: &%/')
 
 fast: setup ## the tests that take less than ten seconds each
 	$(PY) -m pytest -n auto -m "not slow"
-
-coverage: setup ## make test, then the share of lines that were run (a quarter slower; details: .venv/bin/coverage report)
-	$(PY) -m pytest -n auto --cov --cov-report=
-	.venv/bin/coverage report --format=total | sed 's/.*/coverage of scripts and apps: &%/'
 
 contracts: setup ## the contract tests alone
 	$(PY) -m pytest -q tests/contracts

@@ -4,10 +4,12 @@ import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ..geometry.checks import is_axis, is_positive, is_whole
@@ -127,7 +129,7 @@ class AcceptScand(MapTransform):
         self.isotropic_spacing_mm = isotropic_spacing_mm
         self.fewest_slices = fewest_slices
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with meta["protocol"] in every key.
 
         Raises:
@@ -145,7 +147,7 @@ class AcceptScand(MapTransform):
                 raise Refusal(f"{scan_name(d, key)}: {'; '.join(reasons)}")
         return d
 
-    def _reasons_of_protocol(self, scan, name: str) -> list[str]:
+    def _reasons_of_protocol(self, scan: Any, name: str) -> list[str]:
         """Decide the protocol, log it, leave it in the meta; return what speaks against it."""
         try:
             grid = grid_of(scan)
@@ -224,7 +226,7 @@ def scan_name(data: Mapping, key: Hashable) -> str:
     return case.label if isinstance(case, Case) else Path(str(data[key].meta.get("filename_or_obj", "scan"))).name
 
 
-def _reasons_of_voxels(scan: torch.Tensor) -> list[str]:
+def _reasons_of_voxels(scan: MetaTensor) -> list[str]:
     voxels = scan.as_tensor()
     unusable = int((~torch.isfinite(voxels)).sum())
     if unusable:
@@ -256,5 +258,5 @@ def _log(name: str, protocol: ScanProtocol, stated_spacing_mm: float | None) -> 
         )
 
 
-def _by(values) -> str:
+def _by(values: Any) -> str:
     return " x ".join(f"{v:.3g}" for v in values)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 
@@ -67,7 +68,7 @@ def file_stem(path: str | os.PathLike) -> str:
 def _check_frames(frames: str | int | Sequence[int]) -> list[int] | None:
     if frames == "all":
         return None
-    wanted = [frames] if isinstance(frames, int) else frames
+    wanted: Any = [frames] if isinstance(frames, int) else frames
     if isinstance(wanted, str) or not isinstance(wanted, Sequence) or not wanted or not all(map(is_whole, wanted)):
         raise Refusal(f"frames must be all, an index from 0 or a list of them, got {frames!r}")
     return sorted(set(wanted))
@@ -106,7 +107,7 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
     """The cases of one file, from its header alone."""
     case = Case(name, (file,))
     try:
-        shape = nibabel.load(file).shape
+        shape = nibabel.load(file).shape  # type: ignore[attr-defined]
     except Exception as error:  # noqa: BLE001 - nibabel, gzip and zlib each raise their own errors for a damaged file
         why = error.strerror if isinstance(error, OSError) and error.strerror else "corrupt, truncated or no NIfTI"
         line = one_line(f"{file.name}: the header cannot be read ({why}): copy the file again")

@@ -5,13 +5,14 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import nibabel
 import numpy as np
 from monai.config import KeysCollection
-from monai.data import ImageReader, MetaTensor, NibabelReader
+from monai.data import MetaTensor, NibabelReader
 from monai.transforms import EnsureChannelFirst, LoadImaged
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.spatialimages import SpatialImage
@@ -35,11 +36,11 @@ class NiftiScanReader(NibabelReader):
     `acquisition_type`, `acquisition_type_source` and `stated_slice_spacing_mm` to the meta where it has them.
     """
 
-    def read_case(self, case: Case):
+    def read_case(self, case: Case) -> SpatialImage:
         """Return the volume of a case as a nibabel image; see `read`."""
         return self.read(case.files[0], case.frame)
 
-    def read(self, data, frame: int | None = None, **kwargs):
+    def read(self, data: Any, frame: int | None = None, **kwargs: Any) -> SpatialImage:
         """Return one volume as a nibabel image.
 
         Args:
@@ -54,7 +55,7 @@ class NiftiScanReader(NibabelReader):
         self.filenames = (str(path),)
         try:
             _check_compression(path)
-            image = nibabel.load(path, **kwargs)
+            image: Any = nibabel.load(path, **kwargs)
             _check_header(image, path.name)
             values = _volume(image, frame, path.name)
         except Refusal:
@@ -65,7 +66,7 @@ class NiftiScanReader(NibabelReader):
         affine[:3] *= UNIT_MM.get(image.header.get_xyzt_units()[0], 1.0)
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
 
-    def get_data(self, img) -> tuple[np.ndarray, dict]:
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
         """Return the voxels, float32 (X, Y, Z), and MONAI's usual meta with the keys of the sidecar."""
         meta = {
             MetaKeys.AFFINE: img.affine.copy(),
@@ -75,6 +76,19 @@ class NiftiScanReader(NibabelReader):
             MetaKeys.SPACE: SpaceKeys.RAS,
         }  # the rest of the header is left out: it may hold names and notes
         return np.asarray(img.dataobj), {**meta, **read_sidecar(self.filenames[0])}
+
+
+class CaseReader(Protocol):
+    """An image reader of one format that can also read a `Case`."""
+
+    def read_case(self, case: Case) -> Any:
+        """Return what `get_data` takes."""
+
+    def read(self, data: Any) -> Any:
+        """Return what `get_data` takes, from a path or a list of paths."""
+
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
+        """Return the voxels (X, Y, Z) and MONAI's meta."""
 
 
 class LoadImageCased(LoadImaged):
@@ -89,11 +103,11 @@ class LoadImageCased(LoadImaged):
         allow_missing_keys: as in MONAI.
     """
 
-    def __init__(self, keys: KeysCollection, readers: Mapping[str, ImageReader], allow_missing_keys: bool = False):
-        super().__init__(keys, reader=list(readers.values()), allow_missing_keys=allow_missing_keys)
+    def __init__(self, keys: KeysCollection, readers: Mapping[str, CaseReader], allow_missing_keys: bool = False):
+        super().__init__(keys, allow_missing_keys=allow_missing_keys)
         self.readers = dict(readers)
 
-    def __call__(self, data: Mapping[Hashable, object], reader: ImageReader | None = None) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
         """The data with MetaTensors of shape (1, X, Y, Z), float32, in place of cases and paths.
 
         Raises:
@@ -102,7 +116,7 @@ class LoadImageCased(LoadImaged):
         d = dict(data)
         for key in self.key_iterator(d):
             source = d[key]
-            chosen = reader or self._reader_of(source)
+            chosen: CaseReader = reader or self._reader_of(source)
             if isinstance(source, Case):
                 array, meta = chosen.get_data(chosen.read_case(source))
                 first = source.files[0]
@@ -114,7 +128,7 @@ class LoadImageCased(LoadImaged):
             d[key] = EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(array, meta))
         return d
 
-    def _reader_of(self, source: Case | str | os.PathLike | Sequence) -> ImageReader:
+    def _reader_of(self, source: Any) -> CaseReader:
         if isinstance(source, Case):
             kind, name = source.format, source.label
         else:
@@ -141,7 +155,7 @@ def read_sidecar(path: str | os.PathLike) -> dict:
         raise Refusal(f"{sidecar.name}: the sidecar is not valid JSON: correct or remove it") from error
     if not isinstance(content, dict):
         raise Refusal(f"{sidecar.name}: the sidecar is not a JSON object: correct or remove it")
-    meta = {}
+    meta: dict[str, Any] = {}
     for field, key in (("SliceThickness", "slice_thickness_mm"), ("SpacingBetweenSlices", "stated_slice_spacing_mm")):
         value = content.get(field)
         if value is not None:
@@ -166,7 +180,7 @@ def _check_compression(path: Path) -> None:
                 pass
 
 
-def _check_header(image, name: str) -> None:
+def _check_header(image: Any, name: str) -> None:
     header = image.header
     if not hasattr(header, "get_sform"):
         raise Refusal(f"{name}: not a NIfTI file: convert it")
@@ -179,7 +193,7 @@ def _check_header(image, name: str) -> None:
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
 
 
-def _volume(image, frame: int | None, name: str) -> np.ndarray:
+def _volume(image: Any, frame: int | None, name: str) -> np.ndarray:
     """One volume (X, Y, Z) as float32; only the part of the file that holds it is read."""
     extra = list(image.shape[3:])
     frames = extra.pop(0) if extra else 1

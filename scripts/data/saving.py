@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -45,10 +46,10 @@ class SaveImageCased(SaveImaged):
         output_dir: str | os.PathLike,
         postfixes: Sequence[str] = (RESULT, "added_detail", "confidence"),
         dicom_writer: ImageWriter | None = None,
-        extra: Callable[[Mapping, Path], object] | None = None,
+        extra: Callable[[Mapping, Path], Any] | None = None,
         allow_missing_keys: bool = False,
     ):
-        super().__init__(keys, output_dir=output_dir, resample=False, allow_missing_keys=allow_missing_keys)
+        super().__init__(keys, output_dir=Path(output_dir), resample=False, allow_missing_keys=allow_missing_keys)
         if len(postfixes) != len(self.keys):
             raise ValueError(f"postfixes must be as many as keys, got {list(postfixes)} for {list(self.keys)}")
         self.output_dir = Path(output_dir)
@@ -56,7 +57,7 @@ class SaveImageCased(SaveImaged):
         self.dicom_writer = dicom_writer
         self.extra = extra
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data unchanged; the results are in OUT/<case>/ when this returns.
 
         Raises:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class TrainedRanged(MapTransform):
                 raise Refusal(f"trained_range: {name} must be [lowest, highest], got {list(bounds)}")
         self.ranges = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data, with meta["warnings"] in every key: one sentence for each quantity outside its range."""
         out = dict(data)
         for key in self.key_iterator(out):
@@ -65,7 +66,7 @@ class TrainedRanged(MapTransform):
         return out
 
 
-def quantities(scan) -> dict[str, float]:
+def quantities(scan: Any) -> dict[str, float]:
     """Measure what is compared: of a scan (1, X, Y, N), through-plane axis last, square pixels.
 
     Brightness and noise are of the acquired slices; noise is the robust deviation of the second differences along the

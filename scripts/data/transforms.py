@@ -3,8 +3,9 @@
 They pass on a MetaTensor (1, X, Y, Z), float32, RAS affine in mm, whose meta holds the protocol and what was done.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from ..physics.protocol import Protocol
 
 def grid_of(volume: MetaTensor) -> Grid:
     """Return the grid of a volume (1, X, Y, Z)."""
-    return Grid(tuple(volume.shape[1:]), np.asarray(volume.affine.cpu(), dtype=np.float64))
+    return Grid((volume.shape[1], volume.shape[2], volume.shape[3]), np.asarray(volume.affine.cpu(), dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class ThroughPlaneLastd(MapTransform):
     without a protocol, which training accepts, keeps its axes: none of them is the through-plane axis.
     """
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key reoriented."""
         out = dict(data)
         for key in self.key_iterator(out):
@@ -64,7 +65,7 @@ class ThroughPlaneLastd(MapTransform):
 class OriginalOrientationd(MapTransform):
     """Undo `ThroughPlaneLastd` on volumes of any shape: restore the scan's own axes and directions."""
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key in the scan's own orientation."""
         out = dict(data)
         for key in self.key_iterator(out):
@@ -89,7 +90,7 @@ class ScaleIntensityRobustd(MapTransform):
         super().__init__(keys)
         self.lower, self.upper = lower, upper
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key scaled."""
         out = dict(data)
         for key in self.key_iterator(out):
@@ -113,11 +114,11 @@ class OriginalIntensityd(MapTransform):
         differences: those of the keys that are differences of intensities: scaled, not shifted.
     """
 
-    def __init__(self, keys: KeysCollection, differences: KeysCollection = ()):
+    def __init__(self, keys: KeysCollection, differences: str | Sequence[str] = ()):
         super().__init__(keys)
         self.differences = (differences,) if isinstance(differences, str) else tuple(differences)
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key in the scan's own units."""
         out = dict(data)
         for key in self.key_iterator(out):
@@ -140,7 +141,7 @@ class SquarePixelsd(MapTransform):
         super().__init__(keys)
         self.spacing_mm = spacing_mm
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key on square pixels."""
         out = dict(data)
         for key in self.key_iterator(out):
@@ -176,7 +177,7 @@ class InterpolateSlicesd(MapTransform):
         super().__init__(keys)
         self.slices_key = slices_key
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with the key interpolated and `slices_key` added."""
         out = dict(data)
         key = self.keys[0]
@@ -215,7 +216,7 @@ class FuseViewsd(MapTransform):
             raise Refusal(f"detail_gain must be a positive number, got {detail_gain!r}")
         self.detail_gain, self.image_key, self.disagreement_key = detail_gain, image_key, disagreement_key
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with the predictions fused and `disagreement_key` added."""
         out = dict(data)
         views = out[self.keys[0]]
@@ -267,7 +268,7 @@ class DataConsistencyd(MapTransform):
         self.image_key, self.slices_key = image_key, slices_key
         self.added_key, self.correction_key = added_key, correction_key
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with the result, the added detail, the correction and meta["residual"] of the result."""
         out = dict(data)
         key = self.keys[0]
@@ -318,7 +319,7 @@ class Confidenced(MapTransform):
         self.level, self.share, self.sigma_voxels = level, share, sigma_voxels
         self.correction_key, self.disagreement_key = correction_key, disagreement_key
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with the confidence added."""
         out = dict(data)
         volume = out[self.correction_key]
