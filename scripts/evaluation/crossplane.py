@@ -97,7 +97,7 @@ class CrossPlaneCheck:
             name = f"{evaluated.name}{AGAINST}{reference.name}"
             try:
                 rows = self._score(name, evaluated, reference)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one pair, the others are still scored
+            except Exception as error:  # noqa: BLE001 - one faulty pair must not stop the others
                 self.record.problem(f"cross_plane: {name}", error)
                 continue
             self.scores.add(rows)

@@ -57,7 +57,7 @@ class InterpolatedMethods:
         for case in self.record.open_cases():
             try:
                 self._write(case, baselines)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one scan, the others are still evaluated
+            except Exception as error:  # noqa: BLE001 - one faulty scan must not stop the others
                 self.record.failed(case.name, error)
         self.record.write()
 

@@ -119,7 +119,7 @@ class EvaluationScans:
         for case, truth in self.scans:
             try:
                 self._write(case, truth)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one scan, the others are still evaluated
+            except Exception as error:  # noqa: BLE001 - one faulty scan must not stop the others
                 self.record.failed(case.name, error)
         for name in earlier - set(self.record.cases):  # of an earlier call with other settings
             for file in (folder.scan_file(name), folder.sidecar_file(name), folder.truth_file(name)):
@@ -174,7 +174,7 @@ class EvaluationScans:
                 self.record.begin(case)
                 self._save(name, _volume(*thick), protocol.sidecar(spacing_mm))
                 _replace(self.record.folder.truth_file(name), _volume(*truth))
-            except Exception as error:  # noqa: BLE001 - too few slices for one protocol; the next one may be possible
+            except Exception as error:  # noqa: BLE001 - one impossible protocol must not stop the others
                 self.record.failed(name, error)
 
     def _save(self, name: str, scan: MetaTensor, sidecar: Mapping) -> None:

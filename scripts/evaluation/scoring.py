@@ -60,7 +60,7 @@ class Scoring:
             begun = time.monotonic()
             try:
                 rows = self._score(case)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one case, the others are still scored
+            except Exception as error:  # noqa: BLE001 - one faulty case must not stop the others
                 self.record.failed(case.name, error)
                 continue
             self.record.done(case.name)
@@ -76,7 +76,7 @@ class Scoring:
             try:
                 result = read_result(path, volumes.grid)
                 scores = [s for measure in self.measures for s in self._measured(measure, volumes, method, result)]
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with one result, the other methods are still scored
+            except Exception as error:  # noqa: BLE001 - one faulty result must not stop the others
                 self.record.method_failed(case.name, method, error)
                 continue
             self.record.method_done(case.name, method)

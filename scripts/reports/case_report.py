@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..evaluation.measures import CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
+from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..geometry.grid import Grid
@@ -19,7 +20,7 @@ from ..geometry.views import VIEWS
 from ..metrics.pique import shared_window
 from ..run.record import RunRecord
 from .evaluation_report import explanations
-from .explained import CONSISTENT, CUBIC, GLADE, number, ordered, ordered_metrics
+from .explained import number, ordered, ordered_metrics
 from .pages import Table, render, setting, settings
 from .scene import CaptionedChart, Scene, ViewsFigure, scene_charts, scene_figure
 from .tables import head_cell

@@ -12,7 +12,7 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot  # after the choice of a backend that needs no display
 
-from .explained import CONSISTENT, CUBIC, GLADE
+from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 
 WIDTH_INCHES, HEIGHT_INCHES = 5.4, 3.7  # on a telephone the letters are still 8 points
 FONT_POINTS = 11

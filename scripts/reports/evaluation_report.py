@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..evaluation.layout import EvaluationFolder, all_methods, method_file, parse_others
+from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..evaluation.record import read_record
 from ..evaluation.scores import Row, read_scores
 from ..evaluation.statistics import REAL, SIMULATED, Origin, Statistic, read_statistics, statistics
@@ -17,7 +18,7 @@ from ..evaluation.volumes import on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from .curves import Chart, scatter_chart
-from .explained import CONSISTENT, CUBIC, GLADE, explained, ordered, ordered_metrics, title_of
+from .explained import explained, ordered, ordered_metrics, title_of
 from .pages import Cell, Table, render, setting, settings
 from .scene import HIDDEN, CaptionedChart, Scene, ViewsFigure, scene_charts, scene_figure
 from .tables import all_scores, case_table, differences, means

@@ -5,8 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE  # noqa: F401, the pages import them from here
-from ..evaluation.method_names import METHOD_ORDER as ORDER
+from ..evaluation.method_names import GLADE, METHOD_ORDER
 
 MINUS, MISSING = "−", "–"
 SMALLEST_PLAIN = 0.001  # smaller numbers are written with an exponent
@@ -220,9 +219,9 @@ def ordered(methods: Iterable[str]) -> list[str]:
     found = dict.fromkeys(methods)
 
     def rank(method: str) -> tuple:
-        if method in ORDER:
-            return ORDER.index(method), method
-        return len(ORDER) - (1 if method.startswith(GLADE) else 0), method
+        if method in METHOD_ORDER:
+            return METHOD_ORDER.index(method), method
+        return len(METHOD_ORDER) - (1 if method.startswith(GLADE) else 0), method
 
     return sorted(found, key=rank)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..evaluation.volumes import sample
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
@@ -16,7 +17,7 @@ from ..metrics.arrays import bounding_box
 from ..metrics.mask import body_mask
 from ..metrics.spectrum import NYQUIST, power_spectrum
 from .curves import Chart, profile_chart, spectrum_chart
-from .explained import CONSISTENT, CUBIC, GLADE, ordered
+from .explained import ordered
 from .planes import robust_window
 from .tiles import SHARE, SIGNED, Tile, ViewPictures, anatomical_axis, view_pictures
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..evaluation.method_names import CONSISTENT, GLADE
 from ..evaluation.scores import Row
 from ..evaluation.statistics import FEWEST_FOR_P, POOLED, REAL, SIMULATED, Statistic
-from .explained import CONSISTENT, GLADE, HEADLINE, explained, number, ordered, ordered_metrics, title_of
+from .explained import HEADLINE, explained, number, ordered, ordered_metrics, title_of
 from .pages import Cell, Table
 
 KINDS = {SIMULATED: "all simulated acquisitions", REAL: "all real scans", POOLED: "all protocols"}
