@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 NIFTI, DICOM = "nifti", "dicom"
-LONGEST_NAME = 120  # bytes; leaves room for what is appended within the 255 of common file systems
+LONGEST_NAME = 120  # bytes; leaves room for suffixes within the 255 of common file systems
 
 
 @dataclass(frozen=True)
