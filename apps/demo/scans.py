@@ -5,8 +5,9 @@ from pathlib import Path
 
 import nibabel
 
+from scripts.data.saving import write_nifti
 from scripts.dicom.synthetic_series import write_series
-from scripts.phantom.files import PhantomScan, make_scan, write_nifti
+from scripts.phantom.files import PhantomScan, make_scan, on_grid
 
 PHANTOM_SHAPE = (184, 160, 120)  # 294 x 256 x 192 mm: from mid-liver to bladder, and 32 slices exactly
 PHANTOM_SPACING_MM = 1.6
@@ -35,7 +36,7 @@ def make_phantom(folder: Path, truth: Path, seed: int = 0, shape: tuple[int, int
         seed=seed,
     )
     truth.parent.mkdir(parents=True, exist_ok=True)
-    write_nifti(truth, scan.truth, scan.truth_grid, "float32")
+    write_nifti(on_grid(scan.truth, scan.truth_grid), truth)
     return scan
 
 

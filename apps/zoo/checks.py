@@ -18,7 +18,8 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import load_net_with_metadata
 
-from scripts.phantom.files import make_scan, write_nifti, write_scan
+from scripts.data.saving import write_nifti
+from scripts.phantom.files import make_scan, on_grid, write_scan
 
 from .exports import (
     BUNDLE,
@@ -221,7 +222,8 @@ def _check_properties(config: Path, kind: str, scans: str) -> str:
         for seed in (0, 1):
             scan = make_scan((40, 36, 32), spacing_mm=5, slice_spacing_mm=20, profile="rect", seed=seed)
             write_scan(scan, folder, f"thick{seed}")
-            write_nifti(folder / "scans" / f"isotropic{seed}.nii.gz", scan.truth, scan.truth_grid)
+            thin = folder / "scans" / f"isotropic{seed}.nii.gz"
+            write_nifti(on_grid(scan.truth, scan.truth_grid), thin, "int16")
         workflow = ConfigWorkflow(
             str(config),
             meta_file=str(METADATA),

@@ -10,9 +10,9 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import torch
+import numpy.typing as npt
 from monai.config import KeysCollection
-from monai.data import ImageWriter, MetaTensor, NibabelWriter
+from monai.data import ImageWriter, MetaTensor
 from monai.transforms import SaveImaged
 
 from ..geometry.files import PARTIAL, atomic_file
@@ -114,23 +114,25 @@ def remove_partial(output_dir: Path, case: str) -> None:
         shutil.rmtree(partial)
 
 
-def write_nifti(volume: MetaTensor, path: str | os.PathLike) -> None:
-    """Write a volume (1, X, Y, Z) as .nii.gz through `atomic_file`: float32, RAS affine in mm as qform and sform."""
+def write_nifti(volume: MetaTensor, path: str | os.PathLike, dtype: npt.DTypeLike = np.float32) -> None:
+    """Write a volume (1, X, Y, Z) as .nii.gz through `atomic_file`; `dtype` as in `nifti_bytes`."""
     with atomic_file(path) as temporary:
-        temporary.write_bytes(nifti_bytes(volume))
+        temporary.write_bytes(nifti_bytes(volume, dtype))
 
 
-def nifti_bytes(volume: MetaTensor) -> bytes:
-    """The gzip-compressed NIfTI-1 file of a volume (1, X, Y, Z); the same volume always gives the same bytes."""
-    header = nibabel.Nifti1Header()
-    header.set_xyzt_units(xyz="mm")
-    header.set_data_dtype(np.float32)
-    writer = NibabelWriter(output_dtype=np.float32)
-    writer.set_data_array(volume.detach().cpu(), channel_dim=0, squeeze_end_dims=True)
-    writer.set_metadata({"affine": torch.as_tensor(volume.affine)}, resample=False)
-    image = writer.create_backend_obj(writer.data_obj, affine=writer.affine, dtype=writer.output_dtype, header=header)
-    image.set_sform(image.affine, code=1)
-    image.set_qform(image.affine, code=1)
+def nifti_bytes(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> bytes:
+    """Return the gzip-compressed NIfTI-1 file of a volume; the same volume always gives the same bytes.
+
+    Args:
+        volume: (1, X, Y, Z) with a RAS affine in mm, written as qform and sform.
+        dtype: of the voxels in the file; values are rounded for an integer type.
+    """
+    values, affine = volume.detach().cpu().numpy()[0], np.asarray(volume.affine, np.float64)
+    values = np.rint(values) if np.issubdtype(dtype, np.integer) else values
+    image = nibabel.Nifti1Image(values.astype(dtype), affine)
+    image.header.set_xyzt_units(xyz="mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(image.affine, code=1)  # of the affine as the sform stores it, in float32
     # Noise in float32 repeats only the zeros of air: searching for longer matches takes three times as long and gives
     # a larger file (measured). wbits 31 is a gzip file without a time in its header
     packer = zlib.compressobj(level=1, wbits=31, strategy=zlib.Z_RLE)

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel
 import numpy as np
+import torch
+from monai.data import MetaTensor
 
+from ..data.saving import write_nifti
 from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
 from ..physics.profile import ACQUISITION_OF_PROFILE, PROFILES
@@ -80,15 +82,9 @@ def make_scan(
     return PhantomScan(truth, grid, slices, slices_grid, thickness, profile)
 
 
-def write_nifti(path: Path, volume: np.ndarray, grid: Grid, dtype: str = "int16") -> Path:
-    """Write a volume (X, Y, Z) with its RAS affine (mm) in qform and sform; integers as a scanner stores them."""
-    values = np.rint(volume) if np.issubdtype(np.dtype(dtype), np.integer) else volume
-    image = nibabel.Nifti1Image(values.astype(dtype), grid.affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_qform(grid.affine, code="scanner")
-    image.set_sform(grid.affine, code="scanner")
-    nibabel.save(image, path)
-    return path
+def on_grid(values: np.ndarray, grid: Grid) -> MetaTensor:
+    """Return an array (X, Y, Z) as a volume (1, X, Y, Z) with the affine of its grid."""
+    return MetaTensor(torch.from_numpy(values)[None], affine=torch.tensor(grid.affine))
 
 
 def write_scan(scan: PhantomScan, folder: Path, name: str = "phantom") -> tuple[Path, Path]:
@@ -105,8 +101,10 @@ def write_scan(scan: PhantomScan, folder: Path, name: str = "phantom") -> tuple[
         "SpacingBetweenSlices": round(float(scan.slices_grid.spacing_mm[2]), 4),
     }
     (folder / "scans" / f"{name}.json").write_text(json.dumps(sidecar, indent=2) + "\n")
-    image = write_nifti(folder / "scans" / f"{name}.nii.gz", scan.slices, scan.slices_grid)
-    return image, write_nifti(folder / "truth" / f"{name}_truth.nii.gz", scan.truth, scan.truth_grid, "float32")
+    image, truth = folder / "scans" / f"{name}.nii.gz", folder / "truth" / f"{name}_truth.nii.gz"
+    write_nifti(on_grid(scan.slices, scan.slices_grid), image, np.int16)  # integers, as a scanner stores them
+    write_nifti(on_grid(scan.truth, scan.truth_grid), truth)
+    return image, truth
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,7 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if label:
             share = bladder(scan.truth_grid, options["seed"])
             path = folder / "truth" / f"{name}_bladder.nii.gz"
-            paths.append(write_nifti(path, share, scan.truth_grid, "float32"))
+            write_nifti(on_grid(share, scan.truth_grid), path)
+            paths.append(path)
     except (Refusal, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

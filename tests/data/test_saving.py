@@ -166,3 +166,16 @@ def test_a_packed_volume_is_read_by_others_and_the_same_every_time(tmp_path):
     with gzip.open(tmp_path / "a.nii.gz") as file:
         assert len(file.read()) == 352 + 4 * 7 * 6 * 5
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_a_volume_made_from_an_array_is_written_in_any_orientation(tmp_path, dtype):
+    coronal = np.array([[-1.3, 0, 0, 5], [0, 0, -6, 9], [0, -1.3, 0, 1], [0, 0, 0, 1.0]])
+    volume = MetaTensor(100 * torch.rand(1, 7, 6, 5), affine=coronal)
+    write_nifti(volume, tmp_path / "a.nii.gz", dtype)
+    image = nibabel.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == dtype
+    expected = volume[0].numpy() if dtype is np.float32 else volume[0].numpy().round()
+    assert np.array_equal(np.asarray(image.dataobj), expected)
+    for affine in (image.get_sform(), image.get_qform()):
+        assert np.allclose(affine, coronal, atol=1e-5)
