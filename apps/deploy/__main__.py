@@ -34,7 +34,7 @@ class GladeApp(Application):
     def compose(self) -> None:
         """Connect the operators one after the other."""
         folder, bundle = Path(self.context.input_path), self.bundle
-        # without a count it would look at the folder for ever
+        # without CountCondition the loader rescans the folder endlessly
         loader = SeriesLoader(self, CountCondition(self, 1), input_folder=folder, must_load=False, name="loader")
         selector = SeriesSelector(self, rules=self.selection, bundle=bundle, name="selector")
         reader = SeriesReader(self, folder=folder, bundle=bundle, name="reader")
@@ -63,7 +63,7 @@ def context_of(arguments: list[str]) -> AppContext:
 
 def main() -> int:
     """Run the app; the exit code is 0 where every selected series is done, else 1."""
-    os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "WARN")  # its account of the graph hides our one line
+    os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "WARN")  # Holoscan's INFO log would bury the one-line message
     try:
         context = context_of(sys.argv)
         for handler in logging.getLogger().handlers:

@@ -50,7 +50,7 @@ class SeriesReader(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Selected series in, scans out."""
+        """Declare the ports: selected series in, scans out."""
         spec.input(SELECTED)
         spec.output(IMAGE)
 
@@ -120,7 +120,7 @@ class DerivedSeriesWriter(Operator):
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
-        """Results in."""
+        """Declare the input port: results."""
         spec.input(PRED)
 
     def compute(self, op_input, op_output, context) -> None:

@@ -148,7 +148,7 @@ def write_result(volume: MetaTensor) -> Path:
     handle, name = tempfile.mkstemp(suffix=".nii.gz", dir=folder)
     os.close(handle)
     try:
-        write_nifti(volume, Path(name))
+        write_nifti(volume, Path(name), mode=0o600)  # other users of the server must not read it
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -21,7 +21,9 @@ FORESEEN = (RequestError, HTTPException, RequestValidationError, OSError, TypeEr
 
 async def respond(_: Request, error: Exception) -> JSONResponse:
     """Send the error to the client; remove the upload, which Label keeps unless the request succeeded."""
-    for file in Path(tempfile.gettempdir()).iterdir():  # Label has one request in hand; results have their own folder
+    for file in Path(
+        tempfile.gettempdir()
+    ).iterdir():  # Label processes one request at a time; results have their own folder
         if file.is_file():
             file.unlink(missing_ok=True)
     found = _error_for(error)
@@ -36,7 +38,7 @@ def _error_for(error: Exception) -> RequestError:
         return RequestError(error.status_code, error.detail)
     if isinstance(error, RequestValidationError):
         return RequestError(422, "; ".join(f"{wrong['loc'][-1]}: {wrong['msg']}" for wrong in error.errors()))
-    if isinstance(error, (TypeError, ValueError)):  # Label has read the params before the app sees them
+    if isinstance(error, (TypeError, ValueError)):  # errors while Label parses the params, before our code runs
         return RequestError(400, f"params must be a JSON object ({error})")
     return found
 

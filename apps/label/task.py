@@ -18,7 +18,7 @@ class GladeTask(BundleInferTask):
 
     The stock task would resize the result to the thick grid (Restored), take weights that do not fit, and give the
     file the extension of the input. A request's params may hold "settings" (`glue.SETTINGS`), "volume" (glade,
-    added_detail or confidence) and "case" (which scan of a folder of several). Label has one request in hand at a time.
+    added_detail or confidence) and "case" (which scan of a folder of several). Label processes one request at a time.
 
     Args:
         conf: Label's --conf.

@@ -148,7 +148,7 @@ class AcceptScand(MapTransform):
         return d
 
     def _reasons_of_protocol(self, scan: Any, name: str) -> list[str]:
-        """Decide the protocol, log it, leave it in the meta; return what speaks against it."""
+        """Decide the protocol, log it and store it in meta["protocol"]; return the reasons to refuse the scan."""
         try:
             grid = grid_of(scan)
             if self.near_isotropic and grid.is_near_isotropic:
@@ -189,7 +189,7 @@ class AcceptScand(MapTransform):
         if grid.is_near_isotropic:
             raise Refusal(
                 f"already isotropic or nearly so ({_by(grid.spacing_mm)} mm): nothing to do; "
-                f"set through_plane_axis to insist"
+                f"set through_plane_axis to process it anyway"
             )
         return grid.through_plane_axis(), "largest spacing"
 

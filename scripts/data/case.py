@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Case:
     files: tuple[Path, ...]
     format: str = NIFTI
     frame: int | None = None
-    volume: Any = None
+    volume: Any = field(default=None, compare=False)  # holds arrays, which cannot be compared or hashed
     refusal: str | None = None
 
     @property

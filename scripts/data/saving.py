@@ -114,9 +114,11 @@ def remove_partial(output_dir: Path, case: str) -> None:
         shutil.rmtree(partial)
 
 
-def write_nifti(volume: MetaTensor, path: str | os.PathLike, dtype: npt.DTypeLike = np.float32) -> None:
-    """Write a volume (1, X, Y, Z) as .nii.gz through `atomic_file`; `dtype` as in `nifti_bytes`."""
-    with atomic_file(path) as temporary:
+def write_nifti(
+    volume: MetaTensor, path: str | os.PathLike, dtype: npt.DTypeLike = np.float32, mode: int | None = None
+) -> None:
+    """Write a volume (1, X, Y, Z) as .nii.gz; `dtype` as in `nifti_bytes`, `mode` as in `atomic_file`."""
+    with atomic_file(path, mode) as temporary:
         temporary.write_bytes(nifti_bytes(volume, dtype))
 
 

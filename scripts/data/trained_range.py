@@ -56,7 +56,7 @@ class TrainedRanged(MapTransform):
             found = quantities(out[key])
             warnings = [
                 f"{NAMES[name]} {found[name]:.3g} is outside the trained range {low:g} to {high:g}: "
-                f"look twice at the added detail"
+                f"check the added detail carefully"
                 for name, (low, high) in self.ranges.items()
                 if not low * (1 - SLACK) <= found[name] <= high * (1 + SLACK)
             ]

@@ -35,7 +35,9 @@ WINDOW_MM = 4.0  # Gaussian sigma of the local correlation's neighbourhood, abou
 ALIGNMENT_SIGMA_MM = 1.0  # smoothing against noise, for the alignment alone
 ALIGNMENT_VOXELS = 40_000
 LEAST_SHARED = 1000  # voxels of the common field of view
-LEAST_DEVIATION = 0.2  # of the slices' own; calmer neighbourhoods hold only noise, which two scans do not share
+LEAST_DEVIATION = (
+    0.2  # of the slices' own; neighbourhoods with less variation contain mainly noise, which two scans do not share
+)
 LEAST_RUN = 16  # voxels of a line inside the common field of view, for its spectrum
 LEAST_ALIGNED = 0.8  # cosine between the evaluated scan's through-plane direction and an axis of the reference planes
 MARGIN_VOXELS = 2

@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 class Scores:
-    """All scores of an evaluation, kept for the statistics and appended to a file as each step adds its rows.
+    """All scores of an evaluation, kept for the statistics and written to a file as each step adds its rows.
 
     An interrupted evaluation thus leaves the scores of the cases that were done.
 
@@ -53,14 +53,9 @@ class Scores:
         self.path.unlink(missing_ok=True)
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Keep rows and append them to the file."""
-        rows = list(rows)
-        if not self.rows:
-            write_scores(rows, self.path)
-        else:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                _writer(file).writerows(map(_cells, rows))
+        """Keep rows and write the file anew with them, completely or not at all."""
         self.rows += rows
+        write_scores(self.rows, self.path)
 
 
 def write_scores(rows: Iterable[Row], path: str | Path) -> Path:
@@ -139,4 +134,4 @@ def _cells(row: Iterable) -> list:
 def _cell(value):
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return repr(value) if isinstance(value, float) else value
+    return repr(float(value)) if isinstance(value, float) else value

@@ -152,6 +152,7 @@ class Statistics:
         """Write the file and log the table, where there are scores."""
         rows = self.scores.rows
         if not rows:
+            self.record.folder.statistics.unlink(missing_ok=True)  # of an earlier call
             return
         origins = {
             case.name: Origin(case.source, SIMULATED if case.truth else REAL) for case in self.record.cases.values()

@@ -63,7 +63,12 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         earlier = temporary.with_name(f"{temporary.name}.earlier")
         if path.exists():  # rename fails where the target is a folder that is not empty
             path.rename(earlier)
-        temporary.rename(path)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if earlier.exists():
+                earlier.rename(path)
+            raise
         shutil.rmtree(earlier, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,9 +1,14 @@
 """Inference over cases: MONAI's evaluator, which goes on after a case that is refused or fails."""
 
+from collections.abc import Callable, Sequence
+
+import torch
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
 from monai.utils import CommonKeys
 
+from ..data.case import Case
 from .fingerprints import location_hash
 from .loader import CaseLoader, PendingCase
 from .record import RunRecord
@@ -16,14 +21,38 @@ class CaseEvaluator(SupervisedEvaluator):
 
     Args:
         record: the record of the run.
-        kwargs: for SupervisedEvaluator: device, val_data_loader, network, inferer, postprocessing, val_handlers ...
+        device: where the network is.
+        val_data_loader: the cases.
+        network: the generator.
+        inferer: called with the image (1, 1, X, Y, Z) and the network; returns predictions (1, P, X, Y, Z).
+        postprocessing: from the predictions to saved files.
+        val_handlers: MONAI's.
+        cases: the cases of all processes; None: those of `val_data_loader`.
     """
 
     data_loader: CaseLoader
 
-    def __init__(self, record: RunRecord, **kwargs):
-        super().__init__(decollate=False, **kwargs)
-        self.record = record
+    def __init__(
+        self,
+        record: RunRecord,
+        device: torch.device,
+        val_data_loader: CaseLoader,
+        network: torch.nn.Module,
+        inferer: Inferer,
+        postprocessing: Callable | None = None,
+        val_handlers: Sequence | None = None,
+        cases: Sequence[Case] | None = None,
+    ):
+        super().__init__(
+            device=device,
+            val_data_loader=val_data_loader,
+            network=network,
+            inferer=inferer,
+            postprocessing=postprocessing,
+            val_handlers=val_handlers,
+            decollate=False,
+        )
+        self.record, self.cases = record, cases
         self._locations: set[str | None] = set()
 
     def run(self) -> None:
@@ -33,11 +62,12 @@ class CaseEvaluator(SupervisedEvaluator):
             Refusal: before the first case, if the output folder cannot be written to or there are no weights.
         """
         self.record.open()
-        self._locations = {location_hash(case) for case in self.data_loader.cases}
+        cases = self.data_loader.cases if self.cases is None else self.cases
+        self._locations = {location_hash(case) for case in cases}
         super().run()
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: PendingCase) -> dict:
-        """One case; an empty output if there was nothing to do or it did not end well."""
+        """Process one case; the output is empty if the case was skipped, refused or failed."""
         engine.state.batch, engine.state.output = {}, {}
         with self.record.case(batchdata.case, self._locations) as entry:
             if entry.to_do:

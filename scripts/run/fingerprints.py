@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ..data.case import DICOM, NIFTI, Case
@@ -42,7 +43,10 @@ def location_hash(case: Case) -> str | None:
     """
     if not case.files:
         return None
-    first = min(case.files).resolve()
+    try:
+        first = min(case.files).resolve()
+    except (OSError, RuntimeError):  # a loop of symbolic links, a folder that may not be entered
+        return None
     return hashlib.sha256(str(first.parent if case.format == DICOM else first).encode()).hexdigest()
 
 
@@ -51,5 +55,6 @@ def input_files(case: Case) -> list[Path]:
     files = list(case.files)
     if case.format == NIFTI and files:
         sidecar = files[0].with_name(file_stem(files[0]) + ".json")
-        files += [sidecar] if sidecar.is_file() else []
+        with suppress(OSError):  # a folder that may not be entered
+            files += [sidecar] if sidecar.is_file() else []
     return files

@@ -139,20 +139,27 @@ class RunRecord:
             entry.failed(error)
         try:
             yield entry
+            if entry.to_do:
+                entry.stop(FAILED, "processing ended without a result")
         except Exception as error:  # noqa: BLE001 - one faulty scan must not stop the others
             entry.failed(error)
         finally:
             self.entries.pop(case.name, None)
 
-    def is_done(self, case: Case) -> bool:
-        """Whether an earlier call did this case: same input, settings and weights, and its files are still there."""
+    def is_done(self, case: Case, known: str | None = None) -> bool:
+        """Whether an earlier call did this case: same input, settings and weights, and its files are still there.
+
+        Args:
+            case: the case.
+            known: its fingerprint, where it has been computed already.
+        """
         row = None if self.redo else self._read(case.name)
         return (
             row is not None
             and row.get("status") == DONE
             and row.get("settings") == self.settings
             and row.get("weights_sha256") == self.weights_sha256
-            and row.get("input", {}).get("fingerprint") == fingerprint(case)
+            and row.get("input", {}).get("fingerprint") == (known or fingerprint(case))
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
 
@@ -248,7 +255,7 @@ class CaseEntry:
         if self.case.refusal:
             self.stop(REFUSED, self.case.refusal)
             return
-        if self.record.is_done(self.case):
+        if self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
             logger.info("%s: already done", self.case.name)
             return
@@ -302,7 +309,8 @@ class CaseEntry:
     def failed(self, error: Exception) -> None:
         """End the case by the error that stopped it: refused for a `Refusal`, else failed."""
         logger.debug("%s", self.case.name, exc_info=error)
-        self.stop(*reason_of(error))
+        if self.row.status is None:  # an error after its end does not change how a case ended
+            self.stop(*reason_of(error))
 
     def snapshot(self, pred: MetaTensor) -> Row:
         """Return the row with the geometry and residual of the result, and the seconds until now."""

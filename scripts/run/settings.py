@@ -76,7 +76,7 @@ def _load_strictly(files: str | Sequence[str]) -> dict:
     os.environ[STRICT] = "1"
     try:
         return ConfigParser.load_config_files(files)
-    except ValueError as error:  # the only one left: MONAI has read these files before
+    except ValueError as error:  # only duplicate keys can fail here: MONAI has already parsed these files
         raise Refusal(f"{files}: {one_line(str(error))}: keep one of them") from error
     finally:
         if before is None:

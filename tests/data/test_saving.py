@@ -179,3 +179,8 @@ def test_a_volume_made_from_an_array_is_written_in_any_orientation(tmp_path, dty
     assert np.array_equal(np.asarray(image.dataobj), expected)
     for affine in (image.get_sform(), image.get_qform()):
         assert np.allclose(affine, coronal, atol=1e-5)
+
+
+def test_a_file_can_be_kept_from_other_users(tmp_path):
+    write_nifti(result(), tmp_path / "a.nii.gz", mode=0o600)
+    assert (tmp_path / "a.nii.gz").stat().st_mode & 0o777 == 0o600

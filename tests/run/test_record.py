@@ -323,3 +323,32 @@ def test_many_at_once_lose_no_row(make, case):
         list(pool.map(one, range(40)))
     assert len(rows(make())) == 40
     assert not [p for p in (make().output_dir).rglob(".*json*") if p.is_file()]
+
+
+def test_a_case_that_ends_without_a_result_has_failed(make, case):
+    record = make()
+    with record.case(case) as entry:
+        entry.loaded(volume())
+    assert rows(record)["knee"]["reason"] == "processing ended without a result"
+    assert dict(record.counts) == {"failed": 1}
+
+
+def test_an_error_after_the_end_of_a_case_does_not_change_how_it_ended(make, case):
+    record = make()
+    with record.case(case) as entry:
+        entry.loaded(volume())
+        entry.done(volume((1, 1, 1)))
+        raise OSError("a handler")
+    assert rows(record)["knee"]["status"] == "done"
+    assert dict(record.counts) == {"done": 1}
+
+
+def test_a_loop_of_links_is_one_failed_case(make, tmp_path):
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.nii.gz").symlink_to(tmp_path / f"{other}.nii.gz")
+    loop = Case("a", (tmp_path / "a.nii.gz",))
+    assert location_hash(loop) is None
+    record = make()
+    with record.case(loop):
+        raise OSError("too many links")
+    assert rows(record)["a"]["status"] == "failed"
