@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage
 
+from .components import component_of
 from .elements import (
     PRIVATE_TAGS,
     first_of,
@@ -41,7 +42,7 @@ KEYWORDS = (
     "InstanceNumber AcquisitionNumber DiffusionGradientOrientation TriggerTime InversionTime FlipAngle "
     "RepetitionTime AcquisitionDate AcquisitionTime ContentTime FrameOfReferenceUID ModalityLUTSequence "
     "ContributingEquipmentSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PatientName "
-    "PatientID"
+    "PatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique"
 )
 """Attributes that are parsed; the patient's name and number only to remove them from the series description."""
 TAGS = [*(Tag(keyword) for keyword in KEYWORDS.split()), *PRIVATE_TAGS]
@@ -61,16 +62,6 @@ REPEAT_KEYWORDS = [
 
 UNCOUNTED = 1
 """Number of images that is assumed for a mosaic whose header does not state it."""
-GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
-"""Values of GE's private attribute (0043,102F). 0 (magnitude) is left out, so that ImageType can still name a map."""
-COMPONENT_WORDS = {
-    "magnitude": ("M", "MAGNITUDE"),
-    "phase": ("P", "PHASE", "VELOCITY"),
-    "real": ("R", "REAL"),
-    "imaginary": ("I", "IMAGINARY"),
-}
-MAPS = {"ADC", "EADC", "FA", "COLFA", "TENSOR", "FIELD_MAP", "PROJECTION IMAGE", "MIP", "MNIP", "SUBTRACTION", "STDDEV"}
-"""Values of ImageType of images that were computed from others, such as diffusion maps and projections."""
 GE_SEVERAL_DIRECTIONS = 1e9
 """GE adds this number to a b-value that belongs to several directions."""
 
@@ -217,7 +208,7 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         modality=text_of(dataset, "Modality") or "",
         manufacturer=text_of(dataset, "Manufacturer") or "",
         image_type=image_type,
-        component=_component(kind, image_type, first_private_of(dataset, "ge_type")),
+        component=component_of(dataset, kind, groups, first_private_of(dataset, "ge_type")),
         rows=integer_of(dataset, "Rows") or 0,
         columns=integer_of(dataset, "Columns") or 0,
         samples=integer_of(dataset, "SamplesPerPixel") or 1,
@@ -243,26 +234,6 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         ),
         repeats=tuple(repeats),
     )
-
-
-def _component(kind: list[Dataset], image_type: tuple[str, ...], ge_type: float | None) -> str:
-    """Return magnitude, phase, real, imaginary, or the name of a computed map; magnitude where the header is silent."""
-    stated = (first_of(kind, "ComplexImageComponent", text_of) or "").upper()
-    if stated in ("PHASE", "REAL", "IMAGINARY"):
-        return stated.lower()
-    if ge_type is not None and int(ge_type) in GE_COMPONENTS:
-        return GE_COMPONENTS[int(ge_type)]
-    for value in image_type[2:]:
-        if value.upper() in MAPS or "MAP" in re.split(r"[\s_]+", value.upper()):
-            return f"map ({value})"
-    for value in image_type[2:]:
-        # Siemens writes M, P; Philips M_FFE, SW_P_FFE, R_IR, PHASE CONTRAST M: the last word counts before the first.
-        words = re.split(r"[\s_]+", value.upper())
-        for word in (words[-1], words[0], words[1] if len(words) > 2 else ""):
-            for name, spellings in COMPONENT_WORDS.items():
-                if word in spellings:
-                    return name
-    return "magnitude"
 
 
 def _b_value(dataset: Dataset, diffusion: list[Dataset]) -> float | None:

@@ -112,7 +112,7 @@ def test_echoes_and_components_of_one_series_become_volumes(tmp_path):
         (["ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"], "magnitude"),
         (["ORIGINAL", "PRIMARY", "PHASE CONTRAST M", "M", "PCA"], "magnitude"),
         (["ORIGINAL", "PRIMARY", "SW_P_FFE", "SW_P", "FFE"], "phase"),
-        (["ORIGINAL", "PRIMARY", "VELOCITY MAP", "P", "PCA"], "map (VELOCITY MAP)"),
+        (["ORIGINAL", "PRIMARY", "VELOCITY MAP", "P", "PCA"], "map (MAP)"),
         (["ORIGINAL", "PRIMARY", "R_IR", "R", "IR"], "real"),
         (["ORIGINAL", "PRIMARY", "I", "NONE"], "imaginary"),
         (["DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND"], "map (ADC)"),
