@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import EnhancedMRImageStorage
+from pydicom.uid import UID, EnhancedMRImageStorage
 
 from .components import component_of
 from .elements import (
@@ -29,7 +29,7 @@ from .elements import (
     text_of,
     texts_of,
 )
-from .files import DamagedError, quiet, read_dataset
+from .files import UNDEFINED_LENGTH, DamagedError, Extent, quiet, read_header
 
 MAX_REMEMBERED = 8192
 """Number of files whose frames stay in memory, about 2 KiB each."""
@@ -37,10 +37,10 @@ MAX_REMEMBERED = 8192
 KEYWORDS = (
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber SeriesDescription ProtocolName "
     "Modality Manufacturer ImageType ComplexImageComponent Rows Columns SamplesPerPixel PhotometricInterpretation "
-    "NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient SliceThickness SpacingBetweenSlices "
-    "MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex DiffusionBValue "
-    "InstanceNumber AcquisitionNumber DiffusionGradientOrientation TriggerTime InversionTime FlipAngle "
-    "RepetitionTime AcquisitionDate AcquisitionTime ContentTime FrameOfReferenceUID ModalityLUTSequence "
+    "BitsAllocated NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient SliceThickness "
+    "SpacingBetweenSlices MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex "
+    "DiffusionBValue InstanceNumber AcquisitionNumber DiffusionGradientOrientation TriggerTime InversionTime "
+    "FlipAngle RepetitionTime AcquisitionDate AcquisitionTime ContentTime FrameOfReferenceUID ModalityLUTSequence "
     "ContributingEquipmentSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PatientName "
     "PatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique"
 )
@@ -60,6 +60,9 @@ REPEAT_KEYWORDS = [
 ]
 """Attributes that may distinguish the repeats of one position; on some scanners they vary from slice to slice too."""
 
+PIXEL_DATA = 0x7FE00010
+BITS_ALLOCATED = (1, 8, 16, 32)
+"""Values of BitsAllocated of which the length of the pixels is known here; others are refused when they are read."""
 UNCOUNTED = 1
 """Number of images that is assumed for a mosaic whose header does not state it."""
 GE_SEVERAL_DIRECTIONS = 1e9
@@ -149,24 +152,82 @@ def read_frames(path: str | Path) -> tuple[Frame, ...]:
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _read_frames(path: str, mtime_ns: int, size: int) -> tuple[Frame, ...]:  # noqa: ARG001 (the cache's key)
     """Cached because discovery, reader and writer need the same headers; time and size change with the file."""
-    dataset = read_dataset(path, TAGS)
+    dataset, extent = read_header(path, TAGS)
     try:
         with quiet():
-            return tuple(_frames(path, dataset))
-    except DamagedError:
-        raise
+            problem = "the file is truncated within its header" if extent.truncated else None
+            if problem is None and not _is_image(dataset, extent):
+                return ()
+            problem = problem or _pixel_problem(dataset, extent)
+            if problem is None:
+                return tuple(_frames(path, dataset))
     except Exception as error:  # noqa: BLE001 - in a damaged file any attribute may be of any type
-        raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
+        problem = f"not readable as DICOM ({type(error).__name__})"
+    damaged = DamagedError(problem)
+    with quiet():
+        damaged.series = text_of(dataset, "SeriesInstanceUID") or ""
+    raise damaged
+
+
+def _is_image(dataset: Dataset, extent: Extent) -> bool:
+    """Return whether a file holds, or should hold, an image.
+
+    It does by its SOP class, or where it states no class, as in old archives and damaged headers. Files of other
+    classes (raw data, spectra, reports, private classes) only do where they have a size and pixels.
+    """
+    meta = getattr(dataset, "file_meta", None)
+    stated = text_of(dataset, "SOPClassUID") or (meta and text_of(meta, "MediaStorageSOPClassUID")) or ""
+    sized = bool(integer_of(dataset, "Rows") and integer_of(dataset, "Columns"))
+    return not stated or "Image Storage" in UID(stated).name or (sized and extent.pixels is not None)
+
+
+def _pixel_problem(dataset: Dataset, extent: Extent) -> str | None:
+    """Return what is wrong with the pixels of an image as far as its header and its length show; None where nothing is.
+
+    Uncompressed pixels must have rows x columns x samples x frames x bytes, and at most one byte of padding.
+    """
+    rows, columns, pixels = integer_of(dataset, "Rows"), integer_of(dataset, "Columns"), extent.pixels
+    if not rows or not columns or rows < 0 or columns < 0:
+        return "an image without Rows or Columns"
+    if pixels is None:
+        return "an image without pixels (no PixelData)"
+    frames = integer_of(dataset, "NumberOfFrames") or 1
+    if pixels.length == UNDEFINED_LENGTH:
+        if pixels.fragments is not None and not 0 <= pixels.fragments >= frames:
+            return "pixels are truncated"
+        return None
+    if pixels.available is not None and pixels.length > pixels.available:
+        return "pixels are truncated"
+    if pixels.tag == PIXEL_DATA and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return length_problem(dataset, pixels.length)
+    return None
+
+
+def length_problem(dataset: Dataset, length: int) -> str | None:
+    """Return why uncompressed pixels of a length in bytes do not fit the size that the header states; None if they do.
+
+    >>> dataset = Dataset()
+    >>> dataset.Rows, dataset.Columns, dataset.BitsAllocated = 31, 32, 16
+    >>> length_problem(dataset, 31 * 32 * 2)
+    >>> length_problem(dataset, 32 * 32 * 2)
+    'pixels have 2048 bytes, 1984 are needed for 31 rows x 32 columns x 1 frame'
+    """
+    rows, columns = integer_of(dataset, "Rows") or 0, integer_of(dataset, "Columns") or 0
+    frames, samples = integer_of(dataset, "NumberOfFrames") or 1, integer_of(dataset, "SamplesPerPixel") or 1
+    bits = integer_of(dataset, "BitsAllocated")
+    if (
+        bits not in BITS_ALLOCATED or text_of(dataset, "PhotometricInterpretation") == "YBR_FULL_422"
+    ):  # two pixels share their colour
+        return None
+    needed = (rows * columns * samples * frames * bits + 7) // 8
+    if needed <= length <= needed + needed % 2:
+        return None
+    truncated = "pixels are truncated: they" if length < needed else "pixels"
+    size = f"{rows} rows x {columns} columns x {frames} frame{'s'[: frames != 1]}"
+    return f"{truncated} have {length} bytes, {needed} are needed for {size}"
 
 
 def _frames(path: str, dataset: Dataset) -> Iterator[Frame]:
-    rows, columns = integer_of(dataset, "Rows"), integer_of(dataset, "Columns")
-    if not rows or not columns:
-        if text_of(dataset, "SOPClassUID") is None and not getattr(dataset, "file_meta", {}).get(
-            "MediaStorageSOPClassUID"
-        ):
-            raise DamagedError("no SOPClassUID")
-        return
     per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence")
     shared = functional_groups(dataset, None)
     count = integer_of(dataset, "NumberOfFrames") or 1
