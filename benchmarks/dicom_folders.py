@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"{name}\n")
         for line, count in Counter(row(volume) for volume in found.volumes).items():
             sys.stdout.write(f"    {count} x {line}\n")
-        others = (found.ignored, found.without_image, sum(found.damaged.values()))
+        others = (found.ignored, found.without_image, len(found.damaged))
         if any(others):
             sys.stdout.write(f"    {others[0]} no DICOM, {others[1]} without image, {others[2]} damaged\n")
     sys.stdout.write(f"{accepted} volumes accepted, {wrong} of them below {NO_VOLUME}/\n")

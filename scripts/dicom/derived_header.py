@@ -64,6 +64,8 @@ KEPT = " ".join(KEPT_BY_MODULE.values()).split()
 KEPT_GROUPS = (0x0010, 0x0012)
 """Groups of the patient and the clinical trial: copied whole, as they must agree within a study."""
 LOSSY = ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+IDENTIFYING = ("BurnedInAnnotation", "RecognizableVisualFeatures")
+"""Attributes that warn of a person who can be recognised in the pixels (PS3.3, C.7.6.1)."""
 
 MAY_BE_EMPTY = [
     "PatientName",
@@ -140,16 +142,19 @@ def derived_header(
 
 
 def _keep(header: Dataset, base: Dataset, source: Volume) -> None:
-    """Copy the attributes on which all source images agree, and the record of an earlier lossy compression."""
+    """Copy what all source images agree on, the record of a lossy compression, and warnings about the pixels."""
     if "SpecificCharacterSet" in base:
         header.SpecificCharacterSet = base.SpecificCharacterSet
     tags = [Tag(keyword) for keyword in KEPT] + [tag for tag in base.keys() if tag.group in KEPT_GROUPS]  # noqa: SIM118
     kept = {tag: base[tag] for tag in tags if tag in base}
     lossy: Dataset | None = None
-    tags += [Tag(keyword) for keyword in ("LossyImageCompression", *LOSSY)]
+    tags += [Tag(keyword) for keyword in ("LossyImageCompression", *LOSSY, *IDENTIFYING)]
+    stated: dict[str, set[str]] = {keyword: set() for keyword in IDENTIFYING}
     for file in dict.fromkeys(frame.file for frame in source.frames):
         other = read_dataset(file, tags)
         kept = {tag: e for tag, e in kept.items() if tag in other and other[tag].value == e.value}
+        for keyword in IDENTIFYING:
+            stated[keyword].add((text_of(other, keyword) or "").upper())
         syntax = str(other.file_meta.get("TransferSyntaxUID", "")) if hasattr(other, "file_meta") else ""
         if text_of(other, "LossyImageCompression") == "01" or syntax in LOSSY_METHODS:
             lossy = other
@@ -159,6 +164,10 @@ def _keep(header: Dataset, base: Dataset, source: Volume) -> None:
     for element in kept.values():
         header.add(DataElement(element.tag, element.VR, element.value))
     header.remove_private_tags()
+    for keyword, values in stated.items():
+        # YES of one image holds for the result; NO needs the statement of all; else nothing is claimed.
+        if "YES" in values or values == {"NO"}:
+            setattr(header, keyword, "YES" if "YES" in values else "NO")
     header.LossyImageCompression = "00" if lossy is None else "01"
     for keyword in LOSSY if lossy is not None else ():
         if keyword in lossy:
@@ -199,7 +208,6 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
         header.Laterality = ""  # empty means unknown: the body part may be a paired one (PS3.3, C.7.3.1)
     header.Modality, header.SOPClassUID = "MR", MRImageStorage
     header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "RESAMPLED"]
-    header.BurnedInAnnotation = "NO"
     header.SeriesNumber = str((first.series_number or 0) + SERIES_NUMBER_OFFSET)
     header.AcquisitionNumber = None
     created = created.astimezone(_zone(header))

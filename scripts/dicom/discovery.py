@@ -15,9 +15,10 @@ import numpy as np
 
 from ..data.case import DICOM, Case
 from ..geometry.checks import flag
+from ..geometry.errors import Refusal
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
-from .files import DamagedError, each, looks_like_dicom, regular_files
+from .files import DamagedError, each, is_blank, looks_like_dicom, regular_files
 from .gate import ZERO_FILLED, Stack, examine
 from .grouping import group_planes
 from .headers import UNCOUNTED, Frame, read_frames
@@ -26,6 +27,14 @@ from .partitions import zero_filling
 logger = logging.getLogger(__name__)
 
 MAGNITUDE = ("magnitude",)
+MAX_DAMAGED_NAMED = 3
+"""Number of damaged files that a message names; of further ones it gives the number."""
+MODALITIES = (
+    "CR CT DX ECG ES IO KO M3D MG NM OP OPT OT PR PT PX REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT RWV SC SEG SM SR US XA XC"
+)
+"""Values of Modality (PS3.3, C.7.3.1.1.1) that a message repeats; any other text might name the patient."""
+PHOTOMETRIC = ("RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "MONOCHROME1", "MONOCHROME2")
+"""Values of PhotometricInterpretation (PS3.3, C.7.6.3.1.2) that a message repeats."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,27 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A DICOM file that cannot be used.
+
+    Attributes:
+        file: its path.
+        reason: what is wrong, in one line.
+        series: its SeriesInstanceUID; "" where it could not be read.
+    """
+
+    file: str
+    reason: str
+    series: str = ""
+
+    def belongs_to(self, frames: Sequence[Frame]) -> bool:
+        """Whether its slice may be missing in a volume: in its series, or in its folder where its series is unknown."""
+        if self.series:
+            return any(frame.series == self.series for frame in frames)
+        return any(Path(frame.file).parent == Path(self.file).parent for frame in frames)
+
+
+@dataclass(frozen=True)
 class Survey:
     """The content of a folder.
 
@@ -86,13 +116,13 @@ class Survey:
         volumes: every volume found, usable or not.
         ignored: number of files that are no DICOM.
         without_image: number of DICOM files without an image (reports, presentation states, directories).
-        damaged: number of DICOM files that cannot be parsed, by what went wrong.
+        damaged: DICOM files that cannot be used, and what is wrong with each.
     """
 
     volumes: tuple[Volume, ...]
     ignored: int
     without_image: int
-    damaged: dict[str, int]
+    damaged: tuple[Damaged, ...]
 
 
 def find_series(path: str | Path, keep_names: bool | str = False, components: Sequence[str] = MAGNITUDE) -> list[Case]:
@@ -116,10 +146,9 @@ def find_series(path: str | Path, keep_names: bool | str = False, components: Se
     if len(volumes) < len(found.volumes):
         logger.info("%d series made by GLADE left out", len(found.volumes) - len(volumes))
     cases = [volume.as_case() for volume in volumes]
-    if found.damaged:
-        text = ", ".join(f"{count} {why}" for why, count in found.damaged.items())
-        refusal = f"damaged files: {text}"
-        cases.append(Case("damaged_dicom", (Path(path),), DICOM, refusal=refusal))
+    unnamed = [file for file in found.damaged if not any(file.belongs_to(volume.frames) for volume in volumes)]
+    if unnamed:
+        cases.append(Case("damaged_dicom", (Path(path),), DICOM, refusal=damage(unnamed)))
     for volume in volumes:
         for note in volume.stack.notes if volume.stack and not volume.reasons else ():
             matters = "positions win" in note or ZERO_FILLED in note
@@ -154,28 +183,52 @@ def survey_files(
     """Find every DICOM volume among the given files."""
     frames: list[Frame] = []
     ignored = without_image = 0
-    damaged: Counter[str] = Counter()
-    for found in each(_read_header, files):
+    damaged: list[Damaged] = []
+    blank: list[Path] = []
+    for file, found in each(_read_header, files):
         if found is None:
             ignored += 1
+            blank += [file] if is_blank(file) and not file.name.startswith(".") else []
         elif isinstance(found, DamagedError):
-            damaged[str(found)] += 1
+            damaged.append(Damaged(str(file), str(found), found.series))
         else:
             frames += found
             without_image += not found
+    siblings = {(file.parent, file.suffix.lower()) for file in (Path(f.file) for f in [*frames, *damaged])}
+    lost = [file for file in blank if (file.parent, file.suffix.lower()) in siblings]
+    ignored -= len(lost)
+    damaged += [Damaged(str(file), "the file is empty or holds zeros only") for file in lost]
     groups = list(group_planes(frames))
     groups.sort(key=lambda g: (g[0].series_number is None, g[0].series_number or 0, g[0].series, g[0].echo_number or 0))
     names = case_names([group[0] for group in groups], keep_names)
-    volumes = _volumes(groups, names, components, minimum_slices)
-    return Survey(tuple(volumes), ignored, without_image, dict(damaged))
+    volumes = _volumes(groups, names, components, minimum_slices, damaged)
+    return Survey(tuple(volumes), ignored, without_image, tuple(damaged))
 
 
-def _read_header(file: str | Path) -> tuple[Frame, ...] | DamagedError | None:
-    """The planes of a file, the error that damaged it, or None where it is no DICOM file."""
+def _read_header(file: str | Path) -> tuple[Path, tuple[Frame, ...] | DamagedError | None]:
+    """The file, and its planes, the error that damaged it, or None where it is no DICOM file."""
+    path = Path(file)
     try:
-        return read_frames(file) if looks_like_dicom(Path(file)) else None
+        return path, read_frames(path) if looks_like_dicom(path) else None
     except DamagedError as error:
-        return error
+        return path, error
+
+
+def damage(files: Sequence[Damaged]) -> str:
+    """Return one line that names damaged files, and what is wrong with each; of many the first few."""
+    text = "; ".join(f"{shown(Path(file.file).name)}: {file.reason}" for file in files[:MAX_DAMAGED_NAMED])
+    more = len(files) - MAX_DAMAGED_NAMED
+    number = "a damaged file" if len(files) == 1 else f"{len(files)} damaged files"
+    return f"{number} ({text}{f'; and {more} more' if more > 0 else ''}): copy the series again"
+
+
+def shown(name: str) -> str:
+    r"""Return a file name with escapes for characters that would change how a line is displayed.
+
+    >>> shown("slice\u202e\n.dcm")
+    'slice\\u202e\\n.dcm'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
 def volumes_of(
@@ -189,13 +242,23 @@ def volumes_of(
         paths: files and folders.
         minimum_slices: volumes of fewer slices carry a reason.
         components: kinds of image that are used; the others carry a reason.
+
+    Raises:
+        Refusal: they hold damaged images only.
     """
     files = [file for path in paths for file in regular_files(Path(path))]
-    return survey_files(files, components, minimum_slices).volumes
+    found = survey_files(files, components, minimum_slices)
+    if found.damaged and not found.volumes:
+        raise Refusal(damage(found.damaged))
+    return found.volumes
 
 
 def _volumes(
-    groups: list[list[Frame]], names: Iterable[str], components: Sequence[str], minimum_slices: int
+    groups: list[list[Frame]],
+    names: Iterable[str],
+    components: Sequence[str],
+    minimum_slices: int,
+    damaged: Sequence[Damaged],
 ) -> Iterator[Volume]:
     orientations: dict[str, set[tuple[float, ...]]] = defaultdict(set)
     for group in groups:
@@ -207,6 +270,9 @@ def _volumes(
         reasons = reasons_of(frames, stack, components)
         if len(orientations[first.series]) > 1 and len(frames) < minimum_slices:
             reasons.append(f"the series holds slices of {len(orientations[first.series])} orientations")
+        missing = [file for file in damaged if file.belongs_to(frames)]
+        if missing:
+            reasons.append(damage(missing))
         yield Volume(name, frames, stack, tuple(reasons), first.component)
 
 
@@ -236,9 +302,9 @@ def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequenc
     """Every reason not to use a volume: kind of image first, then its geometry."""
     first, reasons = frames[0], []
     if first.modality != "MR":
-        reasons.append(f"not MR (Modality {first.modality or 'absent'})")
+        reasons.append(f"not MR (Modality {_known(first.modality, MODALITIES.split())})")
     if first.samples != 1 or not first.photometric.startswith("MONOCHROME"):
-        reasons.append(f"colour image ({first.photometric or 'no PhotometricInterpretation'})")
+        reasons.append(f"colour image ({_known(first.photometric, PHOTOMETRIC, 'PhotometricInterpretation is ')})")
     if first.has_lookup_table:
         reasons.append("values go through a ModalityLUTSequence, which is not supported")
     if first.mosaic_images:
@@ -265,3 +331,10 @@ def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequenc
         copies = sum(count - 1 for count in names.values())
         reasons.append(f"{copies} file(s) are copies of another (same SOPInstanceUID)")
     return reasons + list(stack.reasons)
+
+
+def _known(value: str, values: Sequence[str], otherwise: str = "") -> str:
+    """Return a value that the standard defines; other text is not repeated, as it might name the patient."""
+    if not value:
+        return f"{otherwise}absent"
+    return value if value in values else f"{otherwise}not a value of the standard"

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,7 @@ from pydicom.uid import (
 )
 
 from ..geometry.folders import every_folder
+from .elements import number_of
 
 MAX_INFLATED_BYTES = 2**27
 """Largest size of a deflated file after decompression; a small file could otherwise fill the memory."""
@@ -39,8 +41,14 @@ ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 """Encoded tag of an item (PS3.5, 7.5), little and big endian."""
 PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 """Tags of float, double and integer pixel data."""
+UNDEFINED_LENGTH = 0xFFFFFFFF
+"""Length of an element that ends with a delimiter (PS3.5, 7.1.1)."""
+FRAGMENT, END_OF_FRAGMENTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+"""Encoded tags of fragments (PS3.5, A.4), which are always little endian."""
 CHUNK_BYTES = 2**20
 PREAMBLE_BYTES = 128
+META_BYTES = PREAMBLE_BYTES + 4 + 12
+"""Bytes of a file before those that FileMetaInformationGroupLength counts (PS3.10, 7.1)."""
 
 PROBED = 8
 """Number of files that are read one after the other first, to measure how long a file is waited for."""
@@ -55,7 +63,43 @@ READERS = 4
 
 
 class DamagedError(ValueError):
-    """A file that begins as DICOM but cannot be parsed; the message is one line and quotes no attribute's value."""
+    """A file that begins as DICOM but cannot be used; the message is one line and quotes no attribute's value.
+
+    Attributes:
+        series: SeriesInstanceUID of the file; "" where it could not be read.
+    """
+
+    series = ""
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """The element of a file that holds its pixels, as far as it is known without reading it.
+
+    Attributes:
+        tag: (7FE0,0010), or the tag of float or double pixels.
+        length: bytes that the element states; `UNDEFINED_LENGTH` where fragments follow.
+        available: bytes from its value to the end of the file; None in a deflated file.
+        fragments: number of its fragments; None where it is not fragmented, -1 where their end is missing.
+    """
+
+    tag: int
+    length: int
+    available: int | None
+    fragments: int | None = None
+
+
+@dataclass
+class Extent:
+    """How far a file could be parsed.
+
+    Attributes:
+        pixels: its pixel element; None where the file ends before one.
+        truncated: whether an element before the pixels ends beyond the end of the file.
+    """
+
+    pixels: PixelElement | None = None
+    truncated: bool = False
 
 
 def regular_files(path: Path) -> Iterator[Path]:
@@ -130,7 +174,21 @@ def looks_like_dicom(path: Path) -> bool:
     return element <= 0x0018 and (re.match(rb"[A-Z]{2}", head[4:6]) is not None or head[6:8] == b"\x00\x00")
 
 
+def is_blank(path: Path) -> bool:
+    """Return whether a file is empty or begins with zeros only, as after a copy that broke off or a fault of a disk."""
+    try:
+        with path.open("rb") as file:
+            return not any(file.read(PREAMBLE_BYTES + 4))
+    except OSError:
+        return False
+
+
 def read_dataset(path: str | Path, tags: Collection[int] | None = None, pixels: bool = False) -> Dataset:
+    """Return the data set of a DICOM file; see `read_header`."""
+    return read_header(path, tags, pixels)[0]
+
+
+def read_header(path: str | Path, tags: Collection[int] | None = None, pixels: bool = False) -> tuple[Dataset, Extent]:
     """Parse a DICOM file.
 
     Args:
@@ -138,21 +196,29 @@ def read_dataset(path: str | Path, tags: Collection[int] | None = None, pixels: 
         tags: attributes that are kept in memory; None: all.
         pixels: whether to read the pixel data too.
 
+    Returns:
+        The data set, and how far it reaches.
+
     Raises:
         DamagedError: pydicom cannot parse the file, it inflates beyond `MAX_INFLATED_BYTES`, or it holds more than
             `MAX_ELEMENTS` elements or `MAX_ITEMS` items.
     """
     try:
         with quiet(), Path(path).open("rb") as file:
-            _bound(file)
+            deflated = _bound(file)
+            extent = Extent()
             # as int, because pydicom compares every tag of the file with them, which is slow between Tag objects
             wanted = None if tags is None else [int(tag) for tag in tags]
-            dataset = read_partial(file, _stop(pixels), force=True, specific_tags=wanted)
+            dataset = read_partial(
+                file, _stop(pixels, None if deflated else file, extent), force=True, specific_tags=wanted
+            )
             if "TransferSyntaxUID" not in dataset.file_meta:  # no meta header: pydicom found the encoding
                 implicit, little = dataset.original_encoding
                 explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
                 dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-            return dataset
+            meta_bytes = number_of(dataset.file_meta, "FileMetaInformationGroupLength") or 0
+            extent.truncated |= META_BYTES + meta_bytes > Path(path).stat().st_size
+            return dataset, extent
     except DamagedError:
         raise
     # Damaged bytes raise errors of any kind (KeyError, struct.error, RecursionError ...). Their messages may quote the
@@ -174,22 +240,62 @@ def quiet() -> Iterator[None]:
         pydicom.config.logger.disabled = disabled
 
 
-def _stop(pixels: bool) -> Callable[[int, str | None, int], bool]:
-    """Return the callback with which pydicom asks at each top-level element whether to stop reading."""
+def _stop(pixels: bool, file: BinaryIO | None, extent: Extent) -> Callable[[int, str | None, int], bool]:
+    """Return the callback with which pydicom asks at each top-level element whether to stop reading.
+
+    Args:
+        pixels: whether to read on at the pixels.
+        file: the file that pydicom reads; None where it reads an inflated copy.
+        extent: receives what was found.
+    """
     count = 0
+    size = 0 if file is None else file.seek(0, 2)
+    if file is not None:
+        file.seek(0)
 
     def stop(tag: int, vr: str | None, length: int) -> bool:  # noqa: ARG001 (signature given by pydicom)
         nonlocal count
         count += 1
         if count > MAX_ELEMENTS:
             raise DamagedError(f"more than {MAX_ELEMENTS} elements")
-        return not pixels and int(tag) in PIXEL_TAGS
+        if int(tag) in PIXEL_TAGS:
+            extent.pixels = extent.pixels or _pixel_element(file, int(tag), length)
+            return not pixels
+        if file is not None and length != UNDEFINED_LENGTH and extent.pixels is None:
+            extent.truncated = file.tell() + length > size
+        return extent.truncated
 
     return stop
 
 
-def _bound(file: BinaryIO) -> None:
-    """Refuse a file that would take too much memory, before it is parsed; leaves the file at its start."""
+def _pixel_element(file: BinaryIO | None, tag: int, length: int) -> PixelElement:
+    """Describe the pixel element whose value the file has reached; leaves the file where it was."""
+    if file is None:
+        return PixelElement(tag, length, None)
+    start = file.tell()
+    size = file.seek(0, 2)
+    fragments = None
+    if length == UNDEFINED_LENGTH:
+        fragments, at = -1, start  # the first item is the table of offsets, no fragment
+        for number in range(-1, MAX_ITEMS):
+            file.seek(at)
+            head = file.read(8)
+            if head[:4] == END_OF_FRAGMENTS:
+                fragments = number
+                break
+            at += 8 + int.from_bytes(head[4:], "little")
+            if head[:4] != FRAGMENT or at > size:
+                break
+    file.seek(start)
+    return PixelElement(tag, length, size - start, fragments)
+
+
+def _bound(file: BinaryIO) -> bool:
+    """Refuse a file that would take too much memory, before it is parsed; leaves the file at its start.
+
+    Returns:
+        Whether the file is deflated.
+    """
     size = file.seek(0, 2)
     file.seek(0)
     deflated = _is_deflated(file)
@@ -205,6 +311,7 @@ def _bound(file: BinaryIO) -> None:
             if items > MAX_ITEMS:
                 raise DamagedError(f"more than {MAX_ITEMS} sequence items")
     file.seek(0)
+    return deflated
 
 
 def _is_deflated(file: BinaryIO) -> bool:

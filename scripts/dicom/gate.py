@@ -36,6 +36,12 @@ MISSING_SLICE_TOLERANCE = 0.1
 """Largest deviation of a distance from a whole multiple of the median, relative to it, to report missing slices."""
 MAX_LENGTH_MM = 1e5
 """No position in a scanner is farther from its centre, and no spacing larger."""
+PLAUSIBLE_PIXEL_MM = (0.006, 50.0)
+"""Least and largest distance of pixels: from microscopy at 21 T to far beyond the coarsest localizer."""
+PLAUSIBLE_SLICE_MM = (0.03, 250.0)
+"""Least and largest thickness and distance of slices; a slab of a thick-slice projection may have 200 mm."""
+UNITS_MM = {"metres": 1000.0, "micrometres": 0.001}
+"""Units that are taken for millimetres by mistake."""
 MAX_NAMED = 5
 """Number of positions that a message lists; of further ones it gives the number."""
 
@@ -116,6 +122,7 @@ def examine(
         affine = stack_affine(positions_mm[0], row, column, normal, (*pixel_spacing_mm, spacing))
     elif not reasons:
         reasons.append("the distance of slices is not known")
+    reasons += unit_reasons(pixel_spacing_mm, spacing if len(distances) > 1 else None, slice_thickness_mm)
     thickness, source = measured_thickness(spacing, slice_thickness_mm, zero_filling)
     notes = []
     if not reasons:
@@ -125,6 +132,36 @@ def examine(
         ]
     order = tuple(int(i) for i in order)
     return Stack(order, spacing or None, affine, tuple(reasons), tuple(notes), thickness, source)
+
+
+def unit_reasons(
+    pixel_spacing_mm: tuple[float, ...], slice_spacing_mm: float | None, slice_thickness_mm: float | None
+) -> list[str]:
+    """Return why lengths are refused that no scanner makes; a wrong unit is the usual cause.
+
+    Args:
+        pixel_spacing_mm: PixelSpacing.
+        slice_spacing_mm: distance of slices by their positions; None where it is not known.
+        slice_thickness_mm: SliceThickness; None where it is not known.
+
+    >>> unit_reasons((0.8, 0.8), 3.3, 0.003)
+    ['SliceThickness 0.003 mm is implausible: is it in metres (3 mm)? Correct the header']
+    """
+    lengths = [
+        ("PixelSpacing", min(pixel_spacing_mm), PLAUSIBLE_PIXEL_MM),
+        ("PixelSpacing", max(pixel_spacing_mm), PLAUSIBLE_PIXEL_MM),
+        ("distance of slices", slice_spacing_mm, PLAUSIBLE_SLICE_MM),
+        ("SliceThickness", slice_thickness_mm, PLAUSIBLE_SLICE_MM),
+    ]
+    reasons = []
+    for name, value, (least, most) in lengths:
+        if not value or least <= value <= most:
+            continue
+        unit = "metres" if value < least else "micrometres"
+        in_mm = value * UNITS_MM[unit]
+        suspect = f"is it in {unit} ({in_mm:.3g} mm)" if least <= in_mm <= most else "is its unit wrong"
+        reasons.append(f"{name} {value:.4g} mm is implausible: {suspect}? Correct the header")
+    return list(dict.fromkeys(reasons))
 
 
 def directions(orientations: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

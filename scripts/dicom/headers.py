@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import EnhancedMRImageStorage
+from pydicom.uid import UID, EnhancedMRImageStorage
 
+from .components import component_of
 from .elements import (
     PRIVATE_TAGS,
     first_of,
@@ -28,7 +29,7 @@ from .elements import (
     text_of,
     texts_of,
 )
-from .files import DamagedError, quiet, read_dataset
+from .files import UNDEFINED_LENGTH, DamagedError, Extent, quiet, read_header
 
 MAX_REMEMBERED = 8192
 """Number of files whose frames stay in memory, about 2 KiB each."""
@@ -36,12 +37,12 @@ MAX_REMEMBERED = 8192
 KEYWORDS = (
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber SeriesDescription ProtocolName "
     "Modality Manufacturer ImageType ComplexImageComponent Rows Columns SamplesPerPixel PhotometricInterpretation "
-    "NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient SliceThickness SpacingBetweenSlices "
-    "MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex DiffusionBValue "
-    "InstanceNumber AcquisitionNumber DiffusionGradientOrientation TriggerTime InversionTime FlipAngle "
-    "RepetitionTime AcquisitionDate AcquisitionTime ContentTime FrameOfReferenceUID ModalityLUTSequence "
+    "BitsAllocated NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient SliceThickness "
+    "SpacingBetweenSlices MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex "
+    "DiffusionBValue InstanceNumber AcquisitionNumber DiffusionGradientOrientation TriggerTime InversionTime "
+    "FlipAngle RepetitionTime AcquisitionDate AcquisitionTime ContentTime FrameOfReferenceUID ModalityLUTSequence "
     "ContributingEquipmentSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PatientName "
-    "PatientID"
+    "PatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique"
 )
 """Attributes that are parsed; the patient's name and number only to remove them from the series description."""
 TAGS = [*(Tag(keyword) for keyword in KEYWORDS.split()), *PRIVATE_TAGS]
@@ -59,18 +60,11 @@ REPEAT_KEYWORDS = [
 ]
 """Attributes that may distinguish the repeats of one position; on some scanners they vary from slice to slice too."""
 
+PIXEL_DATA = 0x7FE00010
+BITS_ALLOCATED = (1, 8, 16, 32)
+"""Values of BitsAllocated of which the length of the pixels is known here; others are refused when they are read."""
 UNCOUNTED = 1
 """Number of images that is assumed for a mosaic whose header does not state it."""
-GE_COMPONENTS = {1: "phase", 2: "real", 3: "imaginary"}
-"""Values of GE's private attribute (0043,102F). 0 (magnitude) is left out, so that ImageType can still name a map."""
-COMPONENT_WORDS = {
-    "magnitude": ("M", "MAGNITUDE"),
-    "phase": ("P", "PHASE", "VELOCITY"),
-    "real": ("R", "REAL"),
-    "imaginary": ("I", "IMAGINARY"),
-}
-MAPS = {"ADC", "EADC", "FA", "COLFA", "TENSOR", "FIELD_MAP", "PROJECTION IMAGE", "MIP", "MNIP", "SUBTRACTION", "STDDEV"}
-"""Values of ImageType of images that were computed from others, such as diffusion maps and projections."""
 GE_SEVERAL_DIRECTIONS = 1e9
 """GE adds this number to a b-value that belongs to several directions."""
 
@@ -158,24 +152,82 @@ def read_frames(path: str | Path) -> tuple[Frame, ...]:
 @lru_cache(maxsize=MAX_REMEMBERED)
 def _read_frames(path: str, mtime_ns: int, size: int) -> tuple[Frame, ...]:  # noqa: ARG001 (the cache's key)
     """Cached because discovery, reader and writer need the same headers; time and size change with the file."""
-    dataset = read_dataset(path, TAGS)
+    dataset, extent = read_header(path, TAGS)
     try:
         with quiet():
-            return tuple(_frames(path, dataset))
-    except DamagedError:
-        raise
+            problem = "the file is truncated within its header" if extent.truncated else None
+            if problem is None and not _is_image(dataset, extent):
+                return ()
+            problem = problem or _pixel_problem(dataset, extent)
+            if problem is None:
+                return tuple(_frames(path, dataset))
     except Exception as error:  # noqa: BLE001 - in a damaged file any attribute may be of any type
-        raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
+        problem = f"not readable as DICOM ({type(error).__name__})"
+    damaged = DamagedError(problem)
+    with quiet():
+        damaged.series = text_of(dataset, "SeriesInstanceUID") or ""
+    raise damaged
+
+
+def _is_image(dataset: Dataset, extent: Extent) -> bool:
+    """Return whether a file holds, or should hold, an image.
+
+    It does by its SOP class, or where it states no class, as in old archives and damaged headers. Files of other
+    classes (raw data, spectra, reports, private classes) only do where they have a size and pixels.
+    """
+    meta = getattr(dataset, "file_meta", None)
+    stated = text_of(dataset, "SOPClassUID") or (meta and text_of(meta, "MediaStorageSOPClassUID")) or ""
+    sized = bool(integer_of(dataset, "Rows") and integer_of(dataset, "Columns"))
+    return not stated or "Image Storage" in UID(stated).name or (sized and extent.pixels is not None)
+
+
+def _pixel_problem(dataset: Dataset, extent: Extent) -> str | None:
+    """Return what is wrong with the pixels of an image as far as its header and its length show; None where nothing is.
+
+    Uncompressed pixels must have rows x columns x samples x frames x bytes, and at most one byte of padding.
+    """
+    rows, columns, pixels = integer_of(dataset, "Rows"), integer_of(dataset, "Columns"), extent.pixels
+    if not rows or not columns or rows < 0 or columns < 0:
+        return "an image without Rows or Columns"
+    if pixels is None:
+        return "an image without pixels (no PixelData)"
+    frames = integer_of(dataset, "NumberOfFrames") or 1
+    if pixels.length == UNDEFINED_LENGTH:
+        if pixels.fragments is not None and not 0 <= pixels.fragments >= frames:
+            return "pixels are truncated"
+        return None
+    if pixels.available is not None and pixels.length > pixels.available:
+        return "pixels are truncated"
+    if pixels.tag == PIXEL_DATA and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return length_problem(dataset, pixels.length)
+    return None
+
+
+def length_problem(dataset: Dataset, length: int) -> str | None:
+    """Return why uncompressed pixels of a length in bytes do not fit the size that the header states; None if they do.
+
+    >>> dataset = Dataset()
+    >>> dataset.Rows, dataset.Columns, dataset.BitsAllocated = 31, 32, 16
+    >>> length_problem(dataset, 31 * 32 * 2)
+    >>> length_problem(dataset, 32 * 32 * 2)
+    'pixels have 2048 bytes, 1984 are needed for 31 rows x 32 columns x 1 frame'
+    """
+    rows, columns = integer_of(dataset, "Rows") or 0, integer_of(dataset, "Columns") or 0
+    frames, samples = integer_of(dataset, "NumberOfFrames") or 1, integer_of(dataset, "SamplesPerPixel") or 1
+    bits = integer_of(dataset, "BitsAllocated")
+    if (
+        bits not in BITS_ALLOCATED or text_of(dataset, "PhotometricInterpretation") == "YBR_FULL_422"
+    ):  # two pixels share their colour
+        return None
+    needed = (rows * columns * samples * frames * bits + 7) // 8
+    if needed <= length <= needed + needed % 2:
+        return None
+    truncated = "pixels are truncated: they" if length < needed else "pixels"
+    size = f"{rows} rows x {columns} columns x {frames} frame{'s'[: frames != 1]}"
+    return f"{truncated} have {length} bytes, {needed} are needed for {size}"
 
 
 def _frames(path: str, dataset: Dataset) -> Iterator[Frame]:
-    rows, columns = integer_of(dataset, "Rows"), integer_of(dataset, "Columns")
-    if not rows or not columns:
-        if text_of(dataset, "SOPClassUID") is None and not getattr(dataset, "file_meta", {}).get(
-            "MediaStorageSOPClassUID"
-        ):
-            raise DamagedError("no SOPClassUID")
-        return
     per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence")
     shared = functional_groups(dataset, None)
     count = integer_of(dataset, "NumberOfFrames") or 1
@@ -217,7 +269,7 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         modality=text_of(dataset, "Modality") or "",
         manufacturer=text_of(dataset, "Manufacturer") or "",
         image_type=image_type,
-        component=_component(kind, image_type, first_private_of(dataset, "ge_type")),
+        component=component_of(dataset, kind, groups, first_private_of(dataset, "ge_type")),
         rows=integer_of(dataset, "Rows") or 0,
         columns=integer_of(dataset, "Columns") or 0,
         samples=integer_of(dataset, "SamplesPerPixel") or 1,
@@ -243,26 +295,6 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         ),
         repeats=tuple(repeats),
     )
-
-
-def _component(kind: list[Dataset], image_type: tuple[str, ...], ge_type: float | None) -> str:
-    """Return magnitude, phase, real, imaginary, or the name of a computed map; magnitude where the header is silent."""
-    stated = (first_of(kind, "ComplexImageComponent", text_of) or "").upper()
-    if stated in ("PHASE", "REAL", "IMAGINARY"):
-        return stated.lower()
-    if ge_type is not None and int(ge_type) in GE_COMPONENTS:
-        return GE_COMPONENTS[int(ge_type)]
-    for value in image_type[2:]:
-        if value.upper() in MAPS or "MAP" in re.split(r"[\s_]+", value.upper()):
-            return f"map ({value})"
-    for value in image_type[2:]:
-        # Siemens writes M, P; Philips M_FFE, SW_P_FFE, R_IR, PHASE CONTRAST M: the last word counts before the first.
-        words = re.split(r"[\s_]+", value.upper())
-        for word in (words[-1], words[0], words[1] if len(words) > 2 else ""):
-            for name, spellings in COMPONENT_WORDS.items():
-                if word in spellings:
-                    return name
-    return "magnitude"
 
 
 def _b_value(dataset: Dataset, diffusion: list[Dataset]) -> float | None:

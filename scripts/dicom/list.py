@@ -1,6 +1,7 @@
 """Table of the DICOM volumes at a path: `python -m scripts.dicom.list PATH`."""
 
 import sys
+from collections import Counter
 
 import numpy as np
 
@@ -28,12 +29,12 @@ def table(found: Survey) -> str:
     rows = [COLUMNS, *(_row(volume) for volume in found.volumes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    damaged = sum(found.damaged.values())
     lines.append(
         f"{len(found.volumes)} volume(s), {sum(not v.reasons for v in found.volumes)} usable; {found.ignored} other "
-        f"file(s), {found.without_image} DICOM file(s) without image, {damaged} damaged"
+        f"file(s), {found.without_image} DICOM file(s) without image, {len(found.damaged)} damaged"
     )
-    return "\n".join([*lines, *(f"damaged: {count} x {why}" for why, count in found.damaged.items())])
+    reasons = Counter(file.reason for file in found.damaged)
+    return "\n".join([*lines, *(f"damaged: {count} x {why}" for why, count in reasons.items())])
 
 
 def _row(volume: Volume) -> list[str]:

@@ -13,7 +13,7 @@ from pydicom.uid import RLELossless
 from ..geometry.errors import Refusal
 from .elements import first_of, functional_groups, macro_items, number_of
 from .files import DamagedError, each, quiet, read_dataset
-from .headers import Frame
+from .headers import Frame, length_problem
 
 MAX_VOXELS = 2**29
 """Most voxels of a volume (2 GiB as float32); more than any MR scan has, so a header that states more is wrong."""
@@ -24,6 +24,8 @@ RLE_OVERHEAD = 2
 RLE_HEADER_BYTES = 64
 BLOCK = 16
 """Number of slices that are transposed to (column, row, slice) together, so that whole cache lines are written."""
+LEVELS_KEPT = 0.9
+"""Least share of the grey levels of a plane that must remain distinct in float32."""
 BITS_ALLOCATED = (8, 16, 32)
 KEYWORDS = (
     "Rows Columns NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated BitsStored HighBit "
@@ -109,8 +111,8 @@ def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated:
         _check_codestream(dataset, index, frame)
-    elif len(dataset.PixelData) < frame.rows * frame.columns * (index + 1) * (allocated // 8):
-        raise DamagedError("pixels are truncated")
+    elif problem := length_problem(dataset, len(dataset.PixelData)):
+        raise DamagedError(problem)
     # pydicom's correction of unused bits ignores HighBit and does not report values that exceed BitsStored.
     own_bits = stored < allocated and (syntax == RLELossless or not syntax.is_encapsulated)
     plane = pixel_array(dataset, index=index, raw=True, correct_unused_bits=not own_bits)
@@ -122,7 +124,27 @@ def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
         low = -(2 ** (stored - 1)) if signed else 0
         plane = (2 * low + 2**stored - 1) - plane.astype(np.int64)
     slope, intercept = rescale_of(dataset, frame)
-    return plane if (slope, intercept) == (1.0, 0.0) else plane * slope + intercept
+    values = plane if (slope, intercept) == (1.0, 0.0) else plane * slope + intercept
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = np.spacing(np.float32(abs(slope) * 2.0**stored + abs(intercept)))
+    if step > abs(slope) / 2:
+        _check_levels(values)
+    return values
+
+
+def _check_levels(values: np.ndarray) -> None:
+    """Refuse a plane of which float32 cannot keep the grey levels, such as integers from 2^30 to 2^30 + 1000.
+
+    Raises:
+        DamagedError: more than one in ten grey levels would coincide with another.
+    """
+    with np.errstate(over="ignore"):
+        levels, kept = len(np.unique(values)), len(np.unique(values.astype(np.float32)))
+    if kept < LEVELS_KEPT * levels:
+        raise DamagedError(
+            f"values around {float(np.abs(values).max()):.4g}: only {kept} of {levels} grey levels remain in 32-bit "
+            "floating point; subtract an offset from the stored values, or correct RescaleIntercept"
+        )
 
 
 def rescale_of(dataset: Dataset, frame: Frame) -> tuple[float, float]:

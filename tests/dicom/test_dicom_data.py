@@ -78,7 +78,7 @@ def test_a_folder_gives_exactly_its_known_volumes(folder):
     sizes, spacing, word = FOLDERS[folder]
     found = survey(DICOM / folder)
     assert [volume.size for volume in found.volumes] == sizes
-    assert (found.ignored, found.without_image, found.damaged) == (0, 0, {})
+    assert (found.ignored, found.without_image, found.damaged) == (0, 0, ())
     for volume in found.volumes:
         assert (word is None) == (not volume.reasons)
         assert word is None or word in volume.refusal

@@ -16,6 +16,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from scripts.dicom import pixels
 from scripts.dicom.discovery import find_series
 from scripts.dicom.reader import DicomSeriesReader
 from scripts.dicom.synthetic_series import write_series
@@ -305,7 +306,7 @@ def test_a_codestream_of_another_size_is_not_decoded(series):
         read(series)
 
 
-def test_a_forged_size_takes_no_memory(tmp_path):
+def test_a_forged_size_takes_no_memory(tmp_path, monkeypatch):
     files = write_series(tmp_path, phantom(), AFFINE, header={"NumberOfFrames": str(2**31 - 1)})
     with pytest.raises(Refusal):
         read(files)
@@ -314,8 +315,11 @@ def test_a_forged_size_takes_no_memory(tmp_path):
         dataset = pydicom.dcmread(file)
         dataset.Rows = dataset.Columns = 65535
         dataset.save_as(file)
-    with pytest.raises(Refusal, match="exceed the limit"):
+    with pytest.raises(Refusal, match=r"damaged files .* pixels are truncated"):
         read(files)
+    monkeypatch.setattr(pixels, "MAX_PLANE_VOXELS", 1000)
+    with pytest.raises(Refusal, match="exceed the limit"):
+        read(write_series(tmp_path / "3", phantom(), AFFINE))
 
 
 def test_run_length_coding_that_expands_beyond_the_plane_is_not_decoded(series):

@@ -146,7 +146,7 @@ def test_provenance_is_complete(tmp_path, series):
     assert list(equipment.SoftwareVersions) == ["1.2.3", f"weights {CHECKSUM[:16]}"]
     assert CHECKSUM in equipment.ContributionDescription
     assert equipment.ContributionDateTime == "20260102120000"
-    assert result.BurnedInAnnotation == "NO"
+    assert "BurnedInAnnotation" not in result  # the source does not state it either
     assert result.LossyImageCompression == "00"
     assert result.SliceThickness == result.SpacingBetweenSlices == 1
     assert result.WindowCenter == source.WindowCenter
@@ -377,3 +377,21 @@ def test_dciodvfy_and_dcentvfy_find_no_error(tmp_path, rescale_slope):
         assert [line for line in report.splitlines() if line.startswith("Error")] == []
     report = subprocess.run(["dcentvfy", *source, *derived.files], capture_output=True, text=True, check=False).stderr
     assert report.strip() == ""
+
+
+@pytest.mark.parametrize("keyword", ["BurnedInAnnotation", "RecognizableVisualFeatures"])
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        (["YES"] * 7, "YES"),
+        (["NO"] * 6 + ["YES"], "YES"),
+        ([None] * 6 + ["YES"], "YES"),
+        (["NO"] * 7, "NO"),
+        (["NO"] * 6 + [None], None),
+        ([None] * 7, None),
+    ],
+)
+def test_a_warning_about_the_pixels_is_kept_and_never_invented(tmp_path, keyword, stated, expected):
+    source = write_series(tmp_path / "in", phantom(), AFFINE, header=lambda index: {keyword: stated[index]})
+    derived = write(tmp_path / "out", volume_of(), isotropic(AFFINE), source)
+    assert {pydicom.dcmread(file).get(keyword) for file in derived.files} == {expected}

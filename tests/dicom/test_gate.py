@@ -91,3 +91,29 @@ def test_one_slice_without_a_distance_is_refused():
 
 def test_positions_outside_any_scanner_are_refused():
     assert "beyond any scanner" in stack([0, 4, 8, 12, 1e308]).reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "known", "text"),
+    [
+        ((1.0, 1.0), {"slice_thickness_mm": 0.003}, "SliceThickness 0.003 mm is implausible: is it in metres (3 mm)"),
+        ((1.0, 1.0), {"slice_thickness_mm": 0.01}, "is it in metres (10 mm)"),
+        ((1.0, 1.0), {"slice_thickness_mm": 3000.0}, "is it in micrometres (3 mm)"),
+        ((900.0, 900.0), {}, "PixelSpacing 900 mm is implausible: is it in micrometres (0.9 mm)"),
+        ((0.0009, 0.0009), {}, "PixelSpacing 0.0009 mm is implausible: is it in metres (0.9 mm)"),
+        ((1e-9, 1e-9), {}, "is its unit wrong"),
+    ],
+)
+def test_lengths_in_a_wrong_unit_are_refused_with_the_unit_as_the_suspect(spacing, known, text):
+    (reason,) = stack([0, 4, 8, 12, 16], spacing=spacing, **known).reasons
+    assert text in reason
+
+
+def test_positions_in_a_wrong_unit_are_refused():
+    assert "distance of slices 0.004 mm is implausible" in stack(np.arange(6) * 0.004).reasons[-1]
+    assert "distance of slices 4000 mm is implausible" in stack(np.arange(6) * 4000).reasons[-1]
+
+
+@pytest.mark.parametrize("size_mm", [0.04, 0.2, 10.0])
+def test_mice_and_thick_slices_are_plausible(size_mm):
+    assert stack(np.arange(6) * size_mm, spacing=(0.02, 0.02), slice_thickness_mm=size_mm).reasons == ()
