@@ -234,7 +234,7 @@ def _by(frames: list[Frame], value: Callable[[Frame], object]) -> list[list[Fram
 
 
 def _stacks(frames: list[Frame]) -> list[Group]:
-    """Return the volumes of one series; its packages of slices (StackID) are one volume where they are even together."""
+    """Return the volumes of one series; its packages of slices (StackID) are one volume if they are even together."""
     whole = _repeats(frames)
     packages = _by(frames, lambda frame: frame.stack)
     if len(packages) == 1 or all(_one_stack(group) for group in whole):

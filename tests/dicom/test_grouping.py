@@ -154,7 +154,7 @@ def test_two_series_under_one_uid_in_two_folders_are_two_volumes(tmp_path):
 def test_two_series_under_one_uid_that_are_no_even_stacks_are_refused_with_the_uid(tmp_path):
     for point in range(2):
         files = write(
-            tmp_path, point, lambda k, p=point: {"SeriesInstanceUID": "1.2.34567890", "SeriesNumber": str(p + 1)}
+            tmp_path, point, lambda _, p=point: {"SeriesInstanceUID": "1.2.34567890", "SeriesNumber": str(p + 1)}
         )
     Path(files[2]).unlink()
     (case,) = find_series(tmp_path)
