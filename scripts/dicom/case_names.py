@@ -2,31 +2,35 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydicom.tag import Tag
 
 from .elements import text_of
 from .files import DamagedError, quiet, read_dataset
 from .headers import Frame
+from .repeats import Labels
 
 MAX_NAME = 40
 """Most characters of the series description, and of the patient's name, in a case name."""
 
 
-def case_names(firsts: list[Frame], keep_names: bool = False) -> Iterator[str]:
+def case_names(volumes: Sequence[tuple[Frame, Labels]], keep_names: bool = False) -> Iterator[str]:
     """Yield a case name for each volume; no two are equal, even where upper and lower case do not count.
 
     Args:
-        firsts: the first plane of each volume.
+        volumes: the first plane of each volume, and what distinguishes it from others of the same positions.
         keep_names: whether case names begin with the patient's name, or number where there is no name.
     """
+    firsts = [frame for frame, _ in volumes]
     bases = [_patient(frame) + _base_name(frame) if keep_names else _base_name(frame) for frame in firsts]
     used: set[str] = set()
-    for frame, base in zip(firsts, bases, strict=True):
+    for (frame, labels), base in zip(volumes, bases, strict=True):
         pairs = zip(firsts, bases, strict=True)
         others = [other for other, name in pairs if name == base and other.series == frame.series]
-        name = unique = base + _difference(frame, others)
+        name = unique = (
+            base + _difference(frame, others) + "".join(f"_{label}{_short(value)}" for label, value in labels)
+        )
         count = 1
         while unique.lower() in used:
             count += 1
@@ -62,15 +66,21 @@ def file_name_words(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", ascii_only).strip("_")[:MAX_NAME].strip("_")
 
 
+def _short(value: float | str) -> str:
+    """Return a number or a running number as a case name has it, with p for the decimal point."""
+    text = value if isinstance(value, str) else f"{value:g}"
+    return text.replace(".", "p").replace("-", "minus").replace("+", "")
+
+
 def _difference(frame: Frame, others: list[Frame]) -> str:
     """Return the attributes in which a volume differs from the others of its name: echo, b-value, time, component."""
     parts = []
     if len({o.echo_time_ms for o in others}) > 1 and frame.echo_time_ms is not None:
-        parts.append(f"te{frame.echo_time_ms:g}".replace(".", "p"))
+        parts.append(f"TE{_short(frame.echo_time_ms)}")
     if len({o.b_value for o in others}) > 1 and frame.b_value is not None:
         parts.append(f"b{frame.b_value:g}")
     if len({o.temporal_position for o in others}) > 1 and frame.temporal_position is not None:
-        parts.append(f"t{frame.temporal_position}")
+        parts.append(f"t{frame.temporal_position:02d}")
     if len({o.component for o in others}) > 1:
         parts.append(re.sub(r"[^a-z0-9]+", "_", frame.component.lower()).strip("_"))
     return "".join(f"_{part}" for part in parts)

@@ -6,9 +6,9 @@ One series may hold several volumes (echoes, magnitude and phase, time points, b
 
 import logging
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
 from .files import DamagedError, each, is_blank, looks_like_dicom, regular_files
 from .gate import ZERO_FILLED, Stack, examine
-from .grouping import group_planes
+from .grouping import Group, group_planes
 from .headers import UNCOUNTED, Frame, read_frames
 from .partitions import zero_filling
 
@@ -151,7 +151,7 @@ def find_series(path: str | Path, keep_names: bool | str = False, components: Se
         cases.append(Case("damaged_dicom", (Path(path),), DICOM, refusal=damage(unnamed)))
     for volume in volumes:
         for note in volume.stack.notes if volume.stack and not volume.reasons else ():
-            matters = "positions win" in note or ZERO_FILLED in note
+            matters = any(text in note for text in ("positions win", ZERO_FILLED, "merged", "left out"))
             logger.log(logging.WARNING if matters else logging.INFO, "%s: %s", volume.name, note)
     return cases
 
@@ -199,10 +199,15 @@ def survey_files(
     ignored -= len(lost)
     damaged += [Damaged(str(file), "the file is empty or holds zeros only") for file in lost]
     groups = list(group_planes(frames))
-    groups.sort(key=lambda g: (g[0].series_number is None, g[0].series_number or 0, g[0].series, g[0].echo_number or 0))
-    names = case_names([group[0] for group in groups], keep_names)
+    groups.sort(key=_order)
+    names = case_names([(group.frames[0], group.labels) for group in groups], keep_names)
     volumes = _volumes(groups, names, components, minimum_slices, damaged)
     return Survey(tuple(volumes), ignored, without_image, tuple(damaged))
+
+
+def _order(group: Group) -> tuple[bool, int, str, int]:
+    first = group.frames[0]
+    return first.series_number is None, first.series_number or 0, first.series, first.echo_number or 0
 
 
 def _read_header(file: str | Path) -> tuple[Path, tuple[Frame, ...] | DamagedError | None]:
@@ -254,7 +259,7 @@ def volumes_of(
 
 
 def _volumes(
-    groups: list[list[Frame]],
+    groups: list[Group],
     names: Iterable[str],
     components: Sequence[str],
     minimum_slices: int,
@@ -262,12 +267,14 @@ def _volumes(
 ) -> Iterator[Volume]:
     orientations: dict[str, set[tuple[float, ...]]] = defaultdict(set)
     for group in groups:
-        orientations[group[0].series].add(tuple(np.round(group[0].orientation or (), 2)))
+        orientations[group.frames[0].series].add(tuple(np.round(group.frames[0].orientation or (), 2)))
     for group, name in zip(groups, names, strict=True):
-        first = group[0]
-        stack = _examine(group, minimum_slices)
-        frames = tuple(group[i] for i in stack.order) if stack else tuple(group)
-        reasons = reasons_of(frames, stack, components)
+        first = group.frames[0]
+        stack = _examine(group.frames, minimum_slices)
+        if stack:
+            stack = replace(stack, notes=(*stack.notes, *group.notes))
+        frames = tuple(group.frames[i] for i in stack.order) if stack else tuple(group.frames)
+        reasons = [*group.reasons, *reasons_of(frames, stack, components)]
         if len(orientations[first.series]) > 1 and len(frames) < minimum_slices:
             reasons.append(f"the series holds slices of {len(orientations[first.series])} orientations")
         missing = [file for file in damaged if file.belongs_to(frames)]
@@ -326,10 +333,6 @@ def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequenc
             if not value
         ]
         return [*reasons, f"no geometry: {', '.join(absent)} absent"]
-    names = Counter((frame.sop_instance, frame.index) for frame in frames)
-    if max(names.values()) > 1:
-        copies = sum(count - 1 for count in names.values())
-        reasons.append(f"{copies} file(s) are copies of another (same SOPInstanceUID)")
     return reasons + list(stack.reasons)
 
 

@@ -1,60 +1,127 @@
 """Grouping of image planes into volumes: by series, echo, component, time, b-value, orientation; then position."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from .gate import SAME_POSITION_MM, directions
+from ..physics.protocol import FEWEST_SLICES
+from .copies import without_copies
+from .gate import SPACING_TAG_TOLERANCE, Stack, examine
 from .headers import Frame
+from .repeats import Labels, most, positions_of, separate
 
 SAME_ORIENTATION = 1e-3
 """Direction cosines of one stack differ by less; within a stack `gate.ORIENTATION_TOLERANCE` is stricter."""
 SAME_PIXEL_SPACING = 1e-4
 """Relative difference below which two pixel spacings are the same one, rounded differently."""
+SAME_ECHO_TIME = 1e-3
+"""The same for echo times; echoes of one series are farther apart."""
+SAME_ECHO_TIME_MS = 5e-3
+"""The same in ms, for short echo times that are rounded to two decimals."""
+FEWEST_IN_PART = 3
+"""Fewest slices from whose distances it can be seen that a stack is even."""
+UID_TAIL = 8
+"""Number of characters of a UID that a message quotes, enough to find it and too few to name the study."""
 
 
-def group_planes(frames: list[Frame]) -> Iterator[list[Frame]]:
-    """Yield the planes of each volume, in no particular order; planes that no rule separates stay together."""
-    for group in _group(frames):
-        yield from _split(group)
+@dataclass(frozen=True)
+class Group:
+    """The planes of one volume, in no particular order.
+
+    Attributes:
+        frames: its planes.
+        labels: what distinguishes the volume from others of the same positions: short name and value.
+        reasons: why the planes cannot be used; empty where they can.
+        notes: what was unusual about the grouping.
+    """
+
+    frames: list[Frame]
+    labels: Labels = ()
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def _group(frames: list[Frame]) -> Iterator[list[Frame]]:
-    """Yield the planes that agree in everything that is the same for all slices of a volume."""
+def group_planes(frames: list[Frame]) -> Iterator[Group]:
+    """Yield the planes of each volume; planes that no rule separates stay together, with the reason."""
+    frames, copies = without_copies(frames)
+    for group in _crumbs_merged(_strict(_with_common_echo_times(frames))):
+        for found in [group] if group.reasons else _volumes(group.frames):
+            here = [(copy, note) for frame in found.frames for copy, note in copies.get((frame.file, frame.index), ())]
+            reasons = dict.fromkeys(note for copied, note in here if not copied)
+            dropped = dict.fromkeys(note for copied, note in here if copied)
+            notes = [*group.notes, *found.notes]
+            if dropped:
+                first = next(iter(dropped))
+                notes.append(
+                    f"{len(dropped)} identical copies left out: {first}" if len(dropped) > 1 else f"left out: {first}"
+                )
+            yield replace(found, reasons=(*list(reasons)[:1], *found.reasons), notes=tuple(dict.fromkeys(notes)))
+
+
+def _with_common_echo_times(frames: list[Frame]) -> list[Frame]:
+    """Give echo times that differ only by rounding one value, the lowest of them."""
+    times = sorted({frame.echo_time_ms for frame in frames if frame.echo_time_ms is not None})
+    common: dict[float | None, float | None] = {None: None}
+    lowest = -np.inf
+    for time in times:
+        if time - lowest > max(SAME_ECHO_TIME_MS, SAME_ECHO_TIME * abs(time)):
+            lowest = time
+        common[time] = lowest
+    return [
+        f if f.echo_time_ms == common[f.echo_time_ms] else replace(f, echo_time_ms=common[f.echo_time_ms])
+        for f in frames
+    ]
+
+
+def _series(frame: Frame) -> str:
+    # Without SeriesInstanceUID, study, number and description identify a series within one folder.
+    return frame.series or f"{frame.study} {frame.series_number} {frame.description} {Path(frame.file).parent}"
+
+
+RELAXED: dict[str, Callable[[Frame], object]] = {
+    "TemporalPositionIdentifier": lambda frame: frame.temporal_position,
+    "SeriesInstanceUID": _series,
+    "FrameOfReferenceUID": lambda frame: frame.frame_of_reference,
+    "ImageType": lambda frame: frame.image_type,
+    "EchoTime": lambda frame: frame.echo_time_ms,
+}
+"""Attributes that are the same throughout a volume, but differ from slice to slice in faulty headers."""
+MERGED = ("TemporalPositionIdentifier", "SeriesInstanceUID", "FrameOfReferenceUID")
+"""Those that do not change what a voxel means; if another differs from slice to slice, the volume is refused."""
+
+
+def _fixed(frame: Frame) -> tuple:
+    """Return what must agree within a volume, apart from `RELAXED`."""
+    # A mosaic, or a file of frames without functional groups, is a volume of its own.
+    alone = frame.mosaic_images or (frame.index is None and frame.frames_in_file > 1)
+    return (
+        frame.study,
+        frame.modality,
+        frame.rows,
+        frame.columns,
+        frame.samples,
+        frame.photometric,
+        frame.component,
+        frame.echo_number,
+        frame.b_value,
+        frame.pixel_spacing_mm is None,
+        frame.position_mm is None,
+        frame.file if alone else "",
+    )
+
+
+def _strict(frames: list[Frame]) -> list[list[Frame]]:
+    """Return the planes that agree in everything that is the same for all slices of a volume."""
     groups: dict[tuple, list[Frame]] = defaultdict(list)
     for frame in frames:
-        # Without SeriesInstanceUID, study, number and description identify a series within one folder.
-        series = frame.series or f"{frame.study} {frame.series_number} {frame.description} {Path(frame.file).parent}"
-        # A mosaic, or a file of frames without functional groups, is a volume of its own.
-        alone = frame.mosaic_images or (frame.index is None and frame.frames_in_file > 1)
-        key = (
-            frame.study,
-            series,
-            frame.frame_of_reference,
-            frame.modality,
-            frame.rows,
-            frame.columns,
-            frame.samples,
-            frame.photometric,
-            frame.image_type,
-            frame.component,
-            frame.echo_time_ms,
-            frame.echo_number,
-            frame.temporal_position,
-            frame.b_value,
-            frame.stack,
-            frame.pixel_spacing_mm is None,
-            frame.position_mm is None,
-            frame.file if alone else "",
-        )
-        groups[key].append(frame)
-    for group in groups.values():
-        yield from _cluster(group)
+        groups[(*_fixed(frame), *(value(frame) for value in RELAXED.values()))].append(frame)
+    return [cluster for group in groups.values() for cluster in _clusters(group)]
 
 
-def _cluster(frames: list[Frame]) -> Iterator[list[Frame]]:
+def _clusters(frames: list[Frame]) -> list[list[Frame]]:
     """Split by orientation and pixel spacing, with tolerances, as rounded values differ from slice to slice."""
     clusters: list[tuple[np.ndarray, list[Frame]]] = []
     for frame in frames:
@@ -67,69 +134,165 @@ def _cluster(frames: list[Frame]) -> Iterator[list[Frame]]:
                 break
         else:
             clusters.append((plane, [frame]))
-    for _, members in clusters:
-        yield members
+    return [members for _, members in clusters]
 
 
-def _split(frames: list[Frame]) -> list[list[Frame]]:
-    """Separate volumes that have the same positions and agree in all grouping attributes.
+def _crumbs_merged(groups: list[list[Frame]]) -> Iterator[Group]:
+    """Merge groups that are no volumes by themselves but form even stacks together.
 
-    They are separated by the first repeat attribute that has one value per volume, where no position repeats among the
-    planes of one value; otherwise by instance numbers, which may count volume by volume or position by position. Planes
-    that neither separates stay together, and are refused because of their repeated positions.
+    Yields:
+        A group for each volume, or for the crumbs of one: where they cannot be merged, the reason names the attributes
+        that differ from slice to slice.
     """
-    positions = _positions(frames)
-    if positions is None:
-        return [frames]
-    repeats = max(Counter(positions).values())
-    # Two files of one SOP instance are copies, not two volumes.
-    distinct = len({(f.sop_instance, f.index) for f in frames}) == len(frames)
-    if repeats == 1 or not distinct:
-        return [frames]
-    for attribute in range(len(frames[0].repeats)):
-        parts = _part(frames, [frame.repeats[attribute] for frame in frames])
-        if len(parts) == repeats and all(max(Counter(_positions(part) or [0, 0]).values()) == 1 for part in parts):
+    related: dict[tuple, list[list[Frame]]] = defaultdict(list)
+    for group in groups:
+        first = group[0]
+        related[(*_fixed(first), first.series_number, first.description)].append(group)
+    for bucket in related.values():
+        crumbs = [group for group in bucket if len(bucket) > 1 and not _whole(group)]
+        yield from (Group(group) for group in bucket if all(group is not crumb for crumb in crumbs))
+        for cluster in _alike(crumbs):
+            yield from _merged(cluster)
+
+
+def _alike(crumbs: list[list[Frame]]) -> list[list[list[Frame]]]:
+    """Return the crumbs of each orientation and pixel spacing."""
+    of = {id(crumb[0]): crumb for crumb in crumbs}
+    return [[of[id(first)] for first in cluster] for cluster in _clusters([crumb[0] for crumb in crumbs])]
+
+
+def _merged(crumbs: list[list[Frame]]) -> Iterator[Group]:
+    for name in RELAXED:
+        parts: dict[tuple, list[list[Frame]]] = defaultdict(list)
+        for crumb in crumbs:
+            parts[tuple(value(crumb[0]) for other, value in RELAXED.items() if other != name)].append(crumb)
+        crumbs = []
+        for part in parts.values():
+            union = [frame for crumb in part for frame in crumb]
+            if len(part) == 1 or not all(map(_sound, _volumes(union))):
+                crumbs += part
+            elif name in MERGED:
+                yield Group(
+                    union, notes=(f"{name} differs from slice to slice: merged, as the positions form one stack",)
+                )
+            else:
+                yield Group(union, reasons=(f"{name} differs from slice to slice",))
+    union = [frame for crumb in crumbs for frame in crumb]
+    if len(crumbs) > 1 and len(union) >= FEWEST_SLICES and 2 * len(crumbs) >= len(union):
+        names = [name for name, value in RELAXED.items() if len({value(frame) for frame in union}) > 1]
+        yield Group(union, reasons=(f"{', '.join(names)} differs from slice to slice",))
+    else:
+        yield from map(Group, crumbs)
+
+
+def _volumes(frames: list[Frame]) -> list[Group]:
+    """Return the volumes of planes that agree in all grouping attributes, one series after the other."""
+    series = _by(frames, lambda frame: (frame.series_number, frame.description))
+    whole = _stacks(frames)
+    if len(series) > 1:
+        parts = [group for part in series for group in _volumes(part)]
+        if all(map(_sound, parts)):
             return parts
-    numbers = [frame.instance_number for frame in frames]
-    if None in numbers or len(set(numbers)) < len(frames) or set(Counter(positions).values()) != {repeats}:
-        return [frames]
-    order = np.argsort(numbers)
-    sequence = [positions[i] for i in order]
-    count = len(frames) // repeats
-    blocks = [sequence[i * count : (i + 1) * count] for i in range(repeats)]
-    runs = [sequence[i * repeats : (i + 1) * repeats] for i in range(count)]
-    if all(block == blocks[0] for block in blocks):
-        return [[frames[i] for i in order[k * count : (k + 1) * count]] for k in range(repeats)]
-    if all(len(set(run)) == 1 for run in runs):
-        return [[frames[i] for i in order[k::repeats]] for k in range(repeats)]
-    return [frames]
+        if len(whole) == 1 and _sound(whole[0]):
+            return whole
+        names = [
+            n for n, v in (("SeriesNumber", _number), ("SeriesDescription", _text)) if len(set(map(v, frames))) > 1
+        ]
+        return [Group(frames, reasons=(_several(frames, " and ".join(names)),))]
+    folders = _by(frames, lambda frame: str(Path(frame.file).parent))
+    if len(folders) > 1 and len(whole) == 1 and not any(frame.index is not None for frame in frames):
+        parts = [group for part in folders for group in _stacks(part)]
+        numbers = [frame.instance_number for frame in frames]
+        twice = None not in numbers and len(set(numbers)) < len(numbers)
+        own = all(len({f.instance_number for f in part}) == len(part) for part in folders)
+        if all(map(_sound, parts)) and (not _sound(whole[0]) or (twice and own)):
+            return parts
+        if twice and own and not _sound(whole[0]) and not whole[0].reasons and most(positions_of(frames) or [0]) > 1:
+            return [Group(frames, reasons=(_several(frames, "the folder"),))]
+    return whole
 
 
-def _part(frames: list[Frame], values: list[str]) -> list[list[Frame]]:
-    parts: dict[str, list[Frame]] = {}
-    for frame, value in zip(frames, values, strict=True):
-        parts.setdefault(value, []).append(frame)
+def _number(frame: Frame) -> int | None:
+    return frame.series_number
+
+
+def _text(frame: Frame) -> str:
+    return frame.description
+
+
+def _several(frames: list[Frame], names: str) -> str:
+    tail = frames[0].series[-UID_TAIL:]
+    which = f"several series under one SeriesInstanceUID (it ends in {tail})"
+    return f"{which}: {names} differs, and the parts are no even stacks"
+
+
+def _by(frames: list[Frame], value: Callable[[Frame], object]) -> list[list[Frame]]:
+    parts: dict[object, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        parts[value(frame)].append(frame)
     return list(parts.values())
 
 
-def _positions(frames: list[Frame]) -> list[int] | None:
-    """Return the number of each plane's position along the normal; None where positions are unknown."""
-    if any(frame.position_mm is None or frame.orientation is None for frame in frames):
+def _stacks(frames: list[Frame]) -> list[Group]:
+    """Return the volumes of one series; its packages of slices (StackID) are one volume if they are even together."""
+    whole = _repeats(frames)
+    packages = _by(frames, lambda frame: frame.stack)
+    if len(packages) == 1 or all(_one_stack(group) for group in whole):
+        return whole
+    return [group for package in packages for group in _repeats(package)]
+
+
+def _repeats(frames: list[Frame]) -> list[Group]:
+    parts, reason = separate(frames)
+    return [Group(part, labels, (reason,) if reason else ()) for part, labels in parts]
+
+
+def _one_stack(group: Group) -> bool:
+    """Whether packages are one volume: even, or with gaps where SpacingBetweenSlices shows that slices are missing."""
+    stack = _examined(group.frames)
+    if group.reasons or stack is None:
+        return False
+    if not stack.reasons:
+        return True
+    positions, tag = positions_of(group.frames), group.frames[0].slice_spacing_tag_mm
+    if tag is None or positions is None or most(positions) > 1 or not all(" missing " in r for r in stack.reasons):
+        return False
+    # That of a package alone would be larger: the first two slices of the whole are neighbours in most packages.
+    steps = np.diff(np.sort([float(np.dot(f.position_mm, _normal(group.frames))) for f in group.frames]))
+    return bool(abs(np.median(steps) / tag - 1) <= SPACING_TAG_TOLERANCE)
+
+
+def _normal(frames: list[Frame]) -> np.ndarray:
+    row_column = np.array(frames[0].orientation)
+    return np.cross(row_column[:3], row_column[3:])
+
+
+def _examined(frames: list[Frame], minimum_slices: int = 1) -> Stack | None:
+    first = frames[0]
+    if first.pixel_spacing_mm is None or positions_of(frames) is None:
         return None
-    orientations = np.array([frame.orientation for frame in frames])
-    if min(np.linalg.norm(orientations[:, part], axis=1).min() for part in (slice(0, 3), slice(3, 6))) < 0.5:
-        return None  # not a direction: the stack is refused later
-    return position_numbers(np.array([frame.position_mm for frame in frames]) @ directions(orientations)[2])
+    return examine(
+        np.array([frame.position_mm for frame in frames]),
+        np.array([frame.orientation for frame in frames]),
+        first.pixel_spacing_mm,
+        minimum_slices=minimum_slices,
+    )
 
 
-def position_numbers(distances_mm: np.ndarray) -> list[int]:
-    """Number the positions of planes along their normal, from 0; planes at one position have one number.
+def _sound(group: Group, minimum_slices: int = FEWEST_IN_PART) -> bool:
+    """Whether the planes form an even stack."""
+    stack = None if group.reasons else _examined(group.frames, minimum_slices)
+    return stack is not None and not stack.reasons
 
-    >>> position_numbers(np.array([8.0, 0.0, 4.0, 4.001]))
-    [2, 0, 1, 1]
-    """
-    order = np.argsort(distances_mm, kind="stable")
-    steps = np.diff(distances_mm[order], prepend=distances_mm[order[0]]) >= SAME_POSITION_MM
-    numbers = np.empty(len(order), dtype=int)
-    numbers[order] = np.cumsum(steps)
-    return [int(number) for number in numbers]
+
+def _whole(frames: list[Frame]) -> bool:
+    """Whether planes form volumes by themselves, which SpacingBetweenSlices does not contradict."""
+    if frames[0].position_mm is None or frames[0].mosaic_images or frames[0].pixel_spacing_mm is None:
+        return True
+    for group in _volumes(frames):
+        if not _sound(group, FEWEST_SLICES):
+            return False
+        tag, stack = frames[0].slice_spacing_tag_mm, _examined(group.frames)
+        if tag and stack and abs(stack.slice_spacing_mm / tag - 1) > SPACING_TAG_TOLERANCE:
+            return False
+    return True

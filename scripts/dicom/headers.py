@@ -6,6 +6,7 @@ A classic file holds one image plane, an enhanced multi-frame file one per frame
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pydicom.uid import UID, EnhancedMRImageStorage
 from .components import component_of
 from .elements import (
     PRIVATE_TAGS,
+    finite,
     first_of,
     first_private_of,
     functional_groups,
@@ -38,27 +40,42 @@ KEYWORDS = (
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber SeriesDescription ProtocolName "
     "Modality Manufacturer ImageType ComplexImageComponent Rows Columns SamplesPerPixel PhotometricInterpretation "
     "BitsAllocated NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient SliceThickness "
-    "SpacingBetweenSlices MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex "
-    "DiffusionBValue InstanceNumber AcquisitionNumber DiffusionGradientOrientation TriggerTime InversionTime "
-    "FlipAngle RepetitionTime AcquisitionDate AcquisitionTime ContentTime FrameOfReferenceUID ModalityLUTSequence "
+    "SpacingBetweenSlices MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex DiffusionBValue "
+    "InstanceNumber AcquisitionDate FrameOfReferenceUID ModalityLUTSequence "
     "ContributingEquipmentSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PatientName "
     "PatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique"
 )
 """Attributes that are parsed; the patient's name and number only to remove them from the series description."""
-TAGS = [*(Tag(keyword) for keyword in KEYWORDS.split()), *PRIVATE_TAGS]
+REPEAT_MACROS = {
+    "InversionTime": None,
+    "InversionTimes": "MRModifierSequence",
+    "FlipAngle": "MRTimingAndRelatedParametersSequence",
+    "RepetitionTime": "MRTimingAndRelatedParametersSequence",
+    "MagnetizationTransfer": "MRModifierSequence",
+    "T2Preparation": "MRModifierSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+    "NominalPercentageOfCardiacPhase": "CardiacSynchronizationSequence",
+    "NominalRespiratoryTriggerDelayTime": "RespiratorySynchronizationSequence",
+    "TriggerTime": None,
+    "TemporalPositionTimeOffset": "TemporalPositionSequence",
+    "DiffusionGradientOrientation": "MRDiffusionSequence",
+    "DiffusionDirectionality": "MRDiffusionSequence",
+    "VelocityEncodingDirection": "MRVelocityEncodingSequence",
+    "ASLContext": "MRArterialSpinLabelingSequence",
+    "ReceiveCoilName": "MRReceiveCoilSequence",
+    "SequenceName": None,
+    "AcquisitionNumber": None,
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "AcquisitionTime": None,
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+    "FrameReferenceDateTime": "FrameContentSequence",
+    "AcquisitionDateTime": None,
+    "ContentTime": None,
+}
+"""Attributes that may distinguish the images at one position, and the functional group that holds each in an enhanced
+image (PS3.3, C.7.6.16.2 and C.8.13.5); on some scanners they vary from slice to slice too."""
 
-REPEAT_KEYWORDS = [
-    "AcquisitionNumber",
-    "DiffusionGradientOrientation",
-    "InversionTime",
-    "FlipAngle",
-    "RepetitionTime",
-    "TriggerTime",
-    "AcquisitionDate",
-    "AcquisitionTime",
-    "ContentTime",
-]
-"""Attributes that may distinguish the repeats of one position; on some scanners they vary from slice to slice too."""
+TAGS = [*(Tag(keyword) for keyword in (*KEYWORDS.split(), *REPEAT_MACROS)), *PRIVATE_TAGS]
 
 PIXEL_DATA = 0x7FE00010
 BITS_ALLOCATED = (1, 8, 16, 32)
@@ -90,7 +107,8 @@ class Frame:
         mosaic_images: number of slices in a Siemens mosaic; 0 for any other image.
         has_lookup_table: whether values go through a ModalityLUTSequence.
         made_by_glade: whether GLADE is among the contributing equipment.
-        repeats: texts of `REPEAT_KEYWORDS` and of the vendors' diffusion attributes.
+        repeats: keyword and value of each of `REPEAT_MACROS`, of each number of DimensionIndexValues and of the
+            vendors' diffusion attributes, where the header has them; times are in seconds.
     """
 
     file: str
@@ -127,7 +145,7 @@ class Frame:
     mosaic_images: int
     has_lookup_table: bool
     made_by_glade: bool
-    repeats: tuple[str, ...]
+    repeats: tuple[tuple[str, float | str], ...]
 
 
 def read_frames(path: str | Path) -> tuple[Frame, ...]:
@@ -249,11 +267,6 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
     kind = macro_items(groups, "MRImageFrameTypeSequence", dataset)
     diffusion = macro_items(groups, "MRDiffusionSequence", dataset)
     image_type = tuple(first_of(kind, "FrameType", texts_of) or first_of(kind, "ImageType", texts_of) or ())
-    repeats = [first_of([dataset, *diffusion], keyword, text_of) or "" for keyword in REPEAT_KEYWORDS]
-    gradient = [item for d in diffusion for item in items_of(d, "DiffusionGradientDirectionSequence")]
-    repeats.append(first_of(gradient, "DiffusionGradientOrientation", text_of) or "")
-    repeats.append(str(private_of(dataset, "siemens_direction")))
-    repeats.append(str(private_of(dataset, "ge_b_value")))
     return Frame(
         file=path,
         index=index,
@@ -293,8 +306,53 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
             (text_of(item, "Manufacturer") or "").startswith("GLADE")
             for item in items_of(dataset, "ContributingEquipmentSequence")
         ),
-        repeats=tuple(repeats),
+        repeats=tuple(_repeats(dataset, groups, content)),
     )
+
+
+def _repeats(dataset: Dataset, groups: list[Dataset], content: list[Dataset]) -> Iterator[tuple[str, float | str]]:
+    """Yield keyword and value of every attribute that may distinguish this image from others at its position."""
+    for keyword, macro in REPEAT_MACROS.items():
+        items = macro_items(groups, macro, dataset) if macro else [dataset]
+        if keyword == "DiffusionGradientOrientation":
+            items = [inner for item in items for inner in (*items_of(item, "DiffusionGradientDirectionSequence"), item)]
+        text = first_of(items, keyword, text_of)
+        if text is None:
+            continue
+        if keyword.endswith("Time") and keyword.startswith(("Acquisition", "Frame", "Content")):
+            day = text_of(dataset, "AcquisitionDate") if keyword == "AcquisitionTime" else None
+            value = seconds(text if "DateTime" in keyword else (day or "") + text)
+        else:
+            value = finite(text)
+        yield keyword, text if value is None else value
+    number = integer_of(dataset, "InstanceNumber")
+    if groups and number is not None and (integer_of(dataset, "NumberOfFrames") or 1) > 1:
+        yield "FileInstanceNumber", float(number)
+    for number, value in enumerate(first_of(content, "DimensionIndexValues", texts_of) or [], start=1):
+        yield f"DimensionIndexValues {number}", finite(value) or 0.0
+    for name in ("siemens_direction", "ge_b_value"):
+        value = private_of(dataset, name)
+        if value is not None:
+            yield name, str(value)
+
+
+def seconds(text: str) -> float | None:
+    """Return a date and time (DT) or a time (TM) of PS3.5, 6.2 in seconds; None where it is neither.
+
+    Offsets from UTC are ignored, as one series is written with one of them.
+
+    >>> seconds("101500.5"), seconds("20200102000001") - seconds("20200101235959")
+    (36900.5, 2.0)
+    """
+    match = re.fullmatch(r"(?:(\d{4})\D?(\d\d)\D?(\d\d))?(\d\d):?(\d\d)?:?(\d\d)?(\.\d{1,6})?(?:[+-]\d{4})?", text)
+    if match is None:
+        return None
+    try:
+        day = date(*map(int, match.groups()[:3])).toordinal() if match[1] else 0
+    except ValueError:
+        return None
+    hours, minutes, whole, fraction = (float(part or 0) for part in match.groups()[3:])
+    return 86400.0 * day + 3600 * hours + 60 * minutes + whole + fraction
 
 
 def _b_value(dataset: Dataset, diffusion: list[Dataset]) -> float | None:

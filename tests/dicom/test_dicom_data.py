@@ -50,7 +50,7 @@ FOLDERS = {
 FAILING = {
     "colour_rgb": "colour image",
     "ct_gantry_tilt": "not MR (Modality CT); slices are shifted sideways",
-    "duplicate_position": "copies of another",
+    "duplicate_position": "4 slices; at least 5",
     "localizer_three_planes": "3 orientations",
     "missing_slice_mr": "1 slice missing at 39.0 mm",
     "mixed_orientations_and_gaps": "2 orientations",

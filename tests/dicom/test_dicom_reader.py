@@ -236,7 +236,7 @@ def test_an_enhanced_file_of_two_echoes_holds_two_volumes(tmp_path, series):
     folder.mkdir()
     enhanced(folder / "two.dcm", series, echoes=2)
     cases = find_series(folder)
-    assert [case.name for case in cases] == ["001_T2_TSE_te10", "001_T2_TSE_te20"]
+    assert [case.name for case in cases] == ["001_T2_TSE_TE10", "001_T2_TSE_TE20"]
     assert [case.files for case in cases] == [(folder / "two.dcm",)] * 2
     assert [case.volume.planes_in_files for case in cases] == [tuple(range(n, 2 * len(series), 2)) for n in (0, 1)]
     reader = DicomSeriesReader()
