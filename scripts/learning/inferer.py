@@ -26,8 +26,9 @@ class OrthogonalInferer(Inferer):
     A plane holds one in-plane axis and the through-plane axis. Planes pass through the network in batches, whole or in
     overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the box around the
     body in every 8 planes is computed, and the air outside stays as interpolated: it holds no detail, and the
-    statistics by which the generator standardises a plane are then those of the body, as in the patches of training. Results
-    depend slightly on the window, but not on the batch. No gradients are kept, since folded weights have none.
+    statistics by which the generator standardises a plane are then those of the body, as in the patches of
+    training. Results depend slightly on the window, but not on the batch. No gradients are kept, since folded weights
+    have none.
 
     The second view is flipped along the through-plane axis and its prediction flipped back. The two directions of this
     axis are equivalent in a scan, so whatever G adds always to the same side of slices, in both views, is a bias of G;
