@@ -22,6 +22,9 @@ from .transforms import grid_of
 
 AUTO = "auto"
 THICKEST = 2.0  # times the spacing; beyond it slices overlap by more than half, which no protocol asks for
+IMPLAUSIBLE_THICKNESS = 100.0  # times the spacing; likewise above it
+THINNEST = 0.1  # times the spacing; below it the thickness is more likely in another unit
+PLAUSIBLE_SPACING_MM = (0.01, 50.0)  # from microscopy of small animals to survey scans
 STATED_SPACING_DISAGREEMENT = 0.02  # relative; between SpacingBetweenSlices and the affine
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,11 @@ class ScanProtocol:
         thickness_mm, spacing_mm, source = self.slice_thickness_mm, self.slice_spacing_mm, self.thickness_source
         if not is_positive(thickness_mm):
             return [f"slice thickness {thickness_mm:g} mm ({source}) is not positive: set slice_thickness_mm"]
+        if thickness_mm < THINNEST * spacing_mm or thickness_mm > IMPLAUSIBLE_THICKNESS * spacing_mm:
+            return [
+                f"slice thickness {thickness_mm:g} mm ({source}) is implausible for slices {spacing_mm:.4g} mm apart: "
+                f"is it in another unit than mm? Correct it or set slice_thickness_mm"
+            ]
         if thickness_mm > THICKEST * spacing_mm * (1 + STATED_SPACING_DISAGREEMENT):
             return [
                 f"slice thickness {thickness_mm:g} mm ({source}) is over {THICKEST:g} x the slice spacing "
@@ -151,6 +159,12 @@ class AcceptScand(MapTransform):
         """Decide the protocol, log it and store it in meta["protocol"]; return the reasons to refuse the scan."""
         try:
             grid = grid_of(scan)
+            low, high = PLAUSIBLE_SPACING_MM
+            if grid.spacing_mm.min() < low or grid.spacing_mm.max() > high:
+                return [
+                    f"voxels of {_by(grid.spacing_mm)} mm are implausible (expected {low:g} to {high:g} mm): "
+                    f"is the unit of length wrong? Correct the header"
+                ]
             if self.near_isotropic and grid.is_near_isotropic:
                 return []
             protocol = self._protocol(grid, scan.meta)

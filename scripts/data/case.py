@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 NIFTI, DICOM = "nifti", "dicom"
+RESERVED = ("summary.json", "adapted")  # what a run itself writes into OUT
 LONGEST_NAME = 120  # bytes; leaves room for suffixes within the 255 of common file systems
 
 
@@ -73,4 +74,5 @@ def safe_name(text: str) -> str:
     'T2_cor'
     """
     name = re.sub(r"[^\w.+-]+", "_", text).strip("._") or "scan"
-    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
+    name = name.encode(errors="ignore")[:LONGEST_NAME].decode(errors="ignore")
+    return f"scan_{name}" if name.casefold() in RESERVED else name

@@ -1,20 +1,22 @@
 """Discovery of NIfTI scans: the files at a path as `Case` objects with unique names."""
 
+import gzip
 import logging
+import math
 import os
-import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel
-
 from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal, one_line
 from ..geometry.folders import every_folder
 from .case import Case, unique_names
+from .nifti import NiftiFile, image_of_pair, is_pair_header, open_content, open_nifti
+from .sidecar import file_stem
 
 SUFFIXES = (".nii.gz", ".nii")
 OUTPUT_POSTFIXES = ("_glade", "_added_detail", "_confidence")  # what SaveImageCased writes
@@ -40,7 +42,8 @@ def find_nifti(path: str | os.PathLike, frames: str | int | Sequence[int] = "all
     if not root.exists():
         raise Refusal(f"no such file or folder: {path}: check dataset_dir")
     files = sorted(_walk(root)) if root.is_dir() else [root]
-    files = [file for file in files if file.name.lower().endswith(SUFFIXES) and not _is_own_result(file)]
+    files = [_header_of(file) if root.is_file() else file for file in files]
+    files = [file for file in files if _is_nifti(file) and not _is_own_result(file)]
     names = _names(files, root if root.is_dir() else root.parent)
     return unique_names(case for file in files for case in _cases_of(file, names[file], wanted))
 
@@ -54,15 +57,6 @@ def require_cases(cases: Sequence[Case], path: str | os.PathLike) -> list[Case]:
     if not cases:
         raise Refusal(f"no NIfTI file (*.nii, *.nii.gz) and no DICOM series in {path}: give a scan or a folder of them")
     return unique_names(cases)
-
-
-def file_stem(path: str | os.PathLike) -> str:
-    """Return the name of a NIfTI file without .nii or .nii.gz.
-
-    >>> file_stem("scans/T2.nii.gz")
-    'T2'
-    """
-    return re.sub(r"\.nii(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
 
 
 def _check_frames(frames: str | int | Sequence[int]) -> list[int] | None:
@@ -80,6 +74,18 @@ def _walk(root: Path) -> Iterator[Path]:
 
     for folder, names in every_folder(root, hidden=False, complain=warn):
         yield from (folder / name for name in names)
+
+
+def _is_nifti(file: Path) -> bool:
+    return file.name.lower().endswith(SUFFIXES) or is_pair_header(file)
+
+
+def _header_of(file: Path) -> Path:
+    """The header that belongs to an .img file, where there is one; else the file itself."""
+    if not file.name.lower().endswith((".img", ".img.gz")):
+        return file
+    headers = (other for other in file.parent.iterdir() if file_stem(other) == file_stem(file))
+    return next((other for other in headers if is_pair_header(other)), file)
 
 
 def _is_own_result(file: Path) -> bool:
@@ -107,11 +113,18 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
     """The cases of one file, from its header alone."""
     case = Case(name, (file,))
     try:
-        shape = nibabel.load(file).shape  # type: ignore[attr-defined]
+        if is_pair_header(file):
+            case = Case(name, (file, image_of_pair(file)))
+        image = open_nifti(file)
+    except Refusal as refusal:
+        return [replace(case, refusal=one_line(str(refusal)))]
     except Exception as error:  # noqa: BLE001 - nibabel, gzip and zlib each raise their own errors for a damaged file
-        why = error.strerror if isinstance(error, OSError) and error.strerror else "corrupt, truncated or no NIfTI"
-        line = one_line(f"{file.name}: the header cannot be read ({why}): copy the file again")
-        return [replace(case, refusal=line)]
+        if isinstance(error, OSError) and error.strerror:
+            line = f"{file.name}: the header cannot be read ({error.strerror}): make the file available"
+        else:
+            line = f"{file.name}: the header cannot be read (corrupt, truncated or no NIfTI): copy the file again"
+        return [replace(case, refusal=one_line(line))]
+    shape = image.dataobj.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     sizes = " x ".join(str(n) for n in shape)
@@ -124,5 +137,19 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
     chosen = range(shape[3]) if wanted is None else [f for f in wanted if f < shape[3]]
     if not chosen:
         return [replace(case, refusal=f"{file.name}: has {shape[3]} frames, none of them {wanted}: correct frames")]
+    missing = _missing_bytes(case.files[-1], image)
+    if missing:
+        return [replace(case, refusal=f"{file.name}: {missing} bytes short of {sizes} voxels: copy the file again")]
     digits = max(2, len(str(shape[3] - 1)))
     return [replace(case, name=f"{name}_f{f:0{digits}d}", frame=f) for f in chosen]
+
+
+def _missing_bytes(file: Path, image: NiftiFile) -> int:
+    """How many bytes a file has fewer than its header claims; one refusal then stands for all its frames."""
+    wanted = image.dataobj.offset + math.prod(image.dataobj.shape) * image.dataobj.dtype.itemsize
+    try:
+        with open_content(file) as content:
+            found = content.seek(wanted) if isinstance(content, gzip.GzipFile) else content.seek(0, os.SEEK_END)
+    except (OSError, EOFError, zlib.error):  # damaged: the reader says so
+        found = 0
+    return max(0, wanted - found)

@@ -1,7 +1,6 @@
 """Readers: NIfTI of any numeric type with its BIDS sidecar, and the transform that reads a case of every format."""
 
 import gzip
-import json
 import logging
 import os
 import zlib
@@ -9,7 +8,6 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import nibabel
 import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader
@@ -17,14 +15,17 @@ from monai.transforms import EnsureChannelFirst, LoadImaged
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.spatialimages import SpatialImage
 
-from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from .case import DICOM, NIFTI, Case
-from .discovery import SUFFIXES, file_stem
+from .discovery import SUFFIXES
+from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, open_content, open_nifti
+from .sidecar import read_sidecar
 
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}  # NIfTI-1, field xyzt_units; millimetres where nothing is said
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
+EXACT_IN_FLOAT32 = 2.0**24  # whole numbers up to here
+FEWEST_LEVELS = 1024  # with so many different values left, rounding does not show
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 class NiftiScanReader(NibabelReader):
     """Read one volume of a NIfTI file as float32 (X, Y, Z), scl_slope applied, with its RAS affine in mm.
 
-    A BIDS sidecar (same name, .json) beside the file gives `slice_thickness_mm`, `thickness_source`,
+    The BIDS sidecar beside the file, or inherited from a folder above, gives `slice_thickness_mm`, `thickness_source`,
     `acquisition_type`, `acquisition_type_source` and `stated_slice_spacing_mm` to the meta where it has them.
     """
 
@@ -46,7 +47,7 @@ class NiftiScanReader(NibabelReader):
         Args:
             data: path of the file.
             frame: index of the volume in a 4-D file.
-            kwargs: for `nibabel.load`.
+            kwargs: unused.
 
         Raises:
             Refusal: if the file is no NIfTI, corrupt, truncated, without an affine or not one real-valued volume.
@@ -55,13 +56,19 @@ class NiftiScanReader(NibabelReader):
         self.filenames = (str(path),)
         try:
             _check_compression(path)
-            image: Any = nibabel.load(path, **kwargs)
+            image = open_nifti(path)
+            if path.name.lower().endswith(PAIR_SUFFIXES):
+                _check_compression(image_of_pair(path))
             _check_header(image, path.name)
             values = _volume(image, frame, path.name)
         except Refusal:
             raise
-        except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        except (FileNotFoundError, PermissionError) as error:
+            why = "it was there before: removed or renamed" if isinstance(error, FileNotFoundError) else "no permission"
+            raise Refusal(f"{path.name}: cannot be opened ({why}): make it available") from error
+        except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
             raise Refusal(f"{path.name}: cannot be read, corrupt or truncated: copy the file again") from error
+        self.note = image.note
         affine = image.affine.copy()
         affine[:3] *= UNIT_MM.get(image.header.get_xyzt_units()[0], 1.0)
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
@@ -75,6 +82,8 @@ class NiftiScanReader(NibabelReader):
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),  # how MONAI marks that there is no channel axis
             MetaKeys.SPACE: SpaceKeys.RAS,
         }  # the rest of the header is left out: it may hold names and notes
+        if self.note:
+            meta["geometry_notes"] = self.note
         return np.asarray(img.dataobj), {**meta, **read_sidecar(self.filenames[0])}
 
 
@@ -134,58 +143,21 @@ class LoadImageCased(LoadImaged):
         else:
             single = isinstance(source, (str, os.PathLike))
             name = Path(source).name if single else f"{len(source)} files"
-            kind = NIFTI if single and name.lower().endswith(SUFFIXES) else DICOM
+            kind = NIFTI if single and name.lower().endswith((*SUFFIXES, *PAIR_SUFFIXES)) else DICOM
         if kind not in self.readers:
             raise Refusal(f"{name}: no reader for the format {kind}: have {sorted(self.readers)}")
         return self.readers[kind]
 
 
-def read_sidecar(path: str | os.PathLike) -> dict:
-    """Return what the BIDS sidecar beside a NIfTI file states about its slices, as meta keys; {} without a sidecar.
-
-    Raises:
-        Refusal: if the sidecar is there but no JSON object, or a value in it is of the wrong kind.
-    """
-    sidecar = Path(path).with_name(file_stem(path) + ".json")
-    if not sidecar.is_file():
-        return {}
-    try:
-        content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{sidecar.name}: the sidecar is not valid JSON: correct or remove it") from error
-    if not isinstance(content, dict):
-        raise Refusal(f"{sidecar.name}: the sidecar is not a JSON object: correct or remove it")
-    meta: dict[str, Any] = {}
-    for field, key in (("SliceThickness", "slice_thickness_mm"), ("SpacingBetweenSlices", "stated_slice_spacing_mm")):
-        value = content.get(field)
-        if value is not None:
-            if not is_number(value):
-                raise Refusal(f"{sidecar.name}: {field} must be a number in mm, got {value!r}: correct or remove it")
-            meta[key] = float(value)
-    if "slice_thickness_mm" in meta:
-        meta["thickness_source"] = "BIDS sidecar SliceThickness"
-    kind = content.get("MRAcquisitionType")
-    if kind is not None:
-        if kind not in ("2D", "3D"):
-            raise Refusal(f"{sidecar.name}: MRAcquisitionType must be 2D or 3D, got {kind!r}: correct or remove it")
-        meta |= {"acquisition_type": kind, "acquisition_type_source": "BIDS sidecar MRAcquisitionType"}
-    return meta
-
-
 def _check_compression(path: Path) -> None:
     """Read a compressed file to its end, where its checksum is: nibabel stops at the last voxel, before it."""
-    if path.name.lower().endswith(".gz"):
-        with gzip.open(path) as file:
-            while file.read(CHUNK_BYTES):
-                pass
+    with open_content(path) as file:
+        while isinstance(file, gzip.GzipFile) and file.read(CHUNK_BYTES):
+            pass
 
 
-def _check_header(image: Any, name: str) -> None:
+def _check_header(image: NiftiFile, name: str) -> None:
     header = image.header
-    if not hasattr(header, "get_sform"):
-        raise Refusal(f"{name}: not a NIfTI file: convert it")
-    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
-        raise Refusal(f"{name}: missing affine (qform and sform codes are 0): set the scan's position in the header")
     spacing, pixdim = np.linalg.norm(image.affine[:3, :3], axis=0), np.array(header.get_zooms()[:3])
     if np.abs(spacing - pixdim).max() > SPACING_DISAGREEMENT * max(spacing.max(), np.finfo(float).tiny):
         logger.warning("%s: pixdim says %s mm, the affine %s mm; the affine is used", name, pixdim, spacing.round(4))
@@ -193,14 +165,30 @@ def _check_header(image: Any, name: str) -> None:
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
 
 
-def _volume(image: Any, frame: int | None, name: str) -> np.ndarray:
+def _volume(image: NiftiFile, frame: int | None, name: str) -> np.ndarray:
     """One volume (X, Y, Z) as float32; only the part of the file that holds it is read."""
-    extra = list(image.shape[3:])
+    shape = image.dataobj.shape
+    extra = list(shape[3:])
     frames = extra.pop(0) if extra else 1
-    if len(image.shape) < 3 or any(n != 1 for n in extra) or (frames > 1 and frame is None):
-        raise Refusal(f"{name}: has the shape {image.shape}, not that of one 3-D volume: choose a frame or split it")
+    if len(shape) < 3 or any(n != 1 for n in extra) or (frames > 1 and frame is None):
+        raise Refusal(f"{name}: has the shape {shape}, not that of one 3-D volume: choose a frame or split it")
     if frame is not None and not 0 <= frame < frames:
         raise Refusal(f"{name}: has {frames} frames, no frame {frame}: correct frames")
-    if image.ndim == 3:
-        return image.get_fdata(dtype=np.float32, caching="unchanged")
-    return np.asarray(image.dataobj[..., frame or 0, *(0 for _ in extra)], dtype=np.float32)
+    part = () if len(shape) == 3 else (..., frame or 0, *(0 for _ in extra))
+    values = np.asarray(image.dataobj[part], dtype=np.float32) if part else np.asarray(image.dataobj, dtype=np.float32)
+    _check_levels(image, part, values, name)
+    return values
+
+
+def _check_levels(image: NiftiFile, part: tuple, values: np.ndarray, name: str) -> None:
+    """Refuse a volume whose grey levels single precision cannot tell apart, such as small differences at 2^30."""
+    largest = float(np.abs(values).max(initial=0))
+    if not np.isfinite(largest) or largest <= EXACT_IN_FLOAT32:
+        return
+    exact = np.asarray(image.dataobj[part] if part else image.dataobj)
+    before, after = len(np.unique(exact)), len(np.unique(values))
+    if after < min(before / 2, FEWEST_LEVELS):
+        raise Refusal(
+            f"{name}: intensities up to {largest:.4g} leave {after} of {before} grey levels in single precision: "
+            f"subtract an offset from the voxels first"
+        )

@@ -13,8 +13,9 @@ from monai.data import MetaTensor
 from nibabel.orientations import io_orientation
 
 from ..data.case import Case, safe_name, unique_names
-from ..data.discovery import file_stem, find_nifti
+from ..data.discovery import find_nifti
 from ..data.saving import nifti_bytes
+from ..data.sidecar import file_stem
 from ..data.transforms import grid_of
 from ..geometry.checks import is_axis
 from ..geometry.errors import Refusal

@@ -16,6 +16,7 @@ from .rotation import InPlaneRotation
 WHOLE_PLANE = -1
 FOREGROUND = 0.05  # of the intensity scale; below it lies air
 MARGIN_VOXELS = 16  # at least so much air is kept around the body, nearly the receptive field of the shipped G (20)
+BOX_PLANES = 8  # neighbouring planes that share a box, whatever the batch, so that memory settings change nothing
 CPU_BATCH = 2  # planes or windows that a CPU computes at once; 8 exceed its cache and take a third longer
 
 
@@ -24,9 +25,10 @@ class OrthogonalInferer(Inferer):
 
     A plane holds one in-plane axis and the through-plane axis. Planes pass through the network in batches, whole or in
     overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the box around the
-    body in a batch is computed, and the air outside stays as interpolated: it holds no detail, and the statistics by
-    which the generator standardises a plane are then those of the body, as in the patches of training. Therefore
-    results depend slightly on window and batch. No gradients are kept, since folded weights have none.
+    body in every 8 planes is computed, and the air outside stays as interpolated: it holds no detail, and the
+    statistics by which the generator standardises a plane are then those of the body, as in the patches of
+    training. Results depend slightly on the window, but not on the batch. No gradients are kept, since folded weights
+    have none.
 
     The second view is flipped along the through-plane axis and its prediction flipped back. The two directions of this
     axis are equivalent in a scan, so whatever G adds always to the same side of slices, in both views, is a bias of G;
@@ -119,7 +121,7 @@ class OrthogonalInferer(Inferer):
         prediction = torch.empty_like(volume)
         # planes (across, rows, through-plane), views of the volume and of the prediction
         planes, out = (v.movedim(1 - view, 0) for v in (volume, prediction))
-        for some, target in zip(planes.split(self.batch), out.split(self.batch), strict=True):
+        for some, target in zip(planes.split(BOX_PLANES), out.split(BOX_PLANES), strict=True):
             shown = some.flip(flipped)  # a copy, also without a flip; the prediction is written into it
             rows, columns = body_box(shown)
             inside = shown[:, None, rows, columns]
@@ -172,7 +174,8 @@ def _ready(network: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
 def body_box(planes: torch.Tensor) -> tuple[slice, slice]:
     """Return rows and columns of the box around everything brighter than air in some planes, with a margin.
 
-    The box grows in steps of `MARGIN_VOXELS`, so that neighbouring batches mostly share it. It is empty if all is air.
+    The box grows in steps of `MARGIN_VOXELS`, so that neighbouring groups of planes mostly share it.
+    It is empty if all is air.
 
     Args:
         planes: (B, H, W), intensities 0 (air) to 1.

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..data.case import DICOM, NIFTI, Case
-from ..data.discovery import file_stem
+from ..data.sidecar import sidecars_of
 
 SAMPLE_BYTES = 4096  # of the beginning, middle and end of a file
 
@@ -51,10 +51,9 @@ def location_hash(case: Case) -> str | None:
 
 
 def input_files(case: Case) -> list[Path]:
-    """Return the files of a case, with the sidecar of a NIfTI file where there is one."""
+    """Return the files of a case, with the sidecars of a NIfTI file, inherited ones too."""
     files = list(case.files)
     if case.format == NIFTI and files:
-        sidecar = files[0].with_name(file_stem(files[0]) + ".json")
         with suppress(OSError):  # a folder that may not be entered
-            files += [sidecar] if sidecar.is_file() else []
+            files += sidecars_of(files[0])
     return files

@@ -91,6 +91,7 @@ class RunRecord:
         self.redo = redo
         self.counts: Counter = Counter()
         self.entries: dict[str, CaseEntry] = {}  # cases being processed, by name
+        self.unwritten = 0  # rows that could not be written
         self._checksum: str | None = None
 
     @property
@@ -201,11 +202,13 @@ class RunRecord:
         """Wait for the other processes, merge summary.json, log the counts and end the run.
 
         Raises:
-            SystemExit: with code 1, if any case of this call, in any process, was refused or failed.
+            SystemExit: with code 1, if any case of this call, in any process, was refused or failed, or if a row or
+            summary.json could not be written.
         """
         counts = {key: int(idist.all_reduce(self.counts[key])) for key in (DONE, KEPT, REFUSED, FAILED)}
+        unwritten = int(idist.all_reduce(self.unwritten))
         if idist.get_rank() == 0:
-            self.merge()
+            unwritten += self.merge() is None
             logger.info(
                 "%d cases: %d done, %d already done, %d refused, %d failed; see %s",
                 sum(counts.values()),
@@ -213,7 +216,7 @@ class RunRecord:
                 self.output_dir / "summary.json",
             )
         idist.barrier()
-        if counts[REFUSED] or counts[FAILED]:
+        if counts[REFUSED] or counts[FAILED] or unwritten:
             raise SystemExit(1)
 
     def _read(self, name: str) -> dict | None:
@@ -329,6 +332,7 @@ class CaseEntry:
         try:
             write_json(self._row_file, asdict(self.row))
         except OSError as error:  # the disk is full: the count and the exit code still include the case
+            self.record.unwritten += 1
             logger.error("%s: its row cannot be written: %s", self.case.name, error.strerror)
         else:
             self.record.merge()

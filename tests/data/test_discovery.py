@@ -94,7 +94,15 @@ def test_own_results_are_no_input(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("a b/c", "a_b_c"), ("..", "scan"), (".x", "x"), ("Müller", "Müller"), ("T2 *", "T2"), ("é" * 200, "é" * 60)],
+    [
+        ("a b/c", "a_b_c"),
+        ("..", "scan"),
+        (".x", "x"),
+        ("Müller", "Müller"),
+        ("T2 *", "T2"),
+        ("é" * 200, "é" * 60),
+        ("summary.json", "scan_summary.json"),
+    ],
 )
 def test_safe_name(text, name):
     assert safe_name(text) == name

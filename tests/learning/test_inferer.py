@@ -171,3 +171,16 @@ def test_the_network_runs_folded_and_channels_last_and_keeps_no_gradient():
     plain = inferer(batch=8)(volume, lambda x: network(x))  # cannot be folded
     assert {folded for folded, _, _ in seen} == {False}
     assert torch.allclose(fast.as_tensor(), plain.as_tensor(), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_the_box_around_the_body_does_not_depend_on_the_batch(batch):
+    volume = interpolated((70, 41, 37))
+    volume[..., :35, :] = 0
+    volume[:, :, :20] = 0  # planes whose bodies differ in size
+
+    def network(x):
+        return x[:, :1] - x[:, :1].mean((2, 3), keepdim=True)  # depends on the extent of the box
+
+    reference = inferer(batch=8)(volume, network).as_tensor()
+    assert torch.allclose(inferer(batch=batch)(volume, network).as_tensor(), reference, atol=1e-6)

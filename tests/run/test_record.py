@@ -352,3 +352,12 @@ def test_a_loop_of_links_is_one_failed_case(make, tmp_path):
     with record.case(loop):
         raise OSError("too many links")
     assert rows(record)["a"]["status"] == "failed"
+
+
+def test_a_summary_that_cannot_be_written_ends_with_code_1(tmp_path):
+    (tmp_path / "summary.json").mkdir()
+    record = RunRecord(tmp_path, {})
+    record.open()
+    with pytest.raises(SystemExit) as end:
+        record.conclude()
+    assert end.value.code == 1

@@ -1,0 +1,164 @@
+"""Opening of NIfTI-1 and NIfTI-2 files: single files and pairs, compressed or not, whatever their names say."""
+
+import gzip
+import io
+import logging
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import nibabel
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+
+from ..geometry.errors import Refusal
+from ..geometry.grid import Grid
+
+GZIP = b"\x1f\x8b"  # the first two bytes of a gzip file
+LONGEST_QUATERNION = 1.01  # its length is 1 but for rounding; a longer one is damaged
+FIELDS = ("quatern_b", "quatern_c", "quatern_d")
+HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by sizeof_hdr
+SINGLE, PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
+PAIR_SUFFIXES = (".hdr", ".hdr.gz")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NiftiFile:
+    """Header, affine and still unread voxels of a file.
+
+    Attributes:
+        header: nibabel's.
+        affine: 4 x 4, RAS, in the file's own unit.
+        dataobj: the voxels; read when they are indexed.
+        note: why the qform was taken in place of the sform; None where it was not.
+    """
+
+    header: Any
+    affine: np.ndarray
+    dataobj: Any
+    note: str | None = None
+
+
+def is_pair_header(path: Path) -> bool:
+    """Return whether a file is the header of a NIfTI or Analyze pair, by its name and its first bytes."""
+    if not path.name.lower().endswith(PAIR_SUFFIXES):
+        return False
+    try:
+        with open_content(path) as file:
+            start = file.read(4)
+    except (OSError, EOFError):
+        return False
+    return len(start) == 4 and any(struct.unpack(f"{order}i", start)[0] in HEADERS for order in "<>")
+
+
+def image_of_pair(header: Path) -> Path:
+    """Return the file of voxels that belongs to a .hdr file.
+
+    Raises:
+        Refusal: if there is none.
+    """
+    stem = header.name[: header.name.lower().rindex(".hdr")]
+    names = {f"{stem}.img".casefold(), f"{stem}.img.gz".casefold()}
+    for file in sorted(header.parent.iterdir()):
+        if file.name.casefold() in names:
+            return file
+    raise Refusal(f"{header.name}: the file of its voxels ({stem}.img) is missing: put it beside the header")
+
+
+def open_content(path: Path) -> IO[bytes]:
+    """Open a file for its uncompressed content; its first two bytes decide, not its name."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == GZIP
+    return gzip.open(path) if compressed else path.open("rb")
+
+
+def open_nifti(path: Path) -> NiftiFile:
+    """Open a NIfTI file, or the header of a pair, without reading the voxels.
+
+    Raises:
+        Refusal: if it is no NIfTI file, has no affine, or its header contradicts the format.
+        OSError, EOFError, ValueError, zlib.error: as `gzip` and `nibabel` raise them for a damaged file.
+    """
+    with open_content(path) as file:
+        start = file.read(max(HEADERS))
+    sizes = [struct.unpack_from(f"{order}i", start)[0] for order in "<>"] if len(start) >= 4 else []
+    size = next((size for size in sizes if size in HEADERS), None)
+    if size is None or len(start) < size:
+        raise ValueError("no NIfTI header")
+    order = "<" if sizes[0] == size else ">"
+    magic = start[344:347] if size == 348 else start[4:7]
+    if magic not in (*SINGLE, *PAIR):
+        raise Refusal(f"{path.name}: not a NIfTI file (perhaps Analyze 7.5, which has no affine): convert it")
+    offset = (
+        struct.unpack_from(f"{order}f", start, 108)[0]
+        if size == 348
+        else struct.unpack_from(f"{order}q", start, 168)[0]
+    )
+    least = size + 4 if magic in SINGLE else 0
+    if not np.isfinite(offset) or offset < least:
+        raise Refusal(
+            f"{path.name}: vox_offset says that the voxels begin at byte {offset:g}, inside the header (at least "
+            f"{least} in this format): write the file again with a correct header"
+        )
+    try:
+        header = HEADERS[size](start[:size], order)
+    except nibabel.spatialimages.HeaderDataError as error:
+        raise Refusal(f"{path.name}: the header is not valid ({error}): write the file again") from error
+    affine, note = _affine(header, path.name)
+    voxels = path if magic in SINGLE else image_of_pair(path)
+    return NiftiFile(header, affine, ArrayProxy(_source(voxels), header), note)
+
+
+def _source(path: Path) -> Any:
+    """What nibabel reads the voxels from: the path, or the content where name and compression disagree."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == GZIP
+    if compressed == path.name.lower().endswith(".gz"):
+        return str(path)
+    with open_content(path) as content:
+        return io.BytesIO(content.read())
+
+
+def _affine(header: Any, name: str) -> tuple[np.ndarray, str | None]:
+    """The sform where it is a rigid transform or there is no other; else the qform, and a sentence about it."""
+    has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    if not has_sform and not has_qform:
+        raise Refusal(f"{name}: missing affine (qform and sform codes are 0): set the scan's position in the header")
+    sform = header.get_sform() if has_sform else None
+    if sform is not None and (not has_qform or _is_usable(sform)):
+        return sform, None
+    qform = _qform(header)
+    if sform is None:
+        if qform is None:
+            raise Refusal(f"{name}: the quaternion of the qform is longer than 1: correct the header")
+        return qform, None
+    if qform is None or not _is_usable(qform):
+        return sform, None
+    note = "the sform is not usable (zero, not finite or sheared); the qform is used"
+    logger.warning("%s: %s", name, note)
+    return qform, note
+
+
+def _qform(header: Any) -> np.ndarray | None:
+    """The qform; a quaternion that rounding made longer than 1 is scaled to 1. None for a longer one."""
+    header = header.copy()
+    vector = np.array([float(header[field]) for field in FIELDS])
+    length = np.linalg.norm(vector)
+    if not length <= LONGEST_QUATERNION:
+        return None
+    if length > 1:
+        for field, value in zip(FIELDS, vector / length, strict=True):
+            header[field] = value
+    return header.get_qform()
+
+
+def _is_usable(affine: np.ndarray) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            Grid((1, 1, 1), affine)
+    except Refusal:
+        return False
+    return True

@@ -1,0 +1,158 @@
+"""NIfTI files as other programs write them: odd headers, names that mislead, pairs, inherited sidecars, odd units."""
+
+import gzip
+import json
+import shutil
+import struct
+
+import nibabel
+import numpy as np
+import pytest
+
+from scripts.data.acceptance import AcceptScand
+from scripts.data.discovery import find_nifti
+from scripts.data.readers import LoadImageCased, NiftiScanReader
+from scripts.geometry.errors import Refusal
+
+from .thick_scans import oblique_affine, voxels, write_scan
+
+load = LoadImageCased("image", {"nifti": NiftiScanReader()})
+AFFINE = np.diag([0.9, 0.9, 3.6, 1.0])
+
+
+def patched(path, *patches, affine=AFFINE, sform=1, qform=1):
+    image = nibabel.Nifti1Image(voxels(), affine)
+    image.set_sform(affine, sform)
+    image.set_qform(AFFINE, qform)
+    content = bytearray(image.to_bytes())
+    for offset, form, *values in patches:
+        struct.pack_into(form, content, offset, *values)
+    path.write_bytes(gzip.compress(bytes(content)) if path.name.endswith(".gz") else bytes(content))
+    return path
+
+
+def read(path):
+    (case,) = find_nifti(path)
+    if case.refusal:
+        raise Refusal(case.refusal)
+    return load(case.as_item())["image"]
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("offset", [0.0, 348.0, -1.0, float("nan")])
+def test_voxels_inside_the_header_are_refused(tmp_path, name, offset):
+    with pytest.raises(Refusal, match="vox_offset"):
+        read(patched(tmp_path / name, (108, "<f", offset)))
+
+
+def test_compression_is_recognised_by_the_first_bytes(tmp_path):
+    plain = patched(tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(plain)
+    (tmp_path / "c.nii").write_bytes(gzip.compress(plain))
+    for name in ("b.nii.gz", "c.nii"):
+        np.testing.assert_array_equal(read(tmp_path / name).numpy()[0], voxels())
+
+
+@pytest.mark.parametrize("row", [[0.0] * 12, [float("nan")] * 12])
+def test_an_unusable_sform_gives_way_to_the_qform(tmp_path, caplog, row):
+    scan = read(patched(tmp_path / "a.nii", (280, "<12f", *row)))
+    np.testing.assert_allclose(scan.affine.numpy(), AFFINE, atol=1e-5)
+    assert "the qform is used" in caplog.text
+    assert "the qform is used" in scan.meta["geometry_notes"]
+
+
+@pytest.mark.parametrize("shear", [2e-3, 2e-2])
+def test_a_sheared_sform_gives_way_to_the_qform(tmp_path, shear):
+    sheared = AFFINE.copy()
+    sheared[0, 1] += shear * 0.9
+    np.testing.assert_allclose(read(patched(tmp_path / "a.nii", affine=sheared)).affine.numpy(), AFFINE, atol=1e-5)
+
+
+def test_a_quaternion_longer_than_1_by_rounding_is_scaled_and_a_damaged_one_is_refused(tmp_path):
+    half_turn = (256, "<3f", 0.0, 0.0, 1.00002)
+    scan = read(patched(tmp_path / "a.nii", half_turn, sform=0))
+    np.testing.assert_allclose(np.diag(scan.affine.numpy()), [-0.9, -0.9, 3.6, 1], atol=1e-5)
+    with pytest.raises(Refusal, match="quaternion"):
+        read(patched(tmp_path / "b.nii", (256, "<3f", 0.0, 0.0, 1.5), sform=0))
+
+
+@pytest.mark.parametrize("suffix", [".img", ".img.gz"])
+def test_a_pair_is_one_case(tmp_path, suffix):
+    nibabel.save(nibabel.Nifti1Pair(voxels(), AFFINE), tmp_path / f"pair{suffix}")
+    for path in (tmp_path, tmp_path / f"pair{suffix}"):
+        np.testing.assert_array_equal(read(path).numpy()[0], voxels())
+    (case,) = find_nifti(tmp_path)
+    assert {file.name for file in case.files} == {f"pair{suffix}", f"pair{suffix.replace('img', 'hdr')}"}
+    (tmp_path / f"pair{suffix}").unlink()
+    with pytest.raises(Refusal, match="file of its voxels"):
+        read(tmp_path)
+
+
+def test_a_text_file_called_hdr_is_no_scan(tmp_path):
+    (tmp_path / "a.hdr").write_text("ENVI\n")
+    assert find_nifti(tmp_path) == []
+
+
+def test_sidecars_are_inherited_and_the_nearest_counts(tmp_path):
+    folder = tmp_path / "sub-01" / "anat"
+    scan = write_scan(folder / "sub-01_T2w.nii.gz")
+    (tmp_path / "T2w.json").write_text(json.dumps({"SliceThickness": 3.0, "MRAcquisitionType": "2D"}))
+    (tmp_path / "T1w.json").write_text(json.dumps({"SliceThickness": 2.0}))
+    (tmp_path / "sub-02_T2w.json").write_text(json.dumps({"SliceThickness": 1.0}))
+    assert "slice_thickness_mm" not in read(scan).meta  # no BIDS data set
+    (tmp_path / "dataset_description.json").write_text("{}")
+    meta = read(scan).meta
+    assert (meta["slice_thickness_mm"], meta["acquisition_type"]) == (3.0, "2D")
+    assert meta["thickness_source"] == "BIDS sidecar SliceThickness (T2w.json)"
+    (folder / "sub-01_T2w.json").write_text(json.dumps({"SliceThickness": 3.5}))
+    meta = read(scan).meta
+    assert (meta["slice_thickness_mm"], meta["acquisition_type"]) == (3.5, "2D")
+
+
+def test_a_sidecar_in_another_encoding_is_read(tmp_path):
+    scan = write_scan(tmp_path / "a.nii")
+    (tmp_path / "a.json").write_bytes(b'{"InstitutionName": "Universit\xe4t", "SliceThickness": 3}')
+    assert read(scan).meta["slice_thickness_mm"] == 3
+
+
+@pytest.mark.parametrize("thickness", [0.003, 3000])
+def test_a_thickness_in_another_unit_is_refused(tmp_path, thickness):
+    scan = write_scan(tmp_path / "a.nii")
+    (tmp_path / "a.json").write_text(json.dumps({"SliceThickness": thickness}))
+    with pytest.raises(Refusal, match="another unit than mm"):
+        AcceptScand("image")({"image": read(scan)})
+
+
+@pytest.mark.parametrize("unit", ["meter", "micron"])
+def test_pixels_in_a_wrong_unit_are_refused(tmp_path, unit):
+    image = nibabel.Nifti1Image(voxels(), oblique_affine((0.9, 0.9, 3.6)))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    with pytest.raises(Refusal, match="unit of length"):
+        AcceptScand("image")({"image": read(tmp_path / "a.nii")})
+
+
+def test_grey_levels_lost_in_single_precision_are_refused(tmp_path):
+    data = voxels().astype(np.int32) + 2**30
+    with pytest.raises(Refusal, match="grey levels"):
+        read(write_scan(tmp_path / "a.nii", data))
+    data[:8] = 0  # air does not hide it
+    with pytest.raises(Refusal, match="grey levels"):
+        read(write_scan(tmp_path / "b.nii", data))
+    wide = np.random.default_rng(0).integers(0, 2**30, (24, 20, 8)).astype(np.int32)
+    np.testing.assert_array_equal(read(write_scan(tmp_path / "c.nii", wide)).numpy()[0], wide.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_forged_number_of_frames_is_one_refusal(tmp_path, name):
+    path = patched(tmp_path / name, (40, "<8h", 4, 24, 20, 8, 32767, 1, 1, 1))
+    (case,) = find_nifti(path)
+    assert "bytes short" in case.refusal
+
+
+def test_an_input_that_vanished_is_not_called_corrupt(tmp_path):
+    path = write_scan(tmp_path / "sub" / "a.nii")
+    (case,) = find_nifti(path)
+    shutil.rmtree(tmp_path / "sub")
+    with pytest.raises(Refusal, match="removed or renamed"):
+        load(case.as_item())
