@@ -40,8 +40,8 @@ KEYWORDS = (
     "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID SeriesNumber SeriesDescription ProtocolName "
     "Modality Manufacturer ImageType ComplexImageComponent Rows Columns SamplesPerPixel PhotometricInterpretation "
     "BitsAllocated NumberOfFrames PixelSpacing ImageOrientationPatient ImagePositionPatient SliceThickness "
-    "SpacingBetweenSlices MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex DiffusionBValue "
-    "InstanceNumber AcquisitionDate FrameOfReferenceUID ModalityLUTSequence "
+    "SpacingBetweenSlices MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex "
+    "DiffusionBValue InstanceNumber AcquisitionDate FrameOfReferenceUID ModalityLUTSequence "
     "ContributingEquipmentSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PatientName "
     "PatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique"
 )
