@@ -6,7 +6,7 @@ import logging
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 import nibabel
 import numpy as np
@@ -68,11 +68,11 @@ def image_of_pair(header: Path) -> Path:
     raise Refusal(f"{header.name}: the file of its voxels ({stem}.img) is missing: put it beside the header")
 
 
-def open_content(path: Path) -> IO[bytes]:
+def open_content(path: Path) -> BinaryIO:
     """Open a file for its uncompressed content; its first two bytes decide, not its name."""
     with path.open("rb") as file:
         compressed = file.read(2) == GZIP
-    return gzip.open(path) if compressed else path.open("rb")
+    return cast(BinaryIO, gzip.open(path)) if compressed else path.open("rb")
 
 
 def open_nifti(path: Path) -> NiftiFile:

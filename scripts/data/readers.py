@@ -75,7 +75,7 @@ class NiftiScanReader(NibabelReader):
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
         """Return the voxels, float32 (X, Y, Z), and MONAI's usual meta with the keys of the sidecar."""
-        meta = {
+        meta: dict[str, Any] = {
             MetaKeys.AFFINE: img.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),
             MetaKeys.SPATIAL_SHAPE: np.array(img.shape),
