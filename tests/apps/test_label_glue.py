@@ -89,11 +89,12 @@ def test_a_result_is_written_whole_with_its_own_grid_or_not_at_all(folders, monk
     affine = torch.as_tensor(oblique_affine((1.0, 1.0, 1.0)))
     volume = MetaTensor(torch.rand(1, 5, 6, 7), affine=affine)
     path = glue.write_result(volume)
+    assert path.stat().st_mode & 0o777 == 0o600  # of patients: no other user of the server may read it
     image = nibabel.load(path)
     assert np.array_equal(image.get_fdata(dtype=np.float32), volume[0].numpy())
     assert np.allclose(image.affine, affine, atol=1e-6)
 
-    def full(volume, path):
+    def full(volume, path, mode):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
