@@ -8,7 +8,7 @@ from typing import Any
 
 NIFTI, DICOM = "nifti", "dicom"
 RESERVED = ("summary.json", "adapted")  # what a run itself writes into OUT
-LONGEST_NAME = 120  # bytes; leaves room for suffixes within the 255 of common file systems
+LONGEST_NAME = 120  # bytes; suffixes must fit within the 255 of common file systems
 
 
 @dataclass(frozen=True)
