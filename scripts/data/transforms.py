@@ -84,6 +84,11 @@ class ScaleIntensityRobustd(MapTransform):
         upper: percentile that becomes 1.
 
     Writes meta["intensity"], an `IntensityScale`, for the way back.
+
+    >>> volume = MetaTensor(torch.arange(1000.0).reshape(1, 10, 10, 10), affine=torch.eye(4))
+    >>> scaled = ScaleIntensityRobustd("image", 0, 100)({"image": volume})
+    >>> float(scaled["image"].max()), scaled["image"].meta["intensity"]
+    (1.0, IntensityScale(offset=0.0, scale=999.0))
     """
 
     def __init__(self, keys: KeysCollection, lower: float, upper: float):
@@ -112,6 +117,10 @@ class OriginalIntensityd(MapTransform):
     Args:
         keys: volumes on the scan's own scale afterwards.
         differences: those of the keys that are differences of intensities: scaled, not shifted.
+
+    >>> volume = MetaTensor(torch.ones(1, 2, 2, 2), meta={"intensity": IntensityScale(offset=10.0, scale=500.0)})
+    >>> float(OriginalIntensityd("image")({"image": volume})["image"].mean())
+    510.0
     """
 
     def __init__(self, keys: KeysCollection, differences: str | Sequence[str] = ()):
@@ -203,6 +212,12 @@ class FuseViewsd(MapTransform):
         image_key: U b, the input of the network.
         disagreement_key: where the root mean square distance of the predictions from their mean goes, (1, X, Y, Z);
             0 for a single prediction.
+
+    >>> cubic = MetaTensor(torch.zeros(1, 2, 2, 2), affine=torch.eye(4))
+    >>> predictions = MetaTensor(torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1).expand(2, 2, 2, 2), affine=torch.eye(4))
+    >>> fused = FuseViewsd("pred", detail_gain=1.2)({"image": cubic, "pred": predictions})
+    >>> round(float(fused["pred"].mean()), 3), float(fused["disagreement"].mean())
+    (2.4, 1.0)
 
     Raises:
         Refusal: if detail_gain is no positive number.
