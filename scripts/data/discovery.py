@@ -16,10 +16,11 @@ from ..geometry.errors import Refusal, one_line
 from ..geometry.folders import every_folder
 from .case import Case, unique_names
 from .nifti import NiftiFile, image_of_pair, is_pair_header, open_content, open_nifti
+from .saving import POSTFIXES
 from .sidecar import file_stem
 
 SUFFIXES = (".nii.gz", ".nii")
-OUTPUT_POSTFIXES = ("_glade", "_added_detail", "_confidence")  # what SaveImageCased writes
+OUTPUT_POSTFIXES = tuple(f"_{postfix}" for postfix in POSTFIXES)  # of the files that SaveImageCased writes
 
 logger = logging.getLogger(__name__)
 

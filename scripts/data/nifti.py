@@ -70,9 +70,12 @@ def image_of_pair(header: Path) -> Path:
 
 def open_content(path: Path) -> BinaryIO:
     """Open a file for its uncompressed content; its first two bytes decide, not its name."""
+    return cast(BinaryIO, gzip.open(path)) if _is_compressed(path) else path.open("rb")
+
+
+def _is_compressed(path: Path) -> bool:
     with path.open("rb") as file:
-        compressed = file.read(2) == GZIP
-    return cast(BinaryIO, gzip.open(path)) if compressed else path.open("rb")
+        return file.read(len(GZIP)) == GZIP
 
 
 def open_nifti(path: Path) -> NiftiFile:
@@ -114,9 +117,7 @@ def open_nifti(path: Path) -> NiftiFile:
 
 def _source(path: Path) -> Any:
     """What nibabel reads the voxels from: the path, or the content where name and compression disagree."""
-    with path.open("rb") as file:
-        compressed = file.read(2) == GZIP
-    if compressed == path.name.lower().endswith(".gz"):
+    if _is_compressed(path) == path.name.lower().endswith(".gz"):
         return str(path)
     with open_content(path) as content:
         return io.BytesIO(content.read())

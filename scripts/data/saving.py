@@ -19,6 +19,7 @@ from ..geometry.files import PARTIAL, atomic_file
 from .case import DICOM, Case
 
 RESULT = "glade"  # the postfix of the isotropic volume and of its DICOM series
+POSTFIXES = (RESULT, "added_detail", "confidence")  # of the volumes of a case
 
 
 class SaveImageCased(SaveImaged):
@@ -44,7 +45,7 @@ class SaveImageCased(SaveImaged):
         self,
         keys: KeysCollection,
         output_dir: str | os.PathLike,
-        postfixes: Sequence[str] = (RESULT, "added_detail", "confidence"),
+        postfixes: Sequence[str] = POSTFIXES,
         dicom_writer: ImageWriter | None = None,
         extra: Callable[[Mapping, Path], Any] | None = None,
         allow_missing_keys: bool = False,

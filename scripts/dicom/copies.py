@@ -25,8 +25,7 @@ def without_copies(frames: list[Frame]) -> tuple[list[Frame], Findings]:
     Returns:
         The planes that are left, and what was found out about those with copies. Copies have one SOPInstanceUID
         (files without one are copies where their bytes are the same); they are identical where their bytes are, or
-        their
-        headers as far as they are used and their voxels.
+        their headers as far as they are used and their voxels.
     """
     same: dict[tuple, list[Frame]] = defaultdict(list)
     for frame in frames:
