@@ -10,6 +10,7 @@ PACKAGES = (
     "physics",
     "data",
     "dicom",
+    "derived_series",
     "phantom",
     "metrics",
     "learning",

@@ -14,6 +14,7 @@ LIBRARIES = {
     "physics": {"numpy", "scipy", "torch"},
     "data": {"numpy", "torch", "monai", "nibabel"},
     "dicom": {"numpy", "torch", "monai", "pydicom"},
+    "derived_series": {"numpy", "torch", "monai", "pydicom"},
     "phantom": {"numpy", "torch", "monai"},
     "metrics": {"numpy", "scipy", "torch", "skimage"},
     "learning": {"numpy", "scipy", "torch", "monai", "ignite", "tqdm"},  # TensorBoard through torch.utils

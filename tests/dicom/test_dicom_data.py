@@ -7,11 +7,11 @@ from datetime import datetime
 import numpy as np
 import pytest
 
+from scripts.derived_series.provenance import Provenance
+from scripts.derived_series.writer import write_derived_series
 from scripts.dicom.discovery import find_series, survey
 from scripts.dicom.pixels import read_planes
-from scripts.dicom.provenance import Provenance
 from scripts.dicom.reader import DicomSeriesReader
-from scripts.dicom.writer import write_derived_series
 from scripts.geometry.errors import Refusal
 
 from .conftest import DICOM, same_place

@@ -16,18 +16,18 @@ import torch
 from monai.data import ImageWriter
 from pydicom.dataset import Dataset
 
+from ..dicom.discovery import Volume
+from ..dicom.elements import decimal_string
+from ..dicom.files import DamagedError
+from ..dicom.gate import RAS_TO_LPS, directions
+from ..dicom.uids import uid_from
 from ..geometry.errors import Refusal
 from ..geometry.files import atomic_folder
 from .coding import Coding, coding_of
-from .derived_header import derived_header
-from .discovery import Volume
-from .elements import decimal_string
-from .files import DamagedError
-from .gate import RAS_TO_LPS, directions
+from .header import derived_header
 from .provenance import Provenance
 from .references import MAX_REFERENCES, references
 from .slice_files import SliceFiles
-from .uids import uid_from
 
 PLANES = {
     "axial": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),

@@ -6,10 +6,10 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from .discovery import Volume
-from .gate import RAS_TO_LPS
-from .headers import Frame
-from .uids import uid_from
+from ..dicom.discovery import Volume
+from ..dicom.gate import RAS_TO_LPS
+from ..dicom.headers import Frame
+from ..dicom.uids import uid_from
 
 MAX_REFERENCES = 128
 """Most source images that every derived slice refers to; the references to more would be larger than its pixels."""

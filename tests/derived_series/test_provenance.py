@@ -1,4 +1,4 @@
-from scripts.dicom.provenance import Provenance
+from scripts.derived_series.provenance import Provenance
 
 FAITHFUL, SHARP = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 

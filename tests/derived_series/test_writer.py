@@ -10,17 +10,16 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.dicom.coding import coding_of
+from scripts.derived_series.coding import coding_of
+from scripts.derived_series.provenance import Provenance
+from scripts.derived_series.writer import DicomSeriesWriter, in_plane_order, write_derived_series
 from scripts.dicom.discovery import Volume, find_series, volumes_of
-from scripts.dicom.provenance import Provenance
 from scripts.dicom.reader import DicomSeriesReader
 from scripts.dicom.synthetic_series import write_series
-from scripts.dicom.writer import DicomSeriesWriter, in_plane_order, write_derived_series
 from scripts.geometry.errors import Refusal
-
-from .conftest import AFFINES, phantom, same_place
-from .oracles import highdicom_read, itk_read
-from .test_dicom_reader import enhanced
+from tests.dicom.conftest import AFFINES, phantom, same_place
+from tests.dicom.oracles import highdicom_read, itk_read
+from tests.dicom.test_dicom_reader import enhanced
 
 AFFINE = AFFINES["oblique"]
 CHECKSUM = "0123456789abcdef" * 4
@@ -312,7 +311,7 @@ def test_a_series_appears_whole_or_not_at_all(tmp_path, series, monkeypatch):
         if len(calls) > 3:
             raise OSError("disk full")
 
-    monkeypatch.setattr("scripts.dicom.slice_files.SliceFiles.write", fail)
+    monkeypatch.setattr("scripts.derived_series.slice_files.SliceFiles.write", fail)
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path / "out" / "derived", volume_of(), isotropic(AFFINE), series)
     assert list((tmp_path / "out").iterdir()) == []

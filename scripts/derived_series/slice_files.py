@@ -9,7 +9,7 @@ from pydicom.filebase import DicomBytesIO, DicomIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian
 
-from .files import quiet
+from ..dicom.files import quiet
 
 
 class SliceFiles:

@@ -11,8 +11,8 @@ from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import DS
 
-from .discovery import Volume
-from .elements import (
+from ..dicom.discovery import Volume
+from ..dicom.elements import (
     decimal_string,
     first_number_of,
     first_of,
@@ -21,12 +21,12 @@ from .elements import (
     number_of,
     text_of,
 )
-from .files import quiet, read_dataset
-from .headers import Frame
-from .pixels import rescale_of
+from ..dicom.files import quiet, read_dataset
+from ..dicom.headers import Frame
+from ..dicom.pixels import rescale_of
+from ..dicom.uids import uid_from
 from .provenance import Provenance
 from .references import code_item
-from .uids import uid_from
 
 MAKER = "GLADE"
 NOTICE = "GLADE SR synthesised"

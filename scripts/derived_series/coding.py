@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .elements import decimal_string
+from ..dicom.elements import decimal_string
 
 FULL_SCALE = 2**16 - 1
 MINIMUM_LEVELS = 256
