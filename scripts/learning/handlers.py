@@ -136,6 +136,34 @@ class StopAfter:
         )
 
 
+class PauseAfter:
+    """End of a call after some epochs, with their checkpoint written; the learning rate schedule is not shortened.
+
+    Args:
+        epochs: epochs of this call.
+
+    Raises:
+        Refusal: if there is less than one.
+    """
+
+    def __init__(self, epochs: int):
+        if epochs < 1:
+            raise Refusal(f"pause_after must be 1 epoch at least, got {epochs}")
+        self.epochs, self.first = epochs, 0
+
+    def attach(self, engine: Engine) -> None:
+        """Count from the epoch that the training resumes from."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._pause)
+
+    def _start(self, engine: Engine) -> None:
+        self.first = engine.state.epoch
+
+    def _pause(self, engine: Engine) -> None:
+        if engine.state.epoch >= self.first + self.epochs:
+            engine.terminate()  # the other handlers of this event still run: validation, checkpoint
+
+
 class ValidateFirst:
     """Validates before the first iteration, so that the initial weights take part in the choice of the best.
 

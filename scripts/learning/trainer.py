@@ -185,7 +185,7 @@ class CycleGanTrainer(Trainer):
                 D, (real, fake) = self.networks[f"D_{domain}"], map(torch.cat, zip(*pairs, strict=True))
                 D.requires_grad_(True)
                 with self._autocast():
-                    scores_real, scores_fake = D(real)[-1].float(), D(fake.detach())[-1].float()
+                    scores_real, scores_fake = D(torch.cat([real, fake.detach()]))[-1].float().chunk(2)
                     losses[f"discriminator_{domain}"] = 0.5 * (
                         self.adversarial_loss(scores_real, target_is_real=True, for_discriminator=True)
                         + self.adversarial_loss(scores_fake, target_is_real=False, for_discriminator=True)

@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 CONFIGS = sorted(p.name for p in (ROOT / "configs").glob("*.yaml"))
 OVERLAYS = {
     "paper.yaml": "train.yaml",
+    "paper_small.yaml": "train.yaml",
     "shipped.yaml": "train.yaml",
     "finish.yaml": "train.yaml",
     "sharp.yaml": "train.yaml",

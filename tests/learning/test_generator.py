@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from scripts.geometry.errors import Refusal
 from scripts.learning.generator import DemodulatedConv2d, Generator
-from scripts.learning.resnet import ResnetGenerator
+from scripts.learning.resnet import OneChannelConv2d, ResnetGenerator
 
 
 def trained(conditioning_channels: int = 4, fold=(2, 2)) -> Generator:
@@ -89,3 +90,33 @@ def test_resnet_predicts_in_range_for_any_size(size):
 def test_resnet_has_cyclegans_parameters():
     # the published 9-block generator for one channel: 11.366 M parameters (3 channels: 11.378 M)
     assert sum(p.numel() for p in ResnetGenerator(64, 9).parameters()) == 11_365_633
+
+
+@pytest.mark.parametrize(("channels_in", "channels_out"), [(1, 6), (6, 1), (3, 4)])
+def test_one_channel_convolution_equals_the_convolution(channels_in, channels_out):
+    layer = OneChannelConv2d(channels_in, channels_out, 7).double()
+    x = torch.rand(2, channels_in, 15, 12, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    found = []
+    for result in (torch.nn.Conv2d.forward(layer, x), layer(x)):
+        gradients = torch.autograd.grad(result.square().cumsum(-1).sum(), [x, layer.weight, layer.bias])
+        found.append([result.detach(), *gradients])
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_demodulated_resnet_keeps_the_scale_of_its_maps(images):
+    torch.manual_seed(0)
+    network = ResnetGenerator(16, 3, norm="demodulation")
+    h = torch.randn(images, 1, 40, 40)
+    for layer in network.layers[:-2]:
+        h = layer(h)
+        assert 0.3 < float(h.detach().square().mean()) ** 0.5 < 2, type(layer).__name__
+    with pytest.raises(Refusal, match="norm must be one of"):
+        ResnetGenerator(16, 3, norm="batch")
+
+
+def test_demodulated_resnet_treats_an_image_alone_as_in_a_batch():
+    network = ResnetGenerator(8, 2, norm="demodulation").double()
+    x = torch.rand(2, 1, 24, 20, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(network(x)[1:], network(x[1:]))

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 
 from scripts.geometry.errors import Refusal
-from scripts.learning.handlers import BestModel, Checkpoints, save_atomically
+from scripts.learning.handlers import BestModel, Checkpoints, PauseAfter, save_atomically
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
@@ -55,3 +55,22 @@ def test_a_full_disk_ends_the_training_and_keeps_the_earlier_checkpoint(tmp_path
         engine.run([0], max_epochs=3)
     assert torch.load(tmp_path / "last.pt")["trainer"]["iteration"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_call_pauses_after_its_epochs_and_the_next_resumes():
+    epochs, state = [], None
+    for _ in range(3):
+        engine = Engine(lambda _engine, _batch: None)
+        PauseAfter(2).attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: epochs.append(e.state.epoch))  # as a checkpoint
+        if state is not None:
+            engine.load_state_dict(state)
+        engine.run([0, 1, 2], max_epochs=5)
+        state = engine.state_dict()
+        epochs.append("pause")
+    assert epochs == [1, 2, "pause", 3, 4, "pause", 5, "pause"]
+
+
+def test_a_call_of_no_epoch_is_refused():
+    with pytest.raises(Refusal, match="1 epoch at least"):
+        PauseAfter(0)
