@@ -113,7 +113,8 @@ class LoadImageCased(LoadImaged):
     """
 
     def __init__(self, keys: KeysCollection, readers: Mapping[str, CaseReader], allow_missing_keys: bool = False):
-        super().__init__(keys, allow_missing_keys=allow_missing_keys)
+        # Not LoadImaged's own: it would make every reader of MONAI, and log what is missing for those that nobody uses
+        super(LoadImaged, self).__init__(keys, allow_missing_keys)
         self.readers = dict(readers)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
+from ..geometry.progress import Progress
 from ..metrics.arrays import as_mask
 from ..metrics.mask import body_mask
 from ..metrics.pique import shared_window
@@ -72,10 +73,14 @@ class Scoring:
         volumes = self._volumes(case, files)
         case.window = [float(v) for v in volumes.window]
         rows = []
+        progress = Progress(total=len(files) * len(self.measures), desc=f"scoring {case.name}", leave=False)
         for method, path in files.items():
             try:
                 result = read_result(path, volumes.grid)
-                scores = [s for measure in self.measures for s in self._measured(measure, volumes, method, result)]
+                scores = []
+                for measure in self.measures:
+                    scores += self._measured(measure, volumes, method, result)
+                    progress.update()
             except Exception as error:  # noqa: BLE001 - one faulty result must not stop the others
                 self.record.method_failed(case.name, method, error)
                 continue

@@ -1,17 +1,25 @@
 """Handlers of the training workflow that neither MONAI nor Ignite has."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import BasicTimeProfiler, Checkpoint, DiskSaver, TimeLimit
+from monai.engines import Evaluator
 from monai.handlers import TensorBoardHandler
+from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
 from ..geometry.errors import Refusal
+from ..geometry.progress import Progress
 
+logger = logging.getLogger(__name__)
+LEAST_GAIN_DB = 0.1  # over interpolation alone; below it the weights have learnt next to nothing
+LONG_WAIT = 0.2  # share of an epoch's time
 SHORTEST_S = 1e-9  # seconds; keeps an epoch that took no measurable time from dividing by 0
 LAST, BEST = "last.pt", "best.pt"  # the checkpoints: of the latest epoch, and of the best validation
 
@@ -46,7 +54,7 @@ def write_losses(engine: Engine, writer: SummaryWriter) -> None:
 
 
 class PlanesToTensorBoard(TensorBoardHandler):
-    """Writes planes of a validation's last batch: the interpolated slices, the prediction and the truth.
+    """Writes planes of a validation's last batch side by side, labelled: interpolated slices, prediction, truth.
 
     MONAI's TensorBoardImageHandler shows one plane and scales each image by itself, so grey values cannot be compared.
 
@@ -55,7 +63,12 @@ class PlanesToTensorBoard(TensorBoardHandler):
         planes: number of planes, one below the other.
     """
 
-    PANELS = {"interpolated": "image", "prediction": "pred", "truth": "label"}  # tag and key of the evaluator's output
+    PANELS = {
+        "interpolated": "image",
+        "prediction": "pred",
+        "truth": "label",
+    }  # label: key of the output
+    LABEL_PIXELS = 14  # height of the strip with a label
 
     def __init__(self, log_dir: str, planes: int = 4):
         super().__init__(log_dir=log_dir)
@@ -66,14 +79,73 @@ class PlanesToTensorBoard(TensorBoardHandler):
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
-        for title, key in self.PANELS.items():
-            picture = torch.cat([item[key] for item in engine.state.output[: self.planes]], dim=-2).clamp(0, 1).cpu()
-            self._writer.add_image(f"validation/{title}", picture, engine.state.epoch)
+        panels = []
+        for label, key in self.PANELS.items():
+            planes = torch.cat([item[key] for item in engine.state.output[: self.planes]], dim=-2).clamp(0, 1).cpu()
+            panels.append(torch.cat([self._label(label, planes.shape[-1]), planes.float()], dim=-2))
+        self._writer.add_image("validation/planes", torch.cat(panels, dim=-1), engine.state.epoch)
         self._writer.flush()
+
+    def _label(self, text: str, columns: int) -> torch.Tensor:
+        """A black strip (1, LABEL_PIXELS, columns) with white text."""
+        strip = Image.new("L", (columns, self.LABEL_PIXELS))
+        ImageDraw.Draw(strip).text((2, 1), text, fill=255)
+        return torch.from_numpy(np.asarray(strip) / np.float32(255))[None]
+
+
+class ShowProgress:
+    """Shows how many iterations of an epoch are done, with the loss terms: a bar, or lines where there is no terminal.
+
+    Args:
+        show: False for neither, as in all processes but the first.
+    """
+
+    def __init__(self, show: bool = True):
+        self.show = show
+
+    def attach(self, engine: Engine) -> None:
+        """Start a count with every epoch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        engine.add_event_handler(Events.EPOCH_COMPLETED | Events.COMPLETED | Events.TERMINATE, self._stop)
+
+    def _start(self, engine: Engine) -> None:
+        epoch = f"epoch {engine.state.epoch} of {engine.state.max_epochs}"
+        self.progress = Progress(total=engine.state.epoch_length, show=self.show, desc=epoch, leave=False)
+
+    def _count(self, engine: Engine) -> None:
+        self.progress.set_postfix({name: f"{value:.3g}" for name, value in engine.state.output.items()}, refresh=False)
+        self.progress.update()
+
+    def _stop(self, engine: Engine) -> None:
+        self.progress.close()
+
+
+class WarmUpAverage:
+    """Lets the running average of the weights follow quickly at first: momentum max(m, 9 / (10 + iterations)).
+
+    Without it the average of a short training is still close to its random start. The formula is that of TensorFlow's
+    ExponentialMovingAverage with `num_updates`, whose decay is min(1 - m, (1 + n) / (10 + n)). It depends on the
+    iteration alone, so a resumed training continues exactly.
+
+    Args:
+        momentum: share of the new weights in the average, m, reached after 9 / m iterations.
+        name: attribute of the engine's state that Ignite's EMAHandler reads.
+    """
+
+    def __init__(self, momentum: float, name: str = "ema_momentum"):
+        self.momentum, self.name = momentum, name
+
+    def attach(self, engine: Engine) -> None:
+        """Set the momentum before each iteration."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self._set)
+
+    def _set(self, engine: Engine) -> None:
+        setattr(engine.state, self.name, max(self.momentum, 9 / (10 + engine.state.iteration)))
 
 
 class LogDataWait:
-    """Logs after each epoch the share of its time that iterations waited for patches (Ignite's time profiler)."""
+    """Warns after an epoch in which iterations waited long for patches (Ignite's time profiler)."""
 
     def __init__(self):
         self.profiler = BasicTimeProfiler()
@@ -88,7 +160,8 @@ class LogDataWait:
         loading = float(self.profiler.dataflow_times[done].sum())
         computing = float(self.profiler.processing_times[done].sum())
         share = loading / max(loading + computing, SHORTEST_S)
-        engine.logger.info(f"epoch {engine.state.epoch}: {share:.1%} of the time waited for data")
+        level, remedy = (logging.WARNING, ": raise num_workers") if share > LONG_WAIT else (logging.DEBUG, "")
+        logger.log(level, "epoch %d: %.0f %% of the time waited for data%s", engine.state.epoch, 100 * share, remedy)
 
 
 class CheckWeightsInSync:
@@ -191,7 +264,35 @@ class ValidateFirst:
             return
         gain = self.best.value - self.initial_value
         found = f"improved by {gain:.3f}, epoch {self.best.epoch}" if gain > 0 else "not improved: kept as they were"
-        engine.logger.info(f"the weights this training began with: {found}")
+        logger.info("the weights this training began with: %s", found)
+
+
+class CheckOutcome:
+    """Checks at the end of a training that it wrote weights, and warns where they hardly differ from interpolation.
+
+    Args:
+        best: keeps the best weights.
+    """
+
+    def __init__(self, best: "BestModel"):
+        self.best = best
+
+    def attach(self, engine: Engine) -> None:
+        """Check when training ends, by its length or by a time limit."""
+        engine.add_event_handler(Events.COMPLETED, self._check)
+
+    def _check(self, engine: Engine) -> None:
+        if self.best.value == float("-inf"):
+            raise Refusal(
+                f"no weights were written: the training ended in epoch {engine.state.epoch}, before its validation: "
+                f"give more minutes, or fewer patches_per_epoch"
+            )
+        if not self.best.latest and self.best.gain < LEAST_GAIN_DB:
+            logger.warning(
+                "%s is hardly better than interpolation (%+.3f dB on the validation patches): train for more epochs",
+                self.best.path,
+                self.best.gain,
+            )
 
 
 class BestModel:
@@ -200,13 +301,14 @@ class BestModel:
     Args:
         network: the network whose weights are kept.
         path: the file; it is replaced completely or not at all.
+        interpolation: the same validation of the interpolated planes, without a network; run once, as a baseline.
         latest: keep the weights of every validation instead. An adversarial term lowers the validated fidelity by
             design, so the best weights would be the first ones.
     """
 
-    def __init__(self, network: torch.nn.Module, path: str, latest: bool = False):
-        self.network, self.path, self.latest = network, Path(path), latest
-        self.value, self.epoch = float("-inf"), 0
+    def __init__(self, network: torch.nn.Module, path: str, interpolation: Evaluator, latest: bool = False):
+        self.network, self.path, self.interpolation, self.latest = network, Path(path), interpolation, latest
+        self.value, self.epoch, self.gain = float("-inf"), 0, float("-inf")
 
     def attach(self, engine: Engine) -> None:
         """Compare the evaluator's key metric when it has run."""
@@ -215,18 +317,23 @@ class BestModel:
     def _keep(self, engine: Engine) -> None:
         name = engine.state.key_metric_name
         value = float(engine.state.metrics[name])
-        engine.logger.info(f"epoch {engine.state.epoch}: {name} {value:.4f}, best before {self.value:.4f}")
-        if value > self.value or self.latest:
-            self.value, self.epoch = value, engine.state.epoch
+        better = value > self.value or self.latest
+        kept = f"saved in {self.path}" if better else f"the best is still epoch {self.epoch} with {self.value:.3f}"
+        if not self.interpolation.state.metrics:  # the validation patches are the same each time
+            self.interpolation.run()
+        gain = value - float(self.interpolation.state.metrics[name])
+        logger.info("epoch %d: %s %.3f dB, %+.3f over interpolation; %s", engine.state.epoch, name, value, gain, kept)
+        if better:
+            self.value, self.epoch, self.gain = value, engine.state.epoch, gain
             save_atomically({name: tensor.cpu() for name, tensor in self.network.state_dict().items()}, self.path)
 
     def state_dict(self) -> dict:
-        """Return the best value and its epoch."""
-        return {"value": self.value, "epoch": self.epoch}
+        """Return the best value, its epoch and its gain over interpolation."""
+        return {"value": self.value, "epoch": self.epoch, "gain": self.gain}
 
     def load_state_dict(self, state: Mapping) -> None:
         """Continue from `state_dict`."""
-        self.value, self.epoch = float(state["value"]), int(state["epoch"])
+        self.value, self.epoch, self.gain = float(state["value"]), int(state["epoch"]), float(state["gain"])
 
 
 class Checkpoints:

@@ -6,9 +6,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type
-from tqdm import tqdm
 
 from ..geometry.errors import Refusal
+from ..geometry.progress import Progress
 from ..physics.acquisition import SliceGeometry, geometry_of
 from .precision import precision_on
 from .rotation import InPlaneRotation
@@ -44,7 +44,7 @@ class OrthogonalInferer(Inferer):
         overlap: share of a window that overlaps the next, 0 to below 1.
         batch: planes or windows per call of the network.
         precision: "float32" or "bfloat16"; "auto" takes bfloat16 where the device computes in it natively.
-        progress: whether to show a progress bar over planes.
+        progress: whether to show how many planes are done, as a bar or in the log.
 
     Raises:
         Refusal: if a setting is not one of these.
@@ -96,8 +96,7 @@ class OrthogonalInferer(Inferer):
         rotations = [InPlaneRotation(degrees, volume.shape) for degrees in self.rotations_deg]
         predictions = volume.new_empty((len(rotations), len(self.views), *volume.shape))
         total = sum(rotation.rotated_shape[1 - view] for rotation in rotations for view in self.views)
-        hidden = None if self.progress else True  # None: hidden where there is no terminal
-        with tqdm(total=total, desc="planes", unit="plane", disable=hidden, leave=False) as bar:
+        with Progress(show=self.progress, total=total, desc="planes", unit="plane", leave=False) as bar:
             for rotation, of_rotation in zip(rotations, predictions, strict=True):
                 rotated = rotation.rotate(volume)
                 for view, target in zip(self.views, of_rotation, strict=True):
@@ -112,7 +111,7 @@ class OrthogonalInferer(Inferer):
         geometry: SliceGeometry,
         flip: bool,
         network: Callable[..., torch.Tensor],
-        bar: tqdm,
+        bar: Progress,
     ) -> torch.Tensor:
         """The prediction (X, Y, Z) of one view; with `flip`, from planes flipped along the through-plane axis."""
         flipped = [-1] if flip else []

@@ -1,5 +1,7 @@
 """The learning rate: constant, then linearly down, as in CycleGAN."""
 
+import warnings
+
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -40,6 +42,12 @@ class ConstantThenLinear(LambdaLR):
             return max(0.0, 1 - falling / (max_epochs - constant_epochs + 1))
 
         super().__init__(optimizer, share)
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on to the next epoch."""
+        with warnings.catch_warnings():  # an optimizer whose loss terms start in a later epoch has rightly not stepped
+            warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
+            super().step(epoch)
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Continue at the epoch of a checkpoint; load the state of the optimizer before."""

@@ -15,7 +15,12 @@ BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
 
 def split_by_person(
-    cases: Sequence[Case], held_back: float, seed: int, same_person: Sequence[Sequence[str]] = (), exclude=()
+    cases: Sequence[Case],
+    held_back: float,
+    seed: int,
+    same_person: Sequence[Sequence[str]] = (),
+    exclude: Sequence[str] = (),
+    held_planes: Sequence[float] | None = None,
 ) -> dict[str, list]:
     """Split the usable cases into "training" and "validation".
 
@@ -30,6 +35,7 @@ def split_by_person(
         seed: seed of the draw.
         same_person: lists of patterns ("*knee07*") of case names; each list stands for one person.
         exclude: patterns of case names that are not used.
+        held_planes: the planes that are held back in place of persons, which is then no reason for a warning; or None.
 
     Raises:
         Refusal: if a pattern fits no case, or no case is left to train on.
@@ -59,9 +65,16 @@ def split_by_person(
         )
     training = [case for person in order[count:] for case in persons[person]]
     held = [case for person in order[:count] for case in persons[person]]
-    if not held:
+    if held or held_planes:
+        logger.info("validation on %d scans: %s", len(held or training), _names(held or training))
+    else:
         logger.warning("held_back is 0: validation uses the training scans themselves")
+    logger.info("training on %d scans: %s", len(training), _names(training))
     return {"training": training, "validation": held or training}
+
+
+def _names(cases: Sequence[Case]) -> str:
+    return ", ".join(sorted(case.label for case in cases))
 
 
 def _person(case: Case, same_person: Sequence[Sequence[str]]) -> str:

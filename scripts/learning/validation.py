@@ -7,6 +7,7 @@ import torch
 from monai.data import Dataset
 from monai.engines import PrepareBatch
 from monai.inferers import Inferer
+from torch import nn
 
 from ..physics.measurement import Measurement
 from ..physics.protocol import ProtocolRange
@@ -52,6 +53,18 @@ class NumberedBatches(Dataset):
 
     def _transform(self, index: int) -> dict:
         return {**self.data[index], "number": index // self.batch_size}
+
+
+class Interpolation(nn.Module):
+    """The interpolated planes themselves in place of a generator's prediction, as a baseline.
+
+    >>> Interpolation()(torch.rand(2, 7, 8, 9)).shape
+    torch.Size([2, 1, 8, 9])
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the image channel (B, 1, H, W) of a generator's input (B, 1 + conditioning channels, H, W)."""
+        return x[:, :1]
 
 
 class PlaneInferer(Inferer):

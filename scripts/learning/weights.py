@@ -14,6 +14,8 @@ FARTHEST_RELATED = 0.5  # relative distance of weights; within one training it s
 DEFAULT_SHARPNESS = 0.5  # chosen on people held back from training (docs/README.md)
 EXTRA_GAIN_FAITHFUL = 0.3  # detail gain minus 1 of a mean of very many predictions, at sharpness 0 (docs/physics.md)
 EXTRA_GAIN_SHARP = 0.6  # the same at sharpness 1
+RESNET_FIRST = "layers.1.weight"  # of `ResnetGenerator`
+RESNET_CONFIGS = {64: "configs/paper.yaml", 32: "configs/paper_small.yaml"}  # by the channels of its first layer
 logger = logging.getLogger(__name__)
 
 
@@ -169,6 +171,17 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
+def _remedy(found: Mapping[str, tuple[int, ...]]) -> str:
+    """The network_def that weights need, where their names and shapes show it."""
+    config = RESNET_CONFIGS.get(found.get(RESNET_FIRST, (0,))[0])
+    if config is None:
+        return "give the network_def these weights were trained with"
+    return (
+        f'these are weights of {config}: add --network_def "%{config}::network_def" --views "[1]" '
+        f'--rotations_deg "[0]" --consistent false --sharpness 0'
+    )
+
+
 def _fit(network: nn.Module, state: Mapping[str, torch.Tensor], path: str) -> None:
     wanted, found = _shapes(network.state_dict()), _shapes(state)
     differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
@@ -177,6 +190,6 @@ def _fit(network: nn.Module, state: Mapping[str, torch.Tensor], path: str) -> No
         raise Refusal(
             f"{path} does not fit {type(network).__name__}: {len(differing)} tensors differ, the first {first} "
             f"({found.get(first, 'absent')} in the file, {wanted.get(first, 'absent')} in the network): "
-            f"give the network_def these weights were trained with"
+            f"{_remedy(found)}"
         )
     network.load_state_dict(state)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import ignite.distributed as idist
 from monai.data import Dataset
-from tqdm import tqdm
 
 from ..data.case import Case
+from ..geometry.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class CaseLoader:
 
     Args:
         dataset: over the data items of cases (`Case.as_item`), with the transforms from path to network input.
-        progress: show a bar over the cases, where there is a terminal.
+        progress: show how many cases are done, as a bar or in the log.
     """
 
     def __init__(self, dataset: Dataset, progress: bool = True):
@@ -44,7 +44,6 @@ class CaseLoader:
 
     def __iter__(self) -> Iterator[PendingCase]:
         """Yield the cases in order."""
-        hidden = None if self.progress else True  # None: hidden where there is no terminal
-        cases = tqdm(self.cases, desc="cases", unit="case", disable=hidden, position=idist.get_rank())
+        cases = Progress(self.cases, self.progress, desc="cases", unit="case", position=idist.get_rank())
         for index, case in enumerate(cases):
             yield PendingCase(case, lambda index=index: self.dataset[index])

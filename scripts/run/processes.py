@@ -1,5 +1,6 @@
 """Several processes started by torchrun: which cases each takes, and how processes that train together meet."""
 
+import logging
 import os
 from datetime import timedelta
 
@@ -37,7 +38,15 @@ def join_ranks() -> tuple[int, int]:
     """
     if idist.get_world_size() == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         idist.initialize("gloo", timeout=TIMEOUT)
+        name_rank_in_log()
     return idist.get_rank(), idist.get_world_size()
+
+
+def name_rank_in_log() -> None:
+    """Write this process's rank into its lines on the console, which torchrun mixes with those of the others."""
+    line = f"%(asctime)s rank {idist.get_rank()} %(levelname)s %(message)s"
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter(line, datefmt="%H:%M:%S"))
 
 
 def join_training() -> torch.device:
@@ -50,4 +59,5 @@ def join_training() -> torch.device:
         raise Refusal("configs/multi_gpu.yaml needs torchrun: torchrun --nproc_per_node=N -m monai.bundle run ...")
     if idist.backend() is None:
         idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
+        name_rank_in_log()
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")

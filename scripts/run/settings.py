@@ -58,9 +58,10 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
 
 
 def show_refusals_in_one_line() -> None:
-    """Let a `Refusal` that ends `python -m monai.bundle run` be shown as its line; other errors keep their traceback.
+    """Let a `Refusal` or Ctrl-C that ends `python -m monai.bundle run` be shown as one line; errors keep a traceback.
 
-    Replaces sys.excepthook of this process; the exit code stays 1. Outside the command line it does nothing.
+    Replaces sys.excepthook of this process; the exit code stays 1, and 130 after Ctrl-C. Outside the command line it
+    does nothing.
     """
     if _is_bundle_command(sys.argv):
         sys.excepthook = _excepthook
@@ -136,7 +137,9 @@ def _literal(text):
 def _excepthook(kind, error, trace) -> None:
     """Show a Refusal as its line, whatever error MONAI wrapped it in."""
     refusal = refusal_of(error)
-    if refusal is None:
+    if isinstance(error, KeyboardInterrupt):  # Python itself ends with exit code 130
+        sys.stderr.write("\ninterrupted: what is done is kept; the same command continues from there\n")
+    elif refusal is None:
         sys.__excepthook__(kind, error, trace)
     else:
         logger.debug("refused here", exc_info=error)

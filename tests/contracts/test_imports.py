@@ -10,15 +10,15 @@ from tests.conftest import ROOT
 from .source import PACKAGES, modules
 
 LIBRARIES = {
-    "geometry": {"numpy", "nibabel", "torch"},
+    "geometry": {"numpy", "nibabel", "torch", "tqdm"},
     "physics": {"numpy", "scipy", "torch"},
     "data": {"numpy", "torch", "monai", "nibabel"},
     "dicom": {"numpy", "torch", "monai", "pydicom"},
     "derived_series": {"numpy", "torch", "monai", "pydicom"},
     "phantom": {"numpy", "torch", "monai"},
     "metrics": {"numpy", "scipy", "torch", "skimage"},
-    "learning": {"numpy", "scipy", "torch", "monai", "ignite", "tqdm"},  # TensorBoard through torch.utils
-    "run": {"numpy", "torch", "monai", "ignite", "tqdm", "filelock"},
+    "learning": {"numpy", "scipy", "torch", "monai", "ignite", "PIL"},  # TensorBoard through torch.utils
+    "run": {"numpy", "torch", "monai", "ignite", "filelock"},
     "evaluation": {"numpy", "scipy", "torch", "monai", "nibabel", "skimage"},
     "reports": {"numpy", "scipy", "skimage", "matplotlib", "jinja2", "nibabel"},
     "study": {"numpy", "scipy", "torch", "jinja2"},

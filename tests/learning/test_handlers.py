@@ -1,9 +1,25 @@
+import io
+import itertools
+
+import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts.geometry.errors import Refusal
-from scripts.learning.handlers import BestModel, Checkpoints, PauseAfter, save_atomically
+from scripts.learning.handlers import (
+    BestModel,
+    CheckOutcome,
+    Checkpoints,
+    PauseAfter,
+    PlanesToTensorBoard,
+    StopAfter,
+    WarmUpAverage,
+    save_atomically,
+)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
@@ -50,7 +66,8 @@ def test_a_full_disk_ends_the_training_and_keeps_the_earlier_checkpoint(tmp_path
     engine = Engine(lambda *_: None)
     engine.scaling = torch.amp.GradScaler("cpu", enabled=False)
     network = torch.nn.Linear(1, 1)
-    Checkpoints(str(tmp_path), {"G": network}, BestModel(network, str(tmp_path / "model.pt"))).attach(engine)
+    best = BestModel(network, str(tmp_path / "model.pt"), interpolation=Engine(lambda *_: None))
+    Checkpoints(str(tmp_path), {"G": network}, best).attach(engine)
     with pytest.raises(Refusal, match=r"last\.pt cannot be written \(No space left on device\)"):
         engine.run([0], max_epochs=3)
     assert torch.load(tmp_path / "last.pt")["trainer"]["iteration"] == 1
@@ -74,3 +91,74 @@ def test_a_call_pauses_after_its_epochs_and_the_next_resumes():
 def test_a_call_of_no_epoch_is_refused():
     with pytest.raises(Refusal, match="1 epoch at least"):
         PauseAfter(0)
+
+
+def validation(value: float) -> Engine:
+    """Return an evaluator that finds a PSNR of `value`, as MONAI's evaluators report theirs."""
+    engine = Engine(lambda *_: None)
+    engine.state.key_metric_name = "val_psnr"
+    engine.add_event_handler(Events.COMPLETED, lambda e: e.state.metrics.update(val_psnr=value))
+    engine.run, run = lambda *_: run([0]), engine.run
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("psnr", "latest", "warned"), [(30.05, False, True), (30.5, False, False), (29.0, True, False)]
+)
+def test_weights_that_hardly_differ_from_interpolation_are_warned_of(tmp_path, caplog, psnr, latest, warned):
+    best = BestModel(torch.nn.Linear(1, 1), str(tmp_path / "model.pt"), validation(30.0), latest)
+    validator, trainer = validation(psnr), Engine(lambda *_: None)
+    best.attach(validator)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda _: validator.run())
+    CheckOutcome(best).attach(trainer)
+    with caplog.at_level("INFO"):
+        trainer.run([0, 1])
+    assert f"val_psnr {psnr:.3f} dB, {psnr - 30:+.3f} over interpolation; saved in" in caplog.text
+    assert ("hardly better than interpolation" in caplog.text) == warned
+
+
+def test_a_time_limit_within_the_first_epoch_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ignite.handlers.time_limit.time.time", itertools.count(0, 40).__next__)
+    best = BestModel(torch.nn.Linear(1, 1), str(tmp_path / "model.pt"), validation(30.0))
+    trainer = Engine(lambda *_: None)
+    StopAfter(1).attach(trainer)
+    CheckOutcome(best).attach(trainer)
+    with pytest.raises(Refusal, match=r"no weights were written: .* give more minutes, or fewer patches_per_epoch"):
+        trainer.run(range(100))
+    assert trainer.state.iteration < 10
+
+
+def test_the_running_average_follows_a_short_training():
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    ema, momenta = EMAHandler(network, momentum=0.001), []
+
+    def train(engine, _):
+        momenta.append(engine.state.ema_momentum)
+        with torch.no_grad():
+            network.weight += 1
+
+    engine = Engine(train)
+    WarmUpAverage(0.001).attach(engine)
+    ema.attach(engine)
+    engine.run([0], max_epochs=30)
+    assert momenta[0] == pytest.approx(9 / 11)
+    assert 25 < float(ema.ema_model.weight) < 30  # at 0.001 throughout it would be 0.46
+    engine.run([0], max_epochs=9_000)
+    assert momenta[-1] == 0.001
+
+
+def test_planes_are_written_side_by_side_with_labels(tmp_path):
+    planes = {"image": torch.zeros(1, 20, 80), "pred": torch.full((1, 20, 80), 0.5), "label": torch.ones(1, 20, 80)}
+    evaluator = Engine(lambda *_: [planes] * 3)
+    handler = PlanesToTensorBoard(str(tmp_path), planes=2)
+    handler.attach(evaluator)
+    evaluator.run([0])
+    handler.close()
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
+    (shown,) = events.Images("validation/planes")
+    picture = np.asarray(Image.open(io.BytesIO(shown.encoded_image_string)).convert("L"))
+    assert picture.shape == (PlanesToTensorBoard.LABEL_PIXELS + 2 * 20, 3 * 80)
+    label, below = picture[: PlanesToTensorBoard.LABEL_PIXELS], picture[PlanesToTensorBoard.LABEL_PIXELS :]
+    assert [int(panel.mean()) for panel in np.split(below, 3, axis=1)] == [0, 127, 255]
+    assert all(panel.max() > 200 for panel in np.split(label, 3, axis=1))  # text

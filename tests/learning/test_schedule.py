@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -18,6 +20,14 @@ def rates(constant: int, epochs: int) -> tuple[list[float], ConstantThenLinear, 
 def test_rate_is_constant_then_falls_in_equal_steps_and_never_to_zero():
     seen, _, _ = rates(3, 7)
     assert seen == pytest.approx([1, 1, 1, 0.8, 0.6, 0.4, 0.2])
+
+
+def test_an_optimizer_that_has_not_stepped_yet_is_no_reason_for_a_warning():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = ConstantThenLinear(optimizer, 1, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        schedule.step()
 
 
 def test_resumed_with_more_epochs_the_rate_falls_later():

@@ -3,7 +3,14 @@ import torch
 
 from scripts.geometry.errors import Refusal
 from scripts.learning.generator import Generator
-from scripts.learning.weights import default_detail_gain, default_sharpness, load_initial_weights, load_interpolated
+from scripts.learning.resnet import ResnetGenerator
+from scripts.learning.weights import (
+    default_detail_gain,
+    default_sharpness,
+    load_initial_weights,
+    load_interpolated,
+    load_weights,
+)
 
 
 def generator(seed: int) -> Generator:
@@ -102,3 +109,12 @@ def test_the_detail_gain_grows_with_sharpness_and_the_number_of_predictions():
     assert [default_detail_gain(sharpness, 4) for sharpness in (0, 0.5, 1)] == pytest.approx([1.225, 1.3375, 1.45])
     assert default_detail_gain(0, 1) == default_detail_gain(1, 1) == 1
     assert default_detail_gain("far", 2) == default_detail_gain(0, 2)  # refused elsewhere, with a line of its own
+
+
+def test_weights_of_the_papers_recipe_name_the_settings_that_read_them(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(ResnetGenerator(64, 1).state_dict(), path)
+    with pytest.raises(
+        Refusal, match=r'weights of configs/paper\.yaml: add --network_def "%configs/paper\.yaml::network'
+    ):
+        load_weights(Generator(8, 1, (2, 2), 6), str(path))

@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -19,6 +20,7 @@ from scripts.learning.losses import LossWeights
 from scripts.phantom.abdomen import abdomen
 from scripts.physics.acquisition import SliceGeometry
 from scripts.physics.measurement import Measurement
+from tests.contracts.config_files import OVERLAYS
 from tests.workflows.tiny_inference import ROOT, TINY, tiny_generator
 
 SMALL = {
@@ -154,6 +156,13 @@ def test_the_paper_overlay_trains(train):
     assert state["trainer"]["iteration"] == 8
     assert "layers.1.weight" in state["G"]
     assert (output / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("overlay", [[], *([name] for name, base in OVERLAYS.items() if base == "train.yaml")])
+def test_the_schedule_fits_any_number_of_epochs(overlay):
+    config = ConfigParser.load_config_files([str(ROOT / "configs" / name) for name in ("train.yaml", *overlay)])
+    parser = ConfigParser({**config, "max_epochs": 1})
+    assert 0 <= parser.get_parsed_content("constant_epochs") <= 1
 
 
 def test_sharp_weights_continue_the_faithful_ones(train):
