@@ -4,8 +4,9 @@ import io
 import logging
 import sys
 from collections.abc import Iterable
+from typing import Any
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 SECONDS_BETWEEN_LINES = 30.0
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ class Progress(tqdm):
     [2, 4, 6]
     """
 
-    def __init__(self, iterable: Iterable | None = None, show: bool = True, **options):
+    def __init__(self, iterable: Iterable | None = None, show: bool = True, **options: Any):
         self.in_log = not sys.stderr.isatty()
         if self.in_log:
             between = SECONDS_BETWEEN_LINES
