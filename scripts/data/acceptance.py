@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ..geometry.checks import is_axis, is_positive, is_whole
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from ..geometry.grid import SPACING_TIE, Grid
 from ..physics.profile import PROFILE_OF_ACQUISITION, PROFILES
 from ..physics.protocol import FEWEST_SLICES, Protocol
@@ -237,7 +237,9 @@ class AcceptScand(MapTransform):
 def scan_name(data: Mapping, key: Hashable) -> str:
     """Return how messages name the scan of a data item: as its case does, else the file that was read."""
     case = data.get("case")
-    return case.label if isinstance(case, Case) else Path(str(data[key].meta.get("filename_or_obj", "scan"))).name
+    if isinstance(case, Case):
+        return case.label
+    return printable(Path(str(data[key].meta.get("filename_or_obj", "scan"))).name)
 
 
 def _reasons_of_voxels(scan: MetaTensor) -> list[str]:

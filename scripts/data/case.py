@@ -1,10 +1,13 @@
 """`Case`: one scan to process, made once by discovery and handed unchanged to loader, reader, record and writer."""
 
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from ..geometry.errors import printable
 
 NIFTI, DICOM = "nifti", "dicom"
 RESERVED = ("summary.json", "adapted")  # what a run itself writes into OUT
@@ -40,7 +43,7 @@ class Case:
         """
         if self.format == DICOM or not self.files:
             return self.name
-        file = self.files[0].name
+        file = printable(self.files[0].name)
         return file if self.frame is None else f"{file}, frame {self.frame}"
 
     def as_item(self) -> dict[str, "Case"]:
@@ -68,11 +71,15 @@ def unique_names(cases: Iterable[Case]) -> list[Case]:
 
 
 def safe_name(text: str) -> str:
-    """Return the text as a file name: letters, digits, dot, dash, plus, underscore; not hidden, not too long.
+    r"""Return the text as a file name: letters, digits, dot, dash, plus, underscore; not hidden, not too long.
 
-    >>> safe_name("../T2 (cor)")
-    'T2_cor'
+    Bytes that are no UTF-8, and letters that file names cannot hold under the locale of this process, become "_".
+
+    >>> safe_name("../T2 (cor)"), safe_name("T2\udcff_cor")
+    ('T2_cor', 'T2__cor')
     """
-    name = re.sub(r"[^\w.+-]+", "_", text).strip("._") or "scan"
-    name = name.encode(errors="ignore")[:LONGEST_NAME].decode(errors="ignore")
+    encoding = sys.getfilesystemencoding()
+    known = text.encode(encoding, "replace").decode(encoding)
+    name = re.sub(r"[^\w.+-]+", "_", known).strip("._") or "scan"
+    name = name.encode()[:LONGEST_NAME].decode(errors="ignore")
     return f"scan_{name}" if name.casefold() in RESERVED else name

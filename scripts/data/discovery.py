@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry.checks import is_whole
-from ..geometry.errors import Refusal, one_line
+from ..geometry.errors import Refusal, one_line, printable
 from ..geometry.folders import every_folder
 from .case import Case, unique_names
 from .nifti import NiftiFile, image_of_pair, is_pair_header, open_content, open_nifti
@@ -71,7 +71,8 @@ def _check_frames(frames: str | int | Sequence[int]) -> list[int] | None:
 
 def _walk(root: Path) -> Iterator[Path]:
     def warn(error: OSError) -> None:
-        logger.warning("%s: cannot be listed (%s), its scans are left out", Path(error.filename).name, error.strerror)
+        name = printable(Path(error.filename).name)
+        logger.warning("%s: cannot be listed (%s), its scans are left out", name, error.strerror)
 
     for folder, names in every_folder(root, hidden=False, complain=warn):
         yield from (folder / name for name in names)

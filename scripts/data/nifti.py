@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from ..geometry.grid import Grid
 
 GZIP = b"\x1f\x8b"  # the first two bytes of a gzip file
@@ -139,7 +139,7 @@ def _affine(header: Any, name: str) -> tuple[np.ndarray, str | None]:
     if qform is None or not _is_usable(qform):
         return sform, None
     note = "the sform is not usable (zero, not finite or sheared); the qform is used"
-    logger.warning("%s: %s", name, note)
+    logger.warning("%s: %s", printable(name), note)
     return qform, note
 
 

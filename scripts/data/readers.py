@@ -15,7 +15,7 @@ from monai.transforms import EnsureChannelFirst, LoadImaged
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.spatialimages import SpatialImage
 
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from .case import DICOM, NIFTI, Case
 from .discovery import SUFFIXES
 from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, open_content, open_nifti
@@ -161,7 +161,9 @@ def _check_header(image: NiftiFile, name: str) -> None:
     header = image.header
     spacing, pixdim = np.linalg.norm(image.affine[:3, :3], axis=0), np.array(header.get_zooms()[:3])
     if np.abs(spacing - pixdim).max() > SPACING_DISAGREEMENT * max(spacing.max(), np.finfo(float).tiny):
-        logger.warning("%s: pixdim says %s mm, the affine %s mm; the affine is used", name, pixdim, spacing.round(4))
+        logger.warning(
+            "%s: pixdim says %s mm, the affine %s mm; the affine is used", printable(name), pixdim, spacing.round(4)
+        )
     if header.get_data_dtype().kind not in "iufb":
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
 

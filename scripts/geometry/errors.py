@@ -1,5 +1,6 @@
 """`Refusal`, the error for an input that is not processed, and the original cause of errors that MONAI wraps."""
 
+SURROGATES = 0xDC00  # a byte b of a file name that is no UTF-8 is the character SURROGATES + b
 LONGEST_REASON = 400  # characters; longer lines are unreadable in a terminal and in a table
 
 
@@ -9,6 +10,28 @@ class Refusal(ValueError):
     Raised where a guess could give a volume that looks right and is wrong. The workflows catch it, list the case as
     refused with this message, continue with the other cases and exit with a code other than 0.
     """
+
+    def __str__(self) -> str:
+        """The message; characters of a file name that do not show as themselves are escaped."""
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    r"""Return the text with characters that cannot be printed, or hide what is printed, as escapes.
+
+    A file name may hold line breaks, terminal commands, marks that reverse the direction of text, and bytes that are no
+    UTF-8, which Python keeps as lone surrogates (PEP 383).
+
+    >>> print(printable("T2\n\x1b[2J \u202e"), printable("T2\udcff.nii"), printable("Sch\xe4del.nii"))
+    T2\n\x1b[2J \u202e T2\xff.nii Schädel.nii
+    """
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    """A lone surrogate as the byte that it stands for, another character as Python writes it in a literal."""
+    code = ord(character)
+    return f"\\x{code - SURROGATES:02x}" if 0x80 <= code - SURROGATES <= 0xFF else ascii(character)[1:-1]
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -32,12 +55,12 @@ def refusal_of(error: BaseException) -> Refusal | None:
 
 
 def one_line(text: str) -> str:
-    """Return the text on one line, cut to `LONGEST_REASON` characters.
+    """Return the text on one line, printable, cut to `LONGEST_REASON` characters.
 
     >>> one_line("no   slices here")
     'no slices here'
     """
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
 
 

@@ -5,6 +5,7 @@ import math
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,5 +107,5 @@ def plain(value: Any) -> Any:
 
 def _temporary(path: Path) -> Path:
     """Return a hidden path in the same folder that no other process uses, also for names of the maximum length."""
-    name = path.name.encode()[:LONGEST_PREFIX].decode(errors="ignore")
+    name = os.fsencode(path.name)[:LONGEST_PREFIX].decode(sys.getfilesystemencoding(), errors="ignore")
     return path.with_name(f".{name}.{secrets.token_hex(4)}{PARTIAL}")

@@ -21,7 +21,7 @@ from monai.data import MetaTensor
 
 from ..data.case import Case
 from ..data.saving import RESULT, remove_partial
-from ..geometry.errors import Refusal, one_line, reason_of
+from ..geometry.errors import Refusal, one_line, printable, reason_of
 from ..geometry.files import plain, write_json
 from .fingerprints import fingerprint, input_files, location_hash
 
@@ -213,7 +213,7 @@ class RunRecord:
                 "%d cases: %d done, %d already done, %d refused, %d failed; see %s",
                 sum(counts.values()),
                 *counts.values(),
-                self.output_dir / "summary.json",
+                printable(str(self.output_dir / "summary.json")),
             )
         idist.barrier()
         if counts[REFUSED] or counts[FAILED] or unwritten:
@@ -240,13 +240,6 @@ class CaseEntry:
         self.to_do = False
         self.row = Row(
             case=case.name,
-            input={
-                "format": case.format,
-                "frame": case.frame,
-                "files": len(input_files(case)),
-                "fingerprint": fingerprint(case),
-                "location_hash": location_hash(case),
-            },
             weights_sha256=record.weights_sha256,
             settings=record.settings,
         )
@@ -255,6 +248,14 @@ class CaseEntry:
 
     def begin(self, locations: Collection[str | None] = ()) -> None:
         """Decide whether the case has to be processed; if so, remove its old row and what a killed run left of it."""
+        case = self.case
+        self.row.input = {  # here, not in __init__: whatever the files' names and state, an error ends this case alone
+            "format": case.format,
+            "frame": case.frame,
+            "files": len(input_files(case)),
+            "fingerprint": fingerprint(case),
+            "location_hash": location_hash(case),
+        }
         if self.case.refusal:
             self.stop(REFUSED, self.case.refusal)
             return
