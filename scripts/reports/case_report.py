@@ -271,6 +271,7 @@ def _made_with(row: Mapping) -> list[tuple[str, str | None]]:
     own = row.get("settings") or {}
     return [
         ("version", own.get("version")),
+        ("weights", row.get("weights_origin")),
         ("weights, SHA-256", row.get("weights_sha256")),
         *((name, setting(own[name])) for name in ("sharpness", "detail") if name in own),
     ]

@@ -1,7 +1,6 @@
 """The record of a run: one row for each case, written when the case ends, and summary.json made of all rows."""
 
 import glob
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from monai.data import MetaTensor
 
 from ..data.case import Case
 from ..data.saving import RESULT, remove_partial
+from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, one_line, printable, reason_of
 from ..geometry.files import plain, write_json
 from .fingerprints import fingerprint, input_files, location_hash
@@ -48,6 +48,7 @@ class Row:
         seconds: duration.
         files: what was written, relative to OUT.
         weights_sha256: checksum of the weights.
+        weights_origin: "shipped" with this bundle, faithful and sharp ones, or the user's "own".
         settings: what the result depends on.
     """
 
@@ -62,6 +63,7 @@ class Row:
     seconds: float | None = None
     files: list[str] = field(default_factory=list)
     weights_sha256: str | None = None
+    weights_origin: str | None = None
     settings: dict = field(default_factory=dict)
 
 
@@ -104,6 +106,13 @@ class RunRecord:
         if self.weights is not None and self._checksum is None:
             self._checksum = checksum(self.weights)
         return self._checksum
+
+    @property
+    def weights_origin(self) -> str | None:
+        """Whether the weights are "shipped" with this bundle or the user's "own"; None without a network."""
+        if self.weights is None:
+            return None
+        return origin_of(self.weights_sha256, self.settings.get("sharp_weights_sha256"))
 
     def open(self) -> None:
         """Make the output folder, and make sure that it can be written to and that there are weights.
@@ -241,6 +250,7 @@ class CaseEntry:
         self.row = Row(
             case=case.name,
             weights_sha256=record.weights_sha256,
+            weights_origin=record.weights_origin,
             settings=record.settings,
         )
         self._start = time.monotonic()
@@ -359,8 +369,7 @@ def checksum(weights: str | os.PathLike) -> str:
     path = Path(weights)
     if not path.is_file():
         raise Refusal(f"no weights at {path}: fetch or train them, random weights are never used")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def geometry(shape, affine) -> dict:

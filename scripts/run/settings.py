@@ -61,8 +61,8 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
 def show_refusals_in_one_line() -> None:
     """Let a `Refusal` or Ctrl-C that ends `python -m monai.bundle run` be shown as one line; errors keep a traceback.
 
-    Replaces sys.excepthook of this process; the exit code stays 1, and 130 after Ctrl-C. Letters that the encoding of the
-    log lacks are written as escapes. Outside the command line it does nothing.
+    Replaces sys.excepthook of this process; the exit code stays 1, and 130 after Ctrl-C. Letters that the encoding of
+    the log lacks are written as escapes. Outside the command line it does nothing.
     """
     if _is_bundle_command(sys.argv):
         sys.excepthook = _excepthook
