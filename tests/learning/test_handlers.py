@@ -167,7 +167,9 @@ def test_planes_are_written_side_by_side_with_labels(tmp_path):
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
 def test_a_damaged_checkpoint_is_not_resumed_from(tmp_path, name):
     network = torch.nn.Linear(30, 20)
-    checkpoints = Checkpoints(str(tmp_path), {"G": network}, BestModel(network, str(tmp_path / "model.pt")))
+    checkpoints = Checkpoints(
+        str(tmp_path), {"G": network}, BestModel(network, str(tmp_path / "model.pt"), validation(30.0))
+    )
     engine = Engine(lambda *_: None)
     engine.scaling = torch.amp.GradScaler("cpu", enabled=False)
     checkpoints.attach(engine)
