@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -115,6 +116,7 @@ class LoadImageCased(LoadImaged):
     def __init__(self, keys: KeysCollection, readers: Mapping[str, CaseReader], allow_missing_keys: bool = False):
         # Not LoadImaged's own: it would make every reader of MONAI, and log what is missing for those that nobody uses
         super(LoadImaged, self).__init__(keys, allow_missing_keys)
+        self._loader = SimpleNamespace(image_only=False)  # MONAI Label sets this attribute of every LoadImaged
         self.readers = dict(readers)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:

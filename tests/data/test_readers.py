@@ -144,3 +144,4 @@ def test_a_format_without_a_reader_is_refused_and_the_class_is_monais():
         load({"image": ["1.dcm"], "format": "dicom", "case": "s"})
     assert isinstance(load, LoadImaged)
     assert "LoadImage" in type(load).__name__
+    load._loader.image_only = False  # as MONAI Label does with every LoadImaged of a bundle
