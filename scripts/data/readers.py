@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import math
 import os
 import zlib
 from collections.abc import Hashable, Mapping
@@ -26,6 +27,7 @@ UNIT_MM = {"meter": 1000.0, "micron": 0.001}  # NIfTI-1, field xyzt_units; milli
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
 EXACT_IN_FLOAT32 = 2.0**24  # whole numbers up to here
+LARGEST_INPUT_VOXELS = 2**29  # of one volume, as for DICOM; 2 GiB in float32
 FEWEST_LEVELS = 1024  # with so many different values left, rounding does not show
 
 logger = logging.getLogger(__name__)
@@ -56,11 +58,12 @@ class NiftiScanReader(NibabelReader):
         path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
         self.filenames = (str(path),)
         try:
-            _check_compression(path)
+            length = _content_length(path)
             image = open_nifti(path)
             if path.name.lower().endswith(PAIR_SUFFIXES):
-                _check_compression(image_of_pair(path))
+                length = _content_length(image_of_pair(path))
             _check_header(image, path.name)
+            _check_size(image, length, path.name)
             values = _volume(image, frame, path.name)
         except Refusal:
             raise
@@ -116,7 +119,7 @@ class LoadImageCased(LoadImaged):
     def __init__(self, keys: KeysCollection, readers: Mapping[str, CaseReader], allow_missing_keys: bool = False):
         # Not LoadImaged's own: it would make every reader of MONAI, and log what is missing for those that nobody uses
         super(LoadImaged, self).__init__(keys, allow_missing_keys)
-        self._loader = SimpleNamespace(image_only=False)  # MONAI Label sets this attribute of every LoadImaged
+        self._loader: Any = SimpleNamespace(image_only=False)  # MONAI Label sets this attribute of every LoadImaged
         self.readers = dict(readers)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
@@ -152,11 +155,29 @@ class LoadImageCased(LoadImaged):
         return self.readers[kind]
 
 
-def _check_compression(path: Path) -> None:
-    """Read a compressed file to its end, where its checksum is: nibabel stops at the last voxel, before it."""
+def _content_length(path: Path) -> int:
+    """Return the number of uncompressed bytes of a file.
+
+    A compressed one is read to its end, where its checksum is: nibabel stops at the last voxel, before it.
+    """
     with open_content(path) as file:
-        while isinstance(file, gzip.GzipFile) and file.read(CHUNK_BYTES):
-            pass
+        if not isinstance(file, gzip.GzipFile):
+            return file.seek(0, os.SEEK_END)
+        length = 0
+        while chunk := file.read(CHUNK_BYTES):
+            length += len(chunk)
+        return length
+
+
+def _check_size(image: NiftiFile, length: int, name: str) -> None:
+    """Refuse voxels that the file does not hold, or that would fill the memory, before anything is allocated."""
+    shape = image.dataobj.shape
+    if math.prod(shape[:3]) > LARGEST_INPUT_VOXELS:
+        sizes = " x ".join(map(str, shape[:3]))
+        raise Refusal(f"{name}: {sizes} voxels exceed the limit of {LARGEST_INPUT_VOXELS}: crop the scan")
+    missing = image.dataobj.offset + math.prod(shape) * image.dataobj.dtype.itemsize - length
+    if missing > 0:
+        raise Refusal(f"{name}: {missing} bytes short of its voxels, corrupt or truncated: copy the file again")
 
 
 def _check_header(image: NiftiFile, name: str) -> None:

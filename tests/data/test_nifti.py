@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import struct
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -148,6 +149,21 @@ def test_a_forged_number_of_frames_is_one_refusal(tmp_path, name):
     path = patched(tmp_path / name, (40, "<8h", 4, 24, 20, 8, 32767, 1, 1, 1))
     (case,) = find_nifti(path)
     assert "bytes short" in case.refusal
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(
+    ("shape", "line"),
+    [((2000, 2000, 2000), "exceed the limit of 536870912: crop"), ((24, 20, 9), "corrupt or truncated")],
+)
+def test_a_forged_size_is_refused_before_it_is_allocated(tmp_path, name, shape, line):
+    path = patched(tmp_path / name, (40, "<8h", 3, *shape, 1, 1, 1, 1))
+    tracemalloc.start()
+    with pytest.raises(Refusal, match=line):
+        read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6
 
 
 def test_an_input_that_vanished_is_not_called_corrupt(tmp_path):

@@ -1,4 +1,8 @@
-from scripts.run.processes import partition
+import os
+
+import pytest
+
+from scripts.run.processes import INTERFACE_OF, LOOPBACK, partition, stay_on_loopback
 
 
 def test_partition_is_complete_disjoint_in_order_and_unpadded():
@@ -9,3 +13,22 @@ def test_partition_is_complete_disjoint_in_order_and_unpadded():
     assert all([int(c["case"]) for c in s] == sorted(int(c["case"]) for c in s) for s in shares)
     assert [partition(cases[:2], rank, 3) for rank in range(3)] == [cases[:1], cases[1:2], []]
     assert partition(cases) == cases
+
+
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, LOOPBACK),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, (None,)),  # on two machines
+        ({"WORLD_SIZE": "2"}, (None,)),  # not by torchrun: where they are is unknown
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **dict.fromkeys(INTERFACE_OF, "eth7")}, ("eth7",)),
+    ],
+)
+def test_processes_on_one_machine_connect_by_loopback(monkeypatch, started, expected):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", *INTERFACE_OF):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # what is set must not outlive this test
+    stay_on_loopback()
+    assert all(os.environ.get(name) in expected for name in INTERFACE_OF)
