@@ -6,7 +6,7 @@ OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: help setup lock demo test fast contracts lint format json weights check deploy label clean
+.PHONY: help setup lock demo test fast contracts lint format docs json weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -47,6 +47,9 @@ lint: setup ## ruff, formatting, the import rules of pyproject.toml, mypy
 format: setup ## correct and format with ruff
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: setup ## the documentation site in site/, from docs/, configs/ and docstrings
+	.venv/bin/sphinx-build -q -W --keep-going -b html docs site
 
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
