@@ -39,6 +39,13 @@ class SaveImageCased(SaveImaged):
         extra: called with the data and the folder that is being filled; writes further files <case>_... there (a
             report), which are kept or lost together with the volumes. None: no more files.
         allow_missing_keys: as in MONAI; a result that is not there is not written.
+
+    >>> import tempfile, torch
+    >>> volume = MetaTensor(torch.rand(1, 4, 4, 4), affine=torch.eye(4))
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     _ = SaveImageCased("pred", out, postfixes=["glade"])({"case": Case("knee", ()), "pred": volume})
+    ...     [path.relative_to(out).as_posix() for path in Path(out).rglob("*.nii.gz")]
+    ['knee/knee_glade.nii.gz']
     """
 
     def __init__(
