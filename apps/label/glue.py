@@ -18,7 +18,7 @@ from scripts.data.saving import write_nifti
 from scripts.dicom.discovery import find_series
 from scripts.geometry.errors import Refusal, causes, one_line, reason_of
 from scripts.geometry.files import plain
-from scripts.run.record import geometry
+from scripts.run.record import Row
 
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG = BUNDLE / "configs" / "inference.yaml"
@@ -37,6 +37,7 @@ SETTINGS = (  # of inference.yaml, that a request may set; the others belong to 
     "sharpness",
     "detail",
 )
+SENT = ("case", "protocol", "residual", "warnings", "output", "settings")  # of a row of summary.json
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESULTS = "results"
 
@@ -156,15 +157,12 @@ def write_result(volume: MetaTensor) -> Path:
 
 
 def row_of(case: Case, pred: MetaTensor, settings: Mapping) -> dict:
-    """Return what is sent beside the volume, named as in a row of summary.json; plain values."""
-    return {
-        "case": case.name,
-        "protocol": plain(pred.meta["protocol"].as_row()),
-        "residual": plain(pred.meta.get("residual")),
-        "warnings": [str(warning) for warning in pred.meta.get("warnings", [])],
-        "output": geometry(pred.shape[-3:], pred.affine),
-        "settings": plain(settings),
-    }
+    """Return what is sent beside the volume: the fields `SENT` of its row of summary.json, as plain values."""
+    row = Row(case.name, settings=plain(settings))
+    row.add_scan(pred)
+    row.add_result(pred)
+    values = row.as_row()
+    return {name: values[name] for name in SENT}
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..data.case import SUMMARY
 from ..data.discovery import OUTPUT_POSTFIXES
 from ..geometry.errors import Refusal
 
@@ -65,7 +66,7 @@ class EvaluationFolder:
 
     def inference_summary(self, method: str) -> Path:
         """The record that our inference wrote of all its cases."""
-        return self.method_folder(method) / "summary.json"
+        return self.method_folder(method) / SUMMARY
 
     def inference_file(self, method: str, case: str, postfix: str = RESULT.removeprefix("_")) -> Path:
         """A volume that our inference wrote: the result, or with another postfix what lies beside it."""

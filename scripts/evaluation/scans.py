@@ -130,7 +130,7 @@ class EvaluationScans:
     def _earlier(self) -> set[str]:
         """Names of the cases of an earlier call."""
         try:
-            return {str(row["case"]) for row in read_record(self.record.folder.root)["cases"]}
+            return set(read_record(self.record.folder.root).names)
         except Refusal:
             return set()
 
