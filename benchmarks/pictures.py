@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 
 from scripts.data.case import DICOM
+from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, volume_file
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.layout import EvaluationFolder
@@ -36,7 +37,7 @@ SCALES = {  # volumes with a scale of their own
     "confidence": ("viridis", (0.0, 1.0)),
     DENIED: ("RdBu_r", None),
 }
-BESIDE = ("added detail", "confidence")  # volumes written with a result
+BESIDE = {"added detail": ADDED_DETAIL, "confidence": CONFIDENCE}  # title -> postfix of a volume beside a result
 INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> name in `Baselines`
 SIDE_MM = 100.0  # of the square shown of a case of the evaluation
 WIDTH_INCHES, DOTS_PER_INCH = 14.0, 110
@@ -105,12 +106,12 @@ def of_demo(out: Path) -> None:
     """Draw pelvis.png and phantom.png from the output of `make demo`."""
     baselines = Baselines(INFERENCE, out / "scans")
     for row in read_summary(out / "results"):
-        stem = out / "results" / row.case / row.case
         made = baselines(row.case, (INPUT, CUBIC))
         shown = {title: (made[key][0].numpy(), grid_of(made[key]).affine) for title, key in INTERPOLATED.items()}
         phantom = row.input["format"] == DICOM
         truth = {"truth": read_volume(out / "truth" / "phantom_truth.nii.gz")} if phantom else {}
-        volumes = shown | {GLADE: read_volume(f"{stem}_glade.nii.gz")} | truth | _beside(stem)
+        volumes = shown | {GLADE: read_volume(volume_file(out / "results", row.case))} | truth
+        volumes |= _beside(out / "results", row.case)
         views = across(volumes[GLADE][1], row.protocol.through_plane_axis)
         acquired, isotropic = (" x ".join(f"{s:.2g}" for s in grid["spacing_mm"]) for grid in (row.input, row.output))
         picture, sharpness = "phantom" if phantom else "pelvis", row.settings["sharpness"]
@@ -131,13 +132,12 @@ def of_evaluation(out: Path) -> None:
     for name, case in (("worst", order[0]), ("median", order[len(order) // 2]), ("best", order[-1])):
         folder = EvaluationFolder(out)
         files = {m: folder.interpolated_file(m, case) for m in (CUBIC, CONSISTENT)}
-        ours = folder.method_folder(GLADE) / case / case
         volumes = {
             "truth": read_volume(folder.truth_file(case)),
             "as acquired": read_volume(folder.scan_file(case)),
             **{method: read_volume(path) for method, path in files.items()},
-            GLADE: read_volume(f"{ours}_glade.nii.gz"),
-            **_beside(ours),
+            GLADE: read_volume(folder.inference_file(GLADE, case)),
+            **_beside(folder.method_folder(GLADE), case),
         }
         views = across(volumes["truth"][1], cases[case].through_plane_axis)
         title = (
@@ -146,9 +146,9 @@ def of_evaluation(out: Path) -> None:
         draw(volumes, IMAGES / f"{name}.png", views, title, SIDE_MM)
 
 
-def _beside(stem: Path) -> dict[str, Volume]:
+def _beside(results: Path, case: str) -> dict[str, Volume]:
     """The other volumes written with a result of GLADE."""
-    return {title: read_volume(f"{stem}_{title.replace(' ', '_')}.nii.gz") for title in BESIDE}
+    return {title: read_volume(volume_file(results, case, postfix)) for title, postfix in BESIDE.items()}
 
 
 def read_volume(path: Path | str) -> Volume:

@@ -6,6 +6,7 @@ from pathlib import Path
 from fire.parser import DefaultParseValue
 
 from scripts.data.case import DICOM
+from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, volume_file
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.measures import OF_TRUTH
@@ -64,9 +65,8 @@ def parsed(overrides: Sequence[str]) -> dict:
 def scene(row: Row, baselines: Baselines, results: Path, truth: Path | None) -> Scene:
     """Return the volumes of a finished case: interpolated here, or read from the files of the inference."""
     interpolated = baselines(row.case, (INPUT, CUBIC))
-    stem = results / row.case / row.case
-    result, grid = read_volume(f"{stem}_glade.nii.gz")
-    added = read_volume(f"{stem}_added_detail.nii.gz")[0]
+    result, grid = read_volume(volume_file(results, row.case))
+    added = read_volume(volume_file(results, row.case, ADDED_DETAIL))[0]
     cubic = interpolated[CUBIC]
     return Scene(
         case=row.case,
@@ -77,7 +77,7 @@ def scene(row: Row, baselines: Baselines, results: Path, truth: Path | None) -> 
         methods={CUBIC: on_grid(cubic[0].numpy(), grid_of(cubic), grid), CONSISTENT: result - added, GLADE: result},
         truth=None if truth is None else on_grid(*read_volume(truth), grid),
         added_detail=added,
-        confidence=read_volume(f"{stem}_confidence.nii.gz")[0],
+        confidence=read_volume(volume_file(results, row.case, CONFIDENCE))[0],
         point_mm=None if truth is None else PHANTOM_POINT_MM,
     )
 

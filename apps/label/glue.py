@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 
 from scripts.data.case import Case
 from scripts.data.discovery import find_nifti, require_cases
-from scripts.data.saving import write_nifti
+from scripts.data.saving import POSTFIXES, write_nifti
 from scripts.dicom.discovery import find_series
 from scripts.geometry.errors import Refusal, causes, one_line, reason_of
 from scripts.geometry.files import plain
@@ -23,7 +23,7 @@ from scripts.run.record import Row
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG = BUNDLE / "configs" / "inference.yaml"
 MODEL = "glade"
-VOLUMES = {"glade": "pred", "added_detail": "added_detail", "confidence": "confidence"}
+VOLUMES = dict(zip(POSTFIXES, ("pred", "added_detail", "confidence"), strict=True))  # keys of the postprocessing
 PARAMS = ("settings", "volume", "case")  # of a request
 SETTINGS = (  # of inference.yaml, that a request may set; the others belong to the site
     "frames",

@@ -18,8 +18,9 @@ from monai.transforms import SaveImaged
 from ..geometry.files import PARTIAL, atomic_file
 from .case import DICOM, Case
 
-RESULT = "glade"  # the postfix of the isotropic volume and of its DICOM series
-POSTFIXES = (RESULT, "added_detail", "confidence")  # of the volumes of a case
+RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confidence")  # of the volumes of a case
+SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
+REPORT = "_report.html"  # ends the name of the page about a case
 
 
 class SaveImageCased(SaveImaged):
@@ -75,7 +76,7 @@ class SaveImageCased(SaveImaged):
         case: Case = d["case"]
         with case_folder(self.output_dir, case) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
-                write_nifti(d[key], folder / f"{case.name}_{postfix}.nii.gz")
+                write_nifti(d[key], folder / volume_name(case.name, postfix))
                 if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
                     write_series(self.dicom_writer, d[key], case, folder)
             if self.extra is not None:
@@ -83,16 +84,33 @@ class SaveImageCased(SaveImaged):
         return d
 
 
+def volume_name(case: str, postfix: str = RESULT) -> str:
+    """Return the file name of a volume of a case.
+
+    >>> volume_name("knee"), volume_name("knee", CONFIDENCE)
+    ('knee_glade.nii.gz', 'knee_confidence.nii.gz')
+    """
+    return f"{case}_{postfix}.nii.gz"
+
+
+def volume_file(output_dir: str | os.PathLike, case: str, postfix: str = RESULT) -> Path:
+    """Return the path of a volume of a case in OUT."""
+    return Path(output_dir) / case / volume_name(case, postfix)
+
+
 def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Path) -> None:
     """Write the result (1, X, Y, Z) of a DICOM case as a derived series into folder/<case>_glade_dicom."""
     writer.set_data_array(volume, channel_dim=0)
     writer.set_metadata({"affine": volume.affine, "source": case.volume}, resample=False)
-    writer.write(folder / f"{case.name}_{RESULT}_dicom")
+    writer.write(folder / f"{case.name}{SERIES}")
 
 
 @contextmanager
 def case_folder(output_dir: Path, case: Case) -> Iterator[Path]:
     """Give a hidden folder to fill; on success what is in it replaces the files of the same names in OUT/<case>.
+
+    Unlike `atomic_folder` it keeps what else lies in OUT/<case>, such as a segmentation of the user's, and its hidden
+    folder has a fixed name, so that the next call finds what a killed run left.
 
     Raises:
         OSError: if it cannot be written (disk full, no permission); nothing half-written is left.

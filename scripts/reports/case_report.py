@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.saving import REPORT
 from ..evaluation.measures import CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..geometry.errors import Refusal
@@ -118,7 +119,7 @@ class CaseReport:
             added_detail=added,
             confidence=_array(data["confidence"]),
         )
-        return write_case_report(folder / f"{case}_report.html", [ReportedCase(row, scene)])
+        return write_case_report(folder / f"{case}{REPORT}", [ReportedCase(row, scene)])
 
 
 def write_case_report(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.saving import ADDED_DETAIL, CONFIDENCE
 from ..evaluation.cases import EvaluatedCase
 from ..evaluation.layout import EvaluationFolder, all_methods, method_file, parse_others
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
@@ -236,7 +237,7 @@ def _scene(folder: EvaluationFolder, record: SavedRecord, case: EvaluatedCase) -
             methods[method] = on_grid(*read_volume(method_file(path, method, name, names)), grid)
         except Refusal as refusal:
             missing.append(f"{method} is not shown: {refusal}")
-    beside = {kind: folder.inference_file(GLADE, name, kind) for kind in ("added_detail", "confidence")}
+    beside = {kind: folder.inference_file(GLADE, name, kind) for kind in (ADDED_DETAIL, CONFIDENCE)}
     truth, thick = folder.truth_file(name), folder.scan_file(name)
     scan = read_volume(thick) if thick.is_file() else None
     axis = case.through_plane_axis

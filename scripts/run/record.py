@@ -21,13 +21,13 @@ from monai.data import MetaTensor
 
 from ..data.acceptance import ScanProtocol
 from ..data.case import SUMMARY, Case
-from ..data.saving import RESULT, remove_partial
+from ..data.saving import REPORT, SERIES, remove_partial
 from ..geometry.errors import Refusal, one_line, reason_of
 from ..geometry.files import plain, write_json
 from .fingerprints import fingerprint, input_files, location_hash
 
 ROWS = ".rows"
-OPTIONAL_RESULTS = ("_report.html", f"_{RESULT}_dicom")  # results that a call with other settings may not write
+OPTIONAL_RESULTS = (REPORT, SERIES)  # results that a call with other settings may not write
 DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
 
 logger = logging.getLogger(__name__)

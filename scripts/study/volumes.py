@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..evaluation.layout import RESULT, SIDE_VOLUMES, SUFFIX, EvaluationFolder, method_file, parse_others
+from ..data.saving import volume_name
+from ..evaluation.layout import SIDE_VOLUMES, SUFFIX, EvaluationFolder, method_file, parse_others
 from ..evaluation.record import read_record
 from ..evaluation.volumes import covered, on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
@@ -156,7 +157,7 @@ def _fitting(names, patterns: str | Sequence[str], where) -> list[str]:
 
 
 def _stems(folder: Path) -> set[str]:
-    files = [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/*{RESULT}{SUFFIX}")]
+    files = [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/{volume_name('*')}")]
     stems = {path.name.removesuffix(SUFFIX) for path in files}
     return {stem for stem in stems if not stem.endswith(SIDE_VOLUMES)}
 

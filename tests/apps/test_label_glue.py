@@ -1,6 +1,7 @@
 """The parts of the Label app that know nothing of MONAI Label."""
 
 import errno
+import json
 import sys
 import tempfile
 
@@ -11,6 +12,8 @@ import torch
 from monai.data import MetaTensor
 
 from apps.label import absent, glue
+from scripts.data.acceptance import ScanProtocol
+from scripts.data.case import Case
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
 
@@ -103,6 +106,19 @@ def test_a_result_is_written_whole_with_its_own_grid_or_not_at_all(folders, monk
         glue.write_result(volume)
     assert list(path.parent.iterdir()) == [path]
     assert glue.error_for(error.value).status == 507
+
+
+def test_the_row_that_is_sent_is_that_of_the_run_record():
+    protocol = ScanProtocol(2, 6.0, 5.0, "gauss", "header", "header", "header")
+    meta = {"protocol": protocol, "residual": 2e-3, "warnings": ["noise 0.2 is outside the trained range"]}
+    pred = MetaTensor(torch.zeros(1, 4, 4, 12), affine=torch.eye(4), meta=meta)
+    row = glue.row_of(Case("knee", ()), pred, {"detail": 1})
+    assert list(row) == ["case", "protocol", "residual", "warnings", "output", "settings"]
+    assert (row["case"], row["residual"], row["warnings"]) == ("knee", 2e-3, meta["warnings"])
+    assert row["protocol"] == protocol.as_row()
+    assert row["output"] == {"shape": [4, 4, 12], "spacing_mm": [1.0] * 3, "affine": np.eye(4).tolist()}
+    assert row["settings"] == {"detail": 1}
+    json.dumps(row, allow_nan=False)
 
 
 def test_each_error_has_its_answer():
