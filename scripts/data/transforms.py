@@ -18,7 +18,7 @@ from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
-from ..physics.acquisition import Acquisition, geometry_of
+from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.interpolation import CubicInterpolation, resampling
 from ..physics.projection import DataConsistency
 from ..physics.protocol import Protocol
@@ -31,7 +31,7 @@ def grid_of(volume: MetaTensor) -> Grid:
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """Maps the robust intensity scale (0 to 1) back to the scan's own units: `scale * value + offset`."""
+    """The way back from the robust intensity scale (0 to 1) to the scan's own units: `scale * value + offset`."""
 
     offset: float
     scale: float
@@ -40,6 +40,11 @@ class IntensityScale:
 def protocol_of(volume: MetaTensor) -> Protocol:
     """Return spacing, thickness and profile that `AcceptScand` left in meta["protocol"] of a scan."""
     return volume.meta["protocol"].protocol
+
+
+def geometry_of(volume: MetaTensor) -> SliceGeometry:
+    """Return the `SliceGeometry` that `InterpolateSlicesd` left in meta["slices"] of a volume."""
+    return volume.meta["slices"]
 
 
 class ThroughPlaneLastd(MapTransform):

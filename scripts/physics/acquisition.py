@@ -1,7 +1,6 @@
 """The acquisition operator `A`, thin grid -> thick slices, and `SliceGeometry`, the position of the slices."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -81,9 +80,6 @@ class SliceGeometry:
         return np.stack([np.cos(phase), np.sin(phase), *constants])
 
 
-CONDITIONING_CHANNELS = 3 + len(CONDITIONING_CYCLES)  # rows of `SliceGeometry.conditioning`
-
-
 class Acquisition(LinearOperator):
     """`A`: thin grid -> acquired slices, along the last axis.
 
@@ -112,8 +108,3 @@ class Acquisition(LinearOperator):
             raise ValueError(f"slice {int(mass.argmin())} lies outside the thin grid of {geometry}")
         super().__init__(weights / mass)
         self.geometry = geometry
-
-
-def geometry_of(volume: Any) -> SliceGeometry:
-    """Return the `SliceGeometry` that `InterpolateSlicesd` left in meta["slices"] of a MONAI MetaTensor."""
-    return volume.meta["slices"]

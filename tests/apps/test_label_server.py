@@ -133,8 +133,8 @@ def test_a_nifti_and_a_dicom_study_come_back_as_the_bundle_writes_them(server, o
     status, added = server.ask("/infer/glade?image=scan&output=image", {"volume": "added_detail"})
     assert status == 200
     assert added != nifti
-    status, told = server.ask("/infer/glade?image=scan&output=json", {"settings": {"slice_thickness_mm": 3.5}})
-    row = json.loads(told)
+    status, text = server.ask("/infer/glade?image=scan&output=json", {"settings": {"slice_thickness_mm": 3.5}})
+    row = json.loads(text)
     assert status == 200
     assert row["protocol"]["slice_thickness_mm"] == 3.5
     assert row["output"]["spacing_mm"] == pytest.approx([1, 1, 1])
