@@ -73,7 +73,7 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
 
 
 def infer(config: Path, scan: Path, results: Path, overrides: Sequence[str]) -> int:
-    """`monai.bundle run inference` in a process of its own; returns its exit code."""
+    """Run `monai.bundle run inference` in a process of its own; return its exit code."""
     command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(config)]
     command += ["--bundle_root", str(ROOT), "--dataset_dir", str(scan), "--output_dir", str(results), *overrides]
     sys.stdout.write(f"$ {' '.join(['python', *command[1:]])}\n")

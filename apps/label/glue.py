@@ -51,7 +51,7 @@ class RequestError(Exception):
 
 
 def error_for(error: Exception) -> RequestError:
-    """422 for a refused scan or setting, 507 for a full disk, else 500."""
+    """Return the error to send: 422 for a refused scan or setting, 507 for a full disk, else 500."""
     if isinstance(error, RequestError):
         return error
     for cause in causes(error):
@@ -119,7 +119,7 @@ def case_of(study: Path, frames: object = "all", wanted: str | None = None) -> C
 
 
 def bundle_config(settings: Mapping) -> ConfigParser:
-    """configs/inference.yaml with a request's settings.
+    """Return configs/inference.yaml with a request's settings.
 
     Raises:
         Refusal: if a setting is not one that a request may set.

@@ -1,4 +1,4 @@
-"""`EvaluatedCase`: what an evaluation knows of one case, a row of cases.json, with the outcome of each method."""
+"""`EvaluatedCase`: one case of an evaluation, a row of cases.json, with the outcome of each method."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields

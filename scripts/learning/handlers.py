@@ -210,7 +210,7 @@ class StopAfter:
 
 
 class PauseAfter:
-    """End of a call after some epochs, with their checkpoint written; the learning rate schedule is not shortened.
+    """Handler that ends a call after some epochs, with their checkpoint written; the schedule is not shortened.
 
     Args:
         epochs: epochs of this call.

@@ -61,7 +61,7 @@ class SliceGeometry:
         return replace(self, first_slice_voxels=self.thin_size - 1 - float(self.slice_centres_voxels[-1]))
 
     def conditioning(self) -> np.ndarray:
-        """Return the conditioning of a generator: what it knows of the acquisition.
+        """Return the conditioning of a generator: channels that describe the acquisition to it.
 
         Rows: cosine and sine of the slice phase (0 at a slice centre), log2 of the anisotropy factor, and the
         modulation transfer of the profile at 1/4, 1/2 and 3/4 cycle per slice spacing. The transfer says how much

@@ -43,9 +43,9 @@ def test_what_lies_elsewhere_is_no_study(folders, tmp_path, name):
     (tmp_path / "secret.nii.gz").write_bytes(b"")
     (folders[0] / "link.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
     for wanted in (name and name.format(root=tmp_path), "link"):
-        with pytest.raises(glue.RequestError, match="no study is called") as answer:
+        with pytest.raises(glue.RequestError, match="no study is called") as raised:
             glue.study_of(wanted, *folders)
-        assert answer.value.status == 404
+        assert raised.value.status == 404
 
 
 def test_one_scan_of_a_study_is_taken_and_several_are_refused(tmp_path):
@@ -121,7 +121,7 @@ def test_the_row_that_is_sent_is_that_of_the_run_record():
     json.dumps(row, allow_nan=False)
 
 
-def test_each_error_has_its_answer():
+def test_each_error_has_its_status():
     wrapped = RuntimeError("applying transform")
     wrapped.__cause__ = Refusal("constant volume")
     assert (glue.error_for(wrapped).status, glue.error_for(wrapped).line) == (422, "refused: constant volume")
