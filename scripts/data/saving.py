@@ -154,6 +154,12 @@ def nifti_bytes(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> bytes:
     Args:
         volume: (1, X, Y, Z) with a RAS affine in mm, written as qform and sform.
         dtype: of the voxels in the file; values are rounded for an integer type.
+
+    >>> import gzip, torch
+    >>> volume = MetaTensor(torch.full((1, 4, 4, 4), 2.6), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
+    >>> image = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(volume, np.int16)))
+    >>> int(image.dataobj[0, 0, 0]), image.header.get_zooms()[2].item()  # rounded for an integer type
+    (3, 6.0)
     """
     values, affine = volume.detach().cpu().numpy()[0], np.asarray(volume.affine, np.float64)
     values = np.rint(values) if np.issubdtype(dtype, np.integer) else values

@@ -74,7 +74,14 @@ class ThroughPlaneLastd(MapTransform):
 
 
 class OriginalOrientationd(MapTransform):
-    """Undo `ThroughPlaneLastd` on volumes of any shape: restore the scan's own axes and directions."""
+    """Undo `ThroughPlaneLastd` on volumes of any shape: restore the scan's own axes and directions.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 5, 30, 20), affine=torch.diag(torch.tensor([-6.0, 1, 1, 1])))
+    >>> data = ThroughPlaneLastd("image")(AcceptScand("image")({"image": scan}))
+    >>> torch.equal(OriginalOrientationd("image")(data)["image"].as_tensor(), scan.as_tensor())
+    True
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key in the scan's own orientation."""

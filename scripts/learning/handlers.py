@@ -94,7 +94,7 @@ class PlanesToTensorBoard(TensorBoardHandler):
 
 
 class ShowProgress:
-    """Shows how many iterations of an epoch are done, with the loss terms: a bar, or lines where there is no terminal.
+    """Handler that shows how many iterations of an epoch are done, with the losses, as a bar or as lines of the log.
 
     Args:
         show: False for neither, as in all processes but the first.
@@ -122,7 +122,7 @@ class ShowProgress:
 
 
 class WarmUpAverage:
-    """Lets the running average of the weights follow quickly at first: momentum max(m, 9 / (10 + iterations)).
+    """Handler that lets the running average of weights follow quickly at first: momentum max(m, 9 / (10 + iterations)).
 
     Without it the average of a short training is still close to its random start. The formula is that of TensorFlow's
     ExponentialMovingAverage with `num_updates`, whose decay is min(1 - m, (1 + n) / (10 + n)). It depends on the
@@ -268,7 +268,7 @@ class ValidateFirst:
 
 
 class CheckOutcome:
-    """Checks at the end of a training that it wrote weights, and warns where they hardly differ from interpolation.
+    """Handler that checks after a training that it wrote weights, and warns if they hardly differ from interpolation.
 
     Args:
         best: keeps the best weights.
