@@ -109,9 +109,6 @@ def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Pa
 def case_folder(output_dir: Path, case: Case) -> Iterator[Path]:
     """Give a hidden folder to fill; on success what is in it replaces the files of the same names in OUT/<case>.
 
-    Unlike `atomic_folder` it keeps what else lies in OUT/<case>, such as a segmentation of the user's, and its hidden
-    folder has a fixed name, so that the next call finds what a killed run left.
-
     Raises:
         OSError: if it cannot be written (disk full, no permission); nothing half-written is left.
     """
