@@ -160,7 +160,7 @@ def torchscript() -> str:
         raise Missed("metadata or config is not inside the file")
     if set(exported.state_dict()) != set(eager.folded().state_dict()):
         raise Missed("the demodulation is not folded")
-    return f"folded, {_same_answer(exported, TORCH_TOLERANCE)}"
+    return f"folded, {_same_prediction(exported, TORCH_TOLERANCE)}"
 
 
 def onnx() -> str:
@@ -169,7 +169,7 @@ def onnx() -> str:
         path = Path(folder) / "model.onnx"
         to_onnx(shipped_generator(), path)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return _same_answer(lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0]), ONNX_TOLERANCE)
+    return _same_prediction(lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0]), ONNX_TOLERANCE)
 
 
 def load_by_name() -> str:
@@ -183,7 +183,7 @@ def load_by_name() -> str:
             config_file=str(bundle / "configs" / "inference.json"), workflow_type="inference", logging_file=False
         )
         workflow.network_def.load_state_dict(network.state_dict())
-    return f"as {NAME}, {_same_answer(network.eval(), TORCH_TOLERANCE, sharpness=0)}"
+    return f"as {NAME}, {_same_prediction(network.eval(), TORCH_TOLERANCE, sharpness=0)}"
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -239,7 +239,7 @@ def _check_properties(config: Path, kind: str, scans: str) -> str:
     return f"{len(workflow.properties)} properties, none missing"
 
 
-def _same_answer(
+def _same_prediction(
     other: Callable[[torch.Tensor], torch.Tensor], tolerance: float, sharpness: float | None = None
 ) -> str:
     """Compare with the shipped generator at that sharpness, run eagerly."""

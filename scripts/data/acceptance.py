@@ -104,6 +104,12 @@ class AcceptScand(MapTransform):
 
     Raises:
         Refusal: if a setting has no such value.
+
+    >>> affine = torch.diag(torch.tensor([1.0, 1, 6, 1]))
+    >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=affine, meta={"acquisition_type": "2D"})
+    >>> protocol = AcceptScand("image")({"image": scan})["image"].meta["protocol"]
+    >>> protocol.slice_spacing_mm, protocol.profile, protocol.thickness_source
+    (6.0, 'gauss', 'unknown, taken equal to the slice spacing')
     """
 
     def __init__(
@@ -235,7 +241,11 @@ class AcceptScand(MapTransform):
 
 
 def scan_name(data: Mapping, key: Hashable) -> str:
-    """Return how messages name the scan of a data item: as its case does, else the file that was read."""
+    """Return how messages name the scan of a data item: as its case does, else the file that was read.
+
+    >>> scan_name({"image": MetaTensor(torch.zeros(1), meta={"filename_or_obj": "scans/knee.nii.gz"})}, "image")
+    'knee.nii.gz'
+    """
     case = data.get("case")
     return case.label if isinstance(case, Case) else Path(str(data[key].meta.get("filename_or_obj", "scan"))).name
 

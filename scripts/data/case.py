@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 NIFTI, DICOM = "nifti", "dicom"
-RESERVED = ("summary.json", "adapted")  # what a run itself writes into OUT
+SUMMARY = "summary.json"  # what a run says of all its cases
+RESERVED = (SUMMARY, "adapted")  # what a run itself writes into OUT
 LONGEST_NAME = 120  # bytes; suffixes must fit within the 255 of common file systems
 
 

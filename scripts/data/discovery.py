@@ -16,11 +16,10 @@ from ..geometry.errors import Refusal, one_line
 from ..geometry.folders import every_folder
 from .case import Case, unique_names
 from .nifti import NiftiFile, image_of_pair, is_pair_header, open_content, open_nifti
-from .saving import POSTFIXES
+from .saving import POSTFIXES, volume_name
 from .sidecar import file_stem
 
 SUFFIXES = (".nii.gz", ".nii")
-OUTPUT_POSTFIXES = tuple(f"_{postfix}" for postfix in POSTFIXES)  # of the files that SaveImageCased writes
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def _header_of(file: Path) -> Path:
 
 
 def _is_own_result(file: Path) -> bool:
-    return any(file.name == f"{file.parent.name}{postfix}.nii.gz" for postfix in OUTPUT_POSTFIXES)
+    return any(file.name == volume_name(file.parent.name, postfix) for postfix in POSTFIXES)
 
 
 def _names(files: list[Path], root: Path) -> dict[Path, str]:

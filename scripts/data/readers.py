@@ -110,6 +110,14 @@ class LoadImageCased(LoadImaged):
         keys: keys of a `Case`, or of a path (or list of paths), which is NIfTI or DICOM by its file name.
         readers: {"nifti": reader, "dicom": reader}, each with `read_case`.
         allow_missing_keys: as in MONAI.
+
+    >>> import nibabel, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "knee.nii.gz"
+    ...     nibabel.Nifti1Image(np.ones((4, 4, 2), np.uint8), np.diag([1, 1, 6, 1])).to_filename(path)
+    ...     load = LoadImageCased("image", {"nifti": NiftiScanReader()})
+    ...     load(Case("knee", (path,)).as_item())["image"].shape  # channel first
+    torch.Size([1, 4, 4, 2])
     """
 
     def __init__(self, keys: KeysCollection, readers: Mapping[str, CaseReader], allow_missing_keys: bool = False):

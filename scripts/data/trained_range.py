@@ -38,6 +38,13 @@ class TrainedRanged(MapTransform):
 
     Raises:
         Refusal: if a range is not [lowest, highest] or its quantity is unknown.
+
+    >>> from monai.data import MetaTensor
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
+    >>> checked = TrainedRanged("image", {"factor": [2, 5]})(AcceptScand("image")({"image": scan}))
+    >>> checked["image"].meta["warnings"]
+    ['anisotropy factor 6 is outside the trained range 2 to 5: check the added detail carefully']
     """
 
     def __init__(self, keys: KeysCollection, ranges: Mapping[str, Sequence[float]]):
@@ -85,7 +92,12 @@ def quantities(scan: Any) -> dict[str, float]:
 
 
 def noise_of(slices: torch.Tensor, body: torch.Tensor) -> float:
-    """Estimate the noise of slices (X, Y, N) inside a mask of the same shape, in their units."""
+    """Estimate the noise of slices (X, Y, N) inside a mask of the same shape, in their units.
+
+    >>> slices = torch.zeros(64, 64, 4).normal_(std=0.03, generator=torch.manual_seed(0))
+    >>> round(noise_of(slices, torch.ones(64, 64, 4, dtype=torch.bool)), 3)
+    0.03
+    """
     found = []
     for axis in (0, 1):
         first, middle, last = (slices.narrow(axis, start, slices.shape[axis] - 2) for start in (0, 1, 2))

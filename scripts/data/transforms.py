@@ -18,7 +18,7 @@ from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
-from ..physics.acquisition import Acquisition, geometry_of
+from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.interpolation import CubicInterpolation, resampling
 from ..physics.projection import DataConsistency
 from ..physics.protocol import Protocol
@@ -31,7 +31,7 @@ def grid_of(volume: MetaTensor) -> Grid:
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """Maps the robust intensity scale (0 to 1) back to the scan's own units: `scale * value + offset`."""
+    """The way back from the robust intensity scale (0 to 1) to the scan's own units: `scale * value + offset`."""
 
     offset: float
     scale: float
@@ -42,11 +42,22 @@ def protocol_of(volume: MetaTensor) -> Protocol:
     return volume.meta["protocol"].protocol
 
 
+def geometry_of(volume: MetaTensor) -> SliceGeometry:
+    """Return the `SliceGeometry` that `InterpolateSlicesd` left in meta["slices"] of a volume."""
+    return volume.meta["slices"]
+
+
 class ThroughPlaneLastd(MapTransform):
     """Reorient to (in-plane, in-plane, through-plane), axes towards R, A, S; no interpolation.
 
     Needs meta["protocol"]; writes meta["reorientation"], a `Reorientation`, for the way back. A near-isotropic scan
     without a protocol, which training accepts, keeps its axes: none of them is the through-plane axis.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> sagittal = MetaTensor(torch.rand(1, 5, 30, 20), affine=torch.diag(torch.tensor([6.0, 1, 1, 1])))
+    >>> accepted = AcceptScand("image")({"image": sagittal})
+    >>> ThroughPlaneLastd("image")(accepted)["image"].shape  # right-left, where slices are 6 mm apart, comes last
+    torch.Size([1, 30, 20, 5])
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -63,7 +74,14 @@ class ThroughPlaneLastd(MapTransform):
 
 
 class OriginalOrientationd(MapTransform):
-    """Undo `ThroughPlaneLastd` on volumes of any shape: restore the scan's own axes and directions."""
+    """Undo `ThroughPlaneLastd` on volumes of any shape: restore the scan's own axes and directions.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 5, 30, 20), affine=torch.diag(torch.tensor([-6.0, 1, 1, 1])))
+    >>> data = ThroughPlaneLastd("image")(AcceptScand("image")({"image": scan}))
+    >>> torch.equal(OriginalOrientationd("image")(data)["image"].as_tensor(), scan.as_tensor())
+    True
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key in the scan's own orientation."""
@@ -144,6 +162,12 @@ class SquarePixelsd(MapTransform):
         spacing_mm: pixel size; None takes the smaller in-plane spacing of the scan.
 
     A near-isotropic scan without a protocol, which training accepts, is not changed.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 40, 30, 5), affine=torch.diag(torch.tensor([1.0, 2, 6, 1])))
+    >>> square = SquarePixelsd("image")(AcceptScand("image")({"image": scan}))["image"]
+    >>> square.shape, grid_of(square).spacing_mm.tolist()
+    (torch.Size([1, 40, 60, 5]), [1.0, 1.0, 6.0])
     """
 
     def __init__(self, keys: KeysCollection, spacing_mm: float | None = None):
@@ -180,6 +204,12 @@ class InterpolateSlicesd(MapTransform):
         slices_key: where b goes, (1, X, Y, N).
 
     Writes meta["slices"], the `SliceGeometry` of the acquisition on the isotropic grid.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
+    >>> out = InterpolateSlicesd("image")(AcceptScand("image")({"image": scan}))
+    >>> out["image"].shape, out["slices"].shape, out["image"].meta["slices"].slice_centres_voxels.tolist()
+    (torch.Size([1, 20, 20, 30]), torch.Size([1, 20, 20, 5]), [2.5, 8.5, 14.5, 20.5, 26.5])
     """
 
     def __init__(self, keys: KeysCollection, slices_key: str = "slices"):
@@ -259,6 +289,14 @@ class DataConsistencyd(MapTransform):
         smoothness: of P, likewise.
         added_key: where result - P(U b) goes, (1, X, Y, Z), on the intensity scale.
         correction_key: where P(v) - v goes, likewise: what the projection had to correct.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
+    >>> data = InterpolateSlicesd("image")(AcceptScand("image")({"image": scan}))
+    >>> data["pred"] = data["image"] + 1  # brighter than the slices everywhere: the projection takes it back
+    >>> out = DataConsistencyd("pred", detail=1, consistent=True, regularisation=1e-3, smoothness=0.5)(data)
+    >>> round(float(out["correction"].mean()), 1), out["pred"].meta["residual"] < 0.01
+    (-1.0, True)
     """
 
     def __init__(
@@ -317,6 +355,13 @@ class Confidenced(MapTransform):
         sigma_voxels: of the Gaussian neighbourhood.
         correction_key: from `DataConsistencyd`, (1, X, Y, Z), on the intensity scale.
         disagreement_key: from `FuseViewsd`.
+
+    >>> correction = MetaTensor(torch.full((1, 2, 2, 2), 0.2), affine=torch.eye(4))
+    >>> disagreement = MetaTensor(torch.zeros(1, 2, 2, 2), affine=torch.eye(4))
+    >>> estimate = Confidenced("confidence", level=0.1, share=0.5, sigma_voxels=1)
+    >>> out = estimate({"correction": correction, "disagreement": disagreement})
+    >>> round(float(out["confidence"].mean()), 3)  # u = 0.5 * 0.2 is the level
+    0.5
     """
 
     def __init__(

@@ -16,7 +16,6 @@ from .files import DamagedError, looks_like_dicom, regular_files
 from .pixels import read_planes
 
 SLICE_AXIS = 2
-DISCOVERY_ONLY = "already a result of GLADE"
 
 
 class DicomSeriesReader(ImageReader):
@@ -90,7 +89,7 @@ class DicomSeriesReader(ImageReader):
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
             "through_plane_axis": SLICE_AXIS,
             "slice_spacing_mm": volume.stack.slice_spacing_mm,
-            "geometry_notes": "; ".join(volume.stack.notes),
+            "geometry_notes": volume.stack.noted,
         }
         if volume.stack.slice_thickness_mm is not None:
             meta["slice_thickness_mm"] = volume.stack.slice_thickness_mm
@@ -111,7 +110,7 @@ class DicomSeriesReader(ImageReader):
             return usable[0]
         if len(volumes) != 1:
             raise Refusal(f"{len(volumes)} volumes in the files given, one is needed: {_listed(volumes)}")
-        reasons = [reason for reason in volumes[0].reasons if folder or reason != DISCOVERY_ONLY]
+        reasons = volumes[0].reasons if folder else volumes[0].reasons_if_named
         if reasons:
             raise Refusal(f"{volumes[0].name}: {'; '.join(reasons)}")
         return volumes[0]

@@ -8,9 +8,9 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from ..data.discovery import require_cases
-from ..data.transforms import OriginalIntensityd, OriginalOrientationd
+from ..data.transforms import OriginalIntensityd, OriginalOrientationd, geometry_of
 from ..geometry.errors import Refusal
-from ..physics.acquisition import Acquisition, geometry_of
+from ..physics.acquisition import Acquisition
 from ..physics.interpolation import simple_interpolation
 from ..physics.projection import DataConsistency
 from .method_names import CONSISTENT, CUBIC, INPUT, INTERPOLATIONS, LINEAR, NEAREST

@@ -1,4 +1,4 @@
-"""`make label`'s server over HTTP: the bundle's own bytes come back; bad requests are answered and leave nothing."""
+"""`make label`'s server over HTTP: the bundle's own bytes come back; bad requests get a status and leave nothing."""
 
 import json
 import os
@@ -133,8 +133,8 @@ def test_a_nifti_and_a_dicom_study_come_back_as_the_bundle_writes_them(server, o
     status, added = server.ask("/infer/glade?image=scan&output=image", {"volume": "added_detail"})
     assert status == 200
     assert added != nifti
-    status, told = server.ask("/infer/glade?image=scan&output=json", {"settings": {"slice_thickness_mm": 3.5}})
-    row = json.loads(told)
+    status, text = server.ask("/infer/glade?image=scan&output=json", {"settings": {"slice_thickness_mm": 3.5}})
+    row = json.loads(text)
     assert status == 200
     assert row["protocol"]["slice_thickness_mm"] == 3.5
     assert row["output"]["spacing_mm"] == pytest.approx([1, 1, 1])
@@ -142,7 +142,7 @@ def test_a_nifti_and_a_dicom_study_come_back_as_the_bundle_writes_them(server, o
 
 
 def test_the_app_has_no_pipeline_of_its_own(server, tmp_path):
-    """A new key and new steps in inference.yaml reach the answer."""
+    """A new key and new steps in inference.yaml reach the response."""
     root = tmp_path / "bundle"
     for folder in ("apps", "configs", "models", "scripts"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -157,9 +157,9 @@ def test_the_app_has_no_pipeline_of_its_own(server, tmp_path):
     changed = Server(server.studies, tmp_path / "work", root)
     own = own_results(server.studies / "scan.nii.gz", tmp_path / "out", root)["scan"]
     changed.wait()
-    answer = changed.ask("/infer/glade?image=scan&output=image", {})
+    response = changed.ask("/infer/glade?image=scan&output=image", {})
     changed.stop()
-    assert answer == (200, own)
+    assert response == (200, own)
     assert own != server.ask("/infer/glade?image=scan&output=image", {})[1]
 
 
@@ -169,11 +169,11 @@ def test_two_requests_at_once_are_both_answered_each_as_it_asked(server, own):
 
     asked = [("scan", {}), ("series", {}), ("scan", {"detail": 0}), ("scan", {}), ("nowhere", {})]
     with ThreadPoolExecutor(len(asked)) as pool:
-        answers = list(pool.map(lambda one: ask(*one), asked))
-    assert [status for status, _ in answers] == [200, 200, 200, 200, 404]
-    assert answers[0] == answers[3] == (200, own["scan"])
-    assert answers[1] == (200, own["001_T2_TSE"])
-    assert answers[2][1] != own["scan"]
+        responses = list(pool.map(lambda one: ask(*one), asked))
+    assert [status for status, _ in responses] == [200, 200, 200, 200, 404]
+    assert responses[0] == responses[3] == (200, own["scan"])
+    assert responses[1] == (200, own["001_T2_TSE"])
+    assert responses[2][1] != own["scan"]
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_nothing_else_of_label_is_served(server, method, path):
         urllib.request.urlopen(request, timeout=60)
 
 
-def test_a_page_of_another_site_may_not_read_answers(server):
+def test_a_page_of_another_site_may_not_read_responses(server):
     request = urllib.request.Request(f"http://127.0.0.1:{server.port}/info/", headers={"Origin": "http://elsewhere"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         assert "access-control-allow-origin" not in {name.lower() for name in reply.headers}

@@ -157,8 +157,8 @@ def test_the_exports_are_at_the_dials_setting(tmp_path, monkeypatch, capsys):
     with torch.no_grad():
         expected, faithful = exports.shipped_generator(0.25)(x), exports.shipped_generator(0)(x)
         assert (torch.jit.load(script)(x) - expected).abs().max() < checks.TORCH_TOLERANCE
-    (answer,) = onnxruntime.InferenceSession(onnx).run(None, {exports.INPUT: x.numpy()})
-    assert abs(torch.from_numpy(answer) - expected).max() < checks.TORCH_TOLERANCE
+    (prediction,) = onnxruntime.InferenceSession(onnx).run(None, {exports.INPUT: x.numpy()})
+    assert abs(torch.from_numpy(prediction) - expected).max() < checks.TORCH_TOLERANCE
     assert (faithful - expected).abs().max() > 100 * checks.TORCH_TOLERANCE
 
 

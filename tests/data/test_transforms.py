@@ -18,11 +18,12 @@ from scripts.data.transforms import (
     ScaleIntensityRobustd,
     SquarePixelsd,
     ThroughPlaneLastd,
+    geometry_of,
     grid_of,
 )
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
-from scripts.physics.acquisition import Acquisition, geometry_of
+from scripts.physics.acquisition import Acquisition
 from scripts.physics.projection import DataConsistency
 from tests.strategies import grids
 
@@ -127,9 +128,9 @@ def test_what_was_only_loaded_follows_the_answer_to_its_device(monkeypatch):
     monkeypatch.setattr(DataConsistency, "residual", lambda *_: 0.0)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which this device has not
     data = to_isotropic(scan(thick()))
-    answers = MetaTensor(torch.empty(2, *data["image"].shape[1:], device="meta"), meta=dict(data["image"].meta))
-    answers.affine = data["image"].affine
-    data["pred"] = answers
+    predictions = MetaTensor(torch.empty(2, *data["image"].shape[1:], device="meta"), meta=dict(data["image"].meta))
+    predictions.affine = data["image"].affine
+    data["pred"] = predictions
     for step in (
         FuseViewsd("pred", detail_gain=1.2),
         DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=1e-5, smoothness=0.2),
@@ -166,10 +167,10 @@ def test_a_smoothness_beyond_what_keeps_the_slices_is_refused(smoothness):
 
 
 @pytest.mark.parametrize(
-    ("answers", "fused", "apart"), [([1.0, 4.0], 3.25, 1.5), ([4.0], 5.5, 0.0), ([1.0, 1.0, 4.0, 4.0], 3.25, 1.5)]
+    ("predictions", "fused", "apart"), [([1.0, 4.0], 3.25, 1.5), ([4.0], 5.5, 0.0), ([1.0, 1.0, 4.0, 4.0], 3.25, 1.5)]
 )
-def test_views_are_fused_to_their_stretched_mean_and_their_distance_from_it(answers, fused, apart):
-    views = MetaTensor(torch.tensor(answers).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 2).clone())
+def test_views_are_fused_to_their_amplified_mean_and_their_distance_from_it(predictions, fused, apart):
+    views = MetaTensor(torch.tensor(predictions).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 2).clone())
     out = FuseViewsd("pred", detail_gain=1.5)({"pred": views, "image": MetaTensor(torch.ones(1, 2, 2, 2))})
     assert out["pred"].shape == (1, 2, 2, 2)
     assert float(out["pred"].unique()) == pytest.approx(fused)

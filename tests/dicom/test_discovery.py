@@ -151,7 +151,7 @@ def test_a_thickness_that_differs_from_slice_to_slice_is_not_used(tmp_path):
     write_series(tmp_path, phantom(), AFFINE, header=lambda index: {"SliceThickness": str(3 + index % 2)})
     stack = survey(tmp_path).volumes[0].stack
     assert stack.slice_thickness_mm is None
-    assert "SliceThickness differs from slice to slice: not used" in stack.notes
+    assert "SliceThickness differs from slice to slice: not used" in stack.noted
 
 
 def test_time_points_are_separated_by_any_attribute(tmp_path):
