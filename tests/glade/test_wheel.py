@@ -90,3 +90,15 @@ def test_the_command_works_from_any_folder_and_gives_what_monai_bundle_gives(env
 def test_a_wrong_path_is_refused(environment, tmp_path):
     ended = run(environment / "bin" / "glade", "-i", "nothing", "-o", "out", cwd=tmp_path, code=1)
     assert ended.stderr.startswith("refused: no such file or folder: ")
+
+
+def test_a_package_of_the_user_that_is_called_scripts_is_not_in_the_way(environment, scan, tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").write_text("OWN = True\n")
+    code = (
+        "import glade, scripts, sys\n"
+        "result = glade.super_resolve(sys.argv[1], views=[1], rotations_deg=[0])\n"
+        "assert scripts.OWN and 'scripts.run' not in sys.modules\n"
+        "print(result.volume.shape)"
+    )
+    assert run(environment / "bin/python", "-c", code, scan, cwd=tmp_path).stdout.strip() == "(32, 32, 32)"
