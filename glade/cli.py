@@ -7,13 +7,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from glade.scripts.geometry.errors import Refusal, one_line
+from glade.scripts.geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
 from glade.scripts.geometry.folders import existing_paths
 from glade.scripts.run.bundle import bundle_version
 from glade.scripts.run.keys import refuse_unknown_keys
@@ -25,6 +26,7 @@ NAME = "glade"
 DEFAULT = "run"  # the command that `glade -i ...` means
 FAILED, WRONG_COMMAND_LINE, STOPPED = 1, 2, 130  # exit codes; 130 is that of Ctrl-C
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+NEEDS = {"report": ("evaluate", ("matplotlib", "skimage", "jinja2")), "adapt": ("train", ("tensorboard",))}
 FOLDER = click.Path(path_type=Path)
 
 
@@ -141,6 +143,10 @@ def run(
         overrides["device"] = f"$torch.device('{device}')"
     overrides |= _pairs(pairs)
     refuse_unknown_keys(overrides, yaml.safe_load(CONFIG.read_text(encoding="utf-8")))
+    for key, (extra, packages) in NEEDS.items():
+        absent = [name for name in packages if overrides.get(key) in (True, "true") and not find_spec(name)]
+        if absent:
+            raise Refusal(f"--{key} needs {', '.join(absent)}: pip install 'glade-mri[{extra}]'")
     given = [*scans, *more]
     if given:
         found = [str(path.absolute()) for path in existing_paths(given)]
@@ -225,11 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _refused(error.format_message(), WRONG_COMMAND_LINE)
     except click.Abort:
-        sys.stderr.write("stopped\n")
+        sys.stderr.write(f"{INTERRUPTED}\n")
         return STOPPED
     except Exception as error:
-        from glade.scripts.geometry.errors import refusal_of
-
         refusal = refusal_of(error)
         if refusal is None:
             raise

@@ -10,7 +10,7 @@ from pathlib import Path
 import monai.bundle
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from ..geometry.errors import Refusal, one_line, refusal_of
+from ..geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
 from .keys import literal, refuse_unknown_keys
 
 ENTRY = ("monai", "bundle", "__main__.py")  # how `python -m monai.bundle` names itself in sys.argv
@@ -101,7 +101,7 @@ def _excepthook(kind, error, trace) -> None:
     """Show a Refusal as its line, whatever error MONAI wrapped it in."""
     refusal = refusal_of(error)
     if isinstance(error, KeyboardInterrupt):  # Python itself ends with exit code 130
-        sys.stderr.write("\ninterrupted: what is done is kept; the same command continues from there\n")
+        sys.stderr.write(f"\n{INTERRUPTED}\n")
     elif refusal is None:
         sys.__excepthook__(kind, error, trace)
     else:

@@ -203,6 +203,19 @@ def test_a_gpu_that_is_not_there_is_refused_in_one_line(tiny, scan, tmp_path, ca
     assert "refused: device cuda: torch finds no such GPU" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "package", "extra"), [("--report", "skimage", "evaluate"), ("--adapt", "tensorboard", "train")]
+)
+def test_an_option_whose_packages_are_absent_is_refused(
+    scan, tmp_path, ran, monkeypatch, capsys, option, package, extra
+):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == package else name)
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), option]) == 1
+    assert capsys.readouterr().err == f"refused: {option} needs {package}: pip install 'glade-mri[{extra}]'\n"
+    assert ran == {}
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 0
+
+
 def test_list_shows_what_is_usable(tmp_path, capsys):
     from scripts.dicom.synthetic_series import write_series
 
@@ -220,7 +233,7 @@ def test_ctrl_c_ends_with_its_exit_code(scan, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "_run", stop)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 130
-    assert capsys.readouterr().err.strip() == "stopped"
+    assert capsys.readouterr().err.strip() == "interrupted: what is done is kept; the same command continues from there"
 
 
 @pytest.mark.slow

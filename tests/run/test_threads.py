@@ -1,10 +1,15 @@
 import os
+import sys
 from pathlib import Path
 
+import monai.bundle
 import pytest
 
 from scripts.run import threads
 from scripts.run.threads import ComputingTime, thread_settings, usable_cores
+
+from ..data.thick_scans import write_scan
+from ..workflows.tiny_inference import write_config
 
 
 @pytest.fixture
@@ -91,3 +96,12 @@ def test_a_hint_is_given_only_where_spinning_threads_shared_their_cores():
     assert computing.hint(2, {}) is None
     computing.wall, computing.cpu = 3.0, 1.0
     assert computing.hint(2, {}) is None
+
+
+def test_a_run_ends_with_the_hint(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr(ComputingTime, "hint", lambda self, *_: f"busy for {self.wall > 0}")
+    write_scan(tmp_path / "scan.nii.gz")
+    settings = {"dataset_dir": str(tmp_path / "scan.nii.gz"), "output_dir": str(tmp_path / "out"), "sharpness": 0.0}
+    monai.bundle.run("inference", config_file=write_config(tmp_path), logging_file=False, **settings)
+    assert "busy for True" in caplog.text
