@@ -6,7 +6,7 @@ OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: help setup lock demo test fast contracts lint format docs json weights check deploy label clean
+.PHONY: help setup lock demo test fast contracts lint format docs json wheel weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -54,6 +54,9 @@ docs: setup ## the documentation site in site/, from docs/, configs/ and docstri
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
 
+wheel: setup ## dist/*.whl: the package glade, with the bundle inside
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
 weights: OUT = runs
 weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
 weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT=runs/models; MORE="--max_epochs 1" to try
@@ -89,4 +92,4 @@ label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, POR
 	touch $@
 
 clean: ## remove everything made here, .venv included
-	rm -rf .venv .venv-deploy .venv-label out runs .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv .venv-deploy .venv-label dist out runs .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage

@@ -40,6 +40,7 @@ FILES = ("LICENSE", "configs/metadata.json", "configs/inference.json", "configs/
 FILES += ("docs/README.md", "docs/data_license.txt")
 SECTIONS = ("Authors", "Tags", "Model Description", "Data", "Preprocessing", "Performance", "System Configuration")
 SECTIONS += ("Limitations", "Citation", "References")
+ROOT = "$find_bundle()"  # the value of bundle_root: it is found from any folder
 INFERENCE_KEYS = ("bundle_root", "device", "network_def", "inferer", "output_dir")
 TRAINING_KEYS = ("bundle_root", "device", "dataset_dir", "output_dir", "train::trainer::max_epochs", "val_interval")
 TRAINING_KEYS += ("train::dataset::data", "train::handlers")
@@ -76,12 +77,12 @@ def sizes() -> str:
 
 
 def naming() -> str:
-    """A display name; the bundle's folder is ".", and nobody's own path in a config."""
+    """A display name; each config finds the bundle's folder itself, and holds nobody's own path."""
     if not metadata().get("name"):
         raise Missed("no `name` in metadata.json")
     configs = {path.name: path.read_text(encoding="utf-8") for path in (BUNDLE / "configs").iterdir() if path.is_file()}
     _none([name for name, text in configs.items() if PERSONAL.search(text)], "personal paths in")
-    _none([f"{kind}.yaml" for kind in KEYS if _config(kind)["bundle_root"] != "."], "bundle_root is not . in")
+    _none([f"{kind}.yaml" for kind in KEYS if _config(kind)["bundle_root"] != ROOT], f"bundle_root is not {ROOT} in")
     return metadata()["name"]
 
 

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 import nibabel
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.spatialimages import SpatialImage
 
 from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
@@ -113,6 +114,35 @@ def open_nifti(path: Path) -> NiftiFile:
     affine, note = _affine(header, path.name)
     voxels = path if magic in SINGLE else image_of_pair(path)
     return NiftiFile(header, affine, ArrayProxy(_source(voxels), header), note)
+
+
+def nifti_of(image: SpatialImage, name: str) -> NiftiFile:
+    """Return header, affine and voxels of an image in memory, as `open_nifti` does of a file.
+
+    Args:
+        image: of nibabel; one that is not NIfTI counts as NIfTI with its affine in mm.
+        name: for messages.
+
+    Raises:
+        Refusal: if it has no affine, fewer than three axes, or voxels that are no numbers.
+    """
+    if len(image.shape) < 3:
+        raise Refusal(
+            f"{name}: has the shape {image.shape}, not that of one 3-D volume: give the whole volume of slices"
+        )
+    if isinstance(image, nibabel.Nifti1Pair):  # the class of NIfTI-1 and NIfTI-2 images
+        affine, note = _affine(image.header, name)
+        return NiftiFile(image.header, affine, image.dataobj, note)
+    voxels = np.asarray(image.dataobj)
+    if voxels.dtype.kind not in "biufc":
+        raise Refusal(f"{name}: voxels are no numbers but {voxels.dtype}: give one number a voxel")
+    voxels = voxels.astype(np.float32) if voxels.dtype in (bool, np.float16) else voxels  # not in the format
+    affine = np.asarray(image.affine, dtype=np.float64)
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(voxels.dtype)
+    header.set_data_shape(voxels.shape)
+    header.set_zooms([*np.linalg.norm(affine[:3, :3], axis=0), *[1.0] * (voxels.ndim - 3)])
+    return NiftiFile(header, affine, voxels)
 
 
 def _source(path: Path) -> Any:

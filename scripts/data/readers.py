@@ -18,7 +18,7 @@ from nibabel.spatialimages import SpatialImage
 from ..geometry.errors import Refusal
 from .case import DICOM, NIFTI, Case
 from .discovery import SUFFIXES
-from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, open_content, open_nifti
+from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, nifti_of, open_content, open_nifti
 from .sidecar import read_sidecar
 
 UNIT_MM = {"meter": 1000.0, "micron": 0.001}  # NIfTI-1, field xyzt_units; millimetres where nothing is said
@@ -45,13 +45,16 @@ class NiftiScanReader(NibabelReader):
         """Return one volume as a nibabel image.
 
         Args:
-            data: path of the file.
+            data: path of the file, or an image of nibabel in memory.
             frame: index of the volume in a 4-D file.
             kwargs: unused.
 
         Raises:
             Refusal: if the file is no NIfTI, corrupt, truncated, without an affine or not one real-valued volume.
         """
+        if isinstance(data, SpatialImage):
+            self.filenames, name = (), image_name(data)
+            return self._scan(nifti_of(data, name), frame, name)
         path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
         self.filenames = (str(path),)
         try:
@@ -59,8 +62,7 @@ class NiftiScanReader(NibabelReader):
             image = open_nifti(path)
             if path.name.lower().endswith(PAIR_SUFFIXES):
                 _check_compression(image_of_pair(path))
-            _check_header(image, path.name)
-            values = _volume(image, frame, path.name)
+            return self._scan(image, frame, path.name)
         except Refusal:
             raise
         except (FileNotFoundError, PermissionError) as error:
@@ -68,6 +70,10 @@ class NiftiScanReader(NibabelReader):
             raise Refusal(f"{path.name}: cannot be opened ({why}): make it available") from error
         except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
             raise Refusal(f"{path.name}: cannot be read, corrupt or truncated: copy the file again") from error
+
+    def _scan(self, image: NiftiFile, frame: int | None, name: str) -> SpatialImage:
+        _check_header(image, name)
+        values = _volume(image, frame, name)
         self.note = image.note
         affine = image.affine.copy()
         affine[:3] *= UNIT_MM.get(image.header.get_xyzt_units()[0], 1.0)
@@ -84,7 +90,7 @@ class NiftiScanReader(NibabelReader):
         }  # the rest of the header is left out: it may hold names and notes
         if self.note:
             meta["geometry_notes"] = self.note
-        return np.asarray(img.dataobj), {**meta, **read_sidecar(self.filenames[0])}
+        return np.asarray(img.dataobj), {**meta, **(read_sidecar(self.filenames[0]) if self.filenames else {})}
 
 
 class CaseReader(Protocol):
@@ -101,13 +107,14 @@ class CaseReader(Protocol):
 
 
 class LoadImageCased(LoadImaged):
-    """Read the volume of each case, or of each path, by the reader of its format, channel first.
+    """Read the volume of each case, path or nibabel image by the reader of its format, channel first.
 
     Unlike LoadImaged it never tries another reader after a Refusal. It inherits from LoadImaged because MONAI Label
     and MONAI Deploy, which load images themselves, recognise and leave out transforms of that class.
 
     Args:
-        keys: keys of a `Case`, or of a path (or list of paths), which is NIfTI or DICOM by its file name.
+        keys: keys of a `Case`, of an image of nibabel, or of a path (or list of paths), which is NIfTI or DICOM by its
+            file name.
         readers: {"nifti": reader, "dicom": reader}, each with `read_case`.
         allow_missing_keys: as in MONAI.
 
@@ -135,13 +142,9 @@ class LoadImageCased(LoadImaged):
         for key in self.key_iterator(d):
             source = d[key]
             chosen: CaseReader = reader or self._reader_of(source)
-            if isinstance(source, Case):
-                array, meta = chosen.get_data(chosen.read_case(source))
-                first = source.files[0]
-            else:
-                array, meta = chosen.get_data(chosen.read(source))
-                first = source[0] if isinstance(source, (list, tuple)) else source
-            meta["filename_or_obj"] = str(first)
+            image = chosen.read_case(source) if isinstance(source, Case) else chosen.read(source)
+            array, meta = chosen.get_data(image)
+            meta["filename_or_obj"] = _first_file(source)
             array = np.ascontiguousarray(array, dtype=np.float32)
             d[key] = EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(array, meta))
         return d
@@ -149,6 +152,8 @@ class LoadImageCased(LoadImaged):
     def _reader_of(self, source: Any) -> CaseReader:
         if isinstance(source, Case):
             kind, name = source.format, source.label
+        elif isinstance(source, SpatialImage):
+            kind, name = NIFTI, image_name(source)
         else:
             single = isinstance(source, (str, os.PathLike))
             name = Path(source).name if single else f"{len(source)} files"
@@ -156,6 +161,22 @@ class LoadImageCased(LoadImaged):
         if kind not in self.readers:
             raise Refusal(f"{name}: no reader for the format {kind}: have {sorted(self.readers)}")
         return self.readers[kind]
+
+
+def image_name(image: SpatialImage) -> str:
+    """Return how messages name an image of nibabel: by its file, if it has one.
+
+    >>> image_name(SpatialImage(np.zeros((2, 2, 2)), np.eye(4)))
+    'image'
+    """
+    return Path(image.get_filename() or "image").name
+
+
+def _first_file(source: Any) -> str:
+    if isinstance(source, SpatialImage):
+        return image_name(source)
+    files = source.files if isinstance(source, Case) else source
+    return str(files[0] if isinstance(files, (list, tuple)) else files)
 
 
 def _check_compression(path: Path) -> None:

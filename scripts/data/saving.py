@@ -158,16 +158,27 @@ def nifti_bytes(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> bytes:
     >>> int(image.dataobj[0, 0, 0]), image.header.get_zooms()[2].item()  # rounded for an integer type
     (3, 6.0)
     """
+    image = nifti_image(volume, dtype)
+    # Noise in float32 repeats only the zeros of air: searching for longer matches takes three times as long and gives
+    # a larger file (measured). wbits 31 is a gzip file without a time in its header
+    packer = zlib.compressobj(level=1, wbits=31, strategy=zlib.Z_RLE)
+    return packer.compress(image.to_bytes()) + packer.flush()
+
+
+def nifti_image(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> nibabel.Nifti1Image:
+    """Return a volume (1, X, Y, Z) as the image whose file `nifti_bytes` gives.
+
+    >>> import torch
+    >>> nifti_image(MetaTensor(torch.ones(1, 2, 2, 2), affine=torch.eye(4))).shape
+    (2, 2, 2)
+    """
     values, affine = volume.detach().cpu().numpy()[0], np.asarray(volume.affine, np.float64)
     values = np.rint(values) if np.issubdtype(dtype, np.integer) else values
     image = nibabel.Nifti1Image(values.astype(dtype), affine)
     image.header.set_xyzt_units(xyz="mm")
     image.set_sform(affine, code=1)
     image.set_qform(image.affine, code=1)  # of the affine as the sform stores it, in float32
-    # Noise in float32 repeats only the zeros of air: searching for longer matches takes three times as long and gives
-    # a larger file (measured). wbits 31 is a gzip file without a time in its header
-    packer = zlib.compressobj(level=1, wbits=31, strategy=zlib.Z_RLE)
-    return packer.compress(image.to_bytes()) + packer.flush()
+    return image
 
 
 def put_in_place(partial: Path, target: Path) -> None:

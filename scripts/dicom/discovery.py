@@ -16,6 +16,7 @@ import numpy as np
 from ..data.case import DICOM, Case
 from ..geometry.checks import flag
 from ..geometry.errors import Refusal
+from ..geometry.folders import Inputs, input_paths
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
 from .files import DamagedError, each, is_blank, looks_like_dicom, regular_files
@@ -132,11 +133,11 @@ class Survey:
     damaged: tuple[Damaged, ...]
 
 
-def find_series(path: str | Path, keep_names: bool | str = False, components: Sequence[str] = MAGNITUDE) -> list[Case]:
-    """Find all DICOM volumes at a path as cases.
+def find_series(path: Inputs, keep_names: bool | str = False, components: Sequence[str] = MAGNITUDE) -> list[Case]:
+    """Find all DICOM volumes at one or several paths as cases.
 
     Args:
-        path: a folder of any depth, or a file.
+        path: a folder of any depth, or a file, or several of them.
         keep_names: true: case names begin with the patient's name (and so do files, logs and summary.json);
             false: only the header of the derived series names the patient.
         components: kinds of image that are used; the others are listed with a refusal.
@@ -148,14 +149,16 @@ def find_series(path: str | Path, keep_names: bool | str = False, components: Se
     Raises:
         Refusal: `keep_names` is neither true nor false.
     """
-    found = survey(path, components, keep_names=flag(keep_names, "keep_names"))
+    paths = input_paths(path)
+    files = dict.fromkeys(file for root in paths for file in regular_files(root))
+    found = survey_files(files, components, keep_names=flag(keep_names, "keep_names"))
     volumes = [volume for volume in found.volumes if not volume.frames[0].made_by_glade] or found.volumes
     if len(volumes) < len(found.volumes):
         logger.info("%d series made by GLADE left out", len(found.volumes) - len(volumes))
     cases = [volume.as_case() for volume in volumes]
     unnamed = [file for file in found.damaged if not any(file.belongs_to(volume.frames) for volume in volumes)]
     if unnamed:
-        cases.append(Case("damaged_dicom", (Path(path),), DICOM, refusal=damage(unnamed)))
+        cases.append(Case("damaged_dicom", tuple(paths), DICOM, refusal=damage(unnamed)))
     for volume in volumes:
         for note in volume.stack.notes if volume.stack and not volume.reasons else ():
             logger.log(logging.WARNING if note.warns else logging.INFO, "%s: %s", volume.name, note.text)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ..geometry.errors import Refusal, one_line, reason_of
 from ..geometry.files import plain, write_json
+from ..run.bundle import bundle_version
 from ..run.record import DONE, FAILED, Row
-from ..run.version import bundle_version
 from .cases import EvaluatedCase, UndefinedMeasure
 from .layout import EvaluationFolder
 

@@ -1,5 +1,6 @@
 """`Refusal`, the error for an input that is not processed, and the original cause of errors that MONAI wraps."""
 
+INTERRUPTED = "interrupted: what is done is kept; the same command continues from there"
 LONGEST_REASON = 400  # characters; longer lines are unreadable in a terminal and in a table
 
 

@@ -80,15 +80,19 @@ def default_sharpness(path: str, sharp_path: str) -> float:
         sharp_path: the sharp weights.
     """
     try:
-        faithful, sharp = _read(path), _read(sharp_path)
-    except Refusal:  # reported where the weights are loaded
-        related = False
-    else:
-        comparable = _is_state(faithful) and _is_state(sharp) and _shapes(faithful) == _shapes(sharp)
-        related = comparable and _are_related(faithful, sharp)
-    if not related:
-        logger.info("sharpness is 0: %s was not trained from %s", Path(sharp_path).name, Path(path).name)
-    return DEFAULT_SHARPNESS if related else 0.0
+        faithful = _read(path)
+    except Refusal:  # which ends the run where the weights are loaded; nothing of sharp weights would explain it
+        return 0.0
+    try:
+        sharp = _read(sharp_path)
+    except Refusal as refusal:
+        logger.info("sharpness is 0, since there are no sharp weights: %s", refusal)
+        return 0.0
+    comparable = _is_state(faithful) and _is_state(sharp) and _shapes(faithful) == _shapes(sharp)
+    if comparable and _are_related(faithful, sharp):
+        return DEFAULT_SHARPNESS
+    logger.info("sharpness is 0: %s continues another training than %s", Path(sharp_path).name, Path(path).name)
+    return 0.0
 
 
 def default_detail_gain(sharpness: float, count: int) -> float:

@@ -57,7 +57,7 @@ SPOILED = [
     (checks.readme, "docs/README.md", "TensorRT", "it", "does not say whether it supports: TensorRT"),
     (checks.naming, METADATA, '"name":', '"title":', "no `name`"),
     (checks.naming, INFERENCE, "/models/model.pt", "/home/me/model.pt", "personal paths in: inference.yaml"),
-    (checks.naming, INFERENCE, 'bundle_root: "."', 'bundle_root: "glade"', "bundle_root is not . in: inference.yaml"),
+    (checks.naming, INFERENCE, 'root: "$find_bundle()"', 'root: "glade"', r"bundle_root is not .* in: inference.yaml"),
     (checks.version, METADATA, '"changelog": {', '"changelog": {}, "before": {', "is not in the changelog"),
     (checks.version, METADATA, '"pydicom": "', '"pydicom": "0.', "another version is installed of: pydicom"),
     (checks.version, METADATA, '"supported_apps": {', '"supported_apps": {"x": 1,', "apps without a version: x"),
