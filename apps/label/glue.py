@@ -18,7 +18,7 @@ from scripts.data.saving import POSTFIXES, write_nifti
 from scripts.dicom.discovery import find_series
 from scripts.geometry.errors import Refusal, causes, one_line, reason_of
 from scripts.geometry.files import plain
-from scripts.run.record import Row
+from scripts.run.record import FIT, Row
 
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG = BUNDLE / "configs" / "inference.yaml"
@@ -37,7 +37,7 @@ SETTINGS = (  # of inference.yaml, that a request may set; the others belong to 
     "sharpness",
     "detail",
 )
-SENT = ("case", "protocol", "residual", "warnings", "output", "settings")  # of a row of summary.json
+SENT = ("case", "protocol", *FIT, "warnings", "output", "settings")  # of a row of summary.json
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESULTS = "results"
 

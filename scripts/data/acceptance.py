@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from ..geometry.errors import Refusal
 from ..geometry.grid import SPACING_TIE, Grid
 from ..physics.profile import PROFILE_OF_ACQUISITION, PROFILES
 from ..physics.protocol import FEWEST_SLICES, Protocol
-from .case import Case
-from .transforms import grid_of
+from .case import scan_name
+from .transforms import STORED, grid_of
 
 AUTO = "auto"
 THICKEST = 2.0  # times the spacing; beyond it slices overlap by more than half, which no protocol asks for
@@ -98,7 +97,7 @@ class AcceptScand(MapTransform):
         near_isotropic: True for training: a nearly isotropic scan has no through-plane axis and gets no protocol; all
             its planes are sharp. False: it is refused, since there is nothing to do.
         smallest_window_voxels: the smallest plane edge that the network takes; the isotropic volume must have it.
-        isotropic_spacing_mm: voxel size of the result, mm; None: the smaller in-plane spacing.
+        isotropic_spacing_mm: voxel size of the result, mm; None or "stored": the smaller in-plane spacing.
         fewest_slices: a scan with fewer slices is refused.
         allow_missing_keys: as in MONAI.
 
@@ -120,7 +119,7 @@ class AcceptScand(MapTransform):
         slice_profile: str = AUTO,
         near_isotropic: bool = False,
         smallest_window_voxels: int = 1,
-        isotropic_spacing_mm: float | None = None,
+        isotropic_spacing_mm: float | str | None = None,
         fewest_slices: int = FEWEST_SLICES,
         allow_missing_keys: bool = False,
     ):
@@ -129,9 +128,13 @@ class AcceptScand(MapTransform):
             raise Refusal(f"through_plane_axis must be auto, 0, 1 or 2, got {through_plane_axis!r}")
         if slice_profile not in (AUTO, *PROFILES):
             raise Refusal(f"slice_profile must be auto, {', '.join(PROFILES)}, got {slice_profile!r}")
-        for name, value in (("slice_thickness_mm", slice_thickness_mm), ("isotropic_spacing_mm", isotropic_spacing_mm)):
-            if value is not None and not is_positive(value):
-                raise Refusal(f"{name} must be a positive number of mm or null, got {value!r}")
+        for name, value, words in (
+            ("slice_thickness_mm", slice_thickness_mm, ()),
+            ("isotropic_spacing_mm", isotropic_spacing_mm, (STORED,)),
+        ):
+            if value is not None and value not in words and not is_positive(value):
+                choices = ", ".join(["a positive number of mm", *words])
+                raise Refusal(f"{name} must be {choices} or null, got {value!r}")
         for name, value in (("smallest_window_voxels", smallest_window_voxels), ("fewest_slices", fewest_slices)):
             if not is_whole(value, 1):
                 raise Refusal(f"{name} must be a positive whole number, got {value!r}")
@@ -140,7 +143,7 @@ class AcceptScand(MapTransform):
         self.slice_profile = slice_profile
         self.near_isotropic = near_isotropic
         self.smallest_window_voxels = smallest_window_voxels
-        self.isotropic_spacing_mm = isotropic_spacing_mm
+        self.isotropic_spacing_mm = None if isinstance(isotropic_spacing_mm, str) else isotropic_spacing_mm
         self.fewest_slices = fewest_slices
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -238,16 +241,6 @@ class AcceptScand(MapTransform):
                 f"{self.smallest_window_voxels}: give a larger field of view"
             )
         return reasons
-
-
-def scan_name(data: Mapping, key: Hashable) -> str:
-    """Return how messages name the scan of a data item: as its case does, else the file that was read.
-
-    >>> scan_name({"image": MetaTensor(torch.zeros(1), meta={"filename_or_obj": "scans/knee.nii.gz"})}, "image")
-    'knee.nii.gz'
-    """
-    case = data.get("case")
-    return case.label if isinstance(case, Case) else Path(str(data[key].meta.get("filename_or_obj", "scan"))).name
 
 
 def _reasons_of_voxels(scan: MetaTensor) -> list[str]:

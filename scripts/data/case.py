@@ -1,7 +1,7 @@
 """`Case`: one scan to process, made once by discovery and handed unchanged to loader, reader, record and writer."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -77,3 +77,9 @@ def safe_name(text: str) -> str:
     name = re.sub(r"[^\w.+-]+", "_", text).strip("._") or "scan"
     name = name.encode(errors="ignore")[:LONGEST_NAME].decode(errors="ignore")
     return f"scan_{name}" if name.casefold() in RESERVED else name
+
+
+def scan_name(data: Mapping, key: Hashable) -> str:
+    """Return how messages name the scan of a data item: as its case does, else the file that was read."""
+    case = data.get("case")
+    return case.label if isinstance(case, Case) else Path(str(data[key].meta.get("filename_or_obj", "scan"))).name

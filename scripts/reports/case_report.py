@@ -214,6 +214,7 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         inside = scene.confidence[scene.body]
         share, mean = float((inside > CONFIDENT).mean()), float(inside.mean())
         confidence = f"{share:.1%} of the body's voxels above {CONFIDENT:g}; mean {mean:.2f}"
+    of_noise = "" if row.residual_over_noise is None else f", {row.residual_over_noise:.2f} of their noise"
     return [
         ("acquired", _geometry(row.input)),
         ("made", _geometry(row.output)),
@@ -221,7 +222,7 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         ("slice thickness", f"{protocol.slice_thickness_mm:.4g} mm ({protocol.thickness_source})"),
         ("slice profile", f"{protocol.profile} ({protocol.profile_source})"),
         ("through-plane axis", f"{protocol.through_plane_axis} ({protocol.axis_source})"),
-        ("residual", None if residual is None else f"{number(residual)} of the acquired slices"),
+        ("residual", None if residual is None else f"{number(residual)} of the acquired slices{of_noise}"),
         ("confidence", confidence),
         ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
     ]

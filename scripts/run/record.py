@@ -29,6 +29,7 @@ from .fingerprints import fingerprint, input_files, location_hash
 ROWS = ".rows"
 OPTIONAL_RESULTS = (REPORT, SERIES)  # results that a call with other settings may not write
 DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
+FIT = ("residual", "noise", "residual_over_noise")  # of a result, from its meta
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ class Row:
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
         residual: ||A v - b|| / ||b|| of the result, where it was measured.
+        noise: standard deviation of the noise of the slices, in the scan's units, where it was estimated.
+        residual_over_noise: root mean square of A v - b in the body over the noise; below 1, the result explains the
+            slices to within their noise.
         seconds: duration.
         files: what was written, relative to OUT.
         weights_sha256: checksum of the weights.
@@ -60,6 +64,8 @@ class Row:
     protocol: ScanProtocol | None = None
     warnings: list[str] = field(default_factory=list)
     residual: float | None = None
+    noise: float | None = None
+    residual_over_noise: float | None = None
     seconds: float | None = None
     files: list[str] = field(default_factory=list)
     weights_sha256: str | None = None
@@ -88,10 +94,11 @@ class Row:
         self.warnings = [str(warning) for warning in scan.meta.get("warnings", [])]
 
     def add_result(self, pred: MetaTensor) -> None:
-        """Take geometry and residual from a result (1, X, Y, Z); its meta holds "residual" where it was measured."""
-        residual = plain(pred.meta.get("residual"))
+        """Take geometry and fit from a result (1, X, Y, Z), whose meta holds those of `FIT` that were measured."""
         self.output = geometry(pred.shape[-3:], pred.affine)
-        self.residual = None if residual is None else float(residual)
+        for name in FIT:
+            value = plain(pred.meta.get(name))
+            setattr(self, name, None if value is None else float(value))
 
 
 class RunRecord:
@@ -316,6 +323,9 @@ class CaseEntry:
         meta = image.meta
         shape = meta.get("spatial_shape", image.shape[-3:])
         self.row.input |= geometry(shape, meta.get("original_affine", image.affine))
+        if "acquired_pixel_mm" in meta:  # of the in-plane axes, in the order of the array
+            acquired = dict(zip(meta["reorientation"].source_axes, meta["acquired_pixel_mm"], strict=False))
+            self.row.input["acquired_pixel_mm"] = [round(acquired[axis], 6) for axis in sorted(acquired)]
         self.row.add_scan(image)
 
     def done(self, pred: MetaTensor) -> None:
@@ -345,7 +355,7 @@ class CaseEntry:
             self.stop(*reason_of(error))
 
     def snapshot(self, pred: MetaTensor) -> Row:
-        """Return the row with the geometry and residual of the result, and the seconds until now."""
+        """Return the row with the geometry of the result, how it fits the slices, and the seconds until now."""
         row = replace(self.row, seconds=self._seconds())
         row.add_result(pred)
         return row
