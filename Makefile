@@ -6,7 +6,7 @@ OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
 
-.PHONY: help setup lock demo test fast contracts lint format json weights check deploy label clean
+.PHONY: help setup lock demo test fast contracts lint format docs json wheel weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -48,8 +48,14 @@ format: setup ## correct and format with ruff
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
+docs: setup ## the documentation site in site/, from docs/, configs/ and docstrings
+	.venv/bin/sphinx-build -q -W --keep-going -b html docs site
+
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load
 	$(PY) -c 'from monai.bundle import ConfigParser as C; C.export_config_file(C.load_config_file("configs/inference.yaml"), "configs/inference.json", indent=2)'
+
+wheel: setup ## dist/*.whl: the package glade, with the bundle inside
+	$(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 weights: OUT = runs
 weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
@@ -86,4 +92,4 @@ label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, POR
 	touch $@
 
 clean: ## remove everything made here, .venv included
-	rm -rf .venv .venv-deploy .venv-label out runs .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage
+	rm -rf .venv .venv-deploy .venv-label dist out runs .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage

@@ -22,6 +22,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from scripts.data.discovery import file_stem
+from scripts.evaluation.layout import EvaluationFolder
 from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from scripts.evaluation.scores import read_scores
 
@@ -100,11 +101,16 @@ def folder_of(arm: Mapping, out: Path) -> Path:
     return out / arm["name"].replace(" ", "_")
 
 
+def evaluation_of(arm: Mapping, out: Path) -> EvaluationFolder:
+    """Return the output of the arm's evaluation."""
+    return EvaluationFolder(folder_of(arm, out) / "evaluation")
+
+
 def train_and_evaluate(arm: Mapping, plan: Mapping, scans: Path, held: Path, out: Path) -> None:
     """Train and evaluate an arm in OUT/<arm>: both overlays, training/model.pt, evaluation/scores.csv."""
     folder = folder_of(arm, out)
     folder.mkdir(parents=True, exist_ok=True)
-    weights, scores = folder / "training" / "model.pt", folder / "evaluation" / "scores.csv"
+    weights, evaluation = folder / "training" / "model.pt", evaluation_of(arm, out)
     exclude = [f"*{file_stem(plan['held_out'][kind])}*" for kind in ("iso", "aniso")]
     training, inference = folder / "training.yaml", folder / "inference.yaml"
     _write(training, {**plan["budget"], **arm["training"], "exclude": exclude})
@@ -112,10 +118,10 @@ def train_and_evaluate(arm: Mapping, plan: Mapping, scans: Path, held: Path, out
     if not weights.is_file():
         given = {"dataset_dir": scans, "output_dir": weights.parent}
         run(bundle("training", [*PAPER, training], **given), folder / "training.log")
-    if not scores.is_file():
+    if not evaluation.scores.is_file():
         given = {
             "dataset_dir": held,
-            "output_dir": scores.parent,
+            "output_dir": evaluation.root,
             "inference_config": [str(ROOT / "configs" / "inference.yaml"), str(inference)],
             "protocols": plan["protocols"],
             "interpolations": list(INTERPOLATIONS),
@@ -134,7 +140,7 @@ def collected(plan: Mapping, arms: Sequence[Mapping], out: Path, interpolations:
     The list is empty if an arm is not finished.
     """
     rows, real = [], file_stem(plan["held_out"]["aniso"])
-    paths = {arm["name"]: folder_of(arm, out) / "evaluation" / "scores.csv" for arm in arms}
+    paths = {arm["name"]: evaluation_of(arm, out).scores for arm in arms}
     if not all(path.is_file() for path in paths.values()):
         return []
     for arm in arms:

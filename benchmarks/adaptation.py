@@ -9,14 +9,15 @@ and compared with the result of the shipped weights; the table is written to doc
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
+from scripts.evaluation.layout import EvaluationFolder
 from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE, glade_at
+from scripts.evaluation.record import read_record
 from scripts.evaluation.scores import read_scores
 
 from .fidelity import MEASURES, bundle
@@ -29,12 +30,8 @@ MEASURED = ("psnr", "ssim", "high_band_error", "high_band_energy")
 
 def simulated_cases(evaluation: Path, pattern: str) -> list[str]:
     """Return the names of the cases with a truth that fit a pattern."""
-    cases = json.loads((evaluation / "cases.json").read_text(encoding="utf-8"))["cases"]
-    return [
-        c["case"]
-        for c in cases
-        if (evaluation / "truth" / f"{c['case']}.nii.gz").is_file() and fnmatch(c["case"], pattern)
-    ]
+    truth_file = EvaluationFolder(evaluation).truth_file
+    return [name for name in read_record(evaluation).names if truth_file(name).is_file() and fnmatch(name, pattern)]
 
 
 def adapt_and_evaluate(case: str, cases: Sequence[str], evaluation: Path, out: Path) -> int:
@@ -57,11 +54,10 @@ def collected(cases: Sequence[str], evaluation: Path, out: Path) -> list[dict[st
     """Return a row for each finished case: consistent cubic, the shipped weights, the adapted weights."""
     rows, before = [], _scores(evaluation)
     for case in cases:
-        if not (out / case / "scores.csv").is_file():
+        if not EvaluationFolder(out / case).scores.is_file():
             continue
         after = _scores(out / case)
-        case_record = json.loads((out / case / "cases.json").read_text(encoding="utf-8"))["cases"][0]
-        values = {"seconds": case_record["methods"][GLADE]["seconds"]}
+        values = {"seconds": read_record(out / case).cases[0].methods[GLADE].seconds}
         for name, scores, method in (
             ("cubic", before, CONSISTENT),
             ("shipped", before, FAITHFUL),
@@ -73,7 +69,7 @@ def collected(cases: Sequence[str], evaluation: Path, out: Path) -> list[dict[st
 
 
 def _scores(evaluation: Path) -> dict[tuple[str, str, str], float]:
-    rows = read_scores(evaluation / "scores.csv")
+    rows = read_scores(EvaluationFolder(evaluation).scores)
     return {(s.case, s.method, s.metric): s.value for s in rows if not s.axis and s.metric in MEASURED}
 
 
@@ -107,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.table or options.output_dir
     out.mkdir(parents=True, exist_ok=True)
     for case in (c for c in cases if options.table is None and fnmatch(c, options.cases)):
-        if not (out / case / "scores.csv").is_file() and adapt_and_evaluate(case, cases, options.evaluation, out):
+        finished = EvaluationFolder(out / case).scores.is_file()
+        if not finished and adapt_and_evaluate(case, cases, options.evaluation, out):
             failed += 1
             sys.stderr.write(f"{case}: failed, see {out / case}.log\n")
     rows = collected(cases, options.evaluation, out)

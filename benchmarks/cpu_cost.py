@@ -9,7 +9,6 @@ network's blocks is measured before and after. Further arguments are passed to t
 there is one; the seconds for the case are then those of the GPU; `--device "$torch.device('cpu')"` measures the CPU.
 """
 
-import json
 import math
 import os
 import statistics
@@ -28,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.learning.rotation import InPlaneRotation
 from scripts.phantom.files import make_scan, write_scan
+from scripts.run.record import Row, read_summary
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "inference.yaml"
@@ -40,13 +40,13 @@ class Cost:
     """Cost of one inference.
 
     Attributes:
-        row: the case's row of summary.json.
+        row: of the case.
         wall: elapsed seconds, with start-up.
         cpu: CPU seconds of all threads, with start-up.
         peak: peak memory, GiB.
     """
 
-    row: dict
+    row: Row
     wall: float
     cpu: float
     peak: float
@@ -79,7 +79,7 @@ def run(scans: Path, results: Path, precision: str) -> Cost:
     wall = time.perf_counter() - begun
     if status:
         raise SystemExit(f"the inference in {precision} failed: {' '.join(command)}")
-    (row,) = json.loads((results / "summary.json").read_text())["cases"]
+    (row,) = read_summary(results)
     return Cost(row, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
 
 
@@ -116,7 +116,7 @@ def main() -> None:
         after = convolution_rate(channels)
         errors = {postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "confidence")}
     per_pixel = 2 * multiply_adds(network)
-    shape, settings = costs["float32"].row["output"]["shape"], costs["float32"].row["settings"]
+    shape, settings = costs["float32"].row.output["shape"], costs["float32"].row.settings
     planes = [math.prod(InPlaneRotation(degrees, shape).rotated_shape) for degrees in settings["rotations_deg"]]
     total = per_pixel * len(settings["views"]) * sum(planes) * shape[2]
     lines = [
@@ -124,18 +124,18 @@ def main() -> None:
         f"{torch.cpu._is_avx512_bf16_supported()}, AMX: {torch.cpu._is_amx_tile_supported()}"
     ]
     lines += [
-        f"{precision}: {cost.row['seconds']:.1f} s for the case, {cost.wall:.1f} s with start-up, "
+        f"{precision}: {cost.row.seconds:.1f} s for the case, {cost.wall:.1f} s with start-up, "
         f"{cost.cpu:.1f} CPU seconds; peak memory {cost.peak:.2f} GiB"
         for precision, cost in costs.items()
     ]
     exact, fast = costs["float32"], costs["bfloat16"]
     lines += [
-        f"bfloat16 is {exact.row['seconds'] / fast.row['seconds']:.2f} times as fast for the case, "
+        f"bfloat16 is {exact.row.seconds / fast.row.seconds:.2f} times as fast for the case, "
         f"{exact.cpu / fast.cpu:.2f} times in CPU seconds with start-up; relative difference: "
         + ", ".join(f"{postfix} {error:.1e}" for postfix, error in errors.items()),
         f"network {per_pixel / 2e3:.0f} thousand multiply-adds per pixel; whole planes: {total / 1e12:.2f} TFLOP",
         f"convolution rate {before:.0f} before, {after:.0f} GFLOP/s after (float32); share reached in float32 "
-        f"{total / exact.row['seconds'] / 1e9 / ((before + after) / 2):.0%} "
+        f"{total / exact.row.seconds / 1e9 / ((before + after) / 2):.0%} "
         "(planes are cropped to the body, so the true share is lower)",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

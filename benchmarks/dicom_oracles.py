@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
+from scripts.data.saving import volume_name
 from scripts.dicom.discovery import Volume, survey
 from scripts.dicom.pixels import read_planes
 from tests.dicom.oracles import highdicom_read, itk_read, pydicom_read
@@ -61,7 +62,7 @@ def errors(command: list[str], *files: str) -> set[str]:
 def derived(volume: Volume, folder: Path) -> bool:
     """Print the rows of a derived series; return whether it differs or has an error that the source has not."""
     files = [str(file) for file in sorted(folder.glob("*.dcm"))]
-    nifti = nibabel.load(folder.parent / f"{volume.name}_glade.nii.gz")
+    nifti = nibabel.load(folder.parent / volume_name(volume.name))
     step = float(getattr(pydicom_header(files[0]), "RescaleSlope", 1.0))
     bad = False
     for name, reader in (("ITK", itk_read), ("pydicom", pydicom_read), ("highdicom", highdicom_read)):

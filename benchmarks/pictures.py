@@ -5,7 +5,6 @@ python -m benchmarks.pictures --evaluation out/evaluation    # best.png, median.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ import matplotlib as mpl
 import nibabel
 import numpy as np
 
+from scripts.data.case import DICOM
+from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, volume_file
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.layout import EvaluationFolder
@@ -22,6 +23,7 @@ from scripts.evaluation.record import read_record
 from scripts.evaluation.scores import read_scores
 from scripts.geometry.views import VIEWS
 from scripts.reports.planes import Volume, plane, robust_window
+from scripts.run.record import read_summary
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
@@ -35,7 +37,7 @@ SCALES = {  # volumes with a scale of their own
     "confidence": ("viridis", (0.0, 1.0)),
     DENIED: ("RdBu_r", None),
 }
-BESIDE = ("added detail", "confidence")  # volumes written with a result
+BESIDE = {"added detail": ADDED_DETAIL, "confidence": CONFIDENCE}  # title -> postfix of a volume beside a result
 INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> name in `Baselines`
 SIDE_MM = 100.0  # of the square shown of a case of the evaluation
 WIDTH_INCHES, DOTS_PER_INCH = 14.0, 110
@@ -103,17 +105,16 @@ def across(affine: np.ndarray, axis: int) -> list[str]:
 def of_demo(out: Path) -> None:
     """Draw pelvis.png and phantom.png from the output of `make demo`."""
     baselines = Baselines(INFERENCE, out / "scans")
-    rows = json.loads((out / "results" / "summary.json").read_text(encoding="utf-8"))["cases"]
-    for row in rows:
-        name, stem = row["case"], out / "results" / row["case"] / row["case"]
-        made = baselines(name, (INPUT, CUBIC))
+    for row in read_summary(out / "results"):
+        made = baselines(row.case, (INPUT, CUBIC))
         shown = {title: (made[key][0].numpy(), grid_of(made[key]).affine) for title, key in INTERPOLATED.items()}
-        phantom = row["input"]["format"] == "dicom"
+        phantom = row.input["format"] == DICOM
         truth = {"truth": read_volume(out / "truth" / "phantom_truth.nii.gz")} if phantom else {}
-        volumes = shown | {GLADE: read_volume(f"{stem}_glade.nii.gz")} | truth | _beside(stem)
-        views = across(volumes[GLADE][1], int(row["protocol"]["through_plane_axis"]))
-        acquired, isotropic = (" x ".join(f"{s:.2g}" for s in row[k]["spacing_mm"]) for k in ("input", "output"))
-        picture, sharpness = "phantom" if phantom else "pelvis", row["settings"]["sharpness"]
+        volumes = shown | {GLADE: read_volume(volume_file(out / "results", row.case))} | truth
+        volumes |= _beside(out / "results", row.case)
+        views = across(volumes[GLADE][1], row.protocol.through_plane_axis)
+        acquired, isotropic = (" x ".join(f"{s:.2g}" for s in grid["spacing_mm"]) for grid in (row.input, row.output))
+        picture, sharpness = "phantom" if phantom else "pelvis", row.settings["sharpness"]
         title = f"{picture}: acquired at {acquired} mm, made at {isotropic} mm; sharpness {sharpness:g}"
         draw(volumes, IMAGES / f"{picture}.png", views, title)
 
@@ -127,28 +128,27 @@ def of_evaluation(out: Path) -> None:
     }
     gain = {case: value - psnr[case, CONSISTENT] for (case, method), value in psnr.items() if method == GLADE}
     order = sorted(gain, key=gain.get)
-    cases = {c["case"]: c for c in read_record(out)["cases"]}
+    cases = {c.name: c for c in read_record(out).cases}
     for name, case in (("worst", order[0]), ("median", order[len(order) // 2]), ("best", order[-1])):
         folder = EvaluationFolder(out)
         files = {m: folder.interpolated_file(m, case) for m in (CUBIC, CONSISTENT)}
-        ours = folder.method_folder(GLADE) / case / case
         volumes = {
             "truth": read_volume(folder.truth_file(case)),
             "as acquired": read_volume(folder.scan_file(case)),
             **{method: read_volume(path) for method, path in files.items()},
-            GLADE: read_volume(f"{ours}_glade.nii.gz"),
-            **_beside(ours),
+            GLADE: read_volume(folder.inference_file(GLADE, case)),
+            **_beside(folder.method_folder(GLADE), case),
         }
-        views = across(volumes["truth"][1], int(cases[case]["through_plane_axis"]))
+        views = across(volumes["truth"][1], cases[case].through_plane_axis)
         title = (
             f"{name} of {len(order)}: {case}, {psnr[case, GLADE]:.2f} dB, {gain[case]:+.2f} dB over consistent cubic"
         )
         draw(volumes, IMAGES / f"{name}.png", views, title, SIDE_MM)
 
 
-def _beside(stem: Path) -> dict[str, Volume]:
+def _beside(results: Path, case: str) -> dict[str, Volume]:
     """The other volumes written with a result of GLADE."""
-    return {title: read_volume(f"{stem}_{title.replace(' ', '_')}.nii.gz") for title in BESIDE}
+    return {title: read_volume(volume_file(results, case, postfix)) for title, postfix in BESIDE.items()}
 
 
 def read_volume(path: Path | str) -> Volume:

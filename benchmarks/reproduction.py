@@ -18,6 +18,8 @@ import nibabel
 import numpy as np
 
 from scripts.data.discovery import file_stem, find_nifti
+from scripts.data.saving import volume_file
+from scripts.evaluation.layout import EvaluationFolder
 from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE
 
 from .ablation import PAPER, run
@@ -55,6 +57,11 @@ def train(scans: Path, out: Path, settings: Sequence[str]) -> Path:
     return weights
 
 
+def evaluation_of(out: Path) -> EvaluationFolder:
+    """Return the output of the evaluation."""
+    return EvaluationFolder(out / "evaluation")
+
+
 def evaluate(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
     """Evaluate GLADE, and the paper's weights with and without P, on the same slices, in OUT/evaluation."""
     held = out / "held"
@@ -63,7 +70,7 @@ def evaluate(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
         (held / path.name).write_bytes(path.read_bytes())
     evaluation = {
         "dataset_dir": held,
-        "output_dir": out / "evaluation",
+        "output_dir": evaluation_of(out).root,
         "protocols": PROTOCOLS,
         "interpolations": [CUBIC, CONSISTENT],
         "report": False,
@@ -71,7 +78,7 @@ def evaluate(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
     run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "slices.log")
     for name, consistent in ((ALONE, False), (PROJECTED, True)):
         given = {
-            "dataset_dir": out / "evaluation" / "scans",
+            "dataset_dir": evaluation_of(out).scans,
             "output_dir": out / name,
             "weights_path": weights,
             "consistent": consistent,
@@ -86,17 +93,17 @@ def evaluate(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
 
 def show(out: Path) -> None:
     """Draw paper-<n>.png for each case: cubic, the paper's prediction, what contradicts the slices, GLADE, truth."""
-    methods = out / "evaluation" / "methods"
-    for number, path in enumerate(sorted((methods / CUBIC).glob("*.nii.gz")), 1):
+    evaluation = evaluation_of(out)
+    for number, path in enumerate(sorted(evaluation.method_folder(CUBIC).glob("*.nii.gz")), 1):
         case = file_stem(path)
-        ours = {name: out / name / case / f"{case}_glade.nii.gz" for name in (ALONE, PROJECTED)}
+        ours = {name: volume_file(out / name, case) for name in (ALONE, PROJECTED)}
         volumes = {CUBIC: read_volume(path), ALONE: read_volume(ours[ALONE])}
         volumes[DENIED] = volumes[ALONE][0] - read_volume(ours[PROJECTED])[0], volumes[ALONE][1]
-        volumes[GLADE] = read_volume(methods / GLADE / case / f"{case}_glade.nii.gz")
-        truth = out / "evaluation" / "truth" / path.name
+        volumes[GLADE] = read_volume(evaluation.inference_file(GLADE, case))
+        truth = evaluation.truth_file(case)
         if truth.is_file():
             volumes["truth"] = read_volume(truth)
-        thick = nibabel.load(out / "evaluation" / "scans" / path.name)
+        thick = nibabel.load(evaluation.scan_file(case))
         axis = int(np.argmax(thick.header.get_zooms()[:3]))
         draw(volumes, IMAGES / f"{ALONE}-{number}.png", across(thick.affine, axis), case, SIDE_MM)
 
@@ -115,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("give TRAIN and BENCHMARK, or --table OUT")
         out.mkdir(parents=True, exist_ok=True)
         evaluate(options.train, options.benchmark, train(options.train, out, settings), out)
-    written = write_tables(out / "evaluation", ROOT / "docs" / "README.md", names=[REPRODUCTION])
+    written = write_tables(evaluation_of(out).root, ROOT / "docs" / "README.md", names=[REPRODUCTION])
     show(out)
     sys.stdout.write(f"tables written: {', '.join(written) or 'none'}\n")
     return 0

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.data.case import SUMMARY
 from scripts.geometry.errors import Refusal
 
 from .report import report
@@ -57,7 +58,7 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
         copy_example(ROOT / "docs" / "example", scan)
     results = out / "results"
     code = infer(config, scan, results, overrides)
-    summary = results / "summary.json"
+    summary = results / SUMMARY
     if summary.is_file() and summary.stat().st_mtime >= begun:
         page = out / "index.html"
         sys.stdout.write("measuring and drawing ...\n")
@@ -72,7 +73,7 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
 
 
 def infer(config: Path, scan: Path, results: Path, overrides: Sequence[str]) -> int:
-    """`monai.bundle run inference` in a process of its own; returns its exit code."""
+    """Run `monai.bundle run inference` in a process of its own; return its exit code."""
     command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(config)]
     command += ["--bundle_root", str(ROOT), "--dataset_dir", str(scan), "--output_dir", str(results), *overrides]
     sys.stdout.write(f"$ {' '.join(['python', *command[1:]])}\n")

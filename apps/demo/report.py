@@ -1,11 +1,12 @@
 """The page and the printed table of the demo, made from the files of the inference."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fire.parser import DefaultParseValue
 
+from scripts.data.case import DICOM
+from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, volume_file
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.measures import OF_TRUTH
@@ -14,6 +15,7 @@ from scripts.evaluation.volumes import on_grid, read_volume
 from scripts.reports.case_report import ReportedCase, write_case_report
 from scripts.reports.explained import explained, number
 from scripts.reports.scene import Scene
+from scripts.run.record import DONE, Row, read_summary
 
 from .scans import PHANTOM_POINT_MM
 
@@ -34,21 +36,20 @@ def report(
         truth: of the phantom, which is the DICOM case; None for the user's own scans.
         overrides: of the configuration, as on the command line.
     """
-    rows = json.loads((results / "summary.json").read_text(encoding="utf-8"))["cases"]
     baselines = Baselines(config, scan, parsed(overrides))
-    rows = [row for row in rows if row["case"] in baselines.cases]  # others are of an earlier run
-    refused = [row for row in rows if row["status"] != "done"]
+    rows = [row for row in read_summary(results) if row.case in baselines.cases]  # others are of an earlier run
+    refused = [row for row in rows if row.status != DONE]
     cases = []
     for row in rows:
-        if row not in refused:
-            true = truth if row["input"]["format"] == "dicom" else None
+        if row.status == DONE:
+            true = truth if row.input["format"] == DICOM else None
             cases.append(ReportedCase(row, scene(row, baselines, results, true), PHANTOM if true else None))
     write_case_report(page, cases, "GLADE: demo", refused)
     lines = [line for case in cases if case.scene.truth is not None for line in _against_truth(case)]
     lines += [""] if lines else []
     lines.append(f"{'scan':<34}{'acquired':<42}{'made':<40}{'residual':>10}{'seconds':>9}")
     lines += [_row(case.row) for case in cases]
-    return lines + [f"{row['case']}: {row['status']}: {row['reason']}" for row in refused]
+    return lines + [f"{row.case}: {row.status}: {row.reason}" for row in refused]
 
 
 def parsed(overrides: Sequence[str]) -> dict:
@@ -61,24 +62,22 @@ def parsed(overrides: Sequence[str]) -> dict:
     return {key.lstrip("-"): DefaultParseValue(value) for key, value in zip(words[::2], words[1::2], strict=False)}
 
 
-def scene(row: Mapping, baselines: Baselines, results: Path, truth: Path | None) -> Scene:
+def scene(row: Row, baselines: Baselines, results: Path, truth: Path | None) -> Scene:
     """Return the volumes of a finished case: interpolated here, or read from the files of the inference."""
-    name, protocol = row["case"], row["protocol"]
-    interpolated = baselines(name, (INPUT, CUBIC))
-    stem = results / name / name
-    result, grid = read_volume(f"{stem}_glade.nii.gz")
-    added = read_volume(f"{stem}_added_detail.nii.gz")[0]
+    interpolated = baselines(row.case, (INPUT, CUBIC))
+    result, grid = read_volume(volume_file(results, row.case))
+    added = read_volume(volume_file(results, row.case, ADDED_DETAIL))[0]
     cubic = interpolated[CUBIC]
     return Scene(
-        case=name,
+        case=row.case,
         grid=grid,
-        through_plane_axis=int(protocol["through_plane_axis"]),
-        slice_spacing_mm=float(protocol["slice_spacing_mm"]),
+        through_plane_axis=row.protocol.through_plane_axis,
+        slice_spacing_mm=row.protocol.slice_spacing_mm,
         slices=(interpolated[INPUT][0].numpy(), grid_of(interpolated[INPUT])),
         methods={CUBIC: on_grid(cubic[0].numpy(), grid_of(cubic), grid), CONSISTENT: result - added, GLADE: result},
         truth=None if truth is None else on_grid(*read_volume(truth), grid),
         added_detail=added,
-        confidence=read_volume(f"{stem}_confidence.nii.gz")[0],
+        confidence=read_volume(volume_file(results, row.case, CONFIDENCE))[0],
         point_mm=None if truth is None else PHANTOM_POINT_MM,
     )
 
@@ -96,10 +95,10 @@ def _against_truth(case: ReportedCase) -> list[str]:
     return lines
 
 
-def _row(row: Mapping) -> str:
+def _row(row: Row) -> str:
     acquired, made = (
-        f"{' x '.join(map(str, row[side]['shape']))}, {' x '.join(f'{s:.3g}' for s in row[side]['spacing_mm'])} mm"
-        for side in ("input", "output")
+        f"{' x '.join(map(str, grid['shape']))}, {' x '.join(f'{s:.3g}' for s in grid['spacing_mm'])} mm"
+        for grid in (row.input, row.output)
     )
-    residual = "-" if row["residual"] is None else f"{row['residual']:.1e}"
-    return f"{row['case']:<34}{acquired:<42}{made:<40}{residual:>10}{row['seconds']:>9.1f}"
+    residual = "-" if row.residual is None else f"{row.residual:.1e}"
+    return f"{row.case:<34}{acquired:<42}{made:<40}{residual:>10}{row.seconds:>9.1f}"

@@ -15,16 +15,16 @@ from monai.data import MetaTensor
 
 from scripts.data.case import Case
 from scripts.data.discovery import find_nifti, require_cases
-from scripts.data.saving import write_nifti
+from scripts.data.saving import POSTFIXES, write_nifti
 from scripts.dicom.discovery import find_series
 from scripts.geometry.errors import Refusal, causes, one_line, reason_of
 from scripts.geometry.files import plain
-from scripts.run.record import geometry
+from scripts.run.record import FIT, Row
 
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG = BUNDLE / "configs" / "inference.yaml"
 MODEL = "glade"
-VOLUMES = {"glade": "pred", "added_detail": "added_detail", "confidence": "confidence"}
+VOLUMES = dict(zip(POSTFIXES, ("pred", "added_detail", "confidence"), strict=True))  # keys of the postprocessing
 PARAMS = ("settings", "volume", "case")  # of a request
 SETTINGS = (  # of inference.yaml, that a request may set; the others belong to the site
     "frames",
@@ -38,6 +38,7 @@ SETTINGS = (  # of inference.yaml, that a request may set; the others belong to 
     "sharpness",
     "detail",
 )
+SENT = ("case", "protocol", *FIT, "warnings", "output", "settings")  # of a row of summary.json
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESULTS = "results"
 DEEPEST = 4  # levels in params: the object, settings, a list, and one to spare
@@ -52,7 +53,7 @@ class RequestError(Exception):
 
 
 def error_for(error: Exception) -> RequestError:
-    """422 for a refused scan or setting, 507 for a full disk, else 500."""
+    """Return the error to send: 422 for a refused scan or setting, 507 for a full disk, else 500."""
     if isinstance(error, RequestError):
         return error
     for cause in causes(error):
@@ -145,7 +146,7 @@ def case_of(study: Path, frames: object = "all", wanted: str | None = None) -> C
 
 
 def bundle_config(settings: Mapping) -> ConfigParser:
-    """configs/inference.yaml with a request's settings.
+    """Return configs/inference.yaml with a request's settings.
 
     Raises:
         Refusal: if a setting is not one that a request may set.
@@ -183,15 +184,12 @@ def write_result(volume: MetaTensor) -> Path:
 
 
 def row_of(case: Case, pred: MetaTensor, settings: Mapping) -> dict:
-    """Return what is sent beside the volume, named as in a row of summary.json; plain values."""
-    return {
-        "case": case.name,
-        "protocol": plain(pred.meta["protocol"].as_row()),
-        "residual": plain(pred.meta.get("residual")),
-        "warnings": [str(warning) for warning in pred.meta.get("warnings", [])],
-        "output": geometry(pred.shape[-3:], pred.affine),
-        "settings": plain(settings),
-    }
+    """Return what is sent beside the volume: the fields `SENT` of its row of summary.json, as plain values."""
+    row = Row(case.name, settings=plain(settings))
+    row.add_scan(pred)
+    row.add_result(pred)
+    values = row.as_row()
+    return {name: values[name] for name in SENT}
 
 
 @functools.cache

@@ -6,7 +6,7 @@ from pathlib import Path
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.app import MONAILabelApp
 
-from scripts.run.version import bundle_version
+from scripts.run.bundle import bundle_version
 
 from .glue import MODEL, RequestError, require_known, study_of
 from .task import GladeTask

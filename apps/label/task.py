@@ -7,6 +7,7 @@ import torch
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.bundle import BundleInferTask
 
+from scripts.data.saving import RESULT
 from scripts.geometry.errors import Refusal
 from scripts.run.record import checksum
 
@@ -45,7 +46,7 @@ class GladeTask(BundleInferTask):
             RequestError: whatever goes wrong.
         """
         try:
-            if request.get("volume", "glade") not in [*VOLUMES]:
+            if request.get("volume", RESULT) not in [*VOLUMES]:
                 raise Refusal(f"volume must be one of {', '.join(VOLUMES)}, got {request['volume']!r}")
             self.bundle_config = bundle_config(request.get("settings", {}))
             self.deadline = Deadline(self.deadline_s)
@@ -67,7 +68,7 @@ class GladeTask(BundleInferTask):
         part = self.bundle_config.get_parsed_content
         weights = {"weights_sha256": checksum(part("weights_path")), "sharpness": part("sharpness")}
         row = row_of(data["case"], data["pred"], data.get("settings", {})) | weights
-        return str(write_result(data[VOLUMES[data.get("volume", "glade")]])), row
+        return str(write_result(data[VOLUMES[data.get("volume", RESULT)]])), row
 
     def _get_network(self, device: str, data: dict | None) -> torch.nn.Module:
         return Checked(self.bundle_config.get_parsed_content("network").to(device), self.deadline).eval()

@@ -40,6 +40,7 @@ FILES = ("LICENSE", "configs/metadata.json", "configs/inference.json", "configs/
 FILES += ("docs/README.md", "docs/data_license.txt")
 SECTIONS = ("Authors", "Tags", "Model Description", "Data", "Preprocessing", "Performance", "System Configuration")
 SECTIONS += ("Limitations", "Citation", "References")
+ROOT = "$find_bundle()"  # the value of bundle_root: it is found from any folder
 INFERENCE_KEYS = ("bundle_root", "device", "network_def", "inferer", "output_dir")
 TRAINING_KEYS = ("bundle_root", "device", "dataset_dir", "output_dir", "train::trainer::max_epochs", "val_interval")
 TRAINING_KEYS += ("train::dataset::data", "train::handlers")
@@ -76,12 +77,12 @@ def sizes() -> str:
 
 
 def naming() -> str:
-    """A display name; the bundle's folder is ".", and nobody's own path in a config."""
+    """A display name; each config finds the bundle's folder itself, and holds nobody's own path."""
     if not metadata().get("name"):
         raise Missed("no `name` in metadata.json")
     configs = {path.name: path.read_text(encoding="utf-8") for path in (BUNDLE / "configs").iterdir() if path.is_file()}
     _none([name for name, text in configs.items() if PERSONAL.search(text)], "personal paths in")
-    _none([f"{kind}.yaml" for kind in KEYS if _config(kind)["bundle_root"] != "."], "bundle_root is not . in")
+    _none([f"{kind}.yaml" for kind in KEYS if _config(kind)["bundle_root"] != ROOT], f"bundle_root is not {ROOT} in")
     return metadata()["name"]
 
 
@@ -160,7 +161,7 @@ def torchscript() -> str:
         raise Missed("metadata or config is not inside the file")
     if set(exported.state_dict()) != set(eager.folded().state_dict()):
         raise Missed("the demodulation is not folded")
-    return f"folded, {_same_answer(exported, TORCH_TOLERANCE)}"
+    return f"folded, {_same_prediction(exported, TORCH_TOLERANCE)}"
 
 
 def onnx() -> str:
@@ -169,7 +170,7 @@ def onnx() -> str:
         path = Path(folder) / "model.onnx"
         to_onnx(shipped_generator(), path)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return _same_answer(lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0]), ONNX_TOLERANCE)
+    return _same_prediction(lambda x: torch.from_numpy(session.run(None, {INPUT: x.numpy()})[0]), ONNX_TOLERANCE)
 
 
 def load_by_name() -> str:
@@ -183,7 +184,7 @@ def load_by_name() -> str:
             config_file=str(bundle / "configs" / "inference.json"), workflow_type="inference", logging_file=False
         )
         workflow.network_def.load_state_dict(network.state_dict())
-    return f"as {NAME}, {_same_answer(network.eval(), TORCH_TOLERANCE, sharpness=0)}"
+    return f"as {NAME}, {_same_prediction(network.eval(), TORCH_TOLERANCE, sharpness=0)}"
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -239,7 +240,7 @@ def _check_properties(config: Path, kind: str, scans: str) -> str:
     return f"{len(workflow.properties)} properties, none missing"
 
 
-def _same_answer(
+def _same_prediction(
     other: Callable[[torch.Tensor], torch.Tensor], tolerance: float, sharpness: float | None = None
 ) -> str:
     """Compare with the shipped generator at that sharpness, run eagerly."""

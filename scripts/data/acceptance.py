@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,18 +13,19 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from ..geometry.checks import is_axis, is_positive, is_whole
-from ..geometry.errors import Refusal, printable
+from ..geometry.errors import Refusal
 from ..geometry.grid import SPACING_TIE, Grid
 from ..physics.profile import PROFILE_OF_ACQUISITION, PROFILES
 from ..physics.protocol import FEWEST_SLICES, Protocol
-from .case import Case
-from .transforms import grid_of
+from .case import scan_name
+from .transforms import STORED, grid_of
 
 AUTO = "auto"
 THICKEST = 2.0  # times the spacing; beyond it slices overlap by more than half, which no protocol asks for
 IMPLAUSIBLE_THICKNESS = 100.0  # times the spacing; likewise above it
 THINNEST = 0.1  # times the spacing; below it the thickness is more likely in another unit
 PLAUSIBLE_SPACING_MM = (0.01, 50.0)  # from microscopy of small animals to survey scans
+LARGEST_POSITION_MM = 1e5  # from the origin of the scanner; single precision in the result's header suffices up to here
 PLAUSIBLE_MM = f"{PLAUSIBLE_SPACING_MM[0]:g} to {PLAUSIBLE_SPACING_MM[1]:g} mm"
 LARGEST_FACTOR = 32.0  # spacing of the scan over voxel size of the result; finer voxels hold nothing more
 LARGEST_RESULT_VOXELS = 300_000_000  # 1024 x 1024 x 286: hours on a CPU
@@ -103,13 +103,19 @@ class AcceptScand(MapTransform):
         near_isotropic: True for training: a nearly isotropic scan has no through-plane axis and gets no protocol; all
             its planes are sharp. False: it is refused, since there is nothing to do.
         smallest_window_voxels: the smallest plane edge that the network takes; the isotropic volume must have it.
-        isotropic_spacing_mm: voxel size of the result, mm; None: the smaller in-plane spacing.
+        isotropic_spacing_mm: voxel size of the result, mm; None or "stored": the smaller in-plane spacing.
         fewest_slices: a scan with fewer slices is refused.
         largest_result_voxels: a scan whose isotropic volume would have more voxels is refused.
         allow_missing_keys: as in MONAI.
 
     Raises:
         Refusal: if a setting has no such value.
+
+    >>> affine = torch.diag(torch.tensor([1.0, 1, 6, 1]))
+    >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=affine, meta={"acquisition_type": "2D"})
+    >>> protocol = AcceptScand("image")({"image": scan})["image"].meta["protocol"]
+    >>> protocol.slice_spacing_mm, protocol.profile, protocol.thickness_source
+    (6.0, 'gauss', 'unknown, taken equal to the slice spacing')
     """
 
     def __init__(
@@ -120,7 +126,7 @@ class AcceptScand(MapTransform):
         slice_profile: str = AUTO,
         near_isotropic: bool = False,
         smallest_window_voxels: int = 1,
-        isotropic_spacing_mm: float | None = None,
+        isotropic_spacing_mm: float | str | None = None,
         fewest_slices: int = FEWEST_SLICES,
         largest_result_voxels: int = LARGEST_RESULT_VOXELS,
         allow_missing_keys: bool = False,
@@ -130,10 +136,14 @@ class AcceptScand(MapTransform):
             raise Refusal(f"through_plane_axis must be auto, 0, 1 or 2, got {through_plane_axis!r}")
         if slice_profile not in (AUTO, *PROFILES):
             raise Refusal(f"slice_profile must be auto, {', '.join(PROFILES)}, got {slice_profile!r}")
-        for name, value in (("slice_thickness_mm", slice_thickness_mm), ("isotropic_spacing_mm", isotropic_spacing_mm)):
-            if value is not None and not is_positive(value):
-                raise Refusal(f"{name} must be a positive number of mm or null, got {value!r}")
-        if isotropic_spacing_mm is not None and not _is_plausible(isotropic_spacing_mm):
+        for name, value, words in (
+            ("slice_thickness_mm", slice_thickness_mm, ()),
+            ("isotropic_spacing_mm", isotropic_spacing_mm, (STORED,)),
+        ):
+            if value is not None and value not in words and not is_positive(value):
+                choices = ", ".join(["a positive number of mm", *words])
+                raise Refusal(f"{name} must be {choices} or null, got {value!r}")
+        if is_positive(isotropic_spacing_mm) and not _is_plausible(isotropic_spacing_mm):
             raise Refusal(f"isotropic_spacing_mm must be {PLAUSIBLE_MM}, got {isotropic_spacing_mm!r}")
         for name, value in (
             ("smallest_window_voxels", smallest_window_voxels),
@@ -147,7 +157,7 @@ class AcceptScand(MapTransform):
         self.slice_profile = slice_profile
         self.near_isotropic = near_isotropic
         self.smallest_window_voxels = smallest_window_voxels
-        self.isotropic_spacing_mm = isotropic_spacing_mm
+        self.isotropic_spacing_mm = None if isinstance(isotropic_spacing_mm, str) else isotropic_spacing_mm
         self.fewest_slices = fewest_slices
         self.largest_result_voxels = largest_result_voxels
 
@@ -177,6 +187,11 @@ class AcceptScand(MapTransform):
                 return [
                     f"voxels of {_by(grid.spacing_mm)} mm are implausible (expected {PLAUSIBLE_MM}): "
                     f"is the unit of length wrong? Correct the header"
+                ]
+            if np.abs(grid.centre_mm).max() > LARGEST_POSITION_MM:
+                return [
+                    f"the scan lies {np.abs(grid.centre_mm).max():.3g} mm from the origin (at most "
+                    f"{LARGEST_POSITION_MM:g}): correct the position in the header"
                 ]
             if self.near_isotropic and grid.is_near_isotropic:
                 return []
@@ -271,14 +286,6 @@ def memory_gib(shape: Sequence[int]) -> float:
     1.5
     """
     return BASE_GIB + math.prod(shape) * BYTES_PER_VOXEL / 2**30
-
-
-def scan_name(data: Mapping, key: Hashable) -> str:
-    """Return how messages name the scan of a data item: as its case does, else the file that was read."""
-    case = data.get("case")
-    if isinstance(case, Case):
-        return case.label
-    return printable(Path(str(data[key].meta.get("filename_or_obj", "scan"))).name)
 
 
 def _reasons_of_voxels(scan: MetaTensor) -> list[str]:

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 from ..geometry.errors import printable
 
 NIFTI, DICOM = "nifti", "dicom"
-RESERVED = ("summary.json", "adapted")  # what a run itself writes into OUT
+SUMMARY = "summary.json"  # what a run says of all its cases
+RESERVED = (SUMMARY, "adapted")  # what a run itself writes into OUT
 LONGEST_NAME = 120  # bytes; suffixes must fit within the 255 of common file systems
 
 
@@ -83,3 +84,11 @@ def safe_name(text: str) -> str:
     name = re.sub(r"[^\w.+-]+", "_", known).strip("._") or "scan"
     name = name.encode()[:LONGEST_NAME].decode(errors="ignore")
     return f"scan_{name}" if name.casefold() in RESERVED else name
+
+
+def scan_name(data: Mapping, key: Hashable) -> str:
+    """Return how messages name the scan of a data item: as its case does, else the file that was read."""
+    case = data.get("case")
+    if isinstance(case, Case):
+        return case.label
+    return printable(Path(str(data[key].meta.get("filename_or_obj", "scan"))).name)

@@ -1,4 +1,4 @@
-"""Discovery of NIfTI scans: the files at a path as `Case` objects with unique names."""
+"""Discovery of NIfTI scans: the files at one or several paths as `Case` objects with unique names."""
 
 import gzip
 import logging
@@ -13,50 +13,50 @@ from typing import Any
 
 from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal, one_line, printable
-from ..geometry.folders import every_folder
+from ..geometry.folders import Inputs, every_folder, existing_paths, input_paths
 from .case import Case, unique_names
 from .nifti import NiftiFile, image_of_pair, is_pair_header, open_content, open_nifti
-from .saving import POSTFIXES
+from .saving import POSTFIXES, volume_name
 from .sidecar import file_stem
 
 SUFFIXES = (".nii.gz", ".nii")
-OUTPUT_POSTFIXES = tuple(f"_{postfix}" for postfix in POSTFIXES)  # of the files that SaveImageCased writes
 
 logger = logging.getLogger(__name__)
 
 
-def find_nifti(path: str | os.PathLike, frames: str | int | Sequence[int] = "all") -> list[Case]:
-    """Find the NIfTI scans at a path: one case for each volume, in a fixed order.
+def find_nifti(path: Inputs, frames: str | int | Sequence[int] = "all") -> list[Case]:
+    """Find the NIfTI scans at one or several paths: one case for each volume, in a fixed order.
 
     A folder is searched at any depth; hidden files and folders, symbolic links that lead back, and GLADE's own results
     are skipped. A 4-D file gives a case for each chosen frame; a file that cannot be used, a case with a refusal.
 
     Args:
-        path: a *.nii or *.nii.gz file, or a folder. Any other file gives no case.
+        path: a *.nii or *.nii.gz file, or a folder, or several of them. Any other file gives no case.
         frames: "all", or the index (from 0) or indices of the frames of 4-D files.
 
     Raises:
         Refusal: if there is no such path or `frames` is not valid.
     """
     wanted = _check_frames(frames)
-    root = Path(path)
-    if not root.exists():
-        raise Refusal(f"no such file or folder: {path}: check dataset_dir")
-    files = sorted(_walk(root)) if root.is_dir() else [root]
-    files = [_header_of(file) if root.is_file() else file for file in files]
-    files = [file for file in files if _is_nifti(file) and not _is_own_result(file)]
-    names = _names(files, root if root.is_dir() else root.parent)
+    roots = existing_paths(path)
+    found = [file for root in roots for file in (sorted(_walk(root)) if root.is_dir() else [_header_of(root)])]
+    files = [file for file in dict.fromkeys(found) if _is_nifti(file) and not _is_own_result(file)]
+    folders = [root if root.is_dir() else root.parent for root in roots]
+    names = _names(files, folders[0] if len(folders) == 1 else Path(os.path.commonpath(folders)))
     return unique_names(case for file in files for case in _cases_of(file, names[file], wanted))
 
 
-def require_cases(cases: Sequence[Case], path: str | os.PathLike) -> list[Case]:
-    """Return the cases found at a path under unique names.
+def require_cases(cases: Sequence[Case], path: Inputs) -> list[Case]:
+    """Return the cases found at one or several paths under unique names.
 
     Raises:
         Refusal: if there are none.
     """
     if not cases:
-        raise Refusal(f"no NIfTI file (*.nii, *.nii.gz) and no DICOM series in {path}: give a scan or a folder of them")
+        where = " or ".join(map(str, input_paths(path)))
+        raise Refusal(
+            f"no NIfTI file (*.nii, *.nii.gz) and no DICOM series in {where}: give a scan or a folder of them"
+        )
     return unique_names(cases)
 
 
@@ -91,7 +91,7 @@ def _header_of(file: Path) -> Path:
 
 
 def _is_own_result(file: Path) -> bool:
-    return any(file.name == f"{file.parent.name}{postfix}.nii.gz" for postfix in OUTPUT_POSTFIXES)
+    return any(file.name == volume_name(file.parent.name, postfix) for postfix in POSTFIXES)
 
 
 def _names(files: list[Path], root: Path) -> dict[Path, str]:

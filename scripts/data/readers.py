@@ -20,13 +20,14 @@ from nibabel.spatialimages import SpatialImage
 from ..geometry.errors import Refusal, printable
 from .case import DICOM, NIFTI, Case
 from .discovery import SUFFIXES
-from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, open_content, open_nifti
+from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, nifti_of, open_content, open_nifti
 from .sidecar import read_sidecar
 
-UNIT_MM = {"meter": 1000.0, "micron": 0.001}  # NIfTI-1, field xyzt_units; millimetres where nothing is said
+UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by code: unknown (taken as mm), metre, mm, micrometre
+UNIT_BITS = 0b111  # of xyzt_units; the others are the unit of time
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
-EXACT_IN_FLOAT32 = 2.0**24  # whole numbers up to here
+LARGEST_PADDING = 15  # bytes after the last voxel; one row of the smallest scan is longer
 LARGEST_INPUT_VOXELS = 2**29  # of one volume, as for DICOM; 2 GiB in float32
 FEWEST_LEVELS = 1024  # with so many different values left, rounding does not show
 
@@ -48,13 +49,16 @@ class NiftiScanReader(NibabelReader):
         """Return one volume as a nibabel image.
 
         Args:
-            data: path of the file.
+            data: path of the file, or an image of nibabel in memory.
             frame: index of the volume in a 4-D file.
             kwargs: unused.
 
         Raises:
             Refusal: if the file is no NIfTI, corrupt, truncated, without an affine or not one real-valued volume.
         """
+        if isinstance(data, SpatialImage):
+            self.filenames, name = (), image_name(data)
+            return self._scan(nifti_of(data, name), frame, name)
         path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
         self.filenames = (str(path),)
         try:
@@ -62,9 +66,8 @@ class NiftiScanReader(NibabelReader):
             image = open_nifti(path)
             if path.name.lower().endswith(PAIR_SUFFIXES):
                 length = _content_length(image_of_pair(path))
-            _check_header(image, path.name)
             _check_size(image, length, path.name)
-            values = _volume(image, frame, path.name)
+            return self._scan(image, frame, path.name)
         except Refusal:
             raise
         except (FileNotFoundError, PermissionError) as error:
@@ -72,9 +75,15 @@ class NiftiScanReader(NibabelReader):
             raise Refusal(f"{path.name}: cannot be opened ({why}): make it available") from error
         except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
             raise Refusal(f"{path.name}: cannot be read, corrupt or truncated: copy the file again") from error
+
+    def _scan(self, image: NiftiFile, frame: int | None, name: str) -> SpatialImage:
+        _check_header(image, name)
+        values = _volume(image, frame, name)
         self.note = image.note
+        if self.note:
+            logger.warning("%s: %s", printable(name), self.note)
         affine = image.affine.copy()
-        affine[:3] *= UNIT_MM.get(image.header.get_xyzt_units()[0], 1.0)
+        affine[:3] *= UNIT_MM[int(image.header["xyzt_units"]) & UNIT_BITS]
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
@@ -88,7 +97,7 @@ class NiftiScanReader(NibabelReader):
         }  # the rest of the header is left out: it may hold names and notes
         if self.note:
             meta["geometry_notes"] = self.note
-        return np.asarray(img.dataobj), {**meta, **read_sidecar(self.filenames[0])}
+        return np.asarray(img.dataobj), {**meta, **(read_sidecar(self.filenames[0]) if self.filenames else {})}
 
 
 class CaseReader(Protocol):
@@ -105,15 +114,24 @@ class CaseReader(Protocol):
 
 
 class LoadImageCased(LoadImaged):
-    """Read the volume of each case, or of each path, by the reader of its format, channel first.
+    """Read the volume of each case, path or nibabel image by the reader of its format, channel first.
 
     Unlike LoadImaged it never tries another reader after a Refusal. It inherits from LoadImaged because MONAI Label
     and MONAI Deploy, which load images themselves, recognise and leave out transforms of that class.
 
     Args:
-        keys: keys of a `Case`, or of a path (or list of paths), which is NIfTI or DICOM by its file name.
+        keys: keys of a `Case`, of an image of nibabel, or of a path (or list of paths), which is NIfTI or DICOM by its
+            file name.
         readers: {"nifti": reader, "dicom": reader}, each with `read_case`.
         allow_missing_keys: as in MONAI.
+
+    >>> import nibabel, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "knee.nii.gz"
+    ...     nibabel.Nifti1Image(np.ones((4, 4, 2), np.uint8), np.diag([1, 1, 6, 1])).to_filename(path)
+    ...     load = LoadImageCased("image", {"nifti": NiftiScanReader()})
+    ...     load(Case("knee", (path,)).as_item())["image"].shape  # channel first
+    torch.Size([1, 4, 4, 2])
     """
 
     def __init__(self, keys: KeysCollection, readers: Mapping[str, CaseReader], allow_missing_keys: bool = False):
@@ -132,13 +150,9 @@ class LoadImageCased(LoadImaged):
         for key in self.key_iterator(d):
             source = d[key]
             chosen: CaseReader = reader or self._reader_of(source)
-            if isinstance(source, Case):
-                array, meta = chosen.get_data(chosen.read_case(source))
-                first = source.files[0]
-            else:
-                array, meta = chosen.get_data(chosen.read(source))
-                first = source[0] if isinstance(source, (list, tuple)) else source
-            meta["filename_or_obj"] = str(first)
+            image = chosen.read_case(source) if isinstance(source, Case) else chosen.read(source)
+            array, meta = chosen.get_data(image)
+            meta["filename_or_obj"] = _first_file(source)
             array = np.ascontiguousarray(array, dtype=np.float32)
             d[key] = EnsureChannelFirst()(MetaTensor.ensure_torch_and_prune_meta(array, meta))
         return d
@@ -146,6 +160,8 @@ class LoadImageCased(LoadImaged):
     def _reader_of(self, source: Any) -> CaseReader:
         if isinstance(source, Case):
             kind, name = source.format, source.label
+        elif isinstance(source, SpatialImage):
+            kind, name = NIFTI, image_name(source)
         else:
             single = isinstance(source, (str, os.PathLike))
             name = Path(source).name if single else f"{len(source)} files"
@@ -153,6 +169,22 @@ class LoadImageCased(LoadImaged):
         if kind not in self.readers:
             raise Refusal(f"{name}: no reader for the format {kind}: have {sorted(self.readers)}")
         return self.readers[kind]
+
+
+def image_name(image: SpatialImage) -> str:
+    """Return how messages name an image of nibabel: by its file, if it has one.
+
+    >>> image_name(SpatialImage(np.zeros((2, 2, 2)), np.eye(4)))
+    'image'
+    """
+    return Path(image.get_filename() or "image").name
+
+
+def _first_file(source: Any) -> str:
+    if isinstance(source, SpatialImage):
+        return image_name(source)
+    files = source.files if isinstance(source, Case) else source
+    return str(files[0] if isinstance(files, (list, tuple)) else files)
 
 
 def _content_length(path: Path) -> int:
@@ -170,12 +202,17 @@ def _content_length(path: Path) -> int:
 
 
 def _check_size(image: NiftiFile, length: int, name: str) -> None:
-    """Refuse voxels that the file does not hold, or that would fill the memory, before anything is allocated."""
+    """Refuse voxels of another number than the file holds, or that would fill the memory, before it is allocated."""
     shape = image.dataobj.shape
     if math.prod(shape[:3]) > LARGEST_INPUT_VOXELS:
         sizes = " x ".join(map(str, shape[:3]))
         raise Refusal(f"{name}: {sizes} voxels exceed the limit of {LARGEST_INPUT_VOXELS}: crop the scan")
     missing = image.dataobj.offset + math.prod(shape) * image.dataobj.dtype.itemsize - length
+    if missing < -LARGEST_PADDING:
+        raise Refusal(
+            f"{name}: {-missing} bytes more than the voxels that its header describes, which may be of another size: "
+            f"correct the header"
+        )
     if missing > 0:
         raise Refusal(f"{name}: {missing} bytes short of its voxels, corrupt or truncated: copy the file again")
 
@@ -187,6 +224,9 @@ def _check_header(image: NiftiFile, name: str) -> None:
         logger.warning(
             "%s: pixdim says %s mm, the affine %s mm; the affine is used", printable(name), pixdim, spacing.round(4)
         )
+    unit = int(header["xyzt_units"]) & UNIT_BITS
+    if unit not in UNIT_MM:
+        raise Refusal(f"{name}: the unit of length has the unknown code {unit}: correct xyzt_units")
     if header.get_data_dtype().kind not in "iufb":
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
 
@@ -207,9 +247,15 @@ def _volume(image: NiftiFile, frame: int | None, name: str) -> np.ndarray:
 
 
 def _check_levels(image: NiftiFile, part: tuple, values: np.ndarray, name: str) -> None:
-    """Refuse a volume whose grey levels single precision cannot tell apart, such as small differences at 2^30."""
+    """Refuse a volume whose grey levels single precision cannot tell apart, such as small differences at 2^30.
+
+    That may be of integers, of real numbers in double precision, or of small integers with a large scl_inter.
+    """
     largest = float(np.abs(values).max(initial=0))
-    if not np.isfinite(largest) or largest <= EXACT_IN_FLOAT32:
+    if not 0 < largest < np.inf:
+        return
+    upper = values if values.max() == largest else -values
+    if np.ptp(upper[upper > largest / 2]) >= FEWEST_LEVELS * float(np.spacing(np.float32(largest))):
         return
     exact = np.asarray(image.dataobj[part] if part else image.dataobj)
     before, after = len(np.unique(exact)), len(np.unique(values))

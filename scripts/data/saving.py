@@ -18,8 +18,9 @@ from monai.transforms import SaveImaged
 from ..geometry.files import PARTIAL, atomic_file
 from .case import DICOM, Case
 
-RESULT = "glade"  # the postfix of the isotropic volume and of its DICOM series
-POSTFIXES = (RESULT, "added_detail", "confidence")  # of the volumes of a case
+RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confidence")  # of the volumes of a case
+SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
+REPORT = "_report.html"  # ends the name of the page about a case
 
 
 class SaveImageCased(SaveImaged):
@@ -39,6 +40,13 @@ class SaveImageCased(SaveImaged):
         extra: called with the data and the folder that is being filled; writes further files <case>_... there (a
             report), which are kept or lost together with the volumes. None: no more files.
         allow_missing_keys: as in MONAI; a result that is not there is not written.
+
+    >>> import tempfile, torch
+    >>> volume = MetaTensor(torch.rand(1, 4, 4, 4), affine=torch.eye(4))
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     _ = SaveImageCased("pred", out, postfixes=["glade"])({"case": Case("knee", ()), "pred": volume})
+    ...     [path.relative_to(out).as_posix() for path in Path(out).rglob("*.nii.gz")]
+    ['knee/knee_glade.nii.gz']
     """
 
     def __init__(
@@ -68,7 +76,7 @@ class SaveImageCased(SaveImaged):
         case: Case = d["case"]
         with case_folder(self.output_dir, case) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
-                write_nifti(d[key], folder / f"{case.name}_{postfix}.nii.gz")
+                write_nifti(d[key], folder / volume_name(case.name, postfix))
                 if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
                     write_series(self.dicom_writer, d[key], case, folder)
             if self.extra is not None:
@@ -76,11 +84,25 @@ class SaveImageCased(SaveImaged):
         return d
 
 
+def volume_name(case: str, postfix: str = RESULT) -> str:
+    """Return the file name of a volume of a case.
+
+    >>> volume_name("knee"), volume_name("knee", CONFIDENCE)
+    ('knee_glade.nii.gz', 'knee_confidence.nii.gz')
+    """
+    return f"{case}_{postfix}.nii.gz"
+
+
+def volume_file(output_dir: str | os.PathLike, case: str, postfix: str = RESULT) -> Path:
+    """Return the path of a volume of a case in OUT."""
+    return Path(output_dir) / case / volume_name(case, postfix)
+
+
 def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Path) -> None:
     """Write the result (1, X, Y, Z) of a DICOM case as a derived series into folder/<case>_glade_dicom."""
     writer.set_data_array(volume, channel_dim=0)
     writer.set_metadata({"affine": volume.affine, "source": case.volume}, resample=False)
-    writer.write(folder / f"{case.name}_{RESULT}_dicom")
+    writer.write(folder / f"{case.name}{SERIES}")
 
 
 @contextmanager
@@ -129,6 +151,26 @@ def nifti_bytes(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> bytes:
     Args:
         volume: (1, X, Y, Z) with a RAS affine in mm, written as qform and sform.
         dtype: of the voxels in the file; values are rounded for an integer type.
+
+    >>> import gzip, torch
+    >>> volume = MetaTensor(torch.full((1, 4, 4, 4), 2.6), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
+    >>> image = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(volume, np.int16)))
+    >>> int(image.dataobj[0, 0, 0]), image.header.get_zooms()[2].item()  # rounded for an integer type
+    (3, 6.0)
+    """
+    image = nifti_image(volume, dtype)
+    # Noise in float32 repeats only the zeros of air: searching for longer matches takes three times as long and gives
+    # a larger file (measured). wbits 31 is a gzip file without a time in its header
+    packer = zlib.compressobj(level=1, wbits=31, strategy=zlib.Z_RLE)
+    return packer.compress(image.to_bytes()) + packer.flush()
+
+
+def nifti_image(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> nibabel.Nifti1Image:
+    """Return a volume (1, X, Y, Z) as the image whose file `nifti_bytes` gives.
+
+    >>> import torch
+    >>> nifti_image(MetaTensor(torch.ones(1, 2, 2, 2), affine=torch.eye(4))).shape
+    (2, 2, 2)
     """
     values, affine = volume.detach().cpu().numpy()[0], np.asarray(volume.affine, np.float64)
     values = np.rint(values) if np.issubdtype(dtype, np.integer) else values
@@ -136,10 +178,7 @@ def nifti_bytes(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> bytes:
     image.header.set_xyzt_units(xyz="mm")
     image.set_sform(affine, code=1)
     image.set_qform(image.affine, code=1)  # of the affine as the sform stores it, in float32
-    # Noise in float32 repeats only the zeros of air: searching for longer matches takes three times as long and gives
-    # a larger file (measured). wbits 31 is a gzip file without a time in its header
-    packer = zlib.compressobj(level=1, wbits=31, strategy=zlib.Z_RLE)
-    return packer.compress(image.to_bytes()) + packer.flush()
+    return image
 
 
 def put_in_place(partial: Path, target: Path) -> None:

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..geometry.checks import is_number
+from ..geometry.checks import is_number, is_positive
 from ..geometry.errors import Refusal
 
 ROOT = "dataset_description.json"  # marks the top of a BIDS data set
+PHASE_AXES = {"i": 0, "j": 1, "k": 2}  # of PhaseEncodingDirection
 LENGTHS = (("SliceThickness", "slice_thickness_mm"), ("SpacingBetweenSlices", "stated_slice_spacing_mm"))
 
 
@@ -65,6 +66,10 @@ def read_sidecar(path: str | os.PathLike) -> dict:
                 meta[key] = float(value)
                 if key == "slice_thickness_mm":
                     meta["thickness_source"] = f"BIDS sidecar SliceThickness{source}"
+        acquired, stored = (content.get(f"{which}MatrixPE") for which in ("Acquisition", "Recon"))
+        axis = PHASE_AXES.get(str(content.get("PhaseEncodingDirection")).rstrip("-"))
+        if axis is not None and is_positive(acquired) and is_positive(stored):
+            meta["stated_fraction"] = {axis: float(acquired) / float(stored)}  # only compared, never needed
         kind = content.get("MRAcquisitionType")
         if kind is not None:
             if kind not in ("2D", "3D"):
@@ -84,7 +89,7 @@ def _content(sidecar: Path) -> dict:
         except UnicodeDecodeError:  # the fields that are read are ASCII; another one may be in any encoding
             text = raw.decode("latin-1")
         content = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refusal(f"{sidecar.name}: the sidecar is not valid JSON: correct or remove it") from error
     if not isinstance(content, dict):
         raise Refusal(f"{sidecar.name}: the sidecar is not a JSON object: correct or remove it")

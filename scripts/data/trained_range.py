@@ -4,22 +4,18 @@ import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from ..geometry.errors import Refusal
-from .acceptance import scan_name
-from .transforms import grid_of, protocol_of
+from ..physics.noise import BODY
+from .case import scan_name
+from .transforms import grid_of, noise_of, protocol_of
 
 logger = logging.getLogger(__name__)
 
 WARNINGS = "warnings"  # meta key; the run record copies it into the row of the case
-BODY = 0.1  # of the robust intensity range; air lies below
 SLACK = 1e-3  # relative: a factor of 7.0005 is not outside of 7
-MAD_TO_SIGMA = 1.4826  # of a normal distribution
-SECOND_DIFFERENCE = 6**0.5  # deviation of a - 2 b + c, where a, b and c have deviation 1
 NAMES = {
     "factor": "anisotropy factor",
     "thickness_over_spacing": "slice thickness over slice spacing",
@@ -38,6 +34,13 @@ class TrainedRanged(MapTransform):
 
     Raises:
         Refusal: if a range is not [lowest, highest] or its quantity is unknown.
+
+    >>> from monai.data import MetaTensor
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
+    >>> checked = TrainedRanged("image", {"factor": [2, 5]})(AcceptScand("image")({"image": scan}))
+    >>> checked["image"].meta["warnings"]
+    ['anisotropy factor 6 is outside the trained range 2 to 5: check the added detail carefully']
     """
 
     def __init__(self, keys: KeysCollection, ranges: Mapping[str, Sequence[float]]):
@@ -69,8 +72,7 @@ class TrainedRanged(MapTransform):
 def quantities(scan: Any) -> dict[str, float]:
     """Measure what is compared: of a scan (1, X, Y, N), through-plane axis last, square pixels.
 
-    Brightness and noise are of the acquired slices; noise is the robust deviation of the second differences along the
-    in-plane axes (median absolute deviation), which also holds the finest detail: an upper bound.
+    Brightness and noise are of the acquired slices; noise is what `EstimateNoised` found.
     """
     protocol, pixel_mm = protocol_of(scan), float(grid_of(scan).spacing_mm[0])
     slices = scan.as_tensor()[0]
@@ -80,17 +82,5 @@ def quantities(scan: Any) -> dict[str, float]:
         "thickness_over_spacing": protocol.slice_thickness_mm / protocol.slice_spacing_mm,
         "pixel_mm": pixel_mm,
         "brightness": float(slices[body].mean()) if body.any() else 0.0,
-        "noise": noise_of(slices, body),
+        "noise": noise_of(scan),
     }
-
-
-def noise_of(slices: torch.Tensor, body: torch.Tensor) -> float:
-    """Estimate the noise of slices (X, Y, N) inside a mask of the same shape, in their units."""
-    found = []
-    for axis in (0, 1):
-        first, middle, last = (slices.narrow(axis, start, slices.shape[axis] - 2) for start in (0, 1, 2))
-        inside = body.narrow(axis, 1, slices.shape[axis] - 2)
-        if inside.any():
-            bend = (first - 2 * middle + last)[inside].abs().numpy()
-            found.append(MAD_TO_SIGMA * float(np.median(bend)) / SECOND_DIFFERENCE)
-    return min(found, default=0.0)

@@ -3,6 +3,7 @@
 They pass on a MetaTensor (1, X, Y, Z), float32, RAS affine in mm, whose meta holds the protocol and what was done.
 """
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,20 @@ from monai.transforms import MapTransform
 
 from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
-from ..geometry.grid import AXES, Grid
+from ..geometry.grid import AXES, SPACING_TIE, Grid
 from ..geometry.orientation import Reorientation
-from ..physics.acquisition import Acquisition, geometry_of
-from ..physics.interpolation import CubicInterpolation, resampling
-from ..physics.projection import DataConsistency
+from ..physics.acquisition import Acquisition, SliceGeometry
+from ..physics.interpolation import CubicInterpolation, resampling, sampling
+from ..physics.noise import BODY, estimate_noise
+from ..physics.projection import EXPECTED_ERROR, DataConsistency, expected_error
 from ..physics.protocol import Protocol
+from ..physics.resolution import acquired_fraction
+from .case import scan_name
+
+AUTO = "auto"
+ZERO_FILLED = 0.85  # of the stored pixels along an axis; a header that states less is worth a line in the log
+STORED = "stored"  # isotropic spacing: the smaller in-plane spacing of the file, zero-filled or not
+logger = logging.getLogger(__name__)
 
 
 def grid_of(volume: MetaTensor) -> Grid:
@@ -31,7 +40,7 @@ def grid_of(volume: MetaTensor) -> Grid:
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """Maps the robust intensity scale (0 to 1) back to the scan's own units: `scale * value + offset`."""
+    """The way back from the robust intensity scale (0 to 1) to the scan's own units: `scale * value + offset`."""
 
     offset: float
     scale: float
@@ -42,11 +51,22 @@ def protocol_of(volume: MetaTensor) -> Protocol:
     return volume.meta["protocol"].protocol
 
 
+def geometry_of(volume: MetaTensor) -> SliceGeometry:
+    """Return the `SliceGeometry` that `InterpolateSlicesd` left in meta["slices"] of a volume."""
+    return volume.meta["slices"]
+
+
 class ThroughPlaneLastd(MapTransform):
     """Reorient to (in-plane, in-plane, through-plane), axes towards R, A, S; no interpolation.
 
     Needs meta["protocol"]; writes meta["reorientation"], a `Reorientation`, for the way back. A near-isotropic scan
     without a protocol, which training accepts, keeps its axes: none of them is the through-plane axis.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> sagittal = MetaTensor(torch.rand(1, 5, 30, 20), affine=torch.diag(torch.tensor([6.0, 1, 1, 1])))
+    >>> accepted = AcceptScand("image")({"image": sagittal})
+    >>> ThroughPlaneLastd("image")(accepted)["image"].shape  # right-left, where slices are 6 mm apart, comes last
+    torch.Size([1, 30, 20, 5])
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -63,7 +83,14 @@ class ThroughPlaneLastd(MapTransform):
 
 
 class OriginalOrientationd(MapTransform):
-    """Undo `ThroughPlaneLastd` on volumes of any shape: restore the scan's own axes and directions."""
+    """Undo `ThroughPlaneLastd` on volumes of any shape: restore the scan's own axes and directions.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 5, 30, 20), affine=torch.diag(torch.tensor([-6.0, 1, 1, 1])))
+    >>> data = ThroughPlaneLastd("image")(AcceptScand("image")({"image": scan}))
+    >>> torch.equal(OriginalOrientationd("image")(data)["image"].as_tensor(), scan.as_tensor())
+    True
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key in the scan's own orientation."""
@@ -136,19 +163,129 @@ class OriginalIntensityd(MapTransform):
         return out
 
 
+class AcquiredResolutiond(MapTransform):
+    """Find the pixels that were acquired, and undo zero-filling in the planes where the result is to have their size.
+
+    Args:
+        keys: volumes (1, X, Y, N), through-plane axis last, as stored.
+        isotropic_spacing_mm: null: planes that are zero-filled along both axes are sampled at the smaller of the
+            acquired spacings, which `SquarePixelsd` then makes the isotropic one. "stored" or a number: they stay.
+        smallest_window_voxels: planes are not sampled to fewer pixels than this.
+
+    Writes meta["acquired_pixel_mm"], in-plane, and for a zero-filled scan one line into the log. What the header states
+    (meta["stated_fraction"], acquired over stored pixels by array axis) is compared there; the spectrum decides. A
+    near-isotropic scan without a protocol, which training accepts, is not changed.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        isotropic_spacing_mm: float | str | None = None,
+        smallest_window_voxels: int = 1,
+    ):
+        super().__init__(keys)
+        self.isotropic_spacing_mm, self.smallest_window_voxels = isotropic_spacing_mm, smallest_window_voxels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The data with every key on the pixels that were acquired, where that is asked for."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            volume, grid = out[key], grid_of(out[key])
+            if "protocol" not in volume.meta:
+                continue
+            voxels = volume.as_tensor()[0].numpy()
+            acquired = tuple(float(grid.spacing_mm[axis]) / acquired_fraction(voxels, axis) for axis in (0, 1))
+            target = self._target(grid, acquired)
+            tensor, pixels = (volume.as_tensor(), grid) if target is None else _sampled(volume, (target, target))
+            out[key] = _volume(tensor, pixels, {**volume.meta, "acquired_pixel_mm": acquired})
+            _log_resolution(scan_name(out, key), volume.meta, grid, acquired, target)
+        return out
+
+    def _target(self, grid: Grid, acquired: tuple[float, ...]) -> float | None:
+        """The spacing at which planes are sampled, mm; None where they stay as stored."""
+        target = min(acquired)
+        if self.isotropic_spacing_mm is not None or target <= grid.spacing_mm[:2].min() * (1 + SPACING_TIE):
+            return None
+        shape = grid.resampled([target, target, grid.spacing_mm[2]]).shape
+        too_coarse = target * (1 + SPACING_TIE) > grid.spacing_mm[2] or min(shape[:2]) < self.smallest_window_voxels
+        return None if too_coarse else target
+
+
+def _log_resolution(name: str, meta: Mapping, grid: Grid, acquired: tuple[float, ...], target: float | None) -> None:
+    """Log that the planes are zero-filled, by their spectrum or by the header."""
+    stored = [float(s) for s in grid.spacing_mm[:2]]
+    header = meta.get("stated_fraction", {})
+    fractions = [header.get(axis) for axis in meta["reorientation"].source_axes[:2]]
+    if acquired == tuple(stored) and not any(f is not None and f < ZERO_FILLED for f in fractions):
+        return
+    stated = ["?" if f is None else f"{s / f:.3g}" for s, f in zip(stored, fractions, strict=True)]
+    logger.info(
+        "%s: pixels stored %.3g x %.3g mm, acquired %.3g x %.3g mm by the spectrum, %s mm by the header; %s",
+        name,
+        *stored,
+        *acquired,
+        " x ".join(stated),
+        "the stored ones are used"
+        if target is None
+        else f"isotropic spacing {target:.3g} mm (--isotropic_spacing_mm stored for the stored one)",
+    )
+
+
+def _sampled(volume: MetaTensor, pixel_mm: tuple[float, ...]) -> tuple[torch.Tensor, Grid]:
+    """A volume (1, X, Y, N) of zero-filled planes, sampled at larger pixels; axes whose pixels are as large stay."""
+    tensor, old = volume.as_tensor(), grid_of(volume)
+    spacing = [max(float(new), float(s)) for new, s in zip(pixel_mm, old.spacing_mm[:2], strict=True)]
+    new = old.resampled([*spacing, old.spacing_mm[2]])
+    for axis in (0, 1):
+        if new.shape[axis] != old.shape[axis]:
+            step = sampling(old.shape[axis], old.spacing_mm[axis], new.shape[axis], new.spacing_mm[axis])
+            tensor = step(tensor.movedim(1 + axis, -1)).movedim(-1, 1 + axis)
+    return tensor.contiguous(), new
+
+
+class EstimateNoised(MapTransform):
+    """Estimate the noise of a scan as acquired (`estimate_noise`): meta["noise"], in the scan's own units.
+
+    Needs the through-plane axis last, and pixels that are not resampled yet: interpolation removes the finest detail,
+    by which noise is known. Zero-filled planes are measured at meta["acquired_pixel_mm"].
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The data with meta["noise"] in every key."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            volume = out[key]
+            acquired, _ = _sampled(volume, volume.meta.get("acquired_pixel_mm", (0.0, 0.0)))
+            meta = {**volume.meta, "noise": estimate_noise(acquired[0].numpy())}
+            out[key] = _volume(volume.as_tensor(), grid_of(volume), meta)
+        return out
+
+
+def noise_of(volume: MetaTensor) -> float:
+    """Return the noise of the slices on the intensity scale, from what `EstimateNoised` found."""
+    return volume.meta["noise"] / volume.meta["intensity"].scale
+
+
 class SquarePixelsd(MapTransform):
     """Resample in-plane so that pixels are squares of the isotropic spacing; slices stay as acquired.
 
     Args:
         keys: volumes (1, X, Y, N), through-plane axis last.
-        spacing_mm: pixel size; None takes the smaller in-plane spacing of the scan.
+        spacing_mm: pixel size; None or "stored" takes the smaller in-plane spacing of the volume.
 
-    A near-isotropic scan without a protocol, which training accepts, is not changed.
+    A mean over pixels lowers the noise; meta["noise"], where it is there, becomes that of the new pixels. A
+    near-isotropic scan without a protocol, which training accepts, is not changed.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 40, 30, 5), affine=torch.diag(torch.tensor([1.0, 2, 6, 1])))
+    >>> square = SquarePixelsd("image")(AcceptScand("image")({"image": scan}))["image"]
+    >>> square.shape, grid_of(square).spacing_mm.tolist()
+    (torch.Size([1, 40, 60, 5]), [1.0, 1.0, 6.0])
     """
 
-    def __init__(self, keys: KeysCollection, spacing_mm: float | None = None):
+    def __init__(self, keys: KeysCollection, spacing_mm: float | str | None = None):
         super().__init__(keys)
-        self.spacing_mm = spacing_mm
+        self.spacing_mm = None if isinstance(spacing_mm, str) else spacing_mm  # `AcceptScand` has checked the word
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with every key on square pixels."""
@@ -163,12 +300,14 @@ class SquarePixelsd(MapTransform):
                     f"isotropic spacing {spacing:.3g} mm is not below the slice spacing {old.spacing_mm[2]:.3g} mm: "
                     f"choose a smaller one"
                 )
-            new = old.resampled([spacing, spacing, old.spacing_mm[2]])
+            new, meta = old.resampled([spacing, spacing, old.spacing_mm[2]]), dict(out[key].meta)
             for axis in (0, 1):
                 step = resampling(old.shape[axis], old.spacing_mm[axis], new.shape[axis], spacing)
                 if step is not None:
                     volume = step(volume.movedim(1 + axis, -1)).movedim(-1, 1 + axis)
-            out[key] = _volume(volume.contiguous(), new, out[key].meta)
+                    if "noise" in meta:
+                        meta["noise"] *= float(np.sqrt((step.matrix**2).sum(axis=1).mean()))
+            out[key] = _volume(volume.contiguous(), new, meta)
         return out
 
 
@@ -180,6 +319,12 @@ class InterpolateSlicesd(MapTransform):
         slices_key: where b goes, (1, X, Y, N).
 
     Writes meta["slices"], the `SliceGeometry` of the acquisition on the isotropic grid.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
+    >>> out = InterpolateSlicesd("image")(AcceptScand("image")({"image": scan}))
+    >>> out["image"].shape, out["slices"].shape, out["image"].meta["slices"].slice_centres_voxels.tolist()
+    (torch.Size([1, 20, 20, 30]), torch.Size([1, 20, 20, 5]), [2.5, 8.5, 14.5, 20.5, 26.5])
     """
 
     def __init__(self, keys: KeysCollection, slices_key: str = "slices"):
@@ -246,6 +391,26 @@ class FuseViewsd(MapTransform):
         return out
 
 
+def projection(
+    volume: MetaTensor, values: torch.Tensor, slices: torch.Tensor, regularisation: float | str, smoothness: float
+) -> DataConsistency:
+    """Return P for a volume of this scan, by its noise or by a number.
+
+    Args:
+        volume: of the scan, with meta["slices"], and for "auto" meta["noise"] and meta["intensity"].
+        values: v, the volume to project, (1, X, Y, Z), on the intensity scale.
+        slices: b, (1, X, Y, N), likewise.
+        regularisation: "auto" weighs the noise against the expected error of v; or as for `DataConsistency`.
+        smoothness: as for `DataConsistency`.
+    """
+    A = Acquisition(geometry_of(volume))
+    if regularisation != AUTO:
+        return DataConsistency(A, float(regularisation), smoothness)
+    body, noise = slices > BODY, noise_of(volume)
+    error = expected_error(A, (slices - A(values))[body], noise, smoothness) if body.any() else EXPECTED_ERROR
+    return DataConsistency.for_noise(A, noise, error, smoothness)
+
+
 class DataConsistencyd(MapTransform):
     """Project a share of the prediction, `P(U b + detail (v - U b))`, and measure what it adds to `P(U b)`.
 
@@ -255,10 +420,18 @@ class DataConsistencyd(MapTransform):
         slices_key: b, (1, X, Y, N).
         detail: 0 gives consistent cubic interpolation, 1 the prediction, more exaggerates it.
         consistent: whether to project; the added detail and the residual are reported either way.
-        regularisation: of P, see `DataConsistency`.
-        smoothness: of P, likewise.
+        regularisation: of P: "auto" or a number, see `projection`.
+        smoothness: of P, see `DataConsistency`.
         added_key: where result - P(U b) goes, (1, X, Y, Z), on the intensity scale.
         correction_key: where P(v) - v goes, likewise: what the projection had to correct.
+
+    >>> from scripts.data.acceptance import AcceptScand
+    >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
+    >>> data = InterpolateSlicesd("image")(AcceptScand("image")({"image": scan}))
+    >>> data["pred"] = data["image"] + 1  # brighter than the slices everywhere: the projection takes it back
+    >>> out = DataConsistencyd("pred", detail=1, consistent=True, regularisation=1e-3, smoothness=0.5)(data)
+    >>> round(float(out["correction"].mean()), 1), out["pred"].meta["residual"] < 0.01
+    (-1.0, True)
     """
 
     def __init__(
@@ -266,7 +439,7 @@ class DataConsistencyd(MapTransform):
         keys: KeysCollection,
         detail: float,
         consistent: bool,
-        regularisation: float,
+        regularisation: float | str,
         smoothness: float,
         image_key: str = "image",
         slices_key: str = "slices",
@@ -278,24 +451,34 @@ class DataConsistencyd(MapTransform):
             raise Refusal(f"detail must be 0 (consistent cubic) or more; 1 is the prediction; got {detail!r}")
         if not is_number(smoothness) or not 0 <= smoothness <= 1:
             raise Refusal(f"smoothness must be from 0 to 1 slice spacings, got {smoothness!r}")
+        if regularisation != AUTO and not (is_number(regularisation) and regularisation >= 0):
+            raise Refusal(f"regularisation must be auto, or a number from 0 up, got {regularisation!r}")
         self.detail, self.consistent = float(detail), consistent
         self.regularisation, self.smoothness = regularisation, smoothness
         self.image_key, self.slices_key = image_key, slices_key
         self.added_key, self.correction_key = added_key, correction_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The data with the result, the added detail, the correction and meta["residual"] of the result."""
+        """The data with the result, the added detail and the correction; meta of the result says how it fits.
+
+        That is "residual", relative to the slices, and where the noise is known "residual_over_noise", its root mean
+        square in the body over the noise.
+        """
         out = dict(data)
         key = self.keys[0]
         prediction = out[key].as_tensor()  # on the network's device; what was only loaded is still on the CPU
         cubic, slices = (out[name].as_tensor().to(prediction.device) for name in (self.image_key, self.slices_key))
-        P = DataConsistency(Acquisition(geometry_of(out[self.image_key])), self.regularisation, self.smoothness)
         result = cubic + self.detail * (prediction - cubic)
+        P = projection(out[self.image_key], result, slices, self.regularisation, self.smoothness)
         baseline, projected = P(cubic, slices), P(result, slices)
         correction = projected - result
         if self.consistent:
             result = projected
         meta = {**out[self.image_key].meta, "residual": P.residual(result, slices)}
+        body = slices > BODY
+        if meta.get("noise") and body.any():
+            misfit = (P.acquisition(result) - slices)[body].square().mean().sqrt()
+            meta["residual_over_noise"] = float(misfit) / noise_of(out[self.image_key])
         grid = grid_of(out[self.image_key])
         out[key] = _volume(result, grid, meta)
         out[self.added_key] = _volume(result - baseline, grid, meta)
@@ -317,6 +500,13 @@ class Confidenced(MapTransform):
         sigma_voxels: of the Gaussian neighbourhood.
         correction_key: from `DataConsistencyd`, (1, X, Y, Z), on the intensity scale.
         disagreement_key: from `FuseViewsd`.
+
+    >>> correction = MetaTensor(torch.full((1, 2, 2, 2), 0.2), affine=torch.eye(4))
+    >>> disagreement = MetaTensor(torch.zeros(1, 2, 2, 2), affine=torch.eye(4))
+    >>> estimate = Confidenced("confidence", level=0.1, share=0.5, sigma_voxels=1)
+    >>> out = estimate({"correction": correction, "disagreement": disagreement})
+    >>> round(float(out["confidence"].mean()), 3)  # u = 0.5 * 0.2 is the level
+    0.5
     """
 
     def __init__(

@@ -16,10 +16,11 @@ import numpy as np
 from ..data.case import DICOM, Case
 from ..geometry.checks import flag
 from ..geometry.errors import Refusal
+from ..geometry.folders import Inputs, input_paths
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
 from .files import DamagedError, each, is_blank, looks_like_dicom, regular_files
-from .gate import ZERO_FILLED, Stack, examine
+from .gate import Stack, examine
 from .grouping import Group, group_planes
 from .headers import UNCOUNTED, Frame, read_frames
 from .partitions import zero_filling
@@ -27,6 +28,8 @@ from .partitions import zero_filling
 logger = logging.getLogger(__name__)
 
 MAGNITUDE = ("magnitude",)
+MADE_BY_GLADE = "already a result of GLADE"
+"""Reason that counts for a volume found in a folder; whoever names its files wants to read it."""
 MAX_DAMAGED_NAMED = 3
 """Number of damaged files that a message names; of further ones it gives the number."""
 MODALITIES = (
@@ -64,6 +67,11 @@ class Volume:
     def planes_in_files(self) -> tuple[int, ...] | None:
         """Which frames of its enhanced files belong to it; None for files of a single frame."""
         return None if self.frames[0].index is None else tuple(frame.index for frame in self.frames)
+
+    @property
+    def reasons_if_named(self) -> tuple[str, ...]:
+        """The reasons that remain where the files of the volume were named, and not found in a folder."""
+        return tuple(reason for reason in self.reasons if reason != MADE_BY_GLADE)
 
     @property
     def refusal(self) -> str | None:
@@ -125,11 +133,11 @@ class Survey:
     damaged: tuple[Damaged, ...]
 
 
-def find_series(path: str | Path, keep_names: bool | str = False, components: Sequence[str] = MAGNITUDE) -> list[Case]:
-    """Find all DICOM volumes at a path as cases.
+def find_series(path: Inputs, keep_names: bool | str = False, components: Sequence[str] = MAGNITUDE) -> list[Case]:
+    """Find all DICOM volumes at one or several paths as cases.
 
     Args:
-        path: a folder of any depth, or a file.
+        path: a folder of any depth, or a file, or several of them.
         keep_names: true: case names begin with the patient's name (and so do files, logs and summary.json);
             false: only the header of the derived series names the patient.
         components: kinds of image that are used; the others are listed with a refusal.
@@ -141,18 +149,19 @@ def find_series(path: str | Path, keep_names: bool | str = False, components: Se
     Raises:
         Refusal: `keep_names` is neither true nor false.
     """
-    found = survey(path, components, keep_names=flag(keep_names, "keep_names"))
+    paths = input_paths(path)
+    files = dict.fromkeys(file for root in paths for file in regular_files(root))
+    found = survey_files(files, components, keep_names=flag(keep_names, "keep_names"))
     volumes = [volume for volume in found.volumes if not volume.frames[0].made_by_glade] or found.volumes
     if len(volumes) < len(found.volumes):
         logger.info("%d series made by GLADE left out", len(found.volumes) - len(volumes))
     cases = [volume.as_case() for volume in volumes]
     unnamed = [file for file in found.damaged if not any(file.belongs_to(volume.frames) for volume in volumes)]
     if unnamed:
-        cases.append(Case("damaged_dicom", (Path(path),), DICOM, refusal=damage(unnamed)))
+        cases.append(Case("damaged_dicom", tuple(paths), DICOM, refusal=damage(unnamed)))
     for volume in volumes:
         for note in volume.stack.notes if volume.stack and not volume.reasons else ():
-            matters = any(text in note for text in ("positions win", ZERO_FILLED, "merged", "left out"))
-            logger.log(logging.WARNING if matters else logging.INFO, "%s: %s", volume.name, note)
+            logger.log(logging.WARNING if note.warns else logging.INFO, "%s: %s", volume.name, note.text)
     return cases
 
 
@@ -321,7 +330,7 @@ def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequenc
     if first.component not in components:
         reasons.append(f"{first.component} image; only {', '.join(components)} images are super-resolved")
     if first.made_by_glade:
-        reasons.append("already a result of GLADE")
+        reasons.append(MADE_BY_GLADE)
     if stack is None:
         absent = [
             name

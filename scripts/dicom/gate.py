@@ -47,6 +47,19 @@ MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
+class Note:
+    """What is unusual about a volume, but usable.
+
+    Attributes:
+        text: one line.
+        warns: whether it is logged as a warning, because headers contradict each other or images were left out.
+    """
+
+    text: str
+    warns: bool = False
+
+
+@dataclass(frozen=True)
 class Stack:
     """Geometry of a sorted stack of slices.
 
@@ -64,9 +77,14 @@ class Stack:
     slice_spacing_mm: float | None
     affine: np.ndarray | None
     reasons: tuple[str, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     slice_thickness_mm: float | None = None
     stated_by: str | None = None
+
+    @property
+    def noted(self) -> str:
+        """All notes in one line; empty for none."""
+        return "; ".join(note.text for note in self.notes)
 
 
 def examine(
@@ -124,12 +142,11 @@ def examine(
         reasons.append("the distance of slices is not known")
     reasons += unit_reasons(pixel_spacing_mm, spacing if len(distances) > 1 else None, slice_thickness_mm)
     thickness, source = measured_thickness(spacing, slice_thickness_mm, zero_filling)
-    notes = []
+    notes: list[Note] = []
     if not reasons:
-        notes = [
-            *spacing_notes(spacing, slice_spacing_tag_mm),
-            *(thickness_notes(spacing, thickness, acquisition_type, zero_filling) if thickness else [note_of_absence]),
-        ]
+        notes += spacing_notes(spacing, slice_spacing_tag_mm)
+        absent = [Note(note_of_absence)]
+        notes += thickness_notes(spacing, thickness, acquisition_type, zero_filling) if thickness else absent
     order = tuple(int(i) for i in order)
     return Stack(order, spacing or None, affine, tuple(reasons), tuple(notes), thickness, source)
 
@@ -256,11 +273,11 @@ def measured_thickness(
     return slice_thickness_mm, slice_thickness_mm and "DICOM SliceThickness"
 
 
-def spacing_notes(slice_spacing_mm: float, slice_spacing_tag_mm: float | None) -> list[str]:
+def spacing_notes(slice_spacing_mm: float, slice_spacing_tag_mm: float | None) -> list[Note]:
     """Return a note where SpacingBetweenSlices contradicts the positions."""
     if slice_spacing_tag_mm and abs(slice_spacing_tag_mm / slice_spacing_mm - 1) > SPACING_TAG_TOLERANCE:
         stated = f"SpacingBetweenSlices says {slice_spacing_tag_mm:g} mm"
-        return [f"{stated}, the positions {slice_spacing_mm:.4g} mm: positions win"]
+        return [Note(f"{stated}, the positions {slice_spacing_mm:.4g} mm: positions win", warns=True)]
     return []
 
 
@@ -269,19 +286,21 @@ def thickness_notes(
     slice_thickness_mm: float,
     acquisition_type: str | None,
     zero_filling: tuple[float, str] | None = None,
-) -> list[str]:
+) -> list[Note]:
     """Return a note on a gap, an overlap, or zero-filled partitions.
 
     >>> thickness_notes(5.0, 4.0, "2D")
-    ['gap of 1 mm between slices']
+    [Note(text='gap of 1 mm between slices', warns=False)]
     """
     sizes = f"thickness {slice_thickness_mm:.4g} mm at a spacing of {slice_spacing_mm:.4g} mm"
     if zero_filling:
-        return [f"{ZERO_FILLED}: {zero_filling[0]:.3g} slices of each one measured ({zero_filling[1]}), {sizes}"]
+        measured = f"{zero_filling[0]:.3g} slices of each one measured ({zero_filling[1]})"
+        return [Note(f"{ZERO_FILLED}: {measured}, {sizes}", warns=True)]
     if slice_thickness_mm > ZERO_FILL_RATIO * slice_spacing_mm:
-        return [f"{ZERO_FILLED if acquisition_type == '3D' else 'overlapping slices'}: {sizes}"]
+        partitions = acquisition_type == "3D"
+        return [Note(f"{ZERO_FILLED if partitions else 'overlapping slices'}: {sizes}", warns=partitions)]
     if slice_spacing_mm > ZERO_FILL_RATIO * slice_thickness_mm:
-        return [f"gap of {slice_spacing_mm - slice_thickness_mm:.3g} mm between slices"]
+        return [Note(f"gap of {slice_spacing_mm - slice_thickness_mm:.3g} mm between slices")]
     return []
 
 

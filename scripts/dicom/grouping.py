@@ -9,7 +9,7 @@ import numpy as np
 
 from ..physics.protocol import FEWEST_SLICES
 from .copies import without_copies
-from .gate import SPACING_TAG_TOLERANCE, Stack, examine
+from .gate import SPACING_TAG_TOLERANCE, Note, Stack, examine
 from .headers import Frame
 from .repeats import Labels, most, positions_of, separate
 
@@ -41,7 +41,7 @@ class Group:
     frames: list[Frame]
     labels: Labels = ()
     reasons: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def group_planes(frames: list[Frame]) -> Iterator[Group]:
@@ -55,9 +55,8 @@ def group_planes(frames: list[Frame]) -> Iterator[Group]:
             notes = [*group.notes, *found.notes]
             if dropped:
                 first = next(iter(dropped))
-                notes.append(
-                    f"{len(dropped)} identical copies left out: {first}" if len(dropped) > 1 else f"left out: {first}"
-                )
+                several = f"{len(dropped)} identical copies " if len(dropped) > 1 else ""
+                notes.append(Note(f"{several}left out: {first}", warns=True))
             yield replace(found, reasons=(*list(reasons)[:1], *found.reasons), notes=tuple(dict.fromkeys(notes)))
 
 
@@ -172,9 +171,8 @@ def _merged(crumbs: list[list[Frame]]) -> Iterator[Group]:
             if len(part) == 1 or not all(map(_sound, _volumes(union))):
                 crumbs += part
             elif name in MERGED:
-                yield Group(
-                    union, notes=(f"{name} differs from slice to slice: merged, as the positions form one stack",)
-                )
+                merged = f"{name} differs from slice to slice: merged, as the positions form one stack"
+                yield Group(union, notes=(Note(merged, warns=True),))
             else:
                 yield Group(union, reasons=(f"{name} differs from slice to slice",))
     union = [frame for crumb in crumbs for frame in crumb]

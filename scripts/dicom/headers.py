@@ -102,6 +102,7 @@ class Frame:
         position_mm: centre of the first pixel.
         slice_spacing_tag_mm: SpacingBetweenSlices.
         acquisition_type: MRAcquisitionType, "2D" or "3D".
+        acquisition_matrix: AcquisitionMatrix: frequency rows, frequency columns, phase rows, phase columns.
         b_value: diffusion weighting in s/mm2, from the public or a vendor's attribute.
         stack: StackID.
         mosaic_images: number of slices in a Siemens mosaic; 0 for any other image.
@@ -136,6 +137,7 @@ class Frame:
     slice_thickness_mm: float | None
     slice_spacing_tag_mm: float | None
     acquisition_type: str | None
+    acquisition_matrix: tuple[float, ...] | None
     echo_time_ms: float | None
     echo_number: int | None
     temporal_position: int | None
@@ -293,6 +295,7 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         slice_thickness_mm=first_of(measures, "SliceThickness", positive_of),
         slice_spacing_tag_mm=first_of(measures, "SpacingBetweenSlices", positive_of),
         acquisition_type=text_of(dataset, "MRAcquisitionType"),
+        acquisition_matrix=numbers_of(dataset, "AcquisitionMatrix", 4),
         echo_time_ms=first_of(echo, "EffectiveEchoTime", number_of) or first_of([dataset], "EchoTime", number_of),
         echo_number=integer_of(dataset, "EchoNumbers"),
         temporal_position=first_of(content, "TemporalPositionIndex", integer_of)

@@ -41,7 +41,7 @@ def _row(volume: Volume) -> list[str]:
     first, stack = volume.frames[0], volume.stack
     spacing = stack.slice_spacing_mm if stack else None
     thickness = (stack.slice_thickness_mm if stack else None) or first.slice_thickness_mm
-    notes = "; ".join(stack.notes) if stack else ""
+    notes = stack.noted if stack else ""
     return [
         "-" if first.series_number is None else str(first.series_number),
         volume.name,

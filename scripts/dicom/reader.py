@@ -16,7 +16,6 @@ from .files import DamagedError, looks_like_dicom, regular_files
 from .pixels import read_planes
 
 SLICE_AXIS = 2
-DISCOVERY_ONLY = "already a result of GLADE"
 
 
 class DicomSeriesReader(ImageReader):
@@ -90,8 +89,9 @@ class DicomSeriesReader(ImageReader):
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
             "through_plane_axis": SLICE_AXIS,
             "slice_spacing_mm": volume.stack.slice_spacing_mm,
-            "geometry_notes": "; ".join(volume.stack.notes),
+            "geometry_notes": volume.stack.noted,
         }
+        meta["stated_fraction"] = stated_fraction(first.acquisition_matrix, volume.size[:2])
         if volume.stack.slice_thickness_mm is not None:
             meta["slice_thickness_mm"] = volume.stack.slice_thickness_mm
             meta["thickness_source"] = volume.stack.stated_by
@@ -111,7 +111,7 @@ class DicomSeriesReader(ImageReader):
             return usable[0]
         if len(volumes) != 1:
             raise Refusal(f"{len(volumes)} volumes in the files given, one is needed: {_listed(volumes)}")
-        reasons = [reason for reason in volumes[0].reasons if folder or reason != DISCOVERY_ONLY]
+        reasons = volumes[0].reasons if folder else volumes[0].reasons_if_named
         if reasons:
             raise Refusal(f"{volumes[0].name}: {'; '.join(reasons)}")
         return volumes[0]
@@ -131,3 +131,21 @@ def _holds_dicom(path: Path) -> bool:
 def _listed(volumes: Sequence[Volume], most: int = 8) -> str:
     names = [f"{v.name} ({'refused' if v.reasons else 'usable'})" for v in volumes[:most]]
     return ", ".join(names) + (f" and {len(volumes) - most} more" if len(volumes) > most else "") or "none"
+
+
+def stated_fraction(matrix: tuple[float, ...] | None, size: tuple[int, int]) -> dict[int, float]:
+    """Return acquired over stored pixels by array axis (0 columns, 1 rows), as far as AcquisitionMatrix states them.
+
+    Args:
+        matrix: AcquisitionMatrix (PS3.3, C.8.3.1): frequency rows, frequency columns, phase rows, phase columns, of
+            which two are 0; None where it is absent.
+        size: stored columns and rows, within a mosaic those of one of its images.
+
+    >>> stated_fraction((0, 256, 230, 0), (512, 460))
+    {0: 0.5, 1: 0.5}
+    """
+    if matrix is None:
+        return {}
+    frequency_rows, frequency_columns, phase_rows, phase_columns = matrix
+    acquired = (frequency_columns or phase_columns, frequency_rows or phase_rows)
+    return {axis: n / stored for axis, (n, stored) in enumerate(zip(acquired, size, strict=True)) if 0 < n <= stored}

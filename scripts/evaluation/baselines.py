@@ -8,11 +8,9 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from ..data.discovery import require_cases
-from ..data.transforms import OriginalIntensityd, OriginalOrientationd
+from ..data.transforms import OriginalIntensityd, OriginalOrientationd, geometry_of, projection
 from ..geometry.errors import Refusal
-from ..physics.acquisition import Acquisition, geometry_of
 from ..physics.interpolation import simple_interpolation
-from ..physics.projection import DataConsistency
 from .method_names import CONSISTENT, CUBIC, INPUT, INTERPOLATIONS, LINEAR, NEAREST
 
 ORDERS = {NEAREST: 0, LINEAR: 1}  # of the interpolating polynomial
@@ -36,7 +34,7 @@ class Baselines:
         workflow = _parsed(config, {**(overrides or {}), "dataset_dir": str(dataset_dir)})
         found = require_cases(workflow.get_parsed_content("cases"), dataset_dir)
         self.cases = {case.name: case for case in found}
-        self.regularisation = float(workflow.get_parsed_content("regularisation"))
+        self.regularisation = workflow.get_parsed_content("regularisation")
         self.smoothness = float(workflow.get_parsed_content("smoothness"))
         self._prepare = workflow.get_parsed_content("preprocessing")
 
@@ -68,8 +66,8 @@ class Baselines:
         if method in ORDERS:
             values = simple_interpolation(geometry, ORDERS[method])(slices.as_tensor())
         elif method == CONSISTENT:
-            project = DataConsistency(Acquisition(geometry), self.regularisation, self.smoothness)
-            values = project(values, slices.as_tensor())
+            P = projection(cubic, values, slices.as_tensor(), self.regularisation, self.smoothness)
+            values = P(values, slices.as_tensor())
         return MetaTensor(values, meta=dict(cubic.meta))
 
 

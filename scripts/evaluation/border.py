@@ -46,6 +46,12 @@ def region_from_seed(volume, grid: Grid, seed_mm: Sequence[float]) -> np.ndarray
 
     Raises:
         Refusal: if the seed lies outside, the region fills more than a tenth of the volume or less than 0.5 ml.
+
+    >>> radius = np.linalg.norm(np.indices((40, 40, 40)) - 19.5, axis=0)
+    >>> organ = 100.0 * (radius < 8)
+    >>> region = region_from_seed(organ, Grid(organ.shape, np.eye(4)), seed_mm=(22, 20, 19))
+    >>> bool(region[radius < 7].all()), bool(region[radius > 8].any())
+    (True, False)
     """
     volume = as_image(volume, "volume")
     seed = _index(seed_mm, grid, "seed_mm")
@@ -86,6 +92,10 @@ class Borders:
 
     Raises:
         Refusal: if a setting has another form.
+
+    >>> Borders({"knee*": {"seed_mm": [10, 0, 5], "label": "bone.nii.gz"}})
+    Traceback (most recent call last):
+    scripts.geometry.errors.Refusal: borders: knee* needs exactly one of label, seed_mm, points_mm, got {...}
     """
 
     requested = True  # the user named this border, so a missing value is a problem and not a note

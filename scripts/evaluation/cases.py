@@ -1,6 +1,6 @@
-"""`EvaluatedCase`: what an evaluation knows of one case, a row of cases.json, with the outcome of each method."""
+"""`EvaluatedCase`: one case of an evaluation, a row of cases.json, with the outcome of each method."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from ..data.acceptance import ScanProtocol
@@ -91,6 +91,19 @@ class EvaluatedCase:
 
     def __post_init__(self):
         self.source = self.source or self.name
+
+    @classmethod
+    def of(cls, row: Mapping) -> "EvaluatedCase":
+        """Return the case of a row of cases.json; what a row leaves out is as for a new case.
+
+        >>> case = EvaluatedCase.of({"case": "knee", "methods": {"GLADE": {"status": "done"}}})
+        >>> case.source, case.has_done("GLADE"), case.factor
+        ('knee', True, None)
+        """
+        known = {own.name: row[own.name] for own in fields(cls) if own.name in row}
+        methods = {name: MethodOutcome(**outcome) for name, outcome in known.pop("methods", {}).items()}
+        undefined = [UndefinedMeasure(**note) for note in known.pop("undefined", [])]
+        return cls(**{**known, "name": row["case"]}, methods=methods, undefined=undefined)
 
     def complete_from_header(self, protocol: ScanProtocol, spacing_mm: Sequence[float]) -> None:
         """Fill in what the inference's preprocessing read in the scan; the true values of a simulation are kept.

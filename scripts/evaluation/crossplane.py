@@ -239,6 +239,13 @@ def reacquired(volume: np.ndarray, pair: Pair) -> np.ndarray:
 
     Returns:
         Slices (X, Y, N), as `pair.slices`.
+
+    >>> from scripts.physics.acquisition import SliceGeometry
+    >>> A = Acquisition(SliceGeometry(thin_size=8, slice_count=2, slice_spacing_voxels=4, slice_thickness_voxels=4))
+    >>> here = np.indices((8, 8, 8)).astype(np.float32)  # both scans lie on one grid
+    >>> pair = Pair(None, None, here, A, along=0, pixel_mm=1.0, nyquist=0.1)
+    >>> reacquired(np.tile(np.arange(8, dtype=np.float32), (8, 8, 1)), pair)[0, 0].round(3)  # means of 4 voxels
+    array([1.5, 5.5], dtype=float32)
     """
     coefficients = ndimage.spline_filter(volume, CUBIC_ORDER, output=np.float32, mode="nearest")
     thin = sample(coefficients, pair.positions)
@@ -254,6 +261,11 @@ def local_correlation(values: np.ndarray, pair: Pair) -> float:
 
     Raises:
         Refusal: if the slices have no texture inside the mask.
+
+    >>> slices = np.random.default_rng(0).random((32, 32, 4), np.float32)
+    >>> pair = Pair(slices, slices >= 0, None, None, along=0, pixel_mm=1.0, nyquist=0.1)
+    >>> round(local_correlation(3 * slices + 7, pair), 3)  # another contrast of the same anatomy
+    1.0
     """
     sigma = [WINDOW_MM / pair.pixel_mm] * 2 + [0.0]
     weight = np.maximum(ndimage.gaussian_filter(pair.mask.astype(np.float32), sigma), np.finfo(np.float32).eps)
@@ -286,6 +298,12 @@ def high_band_coherence(values: np.ndarray, pair: Pair) -> float:
 
     Raises:
         Refusal: if no line is long enough, or one of the two has no such detail.
+
+    >>> slices = np.random.default_rng(0).random((32, 32, 4), np.float32)
+    >>> pair = Pair(slices, slices >= 0, None, None, along=0, pixel_mm=1.0, nyquist=0.1)
+    >>> invented = np.random.default_rng(1).random(slices.shape, np.float32)
+    >>> round(high_band_coherence(slices / 2, pair), 3), abs(high_band_coherence(invented, pair)) < 0.1
+    (1.0, True)
     """
     mask = np.moveaxis(pair.mask, pair.along, -1)
     voxels = np.arange(mask.shape[-1])

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..data.discovery import OUTPUT_POSTFIXES
+from ..data.case import SUMMARY
+from ..data.saving import CONFIDENCE, POSTFIXES, RESULT, volume_file, volume_name
 from ..geometry.errors import Refusal
 
 SUFFIX = ".nii.gz"
-RESULT, *_SIDE = OUTPUT_POSTFIXES
-SIDE_VOLUMES = tuple(_SIDE)  # what our inference writes beside a result
+SIDE_VOLUMES = tuple(f"_{postfix}" for postfix in POSTFIXES if postfix != RESULT)  # written beside a result
 OTHERS_FORM = "others must be name=folder,name2=folder2 or a mapping"
 
 
@@ -65,11 +65,11 @@ class EvaluationFolder:
 
     def inference_summary(self, method: str) -> Path:
         """The record that our inference wrote of all its cases."""
-        return self.method_folder(method) / "summary.json"
+        return self.method_folder(method) / SUMMARY
 
-    def inference_file(self, method: str, case: str, postfix: str = RESULT.removeprefix("_")) -> Path:
+    def inference_file(self, method: str, case: str, postfix: str = RESULT) -> Path:
         """A volume that our inference wrote: the result, or with another postfix what lies beside it."""
-        return self.method_folder(method) / case / f"{case}_{postfix}{SUFFIX}"
+        return volume_file(self.method_folder(method), case, postfix)
 
 
 def parse_others(others: Mapping[str, str] | str | None) -> dict[str, Path]:
@@ -130,7 +130,7 @@ def method_file(folder: Path, method: str, case: str, cases: Sequence[str]) -> P
     Raises:
         Refusal: if there is no such file, or several fit.
     """
-    for path in (folder / f"{case}{SUFFIX}", folder / case / f"{case}{RESULT}{SUFFIX}"):
+    for path in (folder / f"{case}{SUFFIX}", volume_file(folder, case)):
         if path.is_file():
             return path
     longer = [name for name in cases if name.startswith(case) and name != case]
@@ -151,6 +151,6 @@ def method_file(folder: Path, method: str, case: str, cases: Sequence[str]) -> P
 
 def confidence_file(path: Path) -> Path | None:
     """Return the confidence volume that lies beside a result of our inference; None for any other file."""
-    stem = path.name.removesuffix(SUFFIX)
-    beside = path.with_name(f"{stem.removesuffix(RESULT)}_confidence{SUFFIX}")
-    return beside if stem.endswith(RESULT) and beside.is_file() else None
+    case = path.name.removesuffix(volume_name(""))
+    beside = path.with_name(volume_name(case, CONFIDENCE))
+    return beside if case != path.name and beside.is_file() else None

@@ -12,7 +12,7 @@ from ..data.saving import write_nifti
 from ..data.transforms import grid_of
 from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
-from ..run.record import DONE
+from ..run.record import DONE, Row, read_summary
 from .baselines import Baselines, check_interpolations
 from .cases import EvaluatedCase
 from .method_names import GLADE, glade_at
@@ -139,16 +139,16 @@ class InferenceRun:
                 self._note(case.name, method, rows.get(case.name))
         self.record.write()
 
-    def _note(self, name: str, method: str, row: Mapping | None) -> None:
+    def _note(self, name: str, method: str, row: Row | None) -> None:
         if row is None:
             self.record.method_failed(name, method, "the inference left no row of this case")
-        elif row["status"] != DONE:
-            self.record.method_failed(name, method, f"{row['status']}: {row['reason']}")
+        elif row.status != DONE:
+            self.record.method_failed(name, method, f"{row.status}: {row.reason}")
         else:
             self.record.inferred(name, method, row)
 
-    def _rows(self, method: str) -> dict[str, dict]:
+    def _rows(self, method: str) -> dict[str, Row]:
         summary = self.record.folder.inference_summary(method)
         if not summary.is_file():
             raise Refusal(f"it wrote no {summary.name}: see what it logged above")
-        return {row["case"]: row for row in json.loads(summary.read_text(encoding="utf-8"))["cases"]}
+        return {row.case: row for row in read_summary(summary.parent)}

@@ -7,12 +7,13 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..geometry.errors import Refusal, one_line, reason_of
 from ..geometry.files import plain, write_json
-from ..run.record import DONE, FAILED
-from ..run.version import bundle_version
+from ..run.bundle import bundle_version
+from ..run.record import DONE, FAILED, Row
 from .cases import EvaluatedCase, UndefinedMeasure
 from .layout import EvaluationFolder
 
@@ -60,7 +61,7 @@ class EvaluationRecord:
         logger.error("%s: failed: %s", name, case.reason)
         self.write()
 
-    def inferred(self, name: str, method: str, row: Mapping) -> None:
+    def inferred(self, name: str, method: str, row: Row) -> None:
         """Note that our inference made a result.
 
         Args:
@@ -68,9 +69,9 @@ class EvaluationRecord:
             method: that the inference makes.
             row: of the case in its summary.json.
         """
-        self.cases[name].outcome(method).seconds = row["seconds"]
-        self.weights_sha256 = row["weights_sha256"]
-        self.sharpness[method] = row["settings"]["sharpness"]
+        self.cases[name].outcome(method).seconds = row.seconds
+        self.weights_sha256 = row.weights_sha256
+        self.sharpness[method] = row.settings["sharpness"]
 
     def method_done(self, name: str, method: str) -> None:
         """Note that a method's result was scored."""
@@ -134,8 +135,36 @@ class EvaluationRecord:
             raise SystemExit(1)
 
 
-def read_record(output_dir: str | Path) -> dict:
-    """Read OUT/cases.json as `EvaluationRecord` wrote it; its "cases" are rows with at least a "case".
+@dataclass(frozen=True)
+class SavedRecord:
+    """What cases.json says of an evaluation.
+
+    Attributes:
+        cases: in the order in which they were evaluated.
+        command: that the evaluation was started with.
+        versions: of this bundle, Python and packages, by name.
+        weights_sha256: checksum of the weights of our inference.
+        sharpness: of each method that our inference made.
+        settings: what the results depend on.
+        problems: of the evaluation as a whole.
+    """
+
+    cases: list[EvaluatedCase]
+    command: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    weights_sha256: str | None = None
+    sharpness: dict[str, float] = field(default_factory=dict)
+    settings: dict = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the cases."""
+        return [case.name for case in self.cases]
+
+
+def read_record(output_dir: str | Path) -> SavedRecord:
+    """Read OUT/cases.json as `EvaluationRecord` wrote it.
 
     Raises:
         Refusal: if there is no such file, or it is not the record of an evaluation.
@@ -143,13 +172,13 @@ def read_record(output_dir: str | Path) -> dict:
     path = EvaluationFolder(output_dir).cases
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        _ = [row["case"] for row in content["cases"]]
+        known = {own.name: content[own.name] for own in fields(SavedRecord) if own.name in content}
+        return SavedRecord(**{**known, "cases": [EvaluatedCase.of(row) for row in content["cases"]]})
     except OSError as error:
         folder = Path(output_dir).name
         raise Refusal(f"{folder}: there is no {path.name} ({error.strerror}): run the evaluation first") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(f"{path.name}: is not the record of an evaluation: run the evaluation again") from error
-    return content
 
 
 def command_line() -> str:

@@ -41,26 +41,26 @@ class Rigid:
         return made
 
 
-def align(moving: np.ndarray, moving_affine: np.ndarray, places_mm: np.ndarray, fixed: np.ndarray) -> Rigid:
-    """The transform of the places under which the moving volume correlates best with the fixed values there.
+def align(moving: np.ndarray, moving_affine: np.ndarray, positions_mm: np.ndarray, fixed: np.ndarray) -> Rigid:
+    """Find the rigid motion of positions under which a volume correlates best with another scan's values there.
 
-    Nelder-Mead from no motion at all, on 1 - normalised correlation; angles and shifts beyond the small ones that a
-    session allows are not sought.
+    Nelder-Mead from no motion at all, on 1 - normalised correlation; angles and shifts are limited to what a patient
+    moves within a session.
 
     Args:
-        moving: (X, Y, Z), smoothed.
-        moving_affine: of it, to RAS mm.
-        places_mm: (P, 3), RAS mm.
+        moving: the volume, (X, Y, Z), smoothed.
+        moving_affine: of the volume, to RAS mm.
+        positions_mm: (P, 3), RAS mm.
         fixed: values of the other scan there, (P,).
     """
-    centre = places_mm.mean(axis=0)
+    centre = positions_mm.mean(axis=0)
     inverse = np.linalg.inv(moving_affine)
     fixed = (fixed - fixed.mean()) / fixed.std()
     reach = np.repeat([LARGEST_DEG, LARGEST_MM], AXES)
 
     def loss(parameters: np.ndarray) -> float:
         step = inverse @ Rigid(parameters[:AXES], parameters[AXES:], centre).matrix
-        values = sample(moving, step[:AXES, :AXES] @ places_mm.T + step[:AXES, AXES:], order=1)
+        values = sample(moving, step[:AXES, :AXES] @ positions_mm.T + step[:AXES, AXES:], order=1)
         deviation = float(values.std())
         return 1.0 if not deviation > 0 else 1 - float(((values - values.mean()) * fixed).mean()) / deviation
 

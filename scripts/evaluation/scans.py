@@ -19,7 +19,7 @@ from ..data.sidecar import file_stem
 from ..data.transforms import grid_of
 from ..geometry.checks import is_axis
 from ..geometry.errors import Refusal
-from ..geometry.files import atomic_file
+from ..geometry.files import atomic_file, write_text
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
 from .cases import EvaluatedCase
@@ -130,7 +130,7 @@ class EvaluationScans:
     def _earlier(self) -> set[str]:
         """Names of the cases of an earlier call."""
         try:
-            return {str(row["case"]) for row in read_record(self.record.folder.root)["cases"]}
+            return set(read_record(self.record.folder.root).names)
         except Refusal:
             return set()
 
@@ -183,7 +183,7 @@ class EvaluationScans:
         path = self.record.folder.sidecar_file(name)
         text = json.dumps(sidecar, indent=1, sort_keys=True) + "\n"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
 
 
 def _replace(path: Path, volume: MetaTensor) -> None:

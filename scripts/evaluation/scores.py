@@ -59,7 +59,15 @@ class Scores:
 
 
 def write_scores(rows: Iterable[Row], path: str | Path) -> Path:
-    """Write scores as tidy CSV; return the path."""
+    """Write scores as tidy CSV; return the path.
+
+    >>> import tempfile
+    >>> row = Row("knee_4x", "GLADE", 4.0, "rect", "psnr", axis="", value=31.25, unit="dB")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = write_scores([row], Path(folder) / "scores.csv")
+    ...     path.read_text().splitlines()[1], read_scores(path) == [row]
+    ('knee_4x,GLADE,4.0,rect,psnr,,31.25,dB', True)
+    """
     return write_table(Row._fields, rows, path)
 
 

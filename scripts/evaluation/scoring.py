@@ -167,6 +167,15 @@ def acquired(path: Path, grid: Grid, case: EvaluatedCase) -> tuple[np.ndarray, A
 
     Raises:
         Refusal: if the scan does not fit the grid.
+
+    >>> import nibabel, tempfile
+    >>> case = EvaluatedCase("knee", profile="rect", through_plane_axis=2, slice_spacing_mm=4, slice_thickness_mm=4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "knee.nii.gz"
+    ...     nibabel.Nifti1Image(np.zeros((6, 6, 3), np.uint8), np.diag([2, 2, 4, 1])).to_filename(path)
+    ...     slices, A = acquired(path, Grid((12, 12, 12), np.eye(4)), case)
+    >>> slices.shape, A  # pixels of 1 mm; one slice averages 4 voxels of the isotropic grid
+    ((12, 12, 3), <3 x 12> Acquisition)
     """
     values, thick = read_volume(path)
     axis = case.through_plane_axis

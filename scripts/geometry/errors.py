@@ -1,6 +1,7 @@
 """`Refusal`, the error for an input that is not processed, and the original cause of errors that MONAI wraps."""
 
 SURROGATES = 0xDC00  # a byte b of a file name that is no UTF-8 is the character SURROGATES + b
+INTERRUPTED = "interrupted: what is done is kept; the same command continues from there"
 LONGEST_REASON = 400  # characters; longer lines are unreadable in a terminal and in a table
 
 

@@ -1,8 +1,43 @@
-"""Walking folders of unknown content: any depth, circular links, folders that cannot be listed."""
+"""The folders that are searched for scans: which they are, and walking them whatever they hold."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from .errors import Refusal
+
+Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""One path or several: what `dataset_dir` may be."""
+
+
+def input_paths(inputs: Inputs) -> list[Path]:
+    """Return the files and folders that are searched for scans: a single path as it is, several absolute and each once.
+
+    Raises:
+        Refusal: if this is no path and no list of paths.
+
+    >>> input_paths("scans")
+    [PosixPath('scans')]
+    """
+    if isinstance(inputs, (str, os.PathLike)):
+        return [Path(inputs)]
+    given = list(inputs) if isinstance(inputs, Sequence) else []
+    if not given or not all(isinstance(path, (str, os.PathLike)) for path in given):
+        raise Refusal(f"dataset_dir must be a path or a list of paths, got {inputs!r}: give a scan or a folder of them")
+    return [Path(path) for path in dict.fromkeys(map(os.path.abspath, given))]
+
+
+def existing_paths(inputs: Inputs) -> list[Path]:
+    """Return `input_paths`, all of which exist.
+
+    Raises:
+        Refusal: if one of them does not.
+    """
+    paths = input_paths(inputs)
+    for path in paths:
+        if not path.exists():
+            raise Refusal(f"no such file or folder: {path}: give the path of a scan or of a folder of scans")
+    return paths
 
 
 def every_folder(

@@ -26,7 +26,7 @@ LAST, BEST = "last.pt", "best.pt"  # the checkpoints: of the latest epoch, and o
 
 
 class SetEpoch:
-    """Passes the epoch's number to the patch dataset, so that its patches depend on that number and the seed alone.
+    """Handler that gives the epoch's number to the patch dataset, so that its patches depend on it and the seed alone.
 
     Args:
         dataset: has `set_epoch`.
@@ -55,7 +55,7 @@ def write_losses(engine: Engine, writer: SummaryWriter) -> None:
 
 
 class PlanesToTensorBoard(TensorBoardHandler):
-    """Writes planes of a validation's last batch side by side, labelled: interpolated slices, prediction, truth.
+    """Handler that writes planes of a validation's last batch side by side, labelled: slices, prediction, truth.
 
     MONAI's TensorBoardImageHandler shows one plane and scales each image by itself, so grey values cannot be compared.
 
@@ -95,7 +95,7 @@ class PlanesToTensorBoard(TensorBoardHandler):
 
 
 class ShowProgress:
-    """Shows how many iterations of an epoch are done, with the loss terms: a bar, or lines where there is no terminal.
+    """Handler that shows how many iterations of an epoch are done, with the losses, as a bar or as lines of the log.
 
     Args:
         show: False for neither, as in all processes but the first.
@@ -123,7 +123,7 @@ class ShowProgress:
 
 
 class WarmUpAverage:
-    """Lets the running average of the weights follow quickly at first: momentum max(m, 9 / (10 + iterations)).
+    """Handler that lets the running average of weights follow quickly at first: momentum max(m, 9 / (10 + iterations)).
 
     Without it the average of a short training is still close to its random start. The formula is that of TensorFlow's
     ExponentialMovingAverage with `num_updates`, whose decay is min(1 - m, (1 + n) / (10 + n)). It depends on the
@@ -146,7 +146,7 @@ class WarmUpAverage:
 
 
 class LogDataWait:
-    """Warns after an epoch in which iterations waited long for patches (Ignite's time profiler)."""
+    """Handler that warns after an epoch in which iterations waited long for patches (Ignite's time profiler)."""
 
     def __init__(self):
         self.profiler = BasicTimeProfiler()
@@ -166,7 +166,7 @@ class LogDataWait:
 
 
 class CheckWeightsInSync:
-    """Checks after each epoch that all processes hold the same weights; does nothing for a single process.
+    """Handler that checks after each epoch that all processes hold the same weights; idle in a single process.
 
     Args:
         networks: {name: network}.
@@ -188,7 +188,7 @@ class CheckWeightsInSync:
 
 
 class StopAfter:
-    """Ends the training at a time limit (Ignite's TimeLimit), without finishing the epoch.
+    """Handler that ends the training at a time limit (Ignite's TimeLimit), without finishing the epoch.
 
     Args:
         minutes: time from the start of training.
@@ -211,7 +211,7 @@ class StopAfter:
 
 
 class PauseAfter:
-    """End of a call after some epochs, with their checkpoint written; the learning rate schedule is not shortened.
+    """Handler that ends a call after some epochs, with their checkpoint written; the schedule is not shortened.
 
     Args:
         epochs: epochs of this call.
@@ -239,7 +239,7 @@ class PauseAfter:
 
 
 class ValidateFirst:
-    """Validates before the first iteration, so that the initial weights take part in the choice of the best.
+    """Handler that validates before the first iteration, so that the best weights may be the initial ones.
 
     Args:
         validator: the evaluator.
@@ -269,7 +269,7 @@ class ValidateFirst:
 
 
 class CheckOutcome:
-    """Checks at the end of a training that it wrote weights, and warns where they hardly differ from interpolation.
+    """Handler that checks after a training that it wrote weights, and warns if they hardly differ from interpolation.
 
     Args:
         best: keeps the best weights.
@@ -297,7 +297,7 @@ class CheckOutcome:
 
 
 class BestModel:
-    """Keeps the bare weights of a network whenever a validation is the best yet, also in a training that is resumed.
+    """Handler that keeps the bare weights of a network at each best validation yet, also in a training that is resumed.
 
     Args:
         network: the network whose weights are kept.
@@ -338,7 +338,7 @@ class BestModel:
 
 
 class Checkpoints:
-    """Saves everything after each epoch (last.pt) and each best one (best.pt), and resumes exactly from either file.
+    """Handler that saves the whole training after each epoch (last.pt) and each best one (best.pt), to resume exactly.
 
     Args:
         folder: folder of the files; each is replaced completely or not at all.

@@ -7,9 +7,10 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type
 
+from ..data.transforms import geometry_of
 from ..geometry.errors import Refusal
 from ..geometry.progress import Progress
-from ..physics.acquisition import SliceGeometry, geometry_of
+from ..physics.acquisition import SliceGeometry
 from .precision import precision_on
 from .rotation import InPlaneRotation
 
@@ -21,7 +22,7 @@ CPU_BATCH = 2  # planes or windows that a CPU computes at once; 8 exceed its cac
 
 
 class OrthogonalInferer(Inferer):
-    """Applies a 2-D generator to the planes of one or both views at every rotation; gives a channel for each.
+    """Inferer that applies a 2-D generator to the planes of one or both views, at every rotation; a channel for each.
 
     A plane holds one in-plane axis and the through-plane axis. Planes pass through the network in batches, whole or in
     overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the box around the

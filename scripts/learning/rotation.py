@@ -8,7 +8,7 @@ from monai.networks.layers import AffineTransform
 
 
 class InPlaneRotation:
-    """Rotates volumes about the through-plane axis, and predictions back; cubic convolution between voxels.
+    """Rotation of volumes about the through-plane axis, and of predictions back; cubic convolution between voxels.
 
     The rotated grid holds the whole volume to half a pixel; voxels outside of the volume are 0, as air is. A rotation
     by 0 degrees changes nothing.

@@ -14,7 +14,7 @@ from ..physics.protocol import ProtocolRange
 
 
 class PrepareSimulatedBatch(PrepareBatch):
-    """Turns a batch of sharp planes into simulated acquisitions and their truth, the same at every validation.
+    """Simulation of a batch of acquisitions from sharp planes, which are their truth; the same at every validation.
 
     Args:
         protocols: protocols to simulate; each batch takes the next one.
@@ -68,7 +68,7 @@ class Interpolation(nn.Module):
 
 
 class PlaneInferer(Inferer):
-    """Applies G and the projection P to a batch of simulated planes: P(G(U b, conditioning)).
+    """Inferer that applies G and the projection P to a batch of simulated planes: P(G(U b, conditioning)).
 
     Args:
         consistent: whether to apply the projection P.

@@ -85,14 +85,17 @@ def default_sharpness(path: str, sharp_path: str) -> float:
     Raises:
         Refusal: if a file is there but damaged; sharpness 0 would then change results without a word.
     """
-    related = False
-    if Path(path).is_file() and Path(sharp_path).is_file():  # else reported where the weights are loaded
-        faithful, sharp = _read(path), _read(sharp_path)
-        comparable = _is_state(faithful) and _is_state(sharp) and _shapes(faithful) == _shapes(sharp)
-        related = comparable and _are_related(faithful, sharp)
-    if not related:
-        logger.info("sharpness is 0: %s was not trained from %s", Path(sharp_path).name, Path(path).name)
-    return DEFAULT_SHARPNESS if related else 0.0
+    if not Path(path).is_file():  # which ends the run where the weights are loaded
+        return 0.0
+    if not Path(sharp_path).is_file():
+        logger.info("sharpness is 0, since there are no sharp weights: %s: no such weights", printable(str(sharp_path)))
+        return 0.0
+    faithful, sharp = _read(path), _read(sharp_path)
+    comparable = _is_state(faithful) and _is_state(sharp) and _shapes(faithful) == _shapes(sharp)
+    if comparable and _are_related(faithful, sharp):
+        return DEFAULT_SHARPNESS
+    logger.info("sharpness is 0: %s continues another training than %s", Path(sharp_path).name, Path(path).name)
+    return 0.0
 
 
 def default_detail_gain(sharpness: float, count: int) -> float:

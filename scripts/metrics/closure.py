@@ -80,6 +80,12 @@ def spectrum_closed(
 
     Raises:
         Refusal: on bad arrays or a scan without more detail in-plane.
+
+    >>> sharp = np.random.default_rng(0).normal(size=(32, 32, 32))
+    >>> blurred = sharp.reshape(32, 32, 8, 4).mean(axis=-1).repeat(4, axis=-1)
+    >>> shares = [spectrum_closed(result, blurred, factor=4) for result in (blurred, (blurred + sharp) / 2)]
+    >>> shares[0], 0 < shares[1] < 1
+    (0.0, True)
     """
     result, interpolated = as_pair(result, interpolated)
     axis = checked_axis(axis, result)

@@ -49,6 +49,10 @@ def error_per_decile(confidence: Array, result: Array, truth: Array, mask: Array
 
     Raises:
         Refusal: on bad arrays or fewer than 10 voxels.
+
+    >>> error = np.arange(100.0).reshape(10, 10)
+    >>> error_per_decile(confidence=-error, result=error, truth=np.zeros_like(error))[[0, -1]]  # of two tenths
+    array([94.5,  4.5])
     """
     confidence, error = _inside(confidence, result, truth, mask)
     if confidence.size < DECILES:

@@ -60,6 +60,13 @@ def border_profiles(
 
     Raises:
         Refusal: on bad arrays or spacings, or a border too short for 6 profiles.
+
+    >>> organ = 100.0 * (np.linalg.norm(np.indices((40, 40, 40)) - 19.5, axis=0) < 8)
+    >>> profiles = border_profiles(organ, organ > 0, spacing_mm=(1, 1, 1))
+    >>> profiles.values.shape, profiles.step_mm  # from 8 mm inside the border to 8 mm outside
+    ((64, 161), 0.1)
+    >>> profiles.values[:, [0, -1]].mean(axis=0).round()
+    array([100.,   0.])
     """
     volume = _volume(volume)
     label = as_mask(label, volume.shape)
@@ -102,6 +109,12 @@ def line_profiles(
 
     Raises:
         Refusal: on bad arrays, points closer than four voxels or outside the volume.
+
+    >>> halves = np.zeros((20, 20, 20))
+    >>> halves[10:] = 100
+    >>> profiles = line_profiles(halves, (4.5, 10, 10), (14.5, 10, 10), spacing_mm=(1, 1, 1))
+    >>> profiles.values.shape, profiles.values[:, 50].round(1).tolist() == [50.0] * 9  # the border is in the middle
+    ((9, 101), True)
     """
     volume = _volume(volume)
     spacing = _checked_spacing(spacing_mm)

@@ -28,6 +28,13 @@ def relative_residual(volume: Array, slices: Array, acquisition: Acquires, axis:
 
     Raises:
         Refusal: on bad arrays, slices that do not fit A v, or slices that are all zero.
+
+    >>> from scripts.physics.acquisition import Acquisition, SliceGeometry
+    >>> A = Acquisition(SliceGeometry(thin_size=12, slice_count=3, slice_spacing_voxels=4, slice_thickness_voxels=4))
+    >>> volume = np.random.default_rng(0).random((8, 8, 12))
+    >>> slices = A(torch.from_numpy(volume)).numpy()
+    >>> round(relative_residual(volume, slices, A), 6), round(relative_residual(1.1 * volume, slices, A), 6)
+    (0.0, 0.1)
     """
     volume, slices = as_image(volume, "volume"), as_image(slices, "slices")
     thin, thick = (np.moveaxis(a, checked_axis(axis, a), -1) for a in (volume, slices))

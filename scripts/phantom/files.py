@@ -18,6 +18,7 @@ from monai.data import MetaTensor
 
 from ..data.saving import write_nifti
 from ..geometry.errors import Refusal
+from ..geometry.files import write_text
 from ..geometry.grid import Grid
 from ..physics.profile import ACQUISITION_OF_PROFILE, PROFILES
 from .abdomen import abdomen, acquire, bladder, coronal_grid
@@ -100,7 +101,7 @@ def write_scan(scan: PhantomScan, folder: Path, name: str = "phantom") -> tuple[
         "SliceThickness": round(scan.slice_thickness_mm, 4),
         "SpacingBetweenSlices": round(float(scan.slices_grid.spacing_mm[2]), 4),
     }
-    (folder / "scans" / f"{name}.json").write_text(json.dumps(sidecar, indent=2) + "\n")
+    write_text(folder / "scans" / f"{name}.json", json.dumps(sidecar, indent=2) + "\n")
     image, truth = folder / "scans" / f"{name}.nii.gz", folder / "truth" / f"{name}_truth.nii.gz"
     write_nifti(on_grid(scan.slices, scan.slices_grid), image, np.int16)  # integers, as a scanner stores them
     write_nifti(on_grid(scan.truth, scan.truth_grid), truth)

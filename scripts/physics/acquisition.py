@@ -1,7 +1,6 @@
 """The acquisition operator `A`, thin grid -> thick slices, and `SliceGeometry`, the position of the slices."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,7 @@ class SliceGeometry:
         return replace(self, first_slice_voxels=self.thin_size - 1 - float(self.slice_centres_voxels[-1]))
 
     def conditioning(self) -> np.ndarray:
-        """Return the conditioning of a generator: what it knows of the acquisition.
+        """Return the conditioning of a generator: channels that describe the acquisition to it.
 
         Rows: cosine and sine of the slice phase (0 at a slice centre), log2 of the anisotropy factor, and the
         modulation transfer of the profile at 1/4, 1/2 and 3/4 cycle per slice spacing. The transfer says how much
@@ -79,9 +78,6 @@ class SliceGeometry:
         passed = transfer(self.slice_thickness_voxels / spacing, self.profile, CONDITIONING_CYCLES)
         constants = np.array([np.log2(spacing), *passed])[:, None] * np.ones(self.thin_size)
         return np.stack([np.cos(phase), np.sin(phase), *constants])
-
-
-CONDITIONING_CHANNELS = 3 + len(CONDITIONING_CYCLES)  # rows of `SliceGeometry.conditioning`
 
 
 class Acquisition(LinearOperator):
@@ -112,8 +108,3 @@ class Acquisition(LinearOperator):
             raise ValueError(f"slice {int(mass.argmin())} lies outside the thin grid of {geometry}")
         super().__init__(weights / mass)
         self.geometry = geometry
-
-
-def geometry_of(volume: Any) -> SliceGeometry:
-    """Return the `SliceGeometry` that `InterpolateSlicesd` left in meta["slices"] of a MONAI MetaTensor."""
-    return volume.meta["slices"]

@@ -63,7 +63,7 @@ class Measurement:
     def simulate(
         cls, sharp: torch.Tensor, geometry: SliceGeometry, noise: float = 0.0, generator: torch.Generator | None = None
     ) -> "Measurement":
-        """Measure sharp planes by thick slices along their last axis, with Rician noise.
+        """Measure sharp planes by thick slices along their last axis, with Rician noise; P is weighted for this noise.
 
         Args:
             sharp: (B, 1, H, W), intensity scale.
@@ -76,7 +76,7 @@ class Measurement:
         torch.Size([2, 7, 8, 16])
         """
         A = Acquisition(geometry)
-        P = DataConsistency(A)
+        P = DataConsistency.for_noise(A, noise)
         slices = simulate_slices(A, sharp, noise, generator)
         conditioning = torch.as_tensor(geometry.conditioning(), dtype=sharp.dtype, device=sharp.device)
         projector = torch.as_tensor(P.projector.matrix, dtype=sharp.dtype, device=sharp.device)

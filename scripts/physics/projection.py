@@ -1,6 +1,7 @@
-"""The data-consistency projection `P`, onto the volumes whose re-acquisition gives the acquired slices."""
+"""The data-consistency projection `P`: the re-acquired result gives the acquired slices, to within their noise."""
 
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -9,6 +10,9 @@ from .acquisition import Acquisition
 from .operator import LinearOperator
 
 REGULARISATION = 1e-5  # lambda over the largest eigenvalue of A S A*; residual far below 1e-3, noise gain bounded
+EXPECTED_ERROR = (
+    0.064  # of a prediction, root mean square, intensity scale: measured on held-back people (docs/noise.md)
+)
 SMOOTHNESS = 0.2  # slice spacings; steps at slice borders fall by a third, PSNR by 0.02 dB (docs/physics.md)
 
 
@@ -22,12 +26,14 @@ class DataConsistency:
 
     Args:
         acquisition: `A`.
-        regularisation: lambda relative to the largest eigenvalue of A S A*. It matters where slices overlap, because
-            an exact projection then amplifies noise.
+        regularisation: lambda relative to the largest eigenvalue of A S A*. The smallest values are an exact
+            projection, which passes all noise of the slices on and amplifies it where they overlap; `for_noise` takes
+            it from the noise.
         smoothness: sigma in slice spacings; 0 is S = I.
 
     Attributes:
         acquisition: `A`.
+        regularisation: as given.
         correction: C = S A* (A S A* + lambda I)^-1, slices -> thin grid.
 
     Raises:
@@ -44,14 +50,40 @@ class DataConsistency:
     ) -> None:
         if regularisation < 0:
             raise ValueError(f"regularisation must not be negative, got {regularisation}")
-        if not smoothness >= 0:
-            raise ValueError(f"smoothness must be 0 or more slice spacings, got {smoothness}")
-        A = acquisition.matrix
-        S = _covariance(A.shape[1], smoothness * acquisition.geometry.slice_spacing_voxels)
-        gram = A @ S @ A.T
+        AS, gram = _covariances(acquisition, smoothness)
         damped = gram + regularisation * np.linalg.eigvalsh(gram)[-1] * np.eye(len(gram))
-        self.acquisition = acquisition
-        self.correction = LinearOperator(np.linalg.solve(damped, A @ S).T)
+        self.acquisition, self.regularisation = acquisition, float(regularisation)
+        self.correction = LinearOperator(np.linalg.solve(damped, AS).T)
+
+    @classmethod
+    def for_noise(
+        cls, acquisition: Acquisition, noise: float, error: float = EXPECTED_ERROR, smoothness: float = SMOOTHNESS
+    ) -> Self:
+        """Return the noise-weighted P, of which lambda is the variance of the noise over that of the prediction.
+
+        With noise of covariance noise^2 I on the slices and errors of covariance error^2 S in the prediction, P(v) is
+        then the mean of the volumes given both, their best linear estimate (Tarantola 2005, chapter 3). Without noise
+        it is the exact projection: lambda stays at least `REGULARISATION`.
+
+        Args:
+            acquisition: `A`.
+            noise: standard deviation on the slices.
+            error: expected standard deviation of the prediction from the true volume, same units.
+            smoothness: as above.
+
+        Raises:
+            ValueError: if the noise is negative or the error is not positive.
+
+        >>> from scripts.physics.acquisition import SliceGeometry
+        >>> A = Acquisition(SliceGeometry(6, 2, 3, 3))  # A A* is I / 3
+        >>> P = DataConsistency.for_noise(A, noise=1, error=3**0.5, smoothness=0)
+        >>> P(torch.zeros(6), slices=torch.tensor([2.0, 4.0]))  # noise and error weigh the same in a slice
+        tensor([1., 1., 1., 2., 2., 2.])
+        """
+        if not (noise >= 0 and error > 0):
+            raise ValueError(f"noise must be 0 or more and the error positive, got {noise} and {error}")
+        largest = np.linalg.eigvalsh(_covariances(acquisition, smoothness)[1])[-1]
+        return cls(acquisition, max(REGULARISATION, (noise / error) ** 2 / largest), smoothness)
 
     @cached_property
     def projector(self) -> LinearOperator:
@@ -59,7 +91,7 @@ class DataConsistency:
         return self.correction @ self.acquisition
 
     def __call__(self, volume: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
-        """Return P(volume), whose re-acquisition gives the slices.
+        """Return P(volume), whose re-acquisition gives the slices, as exactly as the regularisation asks for.
 
         Args:
             volume: v, (..., thin_size).
@@ -75,6 +107,40 @@ class DataConsistency:
             slices: b, (..., slice_count), same units.
         """
         return float(torch.linalg.vector_norm(self.acquisition(volume) - slices) / torch.linalg.vector_norm(slices))
+
+
+def expected_error(
+    acquisition: Acquisition, residual: torch.Tensor, noise: float, smoothness: float = SMOOTHNESS
+) -> float:
+    """Return the expected error of a prediction: `EXPECTED_ERROR`, or more where its own slices show more.
+
+    Slices differ from those of a prediction by noise and by its error, so that their mean square difference is
+    noise^2 + error^2 mean(diag(A S A*)). The prediction was made from the same noise, which makes the difference
+    smaller; therefore it can only raise the error that was measured on held-back people.
+
+    Args:
+        acquisition: `A`.
+        residual: b - A v, any shape, intensity scale.
+        noise: standard deviation on the slices, intensity scale.
+        smoothness: as for `DataConsistency`.
+
+    >>> from scripts.physics.acquisition import SliceGeometry
+    >>> A = Acquisition(SliceGeometry(6, 2, 3, 3))
+    >>> round(expected_error(A, torch.full((2,), 0.5), noise=0.3, smoothness=0), 3)  # sqrt(3 (0.25 - 0.09))
+    0.693
+    """
+    passed = float(np.diag(_covariances(acquisition, smoothness)[1]).mean())
+    excess = float(residual.square().mean()) - noise**2
+    return max(EXPECTED_ERROR, (max(excess, 0.0) / passed) ** 0.5)
+
+
+def _covariances(acquisition: Acquisition, smoothness: float) -> tuple[np.ndarray, np.ndarray]:
+    """A S and A S A*."""
+    if not smoothness >= 0:
+        raise ValueError(f"smoothness must be 0 or more slice spacings, got {smoothness}")
+    A = acquisition.matrix
+    AS = A @ _covariance(A.shape[1], smoothness * acquisition.geometry.slice_spacing_voxels)
+    return AS, AS @ A.T
 
 
 def _covariance(size: int, sigma_voxels: float) -> np.ndarray:

@@ -4,13 +4,14 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ..data.saving import REPORT
 from ..evaluation.measures import CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..geometry.errors import Refusal
@@ -18,7 +19,7 @@ from ..geometry.files import write_text
 from ..geometry.grid import Grid
 from ..geometry.views import VIEWS
 from ..metrics.pique import shared_window
-from ..run.record import RunRecord
+from ..run.record import Row, RunRecord
 from .evaluation_report import explanations
 from .explained import number, ordered, ordered_metrics
 from .pages import Table, render, setting, settings
@@ -38,13 +39,12 @@ class ReportedCase:
     """One scan on a page.
 
     Attributes:
-        row: its row of summary.json: case, input, output, protocol, warnings, residual, seconds, settings,
-            weights_sha256.
+        row: of the run record.
         scene: its volumes.
         description: a sentence about the scan, or None.
     """
 
-    row: Mapping
+    row: Row
     scene: Scene
     description: str | None = None
 
@@ -108,22 +108,22 @@ class CaseReport:
         case = data["case"].name
         restored = self.restore({key: data[key] for key in ("image", "slices")})
         pred, added = _array(data["pred"]), _array(data["added_detail"])
-        row = asdict(self.record.snapshot(data["case"], data["pred"]))
+        row = self.record.snapshot(data["case"], data["pred"])
         scene = Scene(
             case=case,
             grid=_grid(data["pred"]),
-            through_plane_axis=int(row["protocol"]["through_plane_axis"]),
-            slice_spacing_mm=float(row["protocol"]["slice_spacing_mm"]),
+            through_plane_axis=row.protocol.through_plane_axis,
+            slice_spacing_mm=row.protocol.slice_spacing_mm,
             slices=(_array(restored["slices"]), _grid(restored["slices"])),
             methods={CUBIC: _array(restored["image"]), CONSISTENT: pred - added, GLADE: pred},
             added_detail=added,
             confidence=_array(data["confidence"]),
         )
-        return write_case_report(folder / f"{case}_report.html", [ReportedCase(row, scene)])
+        return write_case_report(folder / f"{case}{REPORT}", [ReportedCase(row, scene)])
 
 
 def write_case_report(
-    path: str | Path, cases: Sequence[ReportedCase], title: str | None = None, refused: Sequence[Mapping] = ()
+    path: str | Path, cases: Sequence[ReportedCase], title: str | None = None, refused: Sequence[Row] = ()
 ) -> Path:
     """Write one page about one or several scans, completely or not at all.
 
@@ -131,21 +131,20 @@ def write_case_report(
         path: of the page.
         cases: the scans.
         title: of the page; by default the case's name.
-        refused: rows of summary.json of the scans without a result, with their reason.
+        refused: rows of the scans without a result.
 
     Returns:
         The path.
     """
     metrics = [score.metric for case in cases for scores in case.scores.values() for score in scores]
-    row = cases[0].row if cases else {}
     text = render(
         "case.html",
         title=f"GLADE: {cases[0].scene.case}" if title is None else title,
         failures=_failures(refused),
         cases=[_part(case) for case in cases],
         explanations=explanations([*metrics, "residual"]) if cases else [],
-        made_with=_made_with(row),
-        settings=settings(row.get("settings") or {}),
+        made_with=_made_with(cases[0].row) if cases else [],
+        settings=settings(cases[0].row.settings) if cases else [],
     )
     return write_text(Path(path), text)
 
@@ -190,8 +189,8 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
     return scores, list(undefined)
 
 
-def _failures(refused: Sequence[Mapping]) -> Table | None:
-    rows = [(row["case"], row["status"], row["reason"]) for row in refused]
+def _failures(refused: Sequence[Row]) -> Table | None:
+    rows = [(row.case, row.status, row.reason) for row in refused]
     return Table("Without a result", ("scan", "status", "reason"), rows, kind="words") if rows else None
 
 
@@ -200,7 +199,7 @@ def _part(case: ReportedCase) -> CasePart:
     return CasePart(
         name=scene.case,
         description=case.description,
-        warnings=row.get("warnings") or [],
+        warnings=row.warnings,
         facts=_facts(row, scene),
         scores=_score_table(scores, scene) if any(scores.values()) else None,
         undefined=undefined,
@@ -209,24 +208,23 @@ def _part(case: ReportedCase) -> CasePart:
     )
 
 
-def _facts(row: Mapping, scene: Scene) -> list[tuple[str, str | None]]:
-    protocol = row.get("protocol") or {}
-    confidence = None
+def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
+    protocol, residual, confidence = row.protocol, row.residual, None
     if scene.confidence is not None:
         inside = scene.confidence[scene.body]
         share, mean = float((inside > CONFIDENT).mean()), float(inside.mean())
         confidence = f"{share:.1%} of the body's voxels above {CONFIDENT:g}; mean {mean:.2f}"
-    residual = row.get("residual")
+    of_noise = "" if row.residual_over_noise is None else f", {row.residual_over_noise:.2f} of their noise"
     return [
-        ("acquired", _geometry(row.get("input"))),
-        ("made", _geometry(row.get("output"))),
-        ("slice spacing", _mm(protocol.get("slice_spacing_mm"))),
-        ("slice thickness", _with_source(_mm(protocol.get("slice_thickness_mm")), protocol.get("thickness_source"))),
-        ("slice profile", _with_source(protocol.get("profile"), protocol.get("profile_source"))),
-        ("through-plane axis", _with_source(protocol.get("through_plane_axis"), protocol.get("axis_source"))),
-        ("residual", None if residual is None else f"{number(residual)} of the acquired slices"),
+        ("acquired", _geometry(row.input)),
+        ("made", _geometry(row.output)),
+        ("slice spacing", f"{protocol.slice_spacing_mm:.4g} mm"),
+        ("slice thickness", f"{protocol.slice_thickness_mm:.4g} mm ({protocol.thickness_source})"),
+        ("slice profile", f"{protocol.profile} ({protocol.profile_source})"),
+        ("through-plane axis", f"{protocol.through_plane_axis} ({protocol.axis_source})"),
+        ("residual", None if residual is None else f"{number(residual)} of the acquired slices{of_noise}"),
         ("confidence", confidence),
-        ("time", None if row.get("seconds") is None else f"{row['seconds']:.1f} s, without this page"),
+        ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
     ]
 
 
@@ -235,14 +233,6 @@ def _geometry(grid: Mapping | None) -> str | None:
         return None
     size, spacing = (" × ".join(f"{v:.3g}" for v in grid[key]) for key in ("shape", "spacing_mm"))
     return f"{size} voxels of {spacing} mm"
-
-
-def _mm(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4g} mm"
-
-
-def _with_source(value, source: str | None) -> str | None:
-    return None if value is None else f"{value} ({source})" if source else str(value)
 
 
 def _score_table(scores: Mapping[str, Sequence[Score]], scene: Scene) -> Table:
@@ -267,12 +257,12 @@ def _plane(scene: Scene, axis: int) -> str:
     return next(view for view, shown in VIEWS.items() if shown.fixed == fixed)
 
 
-def _made_with(row: Mapping) -> list[tuple[str, str | None]]:
-    own = row.get("settings") or {}
+def _made_with(row: Row) -> list[tuple[str, str | None]]:
+    own = row.settings
     return [
         ("version", own.get("version")),
-        ("weights", row.get("weights_origin")),
-        ("weights, SHA-256", row.get("weights_sha256")),
+        ("weights", row.weights_origin),
+        ("weights, SHA-256", row.weights_sha256),
         *((name, setting(own[name])) for name in ("sharpness", "detail") if name in own),
     ]
 

@@ -14,7 +14,9 @@ import ignite.distributed as idist
 from ..data.case import Case
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
+from ..geometry.folders import Inputs, input_paths
 from .fingerprints import fingerprint, fingerprint_of_files
+from .threads import thread_settings
 
 OVERLAYS = ("train.yaml", "adapt.yaml")
 WEIGHTS = "model.pt"  # the file name in a training's output_dir
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def adapt_weights(
     bundle_root: str,
-    dataset_dir: str,
+    dataset_dir: Inputs,
     weights_path: str,
     adapted_path: str,
     settings: Mapping,
@@ -37,7 +39,7 @@ def adapt_weights(
 
     Args:
         bundle_root: folder of the bundle.
-        dataset_dir: the scans: a single one, or those of a study.
+        dataset_dir: the scans: a single one, or those of a study; one path or several.
         weights_path: the initial weights.
         adapted_path: file of the adapted weights, OUT/adapted/model.pt, written completely or not at all. The log of
             the training and a record of its inputs and settings are written beside it.
@@ -67,13 +69,15 @@ def _is_adapted(target: Path, record: str) -> bool:
     return target.is_file() and before.is_file() and before.read_text(encoding="utf-8") == record
 
 
-def _adapt(root: Path, dataset_dir: str, weights_path: str, target: Path, settings: Mapping, record: str) -> None:
+def _adapt(root: Path, dataset_dir: Inputs, weights_path: str, target: Path, settings: Mapping, record: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     log = target.with_name("adaptation.log")
+    scans = [str(path.resolve()) for path in input_paths(dataset_dir)]
     alone = {name: value for name, value in os.environ.items() if name not in LAUNCHER}
+    alone |= thread_settings(alone)
     with tempfile.TemporaryDirectory(prefix=".adapting-", dir=target.parent) as training:
         overrides = {
-            "dataset_dir": Path(dataset_dir).resolve(),
+            "dataset_dir": scans[0] if len(scans) == 1 else scans,
             "output_dir": training,
             "start_from": Path(weights_path).resolve(),
             **settings,
@@ -81,7 +85,7 @@ def _adapt(root: Path, dataset_dir: str, weights_path: str, target: Path, settin
         configs = str([str(root / "configs" / name) for name in OVERLAYS])
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", configs]
         command += [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
-        logger.info("adapting the weights to %s, which takes up to 10 minutes", dataset_dir)
+        logger.info("adapting the weights to %s, which takes up to 10 minutes", ", ".join(scans))
         with log.open("w", encoding="utf-8") as file:
             ended = subprocess.run(command, cwd=root, env=alone, check=False, stdout=file, stderr=subprocess.STDOUT)
         adapted = Path(training) / WEIGHTS

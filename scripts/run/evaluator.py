@@ -1,5 +1,7 @@
 """Inference over cases: MONAI's evaluator, which goes on after a case that is refused or fails."""
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +14,9 @@ from ..data.case import Case
 from .fingerprints import location_hash
 from .loader import CaseLoader, PendingCase
 from .record import RunRecord
+from .threads import ComputingTime
+
+logger = logging.getLogger(__name__)
 
 
 class CaseEvaluator(SupervisedEvaluator):
@@ -54,6 +59,7 @@ class CaseEvaluator(SupervisedEvaluator):
         )
         self.record, self.cases = record, cases
         self._locations: set[str | None] = set()
+        self._computing = ComputingTime()
 
     def run(self) -> None:
         """Process all cases.
@@ -65,6 +71,9 @@ class CaseEvaluator(SupervisedEvaluator):
         cases = self.data_loader.cases if self.cases is None else self.cases
         self._locations = {location_hash(case) for case in cases}
         super().run()
+        hint = self._computing.hint(torch.get_num_threads(), os.environ)
+        if hint and torch.device(self.state.device).type == "cpu":
+            logger.warning(hint)
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: PendingCase) -> dict:
         """Process one case; the output is empty if the case was skipped, refused or failed."""
@@ -74,7 +83,7 @@ class CaseEvaluator(SupervisedEvaluator):
                 item = batchdata.load()
                 entry.loaded(item[CommonKeys.IMAGE])
                 image = item[CommonKeys.IMAGE].to(engine.state.device)
-                with engine.mode(engine.network):
+                with engine.mode(engine.network), self._computing:
                     predictions = engine.inferer(image[None], engine.network)[0]
                 engine.state.batch = item
                 engine.state.output = {CommonKeys.IMAGE: image, CommonKeys.PRED: predictions}

@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -18,16 +18,18 @@ import numpy as np
 from filelock import FileLock
 from monai.data import MetaTensor
 
-from ..data.case import Case
-from ..data.saving import RESULT, remove_partial
+from ..data.acceptance import ScanProtocol
+from ..data.case import SUMMARY, Case
+from ..data.saving import REPORT, SERIES, remove_partial
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, one_line, printable, reason_of
 from ..geometry.files import plain, write_json
 from .fingerprints import fingerprint, input_files, location_hash
 
 ROWS = ".rows"
-OPTIONAL_RESULTS = ("_report.html", f"_{RESULT}_dicom")  # results that a call with other settings may not write
+OPTIONAL_RESULTS = (REPORT, SERIES)  # results that a call with other settings may not write
 DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
+FIT = ("residual", "noise", "residual_over_noise")  # of a result, from its meta
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +44,12 @@ class Row:
         reason: why it was refused or failed.
         input: format, frame, number of files, fingerprint, location hash, and the geometry once it is loaded.
         output: shape (voxels), spacing (mm) and RAS affine of the result.
-        protocol: `ScanProtocol` of the scan, as a dict.
+        protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
         residual: ||A v - b|| / ||b|| of the result, where it was measured.
+        noise: standard deviation of the noise of the slices, in the scan's units, where it was estimated.
+        residual_over_noise: root mean square of A v - b in the body over the noise; below 1, the result explains the
+            slices to within their noise.
         seconds: duration.
         files: what was written, relative to OUT.
         weights_sha256: checksum of the weights.
@@ -57,21 +62,53 @@ class Row:
     reason: str | None = None
     input: dict = field(default_factory=dict)
     output: dict | None = None
-    protocol: dict | None = None
+    protocol: ScanProtocol | None = None
     warnings: list[str] = field(default_factory=list)
     residual: float | None = None
+    noise: float | None = None
+    residual_over_noise: float | None = None
     seconds: float | None = None
     files: list[str] = field(default_factory=list)
     weights_sha256: str | None = None
     weights_origin: str | None = None
     settings: dict = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, content: Mapping) -> "Row":
+        """Return the row that a file holds; what another version wrote besides is left out.
+
+        >>> Row.of({"case": "knee", "status": "done", "seconds": 2.5}).warnings
+        []
+        """
+        row = cls(**_known(cls, content))
+        if row.protocol is not None:
+            row.protocol = ScanProtocol(**_known(ScanProtocol, content["protocol"]))
+        return row
+
+    def as_row(self) -> dict:
+        """Return what is written of it, as plain values."""
+        protocol = None if self.protocol is None else plain(self.protocol.as_row())
+        return {**asdict(self), "protocol": protocol}
+
+    def add_scan(self, scan: MetaTensor) -> None:
+        """Take protocol and warnings from the meta of a scan, or of what was made of it."""
+        self.protocol = scan.meta.get("protocol")
+        self.warnings = [str(warning) for warning in scan.meta.get("warnings", [])]
+
+    def add_result(self, pred: MetaTensor) -> None:
+        """Take geometry and fit from a result (1, X, Y, Z), whose meta holds those of `FIT` that were measured."""
+        self.output = geometry(pred.shape[-3:], pred.affine)
+        for name in FIT:
+            value = plain(pred.meta.get(name))
+            setattr(self, name, None if value is None else float(value))
+
 
 class RunRecord:
     """How each case ended: writes its row at once, merges summary.json, and determines the exit code of the run.
 
-    `with record.case(case) as entry` is the one way to process a case, for `run inference`, MONAI Label and MONAI
-    Deploy alike. A killed process loses only the case it was processing; the next call does what is missing.
+    `with record.case(case) as entry` is the one way to process a case into OUT, for `run inference` and MONAI Deploy
+    alike; MONAI Label sends its results away and keeps no OUT. A killed process loses only the case it was processing;
+    the next call does what is missing.
 
     Args:
         output_dir: OUT; made by `open`.
@@ -196,7 +233,7 @@ class RunRecord:
 
     def merge(self) -> Path | None:
         """Make summary.json of all rows in OUT; processes that do so at the same time wait for one another."""
-        target = self.output_dir / "summary.json"
+        target = self.output_dir / SUMMARY
         try:
             with FileLock(self.output_dir / ROWS / ".lock"):
                 rows = [row for row in map(_read_row, sorted((self.output_dir / ROWS).glob("*.json"))) if row]
@@ -222,7 +259,7 @@ class RunRecord:
                 "%d cases: %d done, %d already done, %d refused, %d failed; see %s",
                 sum(counts.values()),
                 *counts.values(),
-                printable(str(self.output_dir / "summary.json")),
+                printable(str(self.output_dir / SUMMARY)),
             )
         idist.barrier()
         if counts[REFUSED] or counts[FAILED] or unwritten:
@@ -297,8 +334,10 @@ class CaseEntry:
         meta = image.meta
         shape = meta.get("spatial_shape", image.shape[-3:])
         self.row.input |= geometry(shape, meta.get("original_affine", image.affine))
-        self.row.protocol = None if meta.get("protocol") is None else plain(meta["protocol"].as_row())
-        self.row.warnings = [str(warning) for warning in meta.get("warnings", [])]
+        if "acquired_pixel_mm" in meta:  # of the in-plane axes, in the order of the array
+            acquired = dict(zip(meta["reorientation"].source_axes, meta["acquired_pixel_mm"], strict=False))
+            self.row.input["acquired_pixel_mm"] = [round(acquired[axis], 6) for axis in sorted(acquired)]
+        self.row.add_scan(image)
 
     def done(self, pred: MetaTensor) -> None:
         """End the case well; optional files of an earlier result that were not written anew are removed.
@@ -327,21 +366,17 @@ class CaseEntry:
             self.stop(*reason_of(error))
 
     def snapshot(self, pred: MetaTensor) -> Row:
-        """Return the row with the geometry and residual of the result, and the seconds until now."""
-        residual = plain(pred.meta.get("residual"))
-        made = {
-            "output": geometry(pred.shape[-3:], pred.affine),
-            "residual": None if residual is None else float(residual),
-            "seconds": self._seconds(),
-        }
-        return Row(**{**vars(self.row), **made})
+        """Return the row with the geometry of the result, how it fits the slices, and the seconds until now."""
+        row = replace(self.row, seconds=self._seconds())
+        row.add_result(pred)
+        return row
 
     def _end(self, status: str, reason: str | None) -> None:
         self.to_do = False
         self.row.status, self.row.reason, self.row.seconds = status, reason, self._seconds()
         self.record.counts[status] += 1
         try:
-            write_json(self._row_file, asdict(self.row))
+            write_json(self._row_file, self.row.as_row())
         except OSError as error:  # the disk is full: the count and the exit code still include the case
             self.record.unwritten += 1
             logger.error("%s: its row cannot be written: %s", self.case.name, error.strerror)
@@ -358,6 +393,21 @@ class CaseEntry:
     def _results(self) -> list[Path]:
         name = self.case.name
         return sorted((self.record.output_dir / name).glob(f"{glob.escape(name)}_*"))
+
+
+def read_summary(output_dir: str | os.PathLike) -> list[Row]:
+    """Read the rows of all cases from OUT/summary.json, as `RunRecord.merge` wrote them.
+
+    Raises:
+        Refusal: if there is no such file, or it is another one.
+    """
+    path = Path(output_dir) / SUMMARY
+    try:
+        return [Row.of(row) for row in json.loads(path.read_text(encoding="utf-8"))["cases"]]
+    except OSError as error:
+        raise Refusal(f"{path.name} cannot be read ({error.strerror}): run the inference first") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refusal(f"{path.name} is not the record of a run: run the inference again") from error
 
 
 def checksum(weights: str | os.PathLike) -> str:
@@ -384,6 +434,10 @@ def geometry(shape, affine) -> dict:
         "spacing_mm": [round(float(s), 6) for s in np.linalg.norm(affine[:3, :3], axis=0)],
         "affine": plain(affine),
     }
+
+
+def _known(kind: type, content: Mapping) -> dict:
+    return {own.name: content[own.name] for own in fields(kind) if own.name in content}
 
 
 def _identity(path: Path) -> tuple | None:

@@ -1,24 +1,21 @@
 """Settings given on the command line: unknown ones are errors, and a `Refusal` that ends a run is shown as one line."""
 
-import ast
-import difflib
 import inspect
 import io
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import monai.bundle
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from ..geometry.errors import Refusal, one_line, refusal_of
+from ..geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
+from .keys import literal, refuse_unknown_keys
 
 ENTRY = ("monai", "bundle", "__main__.py")  # how `python -m monai.bundle` names itself in sys.argv
 COMMANDS = ("run", "run_workflow")
-SEPARATOR = "::"
-PATHS = ("_dir", "_path")  # suffixes of settings that are paths
 STRICT = "MONAI_FAIL_ON_DUPLICATE_CONFIG"
 
 logger = logging.getLogger(__name__)
@@ -50,12 +47,7 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
         overrides += [key for key in more if key not in own]
     if not files:
         return
-    config = _load_strictly(_literal(files))
-    for key in overrides:
-        _check_key(key.removeprefix("+").replace("#", SEPARATOR), config)
-        number = _literal(given.get(key))
-        if key.endswith(PATHS) and isinstance(number, (int, float)):
-            raise Refusal(f"{key} is a path, and {given[key]} is read as a number: write ./{given[key]}")
+    refuse_unknown_keys({key: given.get(key) for key in overrides}, _load_strictly(literal(files)))
 
 
 def show_refusals_in_one_line() -> None:
@@ -91,27 +83,6 @@ def _load_strictly(files: str | Sequence[str]) -> dict:
             os.environ[STRICT] = before
 
 
-def _check_key(key: str, config: Mapping) -> None:
-    """Refuse a key like a::b::c that does not exist; a new argument of a `_target_` is left to that target."""
-    level, path = config, []
-    for part in key.split(SEPARATOR):
-        if isinstance(level, Mapping):
-            if part not in level:
-                if "_target_" in level:
-                    return
-                near = difflib.get_close_matches(part, [str(k) for k in level], n=1)
-                hint = f"did you mean {SEPARATOR.join([*path, near[0]])}?" if near else "see the config for those there"
-                raise Refusal(f"no setting is called {key}: {hint}")
-            level = level[part]
-        elif isinstance(level, list):
-            if not part.isdigit() or int(part) >= len(level):
-                raise Refusal(f"no setting is called {key}: {SEPARATOR.join(path)} has the items 0 to {len(level) - 1}")
-            level = level[int(part)]
-        else:  # a reference or a plain value: MONAI itself complains of what is below it
-            return
-        path.append(part)
-
-
 def _options(arguments: Sequence[str]) -> dict[str, str]:
     """The --key value, --key=value and -key value of a command line, read as Fire reads them."""
     options = {}
@@ -131,19 +102,11 @@ def _own_options() -> set[str]:
     return {name for function in functions for name in inspect.signature(function).parameters} - {"override", "self"}
 
 
-def _literal(text):
-    """['a','b'] as a list; anything else as it is."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError):
-        return text
-
-
 def _excepthook(kind, error, trace) -> None:
     """Show a Refusal as its line, whatever error MONAI wrapped it in."""
     refusal = refusal_of(error)
     if isinstance(error, KeyboardInterrupt):  # Python itself ends with exit code 130
-        sys.stderr.write("\ninterrupted: what is done is kept; the same command continues from there\n")
+        sys.stderr.write(f"\n{INTERRUPTED}\n")
     elif refusal is None:
         sys.__excepthook__(kind, error, trace)
     else:

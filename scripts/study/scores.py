@@ -1,6 +1,5 @@
 """The scores of a readers' study as CSV files and a page: means as in the paper's Table 2, paired tests, agreement."""
 
-import csv
 import json
 import logging
 import math
@@ -10,8 +9,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+from ..evaluation.scores import read_table, write_table
 from ..geometry.errors import Refusal
-from ..geometry.files import atomic_file, write_json, write_text
+from ..geometry.files import write_json, write_text
 from ..reports.pages import Cell, render
 from .answers import Answers, Rating, read_answers, read_key
 from .reader_study import LEVELS
@@ -45,8 +45,8 @@ class StudyScores:
         key = read_key(self.study_dir)
         answers: Answers = read_answers(self.answers, key, self.allow_incomplete)
         found = statistics(answers.ratings, key["methods"], list(key["questions"]))
-        _write_csv(self.study_dir / SCORES, Rating._fields, answers.ratings)
-        _write_csv(self.study_dir / STATISTICS, Statistic._fields, found)
+        write_table(Rating._fields, answers.ratings, self.study_dir / SCORES)
+        write_table(Statistic._fields, found, self.study_dir / STATISTICS)
         record = {
             "study": key["study"],
             "view": key["view"],
@@ -68,19 +68,6 @@ class StudyScores:
                 logger.info("%s: %s: %s", title, method, _mean_and_sd(mean, sd))
         logger.info("%d readers; see %s", len(record["readers"]), self.study_dir / PAGE)
         return self.study_dir / PAGE
-
-
-def _write_csv(path: Path, fields: Sequence[str], rows: Iterable[Sequence]) -> None:
-    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(fields)
-        writer.writerows([_cell(value) for value in row] for row in rows)
-
-
-def _cell(value):
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return repr(value) if isinstance(value, float) else value
 
 
 class Bar(NamedTuple):
@@ -145,11 +132,9 @@ def scores_section(study_dir: str | Path) -> StudySection:
     folder = Path(study_dir)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        with (folder / STATISTICS).open(newline="", encoding="utf-8") as file:
-            rows = [
-                Statistic(**{**r, "n": int(r["n"]), "value": float(r["value"] or "nan")}) for r in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lines = read_table(Statistic._fields, folder / STATISTICS)
+        rows = [Statistic(**{**line, "n": int(line["n"]), "value": float(line["value"] or "nan")}) for line in lines]
+    except (Refusal, OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal(f"{folder}: there are no scores of a readers' study: run study_scores first") from error
     questions = record["questions"]
     return StudySection(

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..evaluation.layout import RESULT, SIDE_VOLUMES, SUFFIX, EvaluationFolder, method_file, parse_others
+from ..data.saving import volume_name
+from ..evaluation.layout import SIDE_VOLUMES, SUFFIX, EvaluationFolder, method_file, parse_others
 from ..evaluation.record import read_record
 from ..evaluation.volumes import covered, on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
@@ -18,6 +19,7 @@ from ..geometry.grid import AXES
 from ..geometry.orientation import Reorientation
 from ..geometry.views import VIEWS
 from ..metrics.mask import body_mask
+from ..run.record import DONE
 
 TRUTH = "truth"  # the method name of the true volumes
 OFF_AXIS = 0.8  # cosine of the angle to the world axis; below it a view is too oblique to be named
@@ -70,20 +72,20 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
         raise Refusal(
             f"{folder}: no readable cases.json: give the output_dir of an evaluation, or volumes"
         ) from refusal
-    rows = {row["case"]: row for row in record["cases"]}
+    found = {case.name: case for case in record.cases}
     layout = EvaluationFolder(folder)
-    others = parse_others(record.get("settings", {}).get("others"))
+    others = parse_others(record.settings.get("others"))
     cases = []
-    for name in _fitting(rows, patterns, folder):
-        if rows[name].get("status") != "done":
-            logger.warning("%s: left out: %s", name, rows[name].get("reason") or "the evaluation did not finish it")
+    for name in _fitting(found, patterns, folder):
+        case = found[name]
+        if case.status != DONE:
+            logger.warning("%s: left out: %s", name, case.reason or "the evaluation did not finish it")
             continue
         files = {}
         for method in methods:
             where = layout.truth if method == TRUTH else others.get(method, layout.method_folder(method))
-            files[method] = method_file(where, method, name, list(rows))
-        window = rows[name].get("window")
-        cases.append(StudyCase(name, files, tuple(map(float, window)) if window else None))
+            files[method] = method_file(where, method, name, record.names)
+        cases.append(StudyCase(name, files, tuple(map(float, case.window)) if case.window else None))
     if not cases:
         raise Refusal(f"{folder}: none of the cases that fit {patterns} is done: see its cases.json")
     return cases
@@ -155,7 +157,7 @@ def _fitting(names, patterns: str | Sequence[str], where) -> list[str]:
 
 
 def _stems(folder: Path) -> set[str]:
-    files = [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/*{RESULT}{SUFFIX}")]
+    files = [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/{volume_name('*')}")]
     stems = {path.name.removesuffix(SUFFIX) for path in files}
     return {stem for stem in stems if not stem.endswith(SIDE_VOLUMES)}
 

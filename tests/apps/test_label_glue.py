@@ -1,6 +1,7 @@
 """The parts of the Label app that know nothing of MONAI Label."""
 
 import errno
+import json
 import sys
 import tempfile
 
@@ -11,6 +12,8 @@ import torch
 from monai.data import MetaTensor
 
 from apps.label import absent, glue
+from scripts.data.acceptance import ScanProtocol
+from scripts.data.case import Case
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
 
@@ -40,9 +43,9 @@ def test_what_lies_elsewhere_is_no_study(folders, tmp_path, name):
     (tmp_path / "secret.nii.gz").write_bytes(b"")
     (folders[0] / "link.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
     for wanted in (name and name.format(root=tmp_path), "link"):
-        with pytest.raises(glue.RequestError, match="no study is called") as answer:
+        with pytest.raises(glue.RequestError, match="no study is called") as raised:
             glue.study_of(wanted, *folders)
-        assert answer.value.status == 404
+        assert raised.value.status == 404
 
 
 def test_one_scan_of_a_study_is_taken_and_several_are_refused(tmp_path):
@@ -105,7 +108,20 @@ def test_a_result_is_written_whole_with_its_own_grid_or_not_at_all(folders, monk
     assert glue.error_for(error.value).status == 507
 
 
-def test_each_error_has_its_answer():
+def test_the_row_that_is_sent_is_that_of_the_run_record():
+    protocol = ScanProtocol(2, 6.0, 5.0, "gauss", "header", "header", "header")
+    meta = {"protocol": protocol, "residual": 2e-3, "warnings": ["noise 0.2 is outside the trained range"]}
+    pred = MetaTensor(torch.zeros(1, 4, 4, 12), affine=torch.eye(4), meta=meta)
+    row = glue.row_of(Case("knee", ()), pred, {"detail": 1})
+    assert list(row) == ["case", "protocol", "residual", "warnings", "output", "settings"]
+    assert (row["case"], row["residual"], row["warnings"]) == ("knee", 2e-3, meta["warnings"])
+    assert row["protocol"] == protocol.as_row()
+    assert row["output"] == {"shape": [4, 4, 12], "spacing_mm": [1.0] * 3, "affine": np.eye(4).tolist()}
+    assert row["settings"] == {"detail": 1}
+    json.dumps(row, allow_nan=False)
+
+
+def test_each_error_has_its_status():
     wrapped = RuntimeError("applying transform")
     wrapped.__cause__ = Refusal("constant volume")
     assert (glue.error_for(wrapped).status, glue.error_for(wrapped).line) == (422, "refused: constant volume")

@@ -20,6 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 LOCK = dict(re.findall(r"^([^#\s]+)==(\S+)$", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE))
 LOCK = {canonicalize_name(name): version for name, version in LOCK.items()}
 UNLOCKED = ("setuptools", "nvidia-", "cuda-", "triton", "pytorch-triton")  # pip's own tool, and what a CUDA torch needs
+GROUPS = ("dependencies", "train", "evaluate")  # what the workflows of the bundle need
 TEXTS = ("schema", "version", *OWN_KEY.values(), "task", "description", "authors", "copyright")
 TENSOR = {"type": str, "format": str, "num_channels": int, "spatial_shape": list, "dtype": str, "value_range": list}
 
@@ -41,11 +42,12 @@ def test_the_version_is_the_same_everywhere():
 
 def test_metadata_names_the_locked_versions():
     named = {package: METADATA[key] for package, key in OWN_KEY.items()} | METADATA["required_packages_version"]
-    assert named == {range_.name: LOCK[canonicalize_name(range_.name)] for range_ in ranges("dependencies")}
+    asked = [range_ for group in GROUPS for range_ in ranges(group)]
+    assert named == {range_.name: LOCK[canonicalize_name(range_.name)] for range_ in asked}
 
 
 def test_locked_versions_lie_in_their_ranges():
-    asked = ranges("dependencies") + ranges("dev")
+    asked = [range_ for group in (*GROUPS, "dev") for range_ in ranges(group)]
     assert all(len(range_.specifier) == 2 for range_ in asked), "a range has a lowest version and one that is too new"
     outside = [str(range_) for range_ in asked if LOCK[canonicalize_name(range_.name)] not in range_.specifier]
     assert outside == []
@@ -53,7 +55,7 @@ def test_locked_versions_lie_in_their_ranges():
 
 def test_the_lock_holds_every_package_in_the_version_installed():
     """The packages asked for, those that they ask for, and so on: `make setup` leaves no version open."""
-    missing, seen, waiting = [], set(), ranges("dependencies") + ranges("dev")
+    missing, seen, waiting = [], set(), [range_ for group in (*GROUPS, "dev") for range_ in ranges(group)]
     while waiting:
         name = canonicalize_name(waiting.pop().name)
         if name in seen or name.startswith(UNLOCKED):

@@ -117,3 +117,34 @@ def test_a_sidecar_is_no_scan(tmp_path):
     write_scan(tmp_path / "a.nii.gz")
     (tmp_path / "a.json").write_text(json.dumps({"SliceThickness": 3}))
     assert len(find_nifti(tmp_path)) == 1
+
+
+def test_several_paths_give_the_scans_of_each_once_named_by_the_folders_that_distinguish_them(tmp_path):
+    files = [write_scan(tmp_path / f"study/sub-{n}/T2.nii.gz") for n in (1, 2)]
+    cases = find_nifti(files)
+    assert [(case.name, case.files) for case in cases] == [("sub-1_T2", (files[0],)), ("sub-2_T2", (files[1],))]
+    other = write_scan(tmp_path / "other/T1.nii.gz")
+    assert [case.name for case in find_nifti([tmp_path / "study", str(other), files[1]])] == [
+        "sub-1_T2",
+        "sub-2_T2",
+        "T1",
+    ]
+
+
+def test_a_list_of_one_path_is_that_path(tmp_path):
+    path = write_scan(tmp_path / "knee.nii.gz")
+    assert find_nifti([str(path)]) == find_nifti(path)
+
+
+def test_each_of_several_paths_must_exist(tmp_path):
+    path = write_scan(tmp_path / "knee.nii.gz")
+    with pytest.raises(Refusal, match=r"no such file or folder: .*nothing"):
+        find_nifti([path, tmp_path / "nothing"])
+    with pytest.raises(Refusal, match=r"no NIfTI file .* in .*a or .*b: give"):
+        require_cases([], [tmp_path / "a", tmp_path / "b"])
+
+
+@pytest.mark.parametrize("paths", [[], 3, [None], {"a": 1}])
+def test_what_is_no_path_is_refused(paths):
+    with pytest.raises(Refusal, match="dataset_dir must be a path or a list of paths"):
+        find_nifti(paths)

@@ -85,7 +85,15 @@ def test_the_sidecar_gives_thickness_and_acquisition(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[1]", '{"SliceThickness": "3"}', '{"SliceThickness": [3]}', '{"MRAcquisitionType": "4D"}']
+    "content",
+    [
+        "{",
+        "[1]",
+        '{"a":' * 50_000 + "1" + "}" * 50_000,
+        '{"SliceThickness": "3"}',
+        '{"SliceThickness": [3]}',
+        '{"MRAcquisitionType": "4D"}',
+    ],
 )
 def test_an_unusable_sidecar_is_refused(tmp_path, content):
     path = write_scan(tmp_path / "a.nii.gz")

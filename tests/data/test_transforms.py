@@ -9,8 +9,10 @@ from monai.data import MetaTensor
 
 from scripts.data.acceptance import ScanProtocol
 from scripts.data.transforms import (
+    AcquiredResolutiond,
     Confidenced,
     DataConsistencyd,
+    EstimateNoised,
     FuseViewsd,
     InterpolateSlicesd,
     OriginalIntensityd,
@@ -18,11 +20,13 @@ from scripts.data.transforms import (
     ScaleIntensityRobustd,
     SquarePixelsd,
     ThroughPlaneLastd,
+    geometry_of,
     grid_of,
 )
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
-from scripts.physics.acquisition import Acquisition, geometry_of
+from scripts.physics.acquisition import Acquisition
+from scripts.physics.noise import add_rician_noise
 from scripts.physics.projection import DataConsistency
 from tests.strategies import grids
 
@@ -44,6 +48,7 @@ def to_isotropic(volume: MetaTensor, spacing_mm=None) -> dict:
     data = {"image": volume}
     for step in (
         ThroughPlaneLastd("image"),
+        EstimateNoised("image"),
         ScaleIntensityRobustd("image", 0.5, 99.5),
         SquarePixelsd("image", spacing_mm),
         InterpolateSlicesd("image"),
@@ -122,14 +127,104 @@ def test_the_result_gives_the_slices_back(profile, thickness_mm):
     torch.testing.assert_close(out["correction"].as_tensor(), (out["pred"] - data["pred"]).as_tensor())
 
 
+def zero_filled(kept: tuple[int, int]) -> MetaTensor:
+    """Textured planes of 96 x 96 pixels of 0.5 mm of which so many lines of k-space were measured, with noise."""
+    volume = scan(thick((96, 96, 7), (0.5, 0.5, 3.0)))
+    texture = torch.rand(7, 96, 96, generator=torch.Generator().manual_seed(3))
+    spectrum = torch.fft.fftshift(torch.fft.fft2(2000 * texture), dim=(1, 2))
+    frequency = (torch.arange(96) - 48) / 96
+    spectrum /= 1 + 100 * (frequency[:, None] ** 2 + frequency**2)  # falls as that of anatomy does
+    for axis, count in enumerate(kept, start=1):
+        outside = (torch.arange(96) - 48).abs() > count // 2
+        spectrum.index_fill_(axis, torch.nonzero(outside).flatten(), 0)
+    volume[0] = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(1, 2))).abs().permute(1, 2, 0)
+    volume.meta["stated_fraction"] = {0: 0.5}
+    return volume
+
+
+def prepared(volume: MetaTensor, spacing_mm=None) -> MetaTensor:
+    data = {"image": volume}
+    for step in (
+        ThroughPlaneLastd("image"),
+        AcquiredResolutiond("image", spacing_mm, 16),
+        EstimateNoised("image"),
+        SquarePixelsd("image", spacing_mm),
+    ):
+        data = step(data)
+    return data["image"]
+
+
+def test_the_pixels_of_zero_filled_planes_are_those_acquired(caplog):
+    caplog.set_level("INFO")
+    image = prepared(zero_filled((48, 54)))
+    assert image.meta["acquired_pixel_mm"] == pytest.approx((1.0, 0.89), rel=0.1)
+    assert grid_of(image).spacing_mm[:2] == pytest.approx([image.meta["acquired_pixel_mm"][1]] * 2)
+    assert grid_of(image).centre_mm == pytest.approx(grid_of(zero_filled((48, 54))).centre_mm, abs=1e-6)
+    assert "pixels stored 0.5 x 0.5 mm, acquired" in caplog.text
+    assert "1 x ? mm by the header" in caplog.text
+
+
+@pytest.mark.parametrize("spacing", ["stored", 0.5])
+def test_a_setting_keeps_the_stored_pixels(spacing):
+    image = prepared(zero_filled((48, 48)), spacing)
+    assert image.shape == (1, 96, 96, 7)
+    assert image.meta["acquired_pixel_mm"] == pytest.approx((1.0, 1.0), rel=0.1)  # said all the same
+
+
+def test_zero_filling_along_one_axis_leaves_the_pixels_of_the_other():
+    image = prepared(zero_filled((48, 98)))
+    assert torch.equal(image.as_tensor(), zero_filled((48, 98)).as_tensor())
+
+
+def test_pixels_that_would_be_no_finer_than_the_slices_stay_as_stored():
+    volume = zero_filled((48, 48))
+    volume.affine = torch.diag(torch.tensor([0.5, 0.5, 1.0, 1.0], dtype=torch.float64))
+    assert prepared(volume).shape == (1, 96, 96, 7)
+
+
+def noisy(sigma: float) -> MetaTensor:
+    """A scan of one tissue, 1000 units bright, in air."""
+    volume = scan(thick((48, 48, 7)))
+    signal = torch.zeros(1, 48, 48, 7)
+    signal[:, 8:40, 8:40] = 1000
+    volume[...] = add_rician_noise(signal, sigma, torch.Generator().manual_seed(2))
+    return volume
+
+
+def test_the_noise_of_the_scan_is_found_in_its_own_units_and_follows_a_change_of_pixels():
+    assert to_isotropic(noisy(50.0))["image"].meta["noise"] == pytest.approx(50, rel=0.1)
+    coarse = to_isotropic(noisy(50.0), spacing_mm=2.4)  # the mean of 4 pixels
+    assert coarse["image"].meta["noise"] == pytest.approx(25, rel=0.15)
+
+
+@pytest.mark.parametrize("sigma", [10.0, 50.0, 150.0])
+def test_by_default_the_result_agrees_with_the_slices_to_within_their_noise(sigma):
+    data = to_isotropic(noisy(sigma))
+    data["pred"] = data["image"]
+    with_noise, exact = (
+        DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=r, smoothness=0.2)(data)["pred"]
+        for r in ("auto", 1e-5)
+    )
+    assert exact.meta["residual_over_noise"] < 1e-3 < with_noise.meta["residual_over_noise"] < 1.1
+    body = (slice(None), slice(10, 38), slice(10, 38))
+    assert with_noise.as_tensor()[body].std() < exact.as_tensor()[body].std()
+
+
+@pytest.mark.parametrize("regularisation", [-0.1, float("nan"), "strong", None, True])
+def test_a_regularisation_that_is_none_is_refused(regularisation):
+    with pytest.raises(Refusal, match="regularisation must be auto, or a number from 0 up"):
+        DataConsistencyd("pred", detail=1, consistent=True, regularisation=regularisation, smoothness=0.2)
+
+
 def test_what_was_only_loaded_follows_the_answer_to_its_device(monkeypatch):
     """A GPU's place is taken by the device `meta`, which mixes with no other either, and whose numbers nobody knows."""
     monkeypatch.setattr(DataConsistency, "residual", lambda *_: 0.0)
+    monkeypatch.setattr(EstimateNoised, "__call__", lambda _, data: data)  # without it nothing is compared with it
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which this device has not
     data = to_isotropic(scan(thick()))
-    answers = MetaTensor(torch.empty(2, *data["image"].shape[1:], device="meta"), meta=dict(data["image"].meta))
-    answers.affine = data["image"].affine
-    data["pred"] = answers
+    predictions = MetaTensor(torch.empty(2, *data["image"].shape[1:], device="meta"), meta=dict(data["image"].meta))
+    predictions.affine = data["image"].affine
+    data["pred"] = predictions
     for step in (
         FuseViewsd("pred", detail_gain=1.2),
         DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=1e-5, smoothness=0.2),
@@ -166,10 +261,10 @@ def test_a_smoothness_beyond_what_keeps_the_slices_is_refused(smoothness):
 
 
 @pytest.mark.parametrize(
-    ("answers", "fused", "apart"), [([1.0, 4.0], 3.25, 1.5), ([4.0], 5.5, 0.0), ([1.0, 1.0, 4.0, 4.0], 3.25, 1.5)]
+    ("predictions", "fused", "apart"), [([1.0, 4.0], 3.25, 1.5), ([4.0], 5.5, 0.0), ([1.0, 1.0, 4.0, 4.0], 3.25, 1.5)]
 )
-def test_views_are_fused_to_their_stretched_mean_and_their_distance_from_it(answers, fused, apart):
-    views = MetaTensor(torch.tensor(answers).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 2).clone())
+def test_views_are_fused_to_their_amplified_mean_and_their_distance_from_it(predictions, fused, apart):
+    views = MetaTensor(torch.tensor(predictions).reshape(-1, 1, 1, 1).expand(-1, 2, 2, 2).clone())
     out = FuseViewsd("pred", detail_gain=1.5)({"pred": views, "image": MetaTensor(torch.ones(1, 2, 2, 2))})
     assert out["pred"].shape == (1, 2, 2, 2)
     assert float(out["pred"].unique()) == pytest.approx(fused)

@@ -37,6 +37,13 @@ def test_a_path_without_dicom_gives_nothing(tmp_path):
     assert survey(tmp_path).ignored == 2
 
 
+def test_folders_and_files_of_a_series_together_give_it_once(tmp_path):
+    files = write_series(tmp_path / "a", phantom(), AFFINE)
+    (whole,) = find_series(tmp_path)
+    assert [case.files for case in find_series([tmp_path, tmp_path / "a"])] == [whole.files]
+    assert [case.files for case in find_series(list(files))] == [whole.files]
+
+
 def test_scrambled_names_and_depths_come_back_in_slice_order(tmp_path, affine):
     names = random.Random(0).sample(["a", "b/c.dcm", "b/d/e.IMA", "0", "f.img", "DICOM/00/x", "zz"], 7)
     files = write_series(tmp_path, phantom(), affine, file_name=lambda index: names[index])
@@ -151,7 +158,7 @@ def test_a_thickness_that_differs_from_slice_to_slice_is_not_used(tmp_path):
     write_series(tmp_path, phantom(), AFFINE, header=lambda index: {"SliceThickness": str(3 + index % 2)})
     stack = survey(tmp_path).volumes[0].stack
     assert stack.slice_thickness_mm is None
-    assert "SliceThickness differs from slice to slice: not used" in stack.notes
+    assert "SliceThickness differs from slice to slice: not used" in stack.noted
 
 
 def test_time_points_are_separated_by_any_attribute(tmp_path):

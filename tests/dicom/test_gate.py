@@ -76,7 +76,8 @@ def test_tilt_and_a_shifted_slice_are_refused():
 def test_what_is_unusual_is_noted(known, text):
     found = stack([0, 4, 8, 12, 16], **known)
     assert found.reasons == ()
-    assert text in "; ".join(found.notes)
+    assert text in found.noted
+    assert [note.warns for note in found.notes if text in note.text] == [text in ("zero-filled", "positions win")]
 
 
 def test_pixels_of_no_size_are_refused():

@@ -48,9 +48,9 @@ def stack(folder):
 
 def test_a_thickness_above_the_spacing_is_noticed_in_a_3d_acquisition(tmp_path):
     series(tmp_path, thickness_mm=7.2)
-    assert stack(tmp_path).notes == ("zero-filled partitions: thickness 7.2 mm at a spacing of 3.6 mm",)
+    assert stack(tmp_path).noted == "zero-filled partitions: thickness 7.2 mm at a spacing of 3.6 mm"
     series(tmp_path, thickness_mm=7.2, kind="2D")
-    assert stack(tmp_path).notes == ("overlapping slices: thickness 7.2 mm at a spacing of 3.6 mm",)
+    assert stack(tmp_path).noted == "overlapping slices: thickness 7.2 mm at a spacing of 3.6 mm"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_zero_filling_is_found_in_private_elements(tmp_path, caplog, elements, t
     series(tmp_path, elements)
     found = stack(tmp_path)
     assert found.slice_thickness_mm == pytest.approx(thickness_mm, rel=1e-6)
-    assert word in found.notes[0]
+    assert word in found.noted
     assert "zero-filled partitions" in table(survey(tmp_path))
     (case,) = find_series(tmp_path)
     assert [record.levelno for record in caplog.records if "zero-filled" in record.message] == [logging.WARNING]
@@ -102,7 +102,7 @@ def test_a_larger_slice_thickness_of_the_header_is_kept(tmp_path):
     series(tmp_path, ge(SLICES // 2), thickness_mm=7.5)
     found = stack(tmp_path)
     assert (found.slice_thickness_mm, found.stated_by) == (7.5, "DICOM SliceThickness")
-    assert "zero-filled" in found.notes[0]
+    assert "zero-filled" in found.noted
 
 
 @pytest.mark.parametrize(

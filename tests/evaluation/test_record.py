@@ -5,12 +5,13 @@ import json
 import pytest
 
 from scripts.data.acceptance import ScanProtocol
-from scripts.evaluation.cases import EvaluatedCase
+from scripts.evaluation.cases import EvaluatedCase, MethodOutcome
 from scripts.evaluation.record import EvaluationRecord, read_record
 from scripts.geometry.errors import Refusal
+from scripts.run.record import Row
 
 HEADER = ScanProtocol(2, 4.0, 3.0, "gauss", "header", "header", "header")
-INFERRED = {"seconds": 1.5, "weights_sha256": "abc", "settings": {"sharpness": 0.5}}
+INFERRED = Row("knee", seconds=1.5, weights_sha256="abc", settings={"sharpness": 0.5})
 KEYS = ["case", "source", "truth", "factor", "profile", "assumed_profile", "protocol", "thickness_over_spacing",
         "noise", "through_plane_axis", "spacing_mm", "slice_spacing_mm", "slice_thickness_mm", "window", "status",
         "reason", "methods", "undefined"]  # fmt: skip
@@ -21,7 +22,7 @@ def test_a_row_has_every_key_in_order(tmp_path):
     record.begin(EvaluatedCase("knee"))
     record.inferred("knee", "GLADE", INFERRED)
     record.write()
-    assert read_record(tmp_path)["cases"][0]["methods"] == {"GLADE": {"seconds": 1.5}}
+    assert read_record(tmp_path).cases == [EvaluatedCase("knee", methods={"GLADE": MethodOutcome(seconds=1.5)})]
     record.method_done("knee", "GLADE")
     record.method_failed("knee", "cubic", Refusal("knee: no such file"))
     record.undefined("knee", "GLADE", "Pique", Refusal("too small"))
@@ -38,6 +39,10 @@ def test_a_row_has_every_key_in_order(tmp_path):
     assert row["undefined"] == [{"method": "GLADE", "measure": "Pique", "reason": "too small"}]
     assert (content["weights_sha256"], content["sharpness"]) == ("abc", {"GLADE": 0.5})
     assert content["settings"] == {"a": [2], "b": 1}
+    saved = read_record(tmp_path)
+    assert saved.cases == list(record.cases.values())  # what is written comes back whole
+    assert [case.as_row() for case in saved.cases] == content["cases"]
+    assert (saved.weights_sha256, saved.sharpness, saved.settings) == ("abc", {"GLADE": 0.5}, {"a": [2], "b": 1})
 
 
 def test_the_header_completes_a_scan_and_leaves_a_simulation_its_true_values():
@@ -67,7 +72,14 @@ def test_a_failed_case_is_open_no_more_and_ends_the_run_with_code_1(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [(None, "run the evaluation first"), ("[1]", "not the record"), ("{", "not")]
+    ("text", "line"),
+    [
+        (None, "run the evaluation first"),
+        ("[1]", "not the record"),
+        ("{", "not"),
+        ('{"cases": [1]}', "not the record"),
+        ('{"cases": [{"source": "a"}]}', "not the record"),
+    ],
 )
 def test_another_file_is_not_read_as_a_record(tmp_path, text, line):
     if text is not None:

@@ -4,9 +4,10 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from scripts.data.transforms import geometry_of
 from scripts.geometry.errors import Refusal
 from scripts.learning.inferer import OrthogonalInferer, body_box
-from scripts.physics.acquisition import SliceGeometry, geometry_of
+from scripts.physics.acquisition import SliceGeometry
 from tests.learning.test_generator import trained
 
 

@@ -101,6 +101,24 @@ def test_weights_that_do_not_ship_with_the_bundle_are_called_own(files, caplog):
     ]
 
 
+def test_the_reason_for_sharpness_0_is_the_right_one(files, tmp_path, caplog):
+    torch.save(generator(2).state_dict(), tmp_path / "other.pt")
+    caplog.set_level("INFO")
+    for given, line in (
+        (
+            (files[0], str(tmp_path / "other.pt")),
+            "sharpness is 0: other.pt continues another training than faithful.pt",
+        ),
+        ((files[0], "nowhere.pt"), "there are no sharp weights: nowhere.pt: no such weights"),
+    ):
+        caplog.clear()
+        default_sharpness(*given)
+        assert line in caplog.text
+    caplog.clear()
+    default_sharpness("nowhere.pt", files[1])  # the run ends where these are loaded: that line says why
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("sharpness", [-0.1, 1.1, float("nan"), "half", None, True])
 def test_a_sharpness_out_of_range_is_refused(files, sharpness):
     with pytest.raises(Refusal, match="sharpness must be between 0"):

@@ -5,7 +5,7 @@ from hypothesis import given
 from scipy.interpolate import CubicSpline
 
 from scripts.physics.acquisition import SliceGeometry
-from scripts.physics.interpolation import CubicInterpolation, resampling, simple_interpolation
+from scripts.physics.interpolation import CubicInterpolation, resampling, sampling, simple_interpolation
 from tests.strategies import slice_geometries
 
 
@@ -54,3 +54,14 @@ def test_simple_interpolation_is_what_numpy_and_repetition_give(order):
 def test_other_orders_are_refused():
     with pytest.raises(ValueError, match="CubicInterpolation"):
         simple_interpolation(SliceGeometry(12, 4, 3.0, 3.0), 3)
+
+
+def test_sampling_keeps_what_fits_the_new_spacing_and_the_centre():
+    old, new = 120, 60
+    x = (torch.arange(old, dtype=torch.float64) - (old - 1) / 2) * 0.5  # mm
+    places = torch.arange(new, dtype=torch.float64) - (new - 1) / 2
+    wave = torch.cos(2 * torch.pi * 0.3 * x + 0.4)  # 0.15 cycles per old sample
+    inner = slice(5, -5)
+    sampled = sampling(old, 0.5, new, 1.0)(wave)[inner]
+    assert torch.allclose(sampled, torch.cos(2 * torch.pi * 0.3 * places + 0.4)[inner], atol=0.02)
+    assert resampling(old, 0.5, new, 1.0)(wave)[inner].abs().max() < 0.95  # a mean blurs

@@ -4,7 +4,7 @@ from hypothesis import given
 
 from scripts.physics.acquisition import Acquisition, SliceGeometry
 from scripts.physics.interpolation import CubicInterpolation
-from scripts.physics.projection import DataConsistency
+from scripts.physics.projection import EXPECTED_ERROR, DataConsistency, expected_error
 from tests.strategies import slice_geometries
 
 
@@ -79,3 +79,41 @@ def test_negative_settings_are_refused():
         DataConsistency(A, -1e-3)
     with pytest.raises(ValueError, match="smoothness must be 0 or more"):
         DataConsistency(A, smoothness=-0.1)
+
+
+@pytest.mark.parametrize(("noise", "error"), [(0.5, 1.0), (2.0, 1.0)])
+def test_the_noise_weighted_projection_has_the_smallest_error(noise, error):
+    """Volumes, predictions and slices are drawn as it assumes; other weights are then worse."""
+    geometry = SliceGeometry(24, 6, 4, 4)
+    A, draw = Acquisition(geometry), torch.Generator().manual_seed(0)
+    places = torch.arange(24, dtype=torch.float64)
+    covariance = torch.exp(-((places[:, None] - places) ** 2) / (2 * (0.2 * 4) ** 2))
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp(min=0).sqrt()
+    truth = torch.randn(20_000, 24, generator=draw, dtype=torch.float64)
+    prediction = truth + error * torch.randn(20_000, 24, generator=draw, dtype=torch.float64) @ root.T
+    slices = A(truth) + noise * torch.randn(20_000, 6, generator=draw, dtype=torch.float64)
+    errors = [
+        float((DataConsistency.for_noise(A, noise, scale * error)(prediction, slices) - truth).square().mean())
+        for scale in (1.0, 0.7, 1.4, 100.0)
+    ]
+    assert errors[0] == min(errors)
+
+
+def test_without_noise_the_projection_is_exact():
+    A = Acquisition(SliceGeometry(24, 6, 4, 4))
+    assert (DataConsistency.for_noise(A, 0.0).correction.matrix == DataConsistency(A).correction.matrix).all()
+
+
+def test_the_expected_error_follows_the_slices_where_these_show_more():
+    A, draw = Acquisition(SliceGeometry(24, 6, 4, 4)), torch.Generator().manual_seed(0)
+    wrong = 0.3 * torch.randn(5000, 24, generator=draw, dtype=torch.float64)
+    residual = A(wrong) + 0.05 * torch.randn(5000, 6, generator=draw, dtype=torch.float64)
+    assert expected_error(A, residual, noise=0.05, smoothness=0) == pytest.approx(0.3, rel=0.05)
+    assert expected_error(A, residual / 100, noise=0.05) == EXPECTED_ERROR
+
+
+@pytest.mark.parametrize(("noise", "error"), [(-1.0, 1.0), (1.0, 0.0), (float("nan"), 1.0)])
+def test_noise_and_error_that_are_none_are_refused(noise, error):
+    with pytest.raises(ValueError, match="noise must be 0 or more and the error positive"):
+        DataConsistency.for_noise(Acquisition(SliceGeometry(24, 6, 4, 4)), noise, error)

@@ -16,6 +16,7 @@ from scripts.reports.evaluation_report import write_evaluation_report
 from scripts.reports.explained import number, ordered, ordered_metrics, title_of
 from scripts.reports.scene import Scene, along, steepest_voxel
 from scripts.reports.tiles import fitted
+from scripts.run.record import Row as RunRow
 
 from ..metrics.oracles import ball, block_average, consistent, cubic_spline
 from .page_checks import TELEPHONE, check_page, in_browser
@@ -222,7 +223,7 @@ def scene(**more) -> Scene:
                     "confidence": np.full(added.shape, 0.75), **more})  # fmt: skip
 
 
-ROW = {
+ROW = RunRow.of({
     "case": "knee & co",
     "status": "done",
     "input": {"shape": [28, 30, 10], "spacing_mm": [1, 1, 4.0]},
@@ -240,11 +241,11 @@ ROW = {
     "seconds": 12.34,
     "settings": {"sharpness": 0.5, "detail": 1.0, "version": "9.8.7", "views": [0, 1]},
     "weights_sha256": "cd" * 32,
-}  # fmt: skip
+})  # fmt: skip
 
 
 def test_case_report_says_what_was_done_and_measures_before_and_after(tmp_path):
-    refused = {"case": "other", "status": "refused", "reason": "other.nii.gz: a 2-D image"}
+    refused = RunRow("other", "refused", "other.nii.gz: a 2-D image")
     page = check_page(write_case_report(tmp_path / "r.html", [ReportedCase(ROW, scene())], refused=[refused]))
     expected = (
         "28 × 30 × 10 voxels of 1 × 1 × 4 mm",  # noqa: RUF001

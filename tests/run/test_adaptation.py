@@ -24,7 +24,7 @@ def adapt(tmp_path, monkeypatch):
         monkeypatch.setattr(adaptation, "fingerprint", lambda case: f"of {case.name}")
         monkeypatch.setattr(adaptation, "fingerprint_of_files", lambda files: f"of {files[0]}")
         given = {"settings": {"slice_profile": "rect", "frames": None}, "cases": [Case("a", ())], **more}
-        adaptation.adapt_weights(str(tmp_path), "scans", "model.pt", str(run.target), **given)
+        adaptation.adapt_weights(str(tmp_path), str(tmp_path), "model.pt", str(run.target), **given)
         return run.target.read_text()
 
     run.count, run.target = 0, tmp_path / "out" / "adapted" / "model.pt"

@@ -19,7 +19,7 @@ from scripts.data.case import Case
 from scripts.data.discovery import find_nifti
 from scripts.geometry.errors import Refusal
 from scripts.run.fingerprints import fingerprint, location_hash
-from scripts.run.record import RunRecord
+from scripts.run.record import RunRecord, read_summary
 
 from ..data.thick_scans import oblique_affine, voxels, write_scan
 
@@ -90,6 +90,8 @@ def test_a_done_case_has_a_whole_row(make, case, tmp_path):
     assert row["files"] == ["knee/knee_glade.nii.gz"]
     assert row["seconds"] >= 0
     assert str(tmp_path) not in json.dumps(row)
+    (read,) = read_summary(record.output_dir)
+    assert (read.case, read.protocol, read.as_row()) == ("knee", PROTOCOL, row)
 
 
 def test_a_row_is_there_as_soon_as_its_case_ends(make, case):
@@ -116,6 +118,14 @@ def test_an_error_behind_monais_wrappers_is_found(make, case, error, status, rea
         raise RuntimeError("applying transform <object>") from error
     row = rows(record)["knee"]
     assert (row["status"], row["reason"]) == (status, reason)
+
+
+@pytest.mark.parametrize("text", [None, "[]", "{", '{"cases": [{"status": "done"}]}'])
+def test_a_summary_that_cannot_be_read_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(Refusal, match=r"^summary\.json (cannot be read|is not the record of a run)"):
+        read_summary(tmp_path)
 
 
 def test_a_second_call_knows_what_is_done(make, case):

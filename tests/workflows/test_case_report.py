@@ -53,7 +53,7 @@ def test_a_report_that_is_asked_for_is_in_the_folder_of_the_case(infer, tmp_path
     assert [words for words in expected if words not in page.text] == []
     assert str(tmp_path) not in page.text
     assert len(page.all("img")) == 3 * 5
-    assert row["residual"] < 1e-3
+    assert row["residual_over_noise"] < 1
 
 
 @pytest.mark.parametrize("asked", [None, False, "false"])

@@ -143,7 +143,7 @@ def test_what_cannot_be_written_leaves_nothing_and_the_next_is_done(study, tmp_p
         return write(folder)
 
     monkeypatch.setattr(bundle.writer, "write", fail)
-    bundle.write(bundle.read(cases))  # as if the answer were the scan itself
+    bundle.write(bundle.read(cases))  # as if the prediction were the scan itself
     rows = {row["case"]: row for row in json.loads((tmp_path / "out/summary.json").read_text())["cases"]}
     assert {name[:3]: row["status"] for name, row in rows.items()} == {"001": "failed", "002": "done", "003": "refused"}
     assert rows["001_t2"]["reason"] == "the result cannot be written to out: No space left on device"

@@ -53,6 +53,7 @@ def evaluated(tmp_path_factory):
             "dataset_dir": str(work / "in"),
             "output_dir": str(work / "out"),
             "inference_config": config,
+            "inference": {"regularisation": 1e-5},  # exact, so that the residual shows the wrong profile alone
             "protocols": [
                 {"factor": 3, "profile": "rect"},
                 {"factor": 4, "profile": "gauss", "assumed_profile": "rect"},

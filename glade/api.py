@@ -1,0 +1,214 @@
+"""Isotropic volumes from Python: an image in, images out, by the bundle's inference workflow; no files are written."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, SaveImaged
+from nibabel.nifti1 import Nifti1Image
+from nibabel.spatialimages import SpatialImage
+from numpy.typing import ArrayLike
+
+from glade.scripts.data.case import Case
+from glade.scripts.data.discovery import find_nifti, require_cases
+from glade.scripts.data.readers import image_name
+from glade.scripts.data.saving import nifti_image
+from glade.scripts.dicom.discovery import find_series
+from glade.scripts.geometry.errors import Refusal, refusal_of
+from glade.scripts.geometry.files import plain
+from glade.scripts.run.keys import refuse_unknown_keys
+from glade.scripts.run.record import DONE, CaseEntry
+
+from .workflow import inference_parser, refuse_absent_device
+
+OF_THE_SCAN = ("slice_thickness_mm", "slice_profile", "through_plane_axis")  # arguments of each call
+OF_THE_COMMAND = ("dataset_dir", "output_dir", "keep_names", "adapt", "redo", "report", "dicom_plane")  # about files
+VOLUMES = {"volume": "pred", "added_detail": "added_detail", "confidence": "confidence"}  # by key of the workflow
+Scan = str | PathLike[str] | SpatialImage | ArrayLike
+
+
+@dataclass(frozen=True)
+class Result:
+    """What becomes of a scan.
+
+    Attributes:
+        volume: the isotropic volume, float32, in the scan's own units and orientation.
+        added_detail: what the network put into the part that the slices leave open, likewise.
+        confidence: 0 to 1 per voxel.
+        record: geometry, protocol and where each value came from, warnings, residual, settings, checksum of the
+            weights, seconds; as a row of summary.json.
+    """
+
+    volume: Nifti1Image
+    added_detail: Nifti1Image
+    confidence: Nifti1Image
+    record: dict[str, Any]
+
+
+class SuperResolver:
+    """Make isotropic volumes of scans, one after the other, with weights that are loaded once.
+
+    Torch's threads should sleep while they wait: where other programs run too, set OMP_WAIT_POLICY=PASSIVE in the
+    environment before Python starts, as the command `glade` does.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.
+        settings: any setting of configs/inference.yaml that is not about files, as sharpness=0.
+
+    Raises:
+        Refusal: if there is no such setting, device or file of weights.
+
+    >>> import numpy as np
+    >>> resolver = SuperResolver(device="cpu", sharpness=0.0, views=[1], rotations_deg=[0])
+    >>> ball = np.linalg.norm(np.indices((24, 24, 8)).T * (1, 1, 3) - 12, axis=-1).T < 9
+    >>> result = resolver(1000.0 * ball, affine=np.diag([1, 1, 3, 1]), slice_profile="gauss")
+    >>> result.volume.shape, result.record["protocol"]["profile"]
+    ((24, 24, 24), 'gauss')
+    """
+
+    def __init__(self, device: str | None = None, **settings: Any):
+        refuse_absent_device(device)
+        parser = inference_parser({})
+        refuse_unknown_keys(settings, parser.get())
+        _refuse_of_the_command(settings)
+        self._overrides = {**settings, "inferer::progress": False}
+        if device is not None:
+            self._overrides["device"] = f"$torch.device('{device}')"
+        self._config = parser.get()
+        with _plain_refusals(), torch.random.fork_rng(devices=[]):  # layers draw their initial weights
+            built = self._parser({})
+            self._network = built.get_parsed_content("network")
+            self._device = built.get_parsed_content("device")
+            self._overrides["sharpness"] = built.get_parsed_content("sharpness")  # its default reads the weights again
+
+    def __call__(
+        self,
+        scan: Scan,
+        affine: ArrayLike | None = None,
+        *,
+        slice_thickness_mm: float | None = None,
+        slice_profile: str | None = None,
+        through_plane_axis: int | None = None,
+        frame: int | None = None,
+    ) -> Result:
+        """Return the isotropic volume of a scan.
+
+        Args:
+            scan: path of a NIfTI file or DICOM series, an image of nibabel, or an array (X, Y, Z) with its affine.
+            affine: 4 x 4, from voxels to RAS mm; of an array only.
+            slice_thickness_mm: FWHM of the slice profile; None: from DICOM or a BIDS sidecar, else the slice spacing.
+            slice_profile: "rect", "gauss" or "fourier"; None: by the acquisition, where it is known.
+            through_plane_axis: array axis across the slices; None: DICOM's slices, else the largest spacing.
+            frame: which volume (from 0) of a 4-D scan.
+
+        Raises:
+            Refusal: if the scan cannot be processed rightly; the line says why.
+        """
+        given = dict(zip(OF_THE_SCAN, (slice_thickness_mm, slice_profile, through_plane_axis), strict=True))
+        case, source = _item(scan, affine, frame)
+        with _plain_refusals(case.label), torch.random.fork_rng(devices=[]):
+            parser = self._parser({key: value for key, value in given.items() if value is not None})
+            entry = CaseEntry(parser.get_parsed_content("record"), case)
+            data = parser.get_parsed_content("preprocessing")({"case": case, "image": source})
+            entry.loaded(data["image"])
+            image = data["image"].to(self._device)
+            predictions = parser.get_parsed_content("inferer")(image[None], self._network)[0]
+            finish = parser.get_parsed_content("postprocessing").transforms
+            finish = Compose([step for step in finish if not isinstance(step, SaveImaged)])
+            data = finish({**data, "image": image, "pred": predictions})
+        row = entry.snapshot(data["pred"])
+        row.status = DONE
+        if not case.files:
+            row.input["fingerprint"] = None  # that of no files
+        volumes = {name: nifti_image(data[key]) for name, key in VOLUMES.items()}
+        return Result(**volumes, record=plain(asdict(row)))
+
+    def _parser(self, overrides: Mapping[str, Any]) -> ConfigParser:
+        parser = ConfigParser(copy.deepcopy(self._config))
+        parser.update({**self._overrides, **overrides})
+        return parser
+
+
+def super_resolve(scan: Scan, affine: ArrayLike | None = None, **options: Any) -> Result:
+    """Return the isotropic volume of one scan; for several, a `SuperResolver` loads the weights once.
+
+    Args:
+        scan: path of a NIfTI file or DICOM series, an image of nibabel, or an array (X, Y, Z) with its affine.
+        affine: 4 x 4, from voxels to RAS mm; of an array only.
+        options: arguments of `SuperResolver` and of its call.
+
+    Raises:
+        Refusal: if the scan or a setting cannot be used; the line says why.
+
+    >>> import nibabel, numpy
+    >>> ball = numpy.linalg.norm(numpy.indices((24, 24, 8)).T * (1, 1, 3) - 12, axis=-1).T < 9
+    >>> scan = nibabel.Nifti1Image(1000 * ball.astype("int16"), numpy.diag([1, 1, 3, 1]))
+    >>> result = super_resolve(scan, slice_thickness_mm=3.0, device="cpu", views=[1], rotations_deg=[0])
+    >>> result.volume.shape, result.record["output"]["spacing_mm"]
+    ((24, 24, 24), [1.0, 1.0, 1.0])
+    """
+    of_call = {key: options.pop(key) for key in (*OF_THE_SCAN, "frame") if key in options}
+    return SuperResolver(**options)(scan, affine, **of_call)
+
+
+def _item(scan: Scan, affine: ArrayLike | None, frame: int | None) -> tuple[Case, Case | SpatialImage]:
+    """The case, and what the first step of preprocessing reads: the case itself where it has files."""
+    if isinstance(scan, (str, PathLike)):
+        if affine is not None:
+            raise Refusal(f"{scan}: a file has its affine in the header: leave affine out")
+        case = _only_case(scan, frame)
+        return case, case
+    name = image_name(scan) if isinstance(scan, SpatialImage) else "array"
+    scan = scan if isinstance(scan, SpatialImage) else np.asarray(scan)
+    if frame is not None:
+        if len(scan.shape) != 4 or not 0 <= frame < scan.shape[3]:
+            raise Refusal(f"{name}: its shape is {scan.shape}, there is no frame {frame}: correct frame")
+        scan = (scan.slicer if isinstance(scan, SpatialImage) else scan)[..., frame]
+    if isinstance(scan, SpatialImage):
+        if affine is not None:
+            raise Refusal(f"{name}: an image has its affine already: leave affine out")
+        return Case(name, (), frame=frame), scan
+    matrix = None if affine is None else np.asarray(affine, dtype=np.float64)
+    if matrix is None or matrix.shape != (4, 4):
+        raise Refusal("an array needs its affine, 4 x 4, from voxels to RAS mm: give affine")
+    return Case(name, (), frame=frame), SpatialImage(scan, matrix)
+
+
+def _only_case(path: str | PathLike[str], frame: int | None) -> Case:
+    cases = require_cases(find_nifti(path, "all" if frame is None else frame) + find_series(Path(path)), path)
+    usable = [case for case in cases if not case.refusal]
+    if len(cases) > 1 and len(usable) != 1:
+        names = ", ".join(case.name for case in usable or cases)
+        raise Refusal(
+            f"{path} holds {len(usable)} usable scans of {len(cases)} ({names}): give the path of one of them"
+        )
+    case = usable[0] if usable else cases[0]
+    if case.refusal:
+        raise Refusal(case.refusal)
+    return case
+
+
+def _refuse_of_the_command(settings: Mapping[str, Any]) -> None:
+    for name in settings:
+        if name in OF_THE_COMMAND:
+            raise Refusal(f"{name} is about files, which are not written here: use the command glade, or leave it out")
+
+
+@contextmanager
+def _plain_refusals(name: str = "") -> Iterator[None]:
+    """Raise a Refusal that MONAI wrapped in errors of its own as itself, with the name of the scan."""
+    try:
+        yield
+    except Exception as error:
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise
+        line = str(refusal)
+        raise Refusal(line if name in line else f"{name}: {line}") from error

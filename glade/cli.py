@@ -1,0 +1,246 @@
+"""The command `glade`: thick-slice scans in, isotropic volumes out, by the bundle's inference workflow.
+
+What can be checked without torch is checked before it is imported, so that a wrong path or option is refused at once.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from glade.scripts.geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
+from glade.scripts.geometry.folders import existing_paths
+from glade.scripts.run.bundle import bundle_version
+from glade.scripts.run.keys import refuse_unknown_keys
+from glade.scripts.run.threads import thread_settings
+
+from .location import CONFIG
+
+NAME = "glade"
+DEFAULT = "run"  # the command that `glade -i ...` means
+FAILED, WRONG_COMMAND_LINE, STOPPED = 1, 2, 130  # exit codes; 130 is that of Ctrl-C
+DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+NEEDS = {"report": ("evaluate", ("matplotlib", "skimage", "jinja2")), "adapt": ("train", ("tensorboard",))}
+FOLDER = click.Path(path_type=Path)
+
+
+class Commands(click.Group):
+    """Commands of which one needs no name: `glade -i SCAN -o OUT` is `glade run -i SCAN -o OUT`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the name of the default command where there is none."""
+        named = not args or args[0] in (*self.commands, *ctx.help_option_names, "--version")
+        if not named and not args[0].startswith("-"):
+            raise click.UsageError(
+                f"no command is called {args[0]}: commands are {', '.join(self._others())}; scans: -i"
+            )
+        return super().parse_args(ctx, args if named else [DEFAULT, *args])
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of the default command too."""
+        formatter.write_usage(NAME, "-i SCAN [SCAN ...] -o OUT [OPTIONS]")
+        formatter.write_usage(NAME, f"{'|'.join(self._others())} [OPTIONS] ...")
+        self.format_help_text(ctx, formatter)
+        default = self.commands[DEFAULT]
+        default.format_options(click.Context(default, ctx, DEFAULT, help_option_names=[]), formatter)
+        self.format_commands(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(f"{NAME} --version; the settings of --set: {NAME} --print-config")
+
+    def _others(self) -> list[str]:
+        return sorted(set(self.commands) - {DEFAULT})
+
+
+@click.group(
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda word: word.replace("_", "-"),  # --slice_profile, as the setting is called
+        "max_content_width": 120,
+    },
+)
+@click.version_option(bundle_version(), prog_name=NAME)
+def commands() -> None:
+    """Make isotropic volumes from thick-slice MR scans: NIfTI files, DICOM series, or folders of any of them.
+
+    Research only, not a medical device. Nothing leaves this machine.
+    """
+
+
+def setting(name: str, **options: Any) -> Any:
+    """A setting of configs/inference.yaml as an option of the command; where it is not given, the config's value."""
+    return click.option(f"--{name.replace('_', '-')}", name, default=None, **options)
+
+
+@commands.command(DEFAULT, hidden=True)
+@click.option(
+    "-i",
+    "--input",
+    "scans",
+    multiple=True,
+    type=FOLDER,
+    metavar="SCAN ...",
+    help="NIfTI file, DICOM series or folder; several too.",
+)
+@click.argument("more", nargs=-1, type=FOLDER)
+@click.option(
+    "-o", "--output", type=FOLDER, metavar="OUT", help="Folder of the results: a folder a scan, and summary.json."
+)
+@setting(
+    "sharpness",
+    type=float,
+    metavar="0..1",
+    help="From the most faithful prediction (0) to the sharpest (1); 0.5 as shipped.",
+)
+@setting(
+    "slice_thickness_mm", type=float, metavar="MM", help="Slice thickness, where header or sidecar are wrong or silent."
+)
+@setting(
+    "slice_profile",
+    type=click.Choice(["auto", "rect", "gauss", "fourier"]),
+    help="How a slice averages the tissue across it.",
+)
+@setting("isotropic_spacing_mm", type=float, metavar="MM", help="Voxel size; the smaller in-plane spacing by default.")
+@setting("adapt", is_flag=True, help="First fine-tune the weights on these very scans, up to 10 minutes.")
+@setting("report", is_flag=True, help="Also write a page about each scan, of figures and measures.")
+@setting("redo", is_flag=True, help="Process again what OUT already holds.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; a GPU where there is one by default.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of the processor; as many as it has cores for this program by default.",
+)
+@click.option(
+    "--set",
+    "pairs",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting of the workflow, as --set views=[1]; may be repeated.",
+)
+@click.option("--print-config", is_flag=True, help="Show the workflow with these settings, and do nothing.")
+def run(
+    scans: tuple[Path, ...],
+    more: tuple[Path, ...],
+    output: Path | None,
+    device: str | None,
+    threads: int | None,
+    pairs: tuple[str, ...],
+    print_config: bool,
+    **settings: Any,
+) -> None:
+    """Make isotropic volumes from thick-slice MR scans."""
+    overrides = {key: value for key, value in settings.items() if value is not None}
+    if device is not None:
+        if not DEVICE.fullmatch(device):
+            raise Refusal(f"device must be cpu, cuda or cuda:N, got {device}")
+        overrides["device"] = f"$torch.device('{device}')"
+    overrides |= _pairs(pairs)
+    refuse_unknown_keys(overrides, yaml.safe_load(CONFIG.read_text(encoding="utf-8")))
+    for key, (extra, packages) in NEEDS.items():
+        absent = [name for name in packages if overrides.get(key) in (True, "true") and not find_spec(name)]
+        if absent:
+            raise Refusal(f"--{key} needs {', '.join(absent)}: pip install 'glade-mri[{extra}]'")
+    given = [*scans, *more]
+    if given:
+        found = [str(path.absolute()) for path in existing_paths(given)]
+        overrides["dataset_dir"] = found[0] if len(found) == 1 else found
+    if output is not None:
+        refuse_unwritable(output)
+        overrides["output_dir"] = str(output.absolute())
+    if print_config:
+        _print_config(overrides)
+        return
+    for key, option in (("dataset_dir", "-i SCAN"), ("output_dir", "-o OUT")):
+        if key not in overrides:
+            raise click.UsageError(f"{option} is missing")
+    os.environ.update(thread_settings(os.environ, threads))  # before torch is loaded
+    _run(overrides, device)
+
+
+@commands.command("list")
+@click.argument("folders", nargs=-1, required=True, type=FOLDER)
+def list_scans(folders: tuple[Path, ...]) -> int:
+    """List the DICOM volumes in folders: which are usable, and why the others are not."""
+    paths = [str(path) for path in existing_paths(folders)]
+    from glade.scripts.dicom.list import main as table
+
+    return table(paths)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse an output folder that cannot be made or written to, before anything is computed.
+
+    Raises:
+        Refusal: the line names it.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise Refusal(f"the output folder {folder} cannot be made: {there} is a file: give another one by -o")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise Refusal(f"the output folder {folder} cannot be written to (no permission): give another one by -o")
+
+
+def _pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """Settings of --set, their values read as by `monai.bundle run`."""
+    from fire.parser import DefaultParseValue
+
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise click.UsageError(f"--set takes KEY=VALUE, got {pair}")
+        found[key] = DefaultParseValue(value)
+    return found
+
+
+def _print_config(overrides: Mapping[str, Any]) -> None:
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser(ConfigParser.load_config_file(CONFIG))
+    parser.update(dict(overrides))
+    click.echo(yaml.safe_dump(parser.get(), sort_keys=False, width=120), nl=False)
+
+
+def _run(overrides: Mapping[str, Any], device: str | None = None) -> None:
+    """Run the workflow.
+
+    Raises:
+        Refusal: if the run cannot begin; MONAI may have wrapped it in errors of its own.
+        SystemExit: with code 1, if a scan was refused or failed.
+    """
+    from .workflow import inference_workflow, refuse_absent_device
+
+    refuse_absent_device(device)
+    workflow = inference_workflow(overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 1 for a scan or setting that is refused, 2 for a wrong option."""
+    try:
+        return commands.main(arguments, prog_name=NAME, standalone_mode=False) or 0
+    except click.ClickException as error:
+        return _refused(error.format_message(), WRONG_COMMAND_LINE)
+    except click.Abort:
+        sys.stderr.write(f"{INTERRUPTED}\n")
+        return STOPPED
+    except Exception as error:
+        refusal = refusal_of(error)
+        if refusal is None:
+            raise
+        return _refused(str(refusal), FAILED)
+
+
+def _refused(line: str, code: int) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"refused: {one_line(line)}\n")
+    return code

@@ -1,0 +1,123 @@
+"""Threads of the processor: how many a run may use, settings that must be made before torch is loaded, a hint.
+
+Threads of OpenMP that wait for each other spin for a while, in the hope that it is not long. On a machine with other
+work that is: one thread of a step has no core, the others spin in its place, and a scan takes many times as long.
+"""
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+SPIN = "OMP_WAIT_POLICY"
+NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+PASSIVE = {SPIN: "PASSIVE", "KMP_BLOCKTIME": "0"}  # GNU's and everybody's OpenMP; LLVM's and Intel's, in ms
+SHORTEST_SECONDS = 10.0  # of computing; below it a hint is not worth a line
+SMALLEST_SHARE = 0.7  # of the wall time that a computing thread has a core on a machine without much other work
+
+
+def thread_settings(environment: Mapping[str, str], threads: int | None = None) -> dict[str, str]:
+    """Return the environment variables that give a process the right number of threads, which sleep while they wait.
+
+    They act only where they are set before torch is loaded.
+
+    Args:
+        environment: that of the process; what is set in it stays.
+        threads: how many; None: as it says, else `usable_cores`.
+
+    >>> sorted(thread_settings({"OMP_NUM_THREADS": "3", "KMP_BLOCKTIME": "200"}).items())
+    [('OMP_WAIT_POLICY', 'PASSIVE')]
+    >>> thread_settings({"OMP_NUM_THREADS": "3"}, threads=2)["OMP_NUM_THREADS"]
+    '2'
+    """
+    settings = {name: value for name, value in PASSIVE.items() if name not in environment}
+    if threads is not None:
+        return settings | dict.fromkeys(NUMBERS, str(threads))
+    return settings if NUMBERS[0] in environment else {**settings, NUMBERS[0]: str(usable_cores())}
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may use: of its CPU affinity, and no more than its control groups allow.
+
+    The two hardware threads of a core count once, as torch counts them: convolutions gain nothing from the second.
+
+    Args:
+        root: where /proc and /sys lie.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len({_siblings(cpu, root) for cpu in os.sched_getaffinity(0)})
+    else:  # macOS and Windows
+        cores = os.cpu_count() or 1
+    return max(1, math.ceil(min([cores, *_quotas(root)])))
+
+
+def _siblings(cpu: int, root: Path) -> str:
+    """The hardware threads of a CPU's core, as the kernel lists them."""
+    try:
+        return (root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii")
+    except OSError:
+        return str(cpu)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """CPUs that each control group of this process allows: its own and those above it, version 2 or 1."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and "cpu" not in controllers.split(","):
+            continue
+        base = root / "sys/fs/cgroup" / ("" if number == "0" else "cpu")
+        for folder in {base, *(base / part for part in (Path(path.lstrip("/")), *Path(path.lstrip("/")).parents))}:
+            files = ("cpu.max",) if number == "0" else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            try:
+                quota, period = " ".join((folder / file).read_text(encoding="ascii") for file in files).split()
+            except (OSError, ValueError):  # not there: a group above it may be, as in a container
+                continue
+            if quota.lstrip("-").isdigit() and int(quota) > 0 and int(period) > 0:  # "max" and -1: no limit
+                yield int(quota) / int(period)
+
+
+class ComputingTime:
+    """Measure what share of the wall time the calling thread had a core while it computed.
+
+    Used as a context, as often as there is something to compute.
+
+    >>> computing = ComputingTime()
+    >>> with computing:
+    ...     _ = sum(range(1000))
+    >>> computing.hint(threads=2, environment={}) is None  # it was too short
+    True
+    """
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = 0.0
+
+    def __enter__(self) -> "ComputingTime":
+        """Start the clocks."""
+        self._began = time.perf_counter(), time.thread_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the clocks."""
+        self.wall += time.perf_counter() - self._began[0]
+        self.cpu += time.thread_time() - self._began[1]
+
+    def hint(self, threads: int, environment: Mapping[str, str]) -> str | None:
+        """Return one line where several spinning threads shared their cores with other programs, else None.
+
+        Args:
+            threads: of torch.
+            environment: of this process.
+        """
+        busy = self.wall > SHORTEST_SECONDS and self.cpu < SMALLEST_SHARE * self.wall
+        if not busy or threads == 1 or environment.get(SPIN, "").lower() == "passive":
+            return None
+        return (
+            f"other programs kept the processor busy ({self.wall:.0f} s for {self.cpu:.0f} s of computing), and "
+            f"{threads} threads that wait for each other lose most by it: set {SPIN}=PASSIVE in the environment, "
+            f"or use the command glade, which does"
+        )

@@ -1,0 +1,251 @@
+"""The command `glade`: the workflow of `monai.bundle run inference`, options, refusals in one line at once."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import monai.bundle
+import pytest
+import torch
+import yaml
+
+import glade
+from glade import cli, workflow
+from tests.conftest import ROOT
+
+from ..data.thick_scans import write_scan
+from ..workflows.tiny_inference import write_config
+
+CONFIG = ROOT / "configs" / "inference.yaml"
+HEAVY = ("torch", "monai", "numpy", "nibabel", "pydicom", "scipy")
+
+
+@pytest.fixture
+def scan(tmp_path):
+    return write_scan(tmp_path / "scans" / "knee.nii.gz")
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What the command hands to the workflow, which is not run; the environment is put back."""
+    found = {}
+    monkeypatch.setattr(cli, "_run", lambda overrides, _: found.update(overrides))
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    return found
+
+
+def test_options_become_overrides_of_the_workflow(scan, tmp_path, ran):
+    line = f"-i {scan} -o {tmp_path}/out --sharpness 0 --device cpu --slice_profile rect --report --set views=[1]"
+    assert cli.main([*line.split(), "--set", "confidence::level=0.1", "--slice-thickness-mm", "3"]) == 0
+    assert ran == {
+        "dataset_dir": str(scan),
+        "output_dir": f"{tmp_path}/out",
+        "sharpness": 0.0,
+        "device": "$torch.device('cpu')",
+        "slice_profile": "rect",
+        "slice_thickness_mm": 3.0,
+        "report": True,
+        "views": [1],
+        "confidence::level": 0.1,
+    }
+
+
+def test_every_setting_has_its_own_value_unless_it_is_given(scan, tmp_path, ran):
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 0
+    assert set(ran) == {"dataset_dir", "output_dir"}
+
+
+def test_several_scans_follow_one_option(scan, tmp_path, ran):
+    other = write_scan(tmp_path / "b.nii.gz")
+    assert cli.main(["-i", str(scan), str(other), "-o", str(tmp_path / "out")]) == 0
+    assert ran["dataset_dir"] == [str(scan), str(other)]
+    assert cli.main(["-i", str(scan), "-i", str(other), "-o", str(tmp_path / "out")]) == 0
+    assert ran["dataset_dir"] == [str(scan), str(other)]
+
+
+def test_threads_are_set_before_torch_is_loaded(scan, tmp_path, ran):
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--threads", "3"]) == 0
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert ran
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        ("-i {tmp}/nothing -o {tmp}/out", 1, "refused: no such file or folder: {tmp}/nothing: give the path"),
+        ("-i {scan} {tmp}/nothing -o {tmp}/out", 1, "refused: no such file or folder: {tmp}/nothing"),
+        ("-i {scan} -o {scan}", 1, "refused: the output folder {scan} cannot be made: {scan} is a file"),
+        ("-i {scan} -o {scan}/a/b", 1, "refused: the output folder {scan}/a/b cannot be made: {scan} is a file"),
+        ("-i {scan} -o {tmp}/out --device gpu", 1, "refused: device must be cpu, cuda or cuda:N, got gpu"),
+        ("-i {scan} -o {tmp}/out --set sharpnes=0", 1, "no setting is called sharpnes: did you mean sharpness?"),
+        ("-i {scan} -o {tmp}/out --set weights_path=3", 1, "weights_path is a path, and 3 is read as a number"),
+        ("-i {scan} -o {tmp}/out --set sharpness", 2, "refused: --set takes KEY=VALUE, got sharpness"),
+        ("-i {scan} -o {tmp}/out --sharpnes 0", 2, "refused: No such option '--sharpnes'"),
+        ("-i {scan} -o {tmp}/out --threads 0", 2, "'--threads'"),
+        ("-i {scan} -o {tmp}/out --slice-profile box", 2, "'box' is not one of"),
+        ("-i {scan}", 2, "refused: -o OUT is missing"),
+        ("-o {tmp}/out", 2, "refused: -i SCAN is missing"),
+        ("lst {scan}", 2, "refused: no command is called lst"),
+        ("list", 2, "refused: Missing argument"),
+        ("list {tmp}/nothing", 1, "refused: no such file or folder"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_in_one_line(scan, tmp_path, ran, capsys, arguments, code, line):
+    given = [word.format(tmp=tmp_path, scan=scan) for word in arguments.split()]
+    assert cli.main(given) == code
+    error = capsys.readouterr().err
+    assert line.format(tmp=tmp_path, scan=scan) in error
+    assert error.count("\n") == 1
+    assert ran == {}
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refusal_needs_no_heavy_package(tmp_path):
+    """The seconds until a wrong path or option is refused are those of Python's own start and of click."""
+    code = f"import sys, glade.cli; glade.cli.main(sys.argv[1:]); print(sorted(set({HEAVY}) & set(sys.modules)))"
+    for arguments in (["-i", "nothing", "-o", "out"], ["-i", ".", "-o", "out", "--tpyo"], ["--help"]):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_names_the_options_and_the_commands(capsys):
+    assert cli.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("-i SCAN", "--sharpness", "--threads", "--set", "--print-config", "list"))
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"glade, version {glade.__version__}\n"
+
+
+def test_print_config_shows_the_workflow_with_the_settings(scan, tmp_path, ran, capsys):
+    assert cli.main(["-i", str(scan), "--print-config", "--set", "confidence::level=0.1"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    shipped = yaml.safe_load(CONFIG.read_text())
+    shipped["dataset_dir"] = str(scan)
+    shipped["confidence"]["level"] = 0.1
+    assert shown == shipped
+    assert ran == {}
+
+
+def test_every_scripts_reference_of_the_config_gets_the_name_it_has_in_the_package():
+    parser = workflow.inference_parser({})
+    text = json.dumps(parser.get())
+    assert text.count("glade.scripts.") > 20
+    assert text.replace("glade.scripts.", "").count("scripts.") == 0
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The shipped workflow with the tiny generator, for the command and for `monai.bundle run`."""
+    config = write_config(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    overlay = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    overlay.pop("inferer::_target_")
+    overlay["network_def"]["_target_"] = f"glade.{overlay['network_def']['_target_']}"
+    run = cli._run
+    monkeypatch.setattr(cli, "_run", lambda overrides, device: run({**overlay, **overrides}, device))
+    return config
+
+
+def test_results_are_those_of_monai_bundle_run(tiny, scan, tmp_path):
+    settings = {"sharpness": 0.0, "views": [1], "slice_thickness_mm": 3.0}
+    monai.bundle.run(
+        "inference",
+        config_file=tiny,
+        logging_file=False,
+        dataset_dir=str(scan),
+        output_dir=str(tmp_path / "monai"),
+        **settings,
+    )
+    options = ["--sharpness", "0", "--set", "views=[1]", "--slice-thickness-mm", "3"]
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "glade"), *options]) == 0
+    written = {
+        folder: {p.name: p.read_bytes() for p in (tmp_path / folder / "knee").iterdir()}
+        for folder in ("monai", "glade")
+    }
+    assert len(written["monai"]) == 3
+    assert written["monai"] == written["glade"]
+    rows = [json.loads((tmp_path / folder / "summary.json").read_text())["cases"][0] for folder in ("monai", "glade")]
+    assert rows[0]["settings"] == rows[1]["settings"]
+
+
+def test_a_refused_scan_gives_exit_code_1_and_the_others_are_done(tiny, scan, tmp_path):
+    (scan.parent / "bad.nii.gz").write_text("hello")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["-i", str(scan.parent), "-o", str(tmp_path / "out"), "--sharpness", "0"])
+    assert stop.value.code == 1
+    rows = {row["case"]: row["status"] for row in json.loads((tmp_path / "out/summary.json").read_text())["cases"]}
+    assert rows == {"knee": "done", "bad": "refused"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [("views=[2]", "refused: views must be [0], [1] or [0, 1], got [2]"), ("redo=maybe", "redo must be true or false")],
+)
+def test_a_wrong_value_is_refused_in_one_line(tiny, scan, tmp_path, capsys, setting, line):
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--sharpness", "0", "--set", setting]) == 1
+    assert line in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused_in_one_line(tiny, scan, tmp_path, capsys):
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--device", "cuda"]) == 1
+    assert "refused: device cuda: torch finds no such GPU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "package", "extra"), [("--report", "skimage", "evaluate"), ("--adapt", "tensorboard", "train")]
+)
+def test_an_option_whose_packages_are_absent_is_refused(
+    scan, tmp_path, ran, monkeypatch, capsys, option, package, extra
+):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None if name == package else name)
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), option]) == 1
+    assert capsys.readouterr().err == f"refused: {option} needs {package}: pip install 'glade-mri[{extra}]'\n"
+    assert ran == {}
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 0
+
+
+def test_list_shows_what_is_usable(tmp_path, capsys):
+    from scripts.dicom.synthetic_series import write_series
+
+    from ..dicom.conftest import AFFINES, phantom
+
+    write_series(tmp_path / "study", phantom(), AFFINES["oblique"])
+    assert cli.main(["list", str(tmp_path)]) == 0
+    assert "1 volume(s), 1 usable" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_with_its_exit_code(scan, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", stop)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted: what is done is kept; the same command continues from there"
+
+
+@pytest.mark.slow
+def test_a_wrong_path_is_refused_within_two_seconds(tmp_path):
+    command = [sys.executable, "-m", "glade", "-i", "nothing", "-o", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def seconds(command) -> float:
+        begun = time.perf_counter()
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        return time.perf_counter() - begun
+
+    # a machine with other work takes longer for anything: the limit grows with what Python itself takes to start
+    ratios = [seconds(command) / seconds([sys.executable, "-c", "pass"]) for _ in range(5)]
+    assert sorted(ratios)[2] < 20 or min(seconds(command) for _ in range(3)) < 2
