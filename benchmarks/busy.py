@@ -2,7 +2,7 @@
 
     python -m benchmarks.busy [--rounds 7]
 
-The phantom, 64 x 64 x 48 voxels of 2 mm made from slices of 6 mm, in a process of its own each time: by `glade`, by
+The phantom, 40 x 40 x 30 voxels of 2 mm made from slices of 6 mm, in a process of its own each time: by `glade`, by
 `glade --threads 1`, and by `monai.bundle run inference`, whose threads spin while they wait unless the environment says
 otherwise. Busy: an endless loop on every core but one. The ways are taken in turn, and ratios are of runs of one round,
 since the speed of a shared machine drifts. Seconds are those of the case in summary.json, without start-up.
@@ -68,7 +68,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        scan, _ = write_scan(make_scan((64, 64, 48), spacing_mm=2.0, slice_spacing_mm=6.0), Path(folder))
+        scan, _ = write_scan(make_scan((40, 40, 30), spacing_mm=2.0, slice_spacing_mm=6.0), Path(folder))
         for state, taken in (("idle", ()), ("busy", cores[1:])):
             with busy(taken):
                 times = _rounds(state, rounds, scan, Path(folder))
