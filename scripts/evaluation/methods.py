@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from ..data.transforms import grid_of
 from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from ..run.record import DONE, Row, read_summary
+from ..run.threads import thread_settings
 from .baselines import Baselines, check_interpolations
 from .cases import EvaluatedCase
 from .method_names import GLADE, glade_at
@@ -129,7 +131,9 @@ class InferenceRun:
         """Run the inference of each method and record how each case ended."""
         for method in self.names if self.record.open_cases() else ():
             self.record.folder.inference_summary(method).unlink(missing_ok=True)  # of an earlier call
-            code = subprocess.run(self.command(method), cwd=self.bundle_root, check=False).returncode
+            threads = thread_settings(os.environ)
+            ended = subprocess.run(self.command(method), cwd=self.bundle_root, env=os.environ | threads, check=False)
+            code = ended.returncode
             try:
                 rows = self._rows(method)
             except Refusal as refusal:
