@@ -3,9 +3,10 @@
     python -m benchmarks.busy [--rounds 7] [--states idle busy]
 
 The phantom, 40 x 40 x 30 voxels of 2 mm made from slices of 6 mm, in a process of its own each time: by `glade`, by
-`glade --threads 1`, and where the machine is idle by `monai.bundle run inference` as well, whose threads spin while they wait unless the environment says
-otherwise. Busy: an endless loop on every core but one. The ways are taken in turn, and ratios are of runs of one round,
-since the speed of a shared machine drifts. Seconds are those of the case in summary.json, without start-up.
+`glade --threads 1`, and where the machine is idle by `monai.bundle run inference` too, whose threads spin while they
+wait unless the environment says otherwise. Busy: an endless loop on every core but one. The ways are taken in turn, and
+ratios are of runs of one round, since the speed of a shared machine drifts. Seconds are those of the case in
+summary.json, without start-up.
 """
 
 import argparse
