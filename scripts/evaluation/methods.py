@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from ..run.child import run_child
 from ..run.record import DONE, Row, read_summary
+from ..run.threads import thread_settings
 from .baselines import Baselines, check_interpolations
 from .cases import EvaluatedCase
 from .method_names import GLADE, glade_at
@@ -129,7 +131,8 @@ class InferenceRun:
         """Run the inference of each method and record how each case ended."""
         for method in self.names if self.record.open_cases() else ():
             self.record.folder.inference_summary(method).unlink(missing_ok=True)  # of an earlier call
-            code = run_child(self.command(method), cwd=self.bundle_root)
+            environment = os.environ | thread_settings(os.environ)
+            code = run_child(self.command(method), cwd=self.bundle_root, env=environment)
             try:
                 rows = self._rows(method)
             except Refusal as refusal:

@@ -13,6 +13,7 @@ import torch
 from monai.data import partition_dataset
 
 from ..geometry.errors import Refusal
+from .threads import NUMBERS, usable_cores
 
 TIMEOUT = timedelta(days=7)  # a process that has finished waits for the slowest one, whatever that takes
 
@@ -51,6 +52,15 @@ def name_rank_in_log() -> None:
     line = f"%(asctime)s rank {idist.get_rank()} %(levelname)s %(message)s"
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter(line, datefmt="%H:%M:%S"))
+
+
+def limit_threads() -> None:
+    """Let torch use no more threads than this process may use cores, where the environment does not set their number.
+
+    Torch itself respects the CPU affinity but not the limits of control groups, by which containers share a machine.
+    """
+    if NUMBERS[0] not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def join_training() -> torch.device:
