@@ -5,6 +5,8 @@ SCAN ?=
 OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
+# Threads of torch that wait for each other sleep: other programs then slow them less
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup lock demo test fast contracts lint format docs json wheel weights check deploy label clean
 help: ## list the targets

@@ -1,11 +1,12 @@
 """Seconds for a small scan while the other cores are busy, and while they are not: does waiting cost anything?
 
-    python -m benchmarks.busy [--rounds 7]
+    python -m benchmarks.busy [--rounds 7] [--states idle busy]
 
-The phantom, 64 x 64 x 48 voxels of 2 mm made from slices of 6 mm, in a process of its own each time: by `glade`, by
-`glade --threads 1`, and by `monai.bundle run inference`, whose threads spin while they wait unless the environment says
-otherwise. Busy: an endless loop on every core but one. The ways are taken in turn, and ratios are of runs of one round,
-since the speed of a shared machine drifts. Seconds are those of the case in summary.json, without start-up.
+The phantom, 40 x 40 x 30 voxels of 2 mm made from slices of 6 mm, in a process of its own each time: by `glade`, by
+`glade --threads 1`, and where the machine is idle by `monai.bundle run inference` too, whose threads spin while they
+wait unless the environment says otherwise. Busy: an endless loop on every core but one. The ways are taken in turn, and
+ratios are of runs of one round, since the speed of a shared machine drifts. Seconds are those of the case in
+summary.json, without start-up.
 """
 
 import argparse
@@ -65,29 +66,34 @@ def main() -> None:
     """Time all ways, idle and busy, and print the medians and ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.busy", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--states", nargs="+", choices=("idle", "busy"), default=("idle", "busy"))
+    options = parser.parse_args()
+    rounds = options.rounds
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
-        scan, _ = write_scan(make_scan((64, 64, 48), spacing_mm=2.0, slice_spacing_mm=6.0), Path(folder))
-        for state, taken in (("idle", ()), ("busy", cores[1:])):
+        scan, _ = write_scan(make_scan((40, 40, 30), spacing_mm=2.0, slice_spacing_mm=6.0), Path(folder))
+        for state in options.states:
+            taken = cores[1:] if state == "busy" else ()
+            ways = (GLADE, SINGLE) if taken else (GLADE, SINGLE, MONAI)
             with busy(taken):
-                times = _rounds(state, rounds, scan, Path(folder))
+                times = _rounds(ways, rounds, scan, Path(folder) / state)
             sys.stdout.write(f"{len(cores)} cores, {len(taken)} of them kept busy; {rounds} rounds\n")
             for way, found in times.items():
                 spread = f"{min(found):.1f} to {max(found):.1f}"
                 sys.stdout.write(f"  {way:<30}{statistics.median(found):>8.1f} s   {spread}\n")
-            for other, limit in ((SINGLE, f" (at most {LIMIT} is wanted)" if taken else ""), (MONAI, "")):
+            for other in ways[1:]:
+                limit = f" (at most {LIMIT} is wanted)" if taken else ""
                 ratios = [a / b for a, b in zip(times[GLADE], times[other], strict=True)]
                 text = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
                 sys.stdout.write(f"  {GLADE} / {other}: {text}{limit}\n")
             sys.stdout.flush()
 
 
-def _rounds(state: str, rounds: int, scan: Path, folder: Path) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {GLADE: [], SINGLE: [], MONAI: []}
+def _rounds(ways: Sequence[str], rounds: int, scan: Path, folder: Path) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {way: [] for way in ways}
     for n in range(rounds):
         for way, found in times.items():
-            found.append(seconds(way, scan, folder / f"{state}-{n}-{way}"))
+            found.append(seconds(way, scan, folder / f"{n}-{way}"))
     return times
 
 

@@ -15,7 +15,6 @@ import websocket
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
-    "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -26,6 +25,8 @@ FLAGS = [
     "--mute-audio",
     "--remote-debugging-port=0",
 ]
+NO_GPU = ["--disable-gpu"]
+WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL 2 computed by the processor
 KEYS = {  # keys without a character: name -> Windows key code
     "Enter": 13,
     "Escape": 27,
@@ -45,16 +46,17 @@ class Chromium:
         folder: for the browser profile and the downloads.
         width: of the window, CSS pixels.
         height: of the window, CSS pixels.
+        flags: further ones, such as WEBGL.
     """
 
-    def __init__(self, folder: Path, width: int = 1280, height: int = 800):
+    def __init__(self, folder: Path, width: int = 1280, height: int = 800, flags: list[str] = NO_GPU):
         self.downloads, self.requests = folder / "downloads", []
         self.downloads.mkdir(parents=True, exist_ok=True)
-        self._numbers, self._size = itertools.count(1), f"--window-size={width},{height}"
+        self._numbers, self._flags = itertools.count(1), [*FLAGS, *flags, f"--window-size={width},{height}"]
         self._profile = folder / "profile"
 
     def __enter__(self) -> "Chromium":
-        command = [shutil.which("chromium"), *FLAGS, self._size, f"--user-data-dir={self._profile}", "about:blank"]
+        command = [shutil.which("chromium"), *self._flags, f"--user-data-dir={self._profile}", "about:blank"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             file = self._profile / "DevToolsActivePort"
@@ -108,9 +110,9 @@ class Chromium:
             raise RuntimeError(f"{expression}: {found['exceptionDetails']}")
         return found["result"].get("value")
 
-    def wait(self, expression: str):
+    def wait(self, expression: str, seconds: float = TIMEOUT_S):
         """Waits until an expression is true; returns its value."""
-        return until(lambda: self._try(expression), expression)
+        return until(lambda: self._try(expression), expression, seconds)
 
     def _try(self, expression: str):
         try:
@@ -125,6 +127,10 @@ class Chromium:
         what = {"key": name, "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
         self.call("Input.dispatchKeyEvent", type="keyDown" if printed else "rawKeyDown", text=printed, **what)
         self.call("Input.dispatchKeyEvent", type="keyUp", **what)
+
+    def move(self, x: float, y: float) -> None:
+        """Moves the mouse to a point of the page, CSS pixels, without a button."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def drag(self, start: tuple[float, float], stop: tuple[float, float], steps: int = 4) -> None:
         """Drags with the left button from one point of the page to another, CSS pixels."""
@@ -147,9 +153,9 @@ class Chromium:
         return path
 
 
-def until(condition, what: str = "the browser"):
+def until(condition, what: str = "the browser", seconds: float = TIMEOUT_S):
     """Waits until a condition holds; returns its value."""
-    deadline = time.monotonic() + TIMEOUT_S
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
             value = condition()
@@ -158,7 +164,7 @@ def until(condition, what: str = "the browser"):
         if value:
             return value
         time.sleep(0.03)
-    raise TimeoutError(f"waited {TIMEOUT_S} s for {what}")
+    raise TimeoutError(f"waited {seconds} s for {what}")
 
 
 def require_chromium() -> None:

@@ -7,6 +7,7 @@ options are overrides of the configuration and go to the inference as they are.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from scripts.data.case import SUMMARY
 from scripts.geometry.errors import Refusal
+from scripts.run.threads import thread_settings
 
 from .report import report
 from .scans import copy_example, make_phantom
@@ -78,7 +80,7 @@ def infer(config: Path, scan: Path, results: Path, overrides: Sequence[str]) -> 
     command += ["--bundle_root", str(ROOT), "--dataset_dir", str(scan), "--output_dir", str(results), *overrides]
     sys.stdout.write(f"$ {' '.join(['python', *command[1:]])}\n")
     sys.stdout.flush()
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env=os.environ | thread_settings(os.environ), check=False).returncode
 
 
 if __name__ == "__main__":

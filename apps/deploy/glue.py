@@ -137,6 +137,7 @@ class Bundle:
         self.parser.read_meta(str(root / "configs" / "metadata.json"))
         self.parser.read_config(str(root / "configs" / "inference.yaml"))
         self.parser["bundle_root"], self.parser["output_dir"] = str(root), str(output_dir)
+        self.parser["record::settings::files"] = "derived series"  # no result of `run inference`, which writes more
         self.output_dir, self.refusal = output_dir, None
         self.record: RunRecord = self.part("record")
         saver = next(t for t in self.part("postprocessing").transforms if isinstance(t, SaveImageCased))
@@ -169,7 +170,8 @@ class Bundle:
     def read(self, cases: Sequence[Case]) -> Iterator[Scan]:
         """Read one case after the other by our own reader; those without anything to do are passed over."""
         locations = {location_hash(case) for case in cases}
-        for case in cases:
+        for index in self.record.in_turn(cases):
+            case = cases[index]
             with self.record.case(case, locations) as entry:
                 if entry.to_do:
                     yield Scan(entry, self.reader(case.as_item())["image"])
@@ -178,7 +180,7 @@ class Bundle:
         """Write OUT/<case>/<case>_glade_dicom for each result, complete or not at all."""
         for result in results:
             try:
-                with case_folder(self.output_dir, result.entry.case) as folder:
+                with case_folder(self.output_dir, result.entry.case, self.record.replacing) as folder:
                     write_series(self.writer, result.image, result.entry.case, folder)
                 result.entry.done(result.image)
             except Exception as error:  # noqa: BLE001 - one faulty series must not stop the others

@@ -59,13 +59,13 @@ def unique_names(cases: Iterable[Case]) -> list[Case]:
     ['Knee', 'knee_2']
     """
     taken: set[str] = set()
+    latest: dict[str, int] = {}  # number given to a name, so that many equal names do not count from 2 each time
     named = []
     for case in cases:
         name = safe = safe_name(case.name)
-        count = 1
         while name.casefold() in taken:
-            count += 1
-            name = f"{safe}_{count}"
+            latest[safe.casefold()] = latest.get(safe.casefold(), 1) + 1
+            name = f"{safe}_{latest[safe.casefold()]}"
         taken.add(name.casefold())
         named.append(replace(case, name=name))
     return named

@@ -3,7 +3,7 @@
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,21 @@ from monai.config import KeysCollection
 from monai.data import ImageWriter, MetaTensor
 from monai.transforms import SaveImaged
 
-from ..geometry.files import PARTIAL, atomic_file
+from ..geometry.files import atomic_file, atomic_folder
 from .case import DICOM, Case
 
 RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confidence")  # of the volumes of a case
 SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
 REPORT = "_report.html"  # ends the name of the page about a case
+RESULT_ENDINGS = (*(f"_{postfix}.nii.gz" for postfix in POSTFIXES), SERIES, REPORT)
 
 
 class SaveImageCased(SaveImaged):
     """Write OUT/<case>/<case>_<postfix>.nii.gz for each key, float32, and for DICOM input a derived series beside it.
 
-    Complete or not at all: everything goes to OUT/.<case>.partial/ first. What a killed run left there is removed when
-    the case is done again. The affine is the key's own; nothing is resampled. It inherits from SaveImaged because
-    MONAI Label and MONAI Deploy, which write results themselves, recognise and leave out transforms of that class.
+    Complete or not at all: everything goes to a hidden folder first, which then replaces OUT/<case> as a whole. The
+    affine is the key's own; nothing is resampled. It inherits from SaveImaged because MONAI Label and MONAI Deploy,
+    which write results themselves, recognise and leave out transforms of that class.
 
     Args:
         keys: keys of results, MetaTensors of shape (1, X, Y, Z) with a RAS affine in mm.
@@ -39,6 +40,7 @@ class SaveImageCased(SaveImaged):
             DICOM is written.
         extra: called with the data and the folder that is being filled; writes further files <case>_... there (a
             report), which are kept or lost together with the volumes. None: no more files.
+        replacing: as in `case_folder`.
         allow_missing_keys: as in MONAI; a result that is not there is not written.
 
     >>> import tempfile, torch
@@ -56,6 +58,7 @@ class SaveImageCased(SaveImaged):
         postfixes: Sequence[str] = POSTFIXES,
         dicom_writer: ImageWriter | None = None,
         extra: Callable[[Mapping, Path], Any] | None = None,
+        replacing: Callable[[Case, list[str]], Any] | None = None,
         allow_missing_keys: bool = False,
     ):
         super().__init__(keys, output_dir=Path(output_dir), resample=False, allow_missing_keys=allow_missing_keys)
@@ -65,6 +68,7 @@ class SaveImageCased(SaveImaged):
         self.postfixes = tuple(postfixes)
         self.dicom_writer = dicom_writer
         self.extra = extra
+        self.replacing = replacing
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data unchanged; the results are in OUT/<case>/ when this returns.
@@ -74,7 +78,7 @@ class SaveImageCased(SaveImaged):
         """
         d = dict(data)
         case: Case = d["case"]
-        with case_folder(self.output_dir, case) as folder:
+        with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
                 write_nifti(d[key], folder / volume_name(case.name, postfix))
                 if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
@@ -106,35 +110,51 @@ def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Pa
 
 
 @contextmanager
-def case_folder(output_dir: Path, case: Case) -> Iterator[Path]:
-    """Give a hidden folder to fill; on success what is in it replaces the files of the same names in OUT/<case>.
+def case_folder(
+    output_dir: Path, case: Case, replacing: Callable[[Case, list[str]], Any] | None = None
+) -> Iterator[Path]:
+    """Give a hidden folder to fill; on success it replaces OUT/<case> as a whole.
+
+    Files in OUT/<case> that are no results, such as the user's segmentations, are kept; earlier results are not, also
+    those without a successor.
+
+    Args:
+        output_dir: OUT.
+        case: the case.
+        replacing: called with the case and the names of its files when all are written, before they replace others.
 
     Raises:
         OSError: if it cannot be written (disk full, no permission); nothing half-written is left.
     """
-    partial = partial_folder(output_dir, case.name)
+    target = output_dir / case.name
     try:
-        remove_partial(output_dir, case.name)
-        partial.mkdir(parents=True)
-        yield partial
-        put_in_place(partial, output_dir / case.name)
+        with atomic_folder(target) as folder:
+            yield folder
+            names = sorted(path.name for path in folder.iterdir())
+            _keep_others(target, folder, {*names, *(case.name + end for end in RESULT_ENDINGS)})
+            if replacing is not None:
+                replacing(case, names)
     except OSError as error:
         why = error.strerror or str(error)
         raise OSError(error.errno, f"the result cannot be written to {output_dir.name}: {why}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
-def partial_folder(output_dir: Path, case: str) -> Path:
-    """The hidden folder that holds the results of a case until all of them are written."""
-    return output_dir / f".{case}{PARTIAL}"
+def _keep_others(earlier: Path, folder: Path, results: Collection[str]) -> None:
+    """Put what is no result into the new folder too: as another name of the same file, or as a copy."""
+    for path in earlier.iterdir() if earlier.is_dir() else ():
+        if path.name in results:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, folder / path.name, symlinks=True, copy_function=_link)
+        else:
+            _link(path, folder / path.name)
 
 
-def remove_partial(output_dir: Path, case: str) -> None:
-    """Remove what a killed run left of a case."""
-    partial = partial_folder(output_dir, case)
-    if partial.exists():
-        shutil.rmtree(partial)
+def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def write_nifti(
@@ -179,16 +199,3 @@ def nifti_image(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> nibabe
     image.set_sform(affine, code=1)
     image.set_qform(image.affine, code=1)  # of the affine as the sform stores it, in float32
     return image
-
-
-def put_in_place(partial: Path, target: Path) -> None:
-    """Move a finished folder to `target`; in an existing folder, entries of the same names are replaced."""
-    if not target.exists():
-        partial.rename(target)
-        return
-    for new in sorted(partial.iterdir()):
-        old = target / new.name
-        if old.is_dir():  # a folder cannot be renamed onto a full one
-            aside = partial / f".{new.name}.old"
-            old.rename(aside)
-        new.replace(old)

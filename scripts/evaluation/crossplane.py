@@ -21,19 +21,17 @@ from ..metrics.arrays import bounding_box
 from ..metrics.mask import body_mask
 from ..metrics.spectrum import NYQUIST
 from ..physics.acquisition import Acquisition
+from ..stacks.registration import register
 from .cases import EvaluatedCase
 from .layout import method_file
 from .method_names import CONSISTENT, CUBIC
 from .record import EvaluationRecord
-from .rigid import align
 from .scores import Row, Scores
 from .scoring import acquired
 from .statistics import AGAINST
 from .volumes import CUBIC_ORDER, ON_GRID_VOXELS, on_grid, read_grid, read_volume, sample
 
 WINDOW_MM = 4.0  # Gaussian sigma of the local correlation's neighbourhood, about two slices of the reference scan
-ALIGNMENT_SIGMA_MM = 1.0  # smoothing against noise, for the alignment alone
-ALIGNMENT_VOXELS = 40_000
 LEAST_SHARED = 1000  # voxels of the common field of view
 LEAST_DEVIATION = (
     0.2  # of the slices' own; neighbourhoods with less variation contain mainly noise, which two scans do not share
@@ -130,7 +128,10 @@ class CrossPlaneCheck:
         volume, grid = read_volume(files[CONSISTENT])
         thin = read_grid(method_file(self.methods[CUBIC], CUBIC, reference.name, names))
         slices, acquisition = acquired(self.record.folder.scan_file(reference.name), thin, reference)
-        pair = _pair(volume, grid, evaluated, slices, thin, reference, acquisition)
+        interpolated = read_volume(method_file(self.methods[CONSISTENT], CONSISTENT, reference.name, names))
+        motion = register(*interpolated, volume, grid)
+        logger.info("%s: registered, %.2f degrees, %.2f mm", name, motion.angle_deg, motion.shift_mm)
+        pair = _pair(grid, evaluated, slices, thin, reference, acquisition, motion.matrix)
         shared = {"case": name, "factor": evaluated.factor, "profile": evaluated.protocol, "axis": "", "unit": "1"}
         rows = []
         for method, path in files.items():
@@ -144,24 +145,24 @@ class CrossPlaneCheck:
 
 
 def _pair(
-    volume: np.ndarray,
     grid: Grid,
     evaluated: EvaluatedCase,
     slices: np.ndarray,
     thin: Grid,
     reference: EvaluatedCase,
     acquisition: Acquisition,
+    motion: np.ndarray,
 ) -> Pair:
-    """Align the two scans and find their common field of view.
+    """Find the common field of view of two registered scans.
 
     Args:
-        volume: of the evaluated scan, (X, Y, Z), which the transform is found with.
-        grid: of the volume.
+        grid: of the volume of the evaluated scan.
         evaluated: case of that scan.
         slices: of the reference scan, on square pixels.
         thin: the isotropic grid of the reference scan.
         reference: case of that scan.
         acquisition: A of the reference scan.
+        motion: 4 x 4, RAS mm of the reference scan -> RAS mm of the evaluated one.
     """
     across = reference.through_plane_axis
     order = [*(a for a in range(AXES) if a != across), across]
@@ -172,8 +173,7 @@ def _pair(
     to_thin[2, 2] = acquisition.geometry.slice_spacing_voxels
     to_thin[2, AXES] = acquisition.geometry.first_slice_voxels
     body = body_mask(slices)
-    rigid = _aligned(volume, grid, slices, body, affine @ to_thin)
-    to_evaluated = np.linalg.inv(grid.affine) @ rigid @ affine
+    to_evaluated = np.linalg.inv(grid.affine) @ motion @ affine
     every = [range(n) for n in slices.shape]
     mask = body & _inside(_positions(to_evaluated @ to_thin, every), grid.shape)
     _check_shared(mask)
@@ -192,23 +192,6 @@ def _along(affine: np.ndarray, direction: np.ndarray, names: str) -> int:
     if cosines.max() < LEAST_ALIGNED:
         raise Refusal(f"{names}: the through-plane direction of the first does not lie in the planes of the second")
     return int(cosines.argmax())
-
-
-def _aligned(volume: np.ndarray, grid: Grid, slices: np.ndarray, body: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """4 x 4: RAS mm of the reference scan -> RAS mm of the evaluated one, found from a fixed random draw of voxels."""
-    moving = ndimage.gaussian_filter(volume, ALIGNMENT_SIGMA_MM / grid.spacing_mm)
-    pixel_mm = np.linalg.norm(affine[:AXES, :2], axis=0)
-    fixed = ndimage.gaussian_filter(slices, [*(ALIGNMENT_SIGMA_MM / pixel_mm), 0])
-    every = [range(n) for n in slices.shape]
-    shared = body & _inside(_positions(np.linalg.inv(grid.affine) @ affine, every), grid.shape)
-    _check_shared(shared)
-    index = np.argwhere(shared)
-    if len(index) > ALIGNMENT_VOXELS:
-        index = np.random.default_rng(0).choice(index, ALIGNMENT_VOXELS, replace=False)
-    positions_mm = index @ affine[:AXES, :AXES].T + affine[:AXES, AXES]
-    rigid = align(moving, grid.affine, positions_mm, fixed[tuple(index.T)])
-    logger.info("aligned: %s degrees, %s mm", rigid.angles_deg.round(2), rigid.shift_mm.round(2))
-    return rigid.matrix
 
 
 def _check_shared(mask: np.ndarray) -> None:

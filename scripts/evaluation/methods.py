@@ -2,7 +2,7 @@
 
 import json
 import logging
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,9 @@ from ..data.saving import write_nifti
 from ..data.transforms import grid_of
 from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
+from ..run.child import run_child
 from ..run.record import DONE, Row, read_summary
+from ..run.threads import thread_settings
 from .baselines import Baselines, check_interpolations
 from .cases import EvaluatedCase
 from .method_names import GLADE, glade_at
@@ -129,7 +131,8 @@ class InferenceRun:
         """Run the inference of each method and record how each case ended."""
         for method in self.names if self.record.open_cases() else ():
             self.record.folder.inference_summary(method).unlink(missing_ok=True)  # of an earlier call
-            code = subprocess.run(self.command(method), cwd=self.bundle_root, check=False).returncode
+            environment = os.environ | thread_settings(os.environ)
+            code = run_child(self.command(method), cwd=self.bundle_root, env=environment)
             try:
                 rows = self._rows(method)
             except Refusal as refusal:

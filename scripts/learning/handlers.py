@@ -1,14 +1,16 @@
 """Handlers of the training workflow that neither MONAI nor Ignite has."""
 
 import logging
+import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import BasicTimeProfiler, Checkpoint, DiskSaver, TimeLimit
+from ignite.handlers import BasicTimeProfiler, Checkpoint, TimeLimit
 from monai.engines import Evaluator
 from monai.handlers import TensorBoardHandler
 from PIL import Image, ImageDraw
@@ -16,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..geometry.checksums import require_intact
 from ..geometry.errors import Refusal
+from ..geometry.files import atomic_file, remove_temporary, temporary_names
 from ..geometry.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -352,9 +355,8 @@ class Checkpoints:
     def attach(self, engine: Engine) -> None:
         """Save when an epoch and its validation are over."""
         self.objects |= {"trainer": engine, "scaling": engine.scaling}
-        best_epoch = Events.EPOCH_COMPLETED(event_filter=lambda _, epoch: epoch == self.best.epoch)
-        for event, filename in ((Events.EPOCH_COMPLETED, LAST), (best_epoch, BEST)):
-            engine.add_event_handler(event, Checkpoint(self.objects, self._save, filename_pattern=filename))
+        engine.add_event_handler(Events.EPOCH_COMPLETED, Checkpoint(self.objects, self._save, filename_pattern=LAST))
+        engine.add_event_handler(Events.STARTED, self._tidy)
 
     def resume(self, engine: Engine, path: str | None) -> None:
         """Load a file that this class wrote; None starts a new training.
@@ -390,21 +392,40 @@ class Checkpoints:
 
     def _save(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
         # Ignite's Checkpoint would delete the earlier file before writing, were it given a DiskSaver itself
-        save_atomically(checkpoint, self.folder / filename)
+        copies = [self.folder / BEST] if self.best.epoch == self.objects["trainer"].state.epoch else []
+        save_atomically(checkpoint, self.folder / filename, *copies)
+
+    def _tidy(self) -> None:
+        """Remove what killed trainings left of the writing of these files."""
+        if idist.get_rank() == 0 and self.folder.is_dir():
+            for path, name in temporary_names(self.folder).items():
+                if name in (LAST, BEST, self.best.path.name):
+                    remove_temporary(path)
 
 
-def save_atomically(content: Mapping, path: Path) -> None:
-    """Write a file in the first process by Ignite's DiskSaver: completely, or the earlier file stays.
+def save_atomically(content: Mapping, path: Path, *copies: Path) -> None:
+    """Write a file in the first process: completely, or the earlier file stays.
 
     Args:
         content: what torch.save takes.
         path: the file; its folder is made where needed.
+        copies: files that get the same content. All are written before any is replaced, `path` last, so that a process
+            that is killed leaves no `path` that is newer than its copies.
 
     Raises:
         Refusal: if it cannot be written, as on a full disk.
     """
+    if idist.get_rank() != 0:
+        return
     try:
-        DiskSaver(path.parent, atomic=True, create_dir=True, require_empty=False)(content, path.name)
+        with suppress(FileExistsError):  # a file of this name is no folder, which the writing says
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as files:
+            first, *others = [files.enter_context(atomic_file(file)) for file in (path, *copies)]
+            with first.open("wb") as opened:
+                torch.save(content, opened)
+            for other in others:
+                shutil.copyfile(first, other)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         reason = getattr(error, "strerror", None) or f"{_first_line(error)}; is the disk full?"
         raise Refusal(

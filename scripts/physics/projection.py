@@ -139,11 +139,12 @@ def _covariances(acquisition: Acquisition, smoothness: float) -> tuple[np.ndarra
     if not smoothness >= 0:
         raise ValueError(f"smoothness must be 0 or more slice spacings, got {smoothness}")
     A = acquisition.matrix
-    AS = A @ _covariance(A.shape[1], smoothness * acquisition.geometry.slice_spacing_voxels)
+    AS = A @ covariance(A.shape[1], smoothness * acquisition.geometry.slice_spacing_voxels)
     return AS, AS @ A.T
 
 
-def _covariance(size: int, sigma_voxels: float) -> np.ndarray:
+def covariance(size: int, sigma_voxels: float) -> np.ndarray:
+    """Return the covariance of errors along an axis of `size` voxels: a Gaussian of the distance, 1 on the diagonal."""
     if sigma_voxels == 0:
         return np.eye(size)
     lag = np.arange(size)[:, None] - np.arange(size)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from .libraries import Embedded, csp_hash
+
 TEMPLATES = Path(__file__).with_name("templates")
 # an absolute path of Unix or Windows, but neither 1/mm nor a/b; its last part is kept
 ABSOLUTE = re.compile(
@@ -48,14 +50,39 @@ class Table(NamedTuple):
     kind: str = ""
 
 
-def render(template: str, **content) -> str:
+def render(
+    template: str,
+    scripts: Sequence[str] = (),
+    styles: Sequence[str] = (),
+    libraries: Sequence[Embedded] = (),
+    **content,
+) -> str:
     """Render a page from a template.
+
+    A page without scripts may run none; one with scripts may run these and the libraries alone: its content security
+    policy has their hashes.
 
     Args:
         template: its file name in scripts/reports/templates.
+        scripts: file names of scripts beside the templates, run at the end of the page in this order.
+        styles: file names of style sheets beside the templates.
+        libraries: that the scripts start.
         content: the template's variables; one that is missing is an error.
     """
-    return ENVIRONMENT.get_template(template).render(headings=[], **content)
+    texts = [own_text(name) for name in scripts]
+    hashes = [*(csp_hash(text.encode()) for text in texts), *(library.csp_hash for library in libraries)]
+    return ENVIRONMENT.get_template(template).render(
+        headings=[],
+        scripts=texts,
+        styles=[own_text(name) for name in styles],
+        script_policy=f"; script-src {' '.join(hashes)}" if hashes else "",
+        **content,
+    )
+
+
+def own_text(name: str) -> str:
+    """Return the text of a script or style sheet that stands beside the templates."""
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def without_paths(text: str) -> str:

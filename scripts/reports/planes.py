@@ -51,7 +51,7 @@ def plane(volume: Volume, view: str, point_mm: Sequence[float]) -> tuple[np.ndar
     >>> image.shape, tuple(float(mm) for mm in pixel_mm)
     ((10, 30), (4.0, 2.0))
     """
-    array, affine = _canonical(*volume)
+    array, affine = canonical(*volume)
     fixed, across, up, _ = VIEWS[view]
     at = np.linalg.inv(affine) @ [*np.asarray(point_mm, float), 1]
     index = int(np.clip(np.rint(at[fixed]), 0, array.shape[fixed] - 1))
@@ -60,7 +60,7 @@ def plane(volume: Volume, view: str, point_mm: Sequence[float]) -> tuple[np.ndar
     return image[::-1, ::-1].T, (spacing[up], spacing[across])  # right or anterior at the left; superior on top
 
 
-def _canonical(array: np.ndarray, affine: np.ndarray) -> Volume:
-    """The same voxels with axes ordered and directed nearest to right, anterior, superior."""
+def canonical(array: np.ndarray, affine: np.ndarray) -> Volume:
+    """Order and direct the axes nearest to right, anterior, superior; the same voxels."""
     image = nibabel.as_closest_canonical(nibabel.Nifti1Image(np.asarray(array, np.float32), np.asarray(affine, float)))
     return np.asanyarray(image.dataobj), image.affine

@@ -2,7 +2,7 @@
 
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -50,6 +50,7 @@ class Scene:
         confidence: of GLADE, 0 to 1, or None.
         window: intensities shown as black and white; None: percentiles of the cubic input.
         point_mm: point where the three planes meet, RAS mm; None: the body's centre of mass.
+        stacks: further stacks of the study that the result was made from, name -> slices and their grid.
     """
 
     case: str
@@ -63,6 +64,12 @@ class Scene:
     confidence: np.ndarray | None = None
     window: tuple[float, float] | None = None
     point_mm: Sequence[float] | None = None
+    stacks: Mapping[str, tuple[np.ndarray, Grid]] = field(default_factory=dict)
+
+    @property
+    def detail_span(self) -> float:
+        """Added detail and differences are shown from minus to plus this value."""
+        return (self.shown[1] - self.shown[0]) / ADDED_SHARE
 
     @cached_property
     def body(self) -> np.ndarray:
@@ -104,8 +111,7 @@ class CaptionedChart(NamedTuple):
 
 def scene_figure(scene: Scene) -> ViewsFigure:
     """Draw input, methods, truth, differences from it, added detail and confidence in three views."""
-    low, high = scene.shown
-    span = (high - low) / ADDED_SHARE
+    (low, high), span = scene.shown, scene.detail_span
     signed = (-span, span)
 
     def here(values: np.ndarray):

@@ -3,10 +3,12 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -15,12 +17,15 @@ from ..data.case import Case
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..geometry.folders import Inputs, input_paths
+from .child import run_child
 from .fingerprints import fingerprint, fingerprint_of_files
+from .locks import OutputLock
 from .threads import thread_settings
 
 OVERLAYS = ("train.yaml", "adapt.yaml")
 WEIGHTS = "model.pt"  # the file name in a training's output_dir
 RECORD = "adapted_from.json"
+TRAINING = ".adapting-"  # how the folder of a training begins
 # Variables of torchrun; the training runs in a single process and must not see them
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 logger = logging.getLogger(__name__)
@@ -57,11 +62,28 @@ def adapt_weights(
         inputs = [fingerprint_of_files([Path(weights_path)]), *map(fingerprint, cases)]
         target = Path(adapted_path).resolve()
         record = json.dumps({"inputs": inputs, "settings": given}, indent=1, sort_keys=True, default=str)
-        if not redo and _is_adapted(target, record):
-            logger.info("using the weights that an earlier call adapted: %s", adapted_path)
-        else:
-            _adapt(Path(bundle_root).resolve(), dataset_dir, weights_path, target, given, record)
+        with _one_at_a_time(target.parent):
+            if not redo and _is_adapted(target, record):
+                logger.info("using the weights that an earlier call adapted: %s", adapted_path)
+            else:
+                _adapt(Path(bundle_root).resolve(), dataset_dir, weights_path, target, given, record)
     idist.barrier()
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait for another run that adapts weights in this folder; remove what killed ones left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = OutputLock(folder / ".lock")
+    if not lock.acquire(wait=False):
+        logger.info("waiting for another run that adapts weights in %s", folder)
+        lock.acquire()
+    try:
+        for training in folder.glob(f"{TRAINING}*"):
+            shutil.rmtree(training, ignore_errors=True)
+        yield
+    finally:
+        lock.end()
 
 
 def _is_adapted(target: Path, record: str) -> bool:
@@ -70,12 +92,11 @@ def _is_adapted(target: Path, record: str) -> bool:
 
 
 def _adapt(root: Path, dataset_dir: Inputs, weights_path: str, target: Path, settings: Mapping, record: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     log = target.with_name("adaptation.log")
     scans = [str(path.resolve()) for path in input_paths(dataset_dir)]
     alone = {name: value for name, value in os.environ.items() if name not in LAUNCHER}
     alone |= thread_settings(alone)
-    with tempfile.TemporaryDirectory(prefix=".adapting-", dir=target.parent) as training:
+    with tempfile.TemporaryDirectory(prefix=TRAINING, dir=target.parent) as training:
         overrides = {
             "dataset_dir": scans[0] if len(scans) == 1 else scans,
             "output_dir": training,
@@ -87,12 +108,11 @@ def _adapt(root: Path, dataset_dir: Inputs, weights_path: str, target: Path, set
         command += [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
         logger.info("adapting the weights to %s, which takes up to 10 minutes", ", ".join(scans))
         with log.open("w", encoding="utf-8") as file:
-            ended = subprocess.run(command, cwd=root, env=alone, check=False, stdout=file, stderr=subprocess.STDOUT)
+            code = run_child(command, cwd=root, env=alone, stdout=file, stderr=subprocess.STDOUT)
         adapted = Path(training) / WEIGHTS
-        if ended.returncode or not adapted.is_file():
+        if code or not adapted.is_file():
             raise Refusal(
-                f"the weights could not be adapted (exit code {ended.returncode}): see {log} for the reason, "
-                f"or leave --adapt out"
+                f"the weights could not be adapted (exit code {code}): see {log} for the reason, or leave --adapt out"
             )
         target.with_name(RECORD).unlink(missing_ok=True)  # it does not describe the new weights
         adapted.replace(target)

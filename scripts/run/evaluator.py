@@ -13,6 +13,7 @@ from monai.utils import CommonKeys
 from ..data.case import Case
 from .fingerprints import location_hash
 from .loader import CaseLoader, PendingCase
+from .processes import ends_on_sigterm
 from .record import RunRecord
 from .threads import ComputingTime
 
@@ -70,7 +71,8 @@ class CaseEvaluator(SupervisedEvaluator):
         self.record.open()
         cases = self.data_loader.cases if self.cases is None else self.cases
         self._locations = {location_hash(case) for case in cases}
-        super().run()
+        with ends_on_sigterm():
+            super().run()
         hint = self._computing.hint(torch.get_num_threads(), os.environ)
         if hint and torch.device(self.state.device).type == "cpu":
             logger.warning(hint)

@@ -8,6 +8,7 @@ from monai.data import Dataset
 
 from ..data.case import Case
 from ..geometry.progress import Progress
+from .record import RunRecord
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class CaseLoader:
 
     Args:
         dataset: over the data items of cases (`Case.as_item`), with the transforms from path to network input.
+        record: of the run, which decides their order; None: as they are.
         progress: show how many cases are done, as a bar or in the log.
     """
 
-    def __init__(self, dataset: Dataset, progress: bool = True):
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, record: RunRecord | None = None, progress: bool = True):
+        self.dataset, self.record = dataset, record
         self.progress = progress
 
     @property
@@ -43,7 +45,8 @@ class CaseLoader:
         return [item["case"] for item in self.dataset.data]
 
     def __iter__(self) -> Iterator[PendingCase]:
-        """Yield the cases in order."""
-        cases = Progress(self.cases, self.progress, desc="cases", unit="case", position=idist.get_rank())
-        for index, case in enumerate(cases):
-            yield PendingCase(case, lambda index=index: self.dataset[index])
+        """Yield the cases one by one."""
+        cases, rank = self.cases, idist.get_rank()
+        order = range(len(cases)) if self.record is None else self.record.in_turn(cases)
+        for index in Progress(order, self.progress, total=len(cases), desc="cases", unit="case", position=rank):
+            yield PendingCase(cases[index], lambda index=index: self.dataset[index])

@@ -2,7 +2,11 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import ignite.distributed as idist
@@ -10,6 +14,7 @@ import torch
 from monai.data import partition_dataset
 
 from ..geometry.errors import Refusal
+from .threads import NUMBERS, usable_cores
 
 LOOPBACK = ("lo", "lo0")  # on Linux and macOS
 INTERFACE_OF = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -67,6 +72,15 @@ def stay_on_loopback() -> None:
             os.environ.setdefault(variable, loopback)
 
 
+def limit_threads() -> None:
+    """Let torch use no more threads than this process may use cores, where the environment does not set their number.
+
+    Torch itself respects the CPU affinity but not the limits of control groups, by which containers share a machine.
+    """
+    if NUMBERS[0] not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+
+
 def join_training() -> torch.device:
     """Join the processes that train together (NCCL with a GPU each, else gloo) and return this one's device.
 
@@ -80,3 +94,33 @@ def join_training() -> torch.device:
         idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
         name_rank_in_log()
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
+
+
+@contextmanager
+def ends_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as Ctrl-C does, so that files in hand are tidied up; then by the signal after all.
+
+    A batch system or torchrun that ends a process this way is not a process killed over its case. Without effect
+    outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    received = []
+
+    def stop(number, _):
+        received.append(number)
+        signal.signal(number, signal.SIG_IGN)  # once is enough
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except SystemExit:
+        if not received:
+            raise
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

@@ -1,34 +1,36 @@
-"""The record of a run: one row for each case, written when the case ends, and summary.json made of all rows."""
+"""The record of a run: one row for each case, written when the case ends, and the exit code."""
 
-import glob
+import hashlib
 import json
 import logging
 import os
-import shutil
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import ignite.distributed as idist
 import numpy as np
-from filelock import FileLock
 from monai.data import MetaTensor
 
 from ..data.acceptance import ScanProtocol
 from ..data.case import SUMMARY, Case
-from ..data.saving import REPORT, SERIES, remove_partial
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, one_line, printable, reason_of
-from ..geometry.files import plain, write_json
+from ..geometry.files import plain
 from .fingerprints import fingerprint, input_files, location_hash
+from .rows import DONE, FAILED, REFUSED, Rows
 
-ROWS = ".rows"
-OPTIONAL_RESULTS = (REPORT, SERIES)  # results that a call with other settings may not write
-DONE, REFUSED, FAILED, KEPT = "done", "refused", "failed", "kept"  # kept: done by an earlier call
+KEPT = "kept"  # done by an earlier call
+MOST_TRIES = 2  # processes that may be killed over a case, as by one that needs more memory than there is
+MOST_DIFFERENCES = 3  # settings that a message names
+KILLED = (
+    "{} processes were killed while they processed it, perhaps for lack of memory: "
+    "give it more memory, or redo true to try again"
+)
+INTERRUPTED = "the run ended while this result was put in place of an earlier one: run it again"
 FIT = ("residual", "noise", "residual_over_noise")  # of a result, from its meta
 
 logger = logging.getLogger(__name__)
@@ -107,12 +109,13 @@ class RunRecord:
     """How each case ended: writes its row at once, merges summary.json, and determines the exit code of the run.
 
     `with record.case(case) as entry` is the one way to process a case into OUT, for `run inference` and MONAI Deploy
-    alike; MONAI Label sends its results away and keeps no OUT. A killed process loses only the case it was processing;
-    the next call does what is missing.
+    alike; MONAI Label sends its results away and keeps no OUT. Several processes and several runs may share OUT: a case
+    is processed by one of them at a time. A killed process loses only the case it was processing; the next call does
+    what is missing.
 
     Args:
         output_dir: OUT; made by `open`.
-        settings: what a result depends on, as plain values; another value of any of them makes every case new.
+        settings: what a result depends on, as plain values; a result with other values is replaced only with `redo`.
         weights: file of the network's weights, for its checksum; None: no network.
         redo: process again what is done.
     """
@@ -128,6 +131,7 @@ class RunRecord:
         self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights = None if weights is None else Path(weights)
         self.redo = redo
+        self.rows = Rows(self.output_dir)
         self.counts: Counter = Counter()
         self.entries: dict[str, CaseEntry] = {}  # cases being processed, by name
         self.unwritten = 0  # rows that could not be written
@@ -158,15 +162,20 @@ class RunRecord:
             Refusal: otherwise.
         """
         _ = self.weights_sha256
-        rows = self.output_dir / ROWS
-        try:
-            rows.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=rows) as probe:
-                probe.write(b"\n")
-        except OSError as error:
-            raise Refusal(
-                f"the output folder {self.output_dir} cannot be written to ({error.strerror}): set output_dir"
-            ) from error
+        self.rows.open()
+
+    def in_turn(self, cases: Sequence[Case]) -> Iterator[int]:
+        """Yield the index of each case in the order in which to process them.
+
+        Those come last that another process has in hand when it is their turn, or that an earlier one was killed over.
+        """
+        last = []
+        for index, case in enumerate(cases):
+            if self.rows.is_begun(case.name):
+                last.append(index)
+            else:
+                yield index
+        yield from last
 
     @contextmanager
     def case(self, case: Case, locations: Collection[str | None] = ()) -> Iterator["CaseEntry"]:
@@ -192,6 +201,7 @@ class RunRecord:
             entry.failed(error)
         finally:
             self.entries.pop(case.name, None)
+            entry.release()
 
     def is_done(self, case: Case, known: str | None = None) -> bool:
         """Whether an earlier call did this case: same input, settings and weights, and its files are still there.
@@ -200,12 +210,11 @@ class RunRecord:
             case: the case.
             known: its fingerprint, where it has been computed already.
         """
-        row = None if self.redo else self._read(case.name)
+        row = None if self.redo else self.rows.read(case.name)
         return (
             row is not None
-            and row.get("status") == DONE
-            and row.get("settings") == self.settings
-            and row.get("weights_sha256") == self.weights_sha256
+            and row["status"] == DONE
+            and not self._differences(row)
             and row.get("input", {}).get("fingerprint") == (known or fingerprint(case))
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
@@ -217,10 +226,30 @@ class RunRecord:
             case: the case.
             locations: location hashes of all cases of this call; a result of one of them has merely changed its name.
         """
-        row = None if self.redo else self._read(case.name)
+        row = None if self.redo else self.rows.read(case.name)
         known = row.get("input", {}) if row and (self.output_dir / case.name).exists() else {}
         elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
+
+    def other_settings(self, case: Case) -> list[str]:
+        """Return the settings in which a result of this case in OUT was made with other values, as text."""
+        row = None if self.redo else self.rows.read(case.name)
+        if (
+            row is None
+            or row["status"] != DONE
+            or not any((self.output_dir / f).exists() for f in row.get("files", []))
+        ):
+            return []
+        return self._differences(row)
+
+    def replacing(self, case: Case, names: Sequence[str]) -> None:
+        """Note the files that a case is about to get; an earlier row must not say "done" of them.
+
+        Args:
+            case: a case that is being processed.
+            names: of its files in OUT/<case>.
+        """
+        self.entries[case.name].replacing(names)
 
     def snapshot(self, case: Case, pred: MetaTensor) -> Row:
         """Return the row of a case that is being processed, as far as it is known while its files are written.
@@ -231,46 +260,57 @@ class RunRecord:
         """
         return self.entries[case.name].snapshot(pred)
 
-    def merge(self) -> Path | None:
-        """Make summary.json of all rows in OUT; processes that do so at the same time wait for one another."""
-        target = self.output_dir / SUMMARY
-        try:
-            with FileLock(self.output_dir / ROWS / ".lock"):
-                rows = [row for row in map(_read_row, sorted((self.output_dir / ROWS).glob("*.json"))) if row]
-                counts = Counter(row["status"] for row in rows)
-                write_json(target, {"counts": dict(sorted(counts.items())), "cases": rows})
-        except OSError as error:
-            logger.error("summary.json cannot be written: %s", error.strerror)
-            return None
-        return target
+    def merge(self) -> None:
+        """Make summary.json of all rows in OUT; a failure to write it counts as a row that could not be written."""
+        self.unwritten += not self.rows.merge()
 
     def conclude(self) -> None:
         """Wait for the other processes, merge summary.json, log the counts and end the run.
 
         Raises:
-            SystemExit: with code 1, if any case of this call, in any process, was refused or failed, or if a row or
-            summary.json could not be written.
+            SystemExit: with code 1, if any case of this call, in any process, was refused or failed, if a row or
+            summary.json could not be written or is not there any more, or if another process has died.
         """
-        counts = {key: int(idist.all_reduce(self.counts[key])) for key in (DONE, KEPT, REFUSED, FAILED)}
-        unwritten = int(idist.all_reduce(self.unwritten))
-        if idist.get_rank() == 0:
-            unwritten += self.merge() is None
+        counts, lost, first = {key: self.counts[key] for key in (DONE, KEPT, REFUSED, FAILED)}, 0, True
+        try:
+            idist.barrier()  # from here on no rows are written
+            first = idist.get_rank() == 0
+            if first:
+                self.merge()
+            lost = int(idist.all_reduce(self.unwritten + self.rows.missing()))
+            counts = {key: int(idist.all_reduce(count)) for key, count in counts.items()}
+        except RuntimeError as error:  # gloo's, when the connection to a process is lost
+            logger.error("another process of this run has died, its case in hand is not done (%s)", one_line(error))
+            self.merge()
+            lost += 1
+        if first:
             logger.info(
                 "%d cases: %d done, %d already done, %d refused, %d failed; see %s",
                 sum(counts.values()),
                 *counts.values(),
                 printable(str(self.output_dir / SUMMARY)),
             )
-        idist.barrier()
-        if counts[REFUSED] or counts[FAILED] or unwritten:
+        if lost:
+            logger.error("%s is not complete, or could not be written: run this again", SUMMARY)
+        if counts[REFUSED] or counts[FAILED] or lost:
             raise SystemExit(1)
 
-    def _read(self, name: str) -> dict | None:
-        return _read_row(self.output_dir / ROWS / f"{name}.json")
+    def _differences(self, row: Mapping) -> list[str]:
+        """What differs between the settings and weights of a row and those of this record."""
+        before = row.get("settings", {})
+        names = sorted(before.keys() | self.settings.keys())
+        found = [
+            f"{name} {json.dumps(before.get(name))}, now {json.dumps(self.settings.get(name))}"
+            for name in names
+            if before.get(name) != self.settings.get(name)
+        ]
+        return found + ["other weights"] * (row.get("weights_sha256") != self.weights_sha256)
 
 
 class CaseEntry:
     """One case of a run, from its beginning to its row; made by `RunRecord.case`.
+
+    While it is processed, this process has its lock. Its row says "done" from the moment when its files are in place.
 
     Args:
         record: the record of the run.
@@ -291,38 +331,35 @@ class CaseEntry:
             settings=record.settings,
         )
         self._start = time.monotonic()
-        self._before: dict[Path, tuple | None] = {}  # what was in the folder of the case
+        self._lock = record.rows.lock(case.name)
+        self._ends_in_order = True  # else the note stays that processes were killed over the case
 
     def begin(self, locations: Collection[str | None] = ()) -> None:
-        """Decide whether the case has to be processed; if so, remove its old row and what a killed run left of it."""
-        case = self.case
+        """Decide whether this process has to process the case, and note that it begins; `release` gives it back."""
         self.row.input = {  # here, not in __init__: whatever the files' names and state, an error ends this case alone
-            "format": case.format,
-            "frame": case.frame,
-            "files": len(input_files(case)),
-            "fingerprint": fingerprint(case),
-            "location_hash": location_hash(case),
+            "format": self.case.format,
+            "frame": self.case.frame,
+            "files": len(input_files(self.case)),
+            "fingerprint": fingerprint(self.case),
+            "location_hash": location_hash(self.case),
         }
+        free = self._lock.acquire(wait=False)
         if self.case.refusal:
-            self.stop(REFUSED, self.case.refusal)
-            return
-        if self.record.is_done(self.case, self.row.input["fingerprint"]):
+            self.stop(REFUSED, self.case.refusal) if free else self._leave(self.case.refusal)
+        elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
             logger.info("%s: already done", self.case.name)
-            return
-        if self.record.belongs_to_other_scan(self.case, locations):
-            self.record.counts[REFUSED] += 1  # row and result of the other scan stay as they are
-            logger.error(
-                "%s: refused: %s holds the result of another scan of this name: give another output_dir, or redo true",
-                self.case.name,
-                self.record.output_dir.name,
-            )
-            return
-        remove_partial(self.record.output_dir, self.case.name)
-        self._before = {path: _identity(path) for path in self._results()}
-        self._row_file.unlink(missing_ok=True)
-        self.record.entries[self.case.name] = self
-        self.to_do = True
+        elif not free:
+            self._leave(f"{self._lock.holder()} is processing it now: run this again when that has ended")
+        elif reason := self._standing_result(locations):
+            self._leave(f"{reason}: give another output_dir, or redo true")
+        else:
+            self._begin_work()
+
+    def release(self) -> None:
+        """Let other processes have the case."""
+        if self._lock.held:
+            self._lock.end() if self._ends_in_order else self._lock.release()
 
     def loaded(self, image: MetaTensor) -> None:
         """Note geometry and protocol of the input.
@@ -339,23 +376,31 @@ class CaseEntry:
             self.row.input["acquired_pixel_mm"] = [round(acquired[axis], 6) for axis in sorted(acquired)]
         self.row.add_scan(image)
 
+    def replacing(self, names: Sequence[str]) -> None:
+        """Note the names of the files that OUT/<case> is about to get; an earlier row must not say "done" of them.
+
+        Raises:
+            OSError: if that cannot be written; then the files must not be replaced.
+        """
+        earlier = self.record.rows.read(self.case.name)
+        if earlier is not None and earlier["status"] == DONE:
+            mark = replace(self.row, status=FAILED, reason=INTERRUPTED)
+            self.record.rows.replacing(self.case.name, mark.as_row())
+        self.row.files = [f"{self.case.name}/{name}" for name in names]
+
     def done(self, pred: MetaTensor) -> None:
-        """End the case well; optional files of an earlier result that were not written anew are removed.
+        """End the case well.
 
         Args:
             pred: the result (1, X, Y, Z), with a RAS affine in mm and, where it was measured, meta["residual"].
         """
         self.row = self.snapshot(pred)
-        for path in self._results():
-            if self._before.get(path) != _identity(path):
-                self.row.files.append(f"{self.case.name}/{path.name}")
-            elif path.name.removeprefix(self.case.name) in OPTIONAL_RESULTS:
-                _remove(path)
         self._end(DONE, None)
         logger.info("%s: done in %.1f s", self.case.name, self.row.seconds)
 
     def stop(self, status: str, reason: str) -> None:
         """End the case as refused or failed."""
+        self.row.files = []
         self._end(status, one_line(reason).removeprefix(f"{self.case.name}: "))
         logger.error("%s: %s: %s", self.case.name, status, self.row.reason)
 
@@ -371,28 +416,47 @@ class CaseEntry:
         row.add_result(pred)
         return row
 
+    def _standing_result(self, locations: Collection[str | None]) -> str | None:
+        """Why a result in OUT is not replaced."""
+        record, out = self.record, self.record.output_dir.name
+        if record.belongs_to_other_scan(self.case, locations):
+            return f"{out} holds the result of another scan of this name"
+        differences = record.other_settings(self.case)
+        if differences:
+            return f"{out} holds its result with other settings ({', '.join(differences[:MOST_DIFFERENCES])})"
+        return None
+
+    def _leave(self, reason: str) -> None:
+        """Refuse the case in this run alone; its row and result stay as they are."""
+        self.record.counts[REFUSED] += 1
+        logger.error("%s: refused: %s", self.case.name, reason)
+
+    def _begin_work(self) -> None:
+        known = [self.row.input["fingerprint"], self.row.settings, self.row.weights_sha256]
+        work = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        tries = 0 if self.record.redo else self._lock.tries(work)
+        if tries >= MOST_TRIES:
+            self._ends_in_order = False  # the note stays, for the next call
+            self.stop(REFUSED, KILLED.format(tries))
+            return
+        self._lock.begin(work, tries + 1)
+        self.record.entries[self.case.name] = self
+        self.to_do = True
+
     def _end(self, status: str, reason: str | None) -> None:
         self.to_do = False
         self.row.status, self.row.reason, self.row.seconds = status, reason, self._seconds()
         self.record.counts[status] += 1
         try:
-            write_json(self._row_file, self.row.as_row())
+            self.record.rows.write(self.case.name, self.row.as_row())
         except OSError as error:  # the disk is full: the count and the exit code still include the case
             self.record.unwritten += 1
             logger.error("%s: its row cannot be written: %s", self.case.name, error.strerror)
         else:
-            self.record.merge()
+            self.record.rows.merge(always=False)
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._start, 3)
-
-    @property
-    def _row_file(self) -> Path:
-        return self.record.output_dir / ROWS / f"{self.case.name}.json"
-
-    def _results(self) -> list[Path]:
-        name = self.case.name
-        return sorted((self.record.output_dir / name).glob(f"{glob.escape(name)}_*"))
 
 
 def read_summary(output_dir: str | os.PathLike) -> list[Row]:
@@ -438,26 +502,3 @@ def geometry(shape, affine) -> dict:
 
 def _known(kind: type, content: Mapping) -> dict:
     return {own.name: content[own.name] for own in fields(kind) if own.name in content}
-
-
-def _identity(path: Path) -> tuple | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _remove(path: Path) -> None:
-    try:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    except OSError as error:  # the new result itself is complete
-        logger.warning("%s: a result of an earlier call cannot be removed (%s)", path.name, error.strerror)
-
-
-def _read_row(path: Path) -> dict | None:
-    try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no row, or not one of ours: the case counts as not done
-        return None
-    return row if isinstance(row, dict) and "status" in row else None

@@ -117,4 +117,4 @@ def test_the_record_knows_every_setting_that_changes_a_result():
     }
     recorded = set(config["record"]["settings"])
     assert plain - recorded - NO_RESULT_DEPENDS_ON - RUNS - {"network", "adaptation"} == set()
-    assert recorded - set(config) == {"sharp_weights_sha256", "version"}
+    assert recorded - set(config) == {"files", "sharp_weights_sha256", "version"}

@@ -1,5 +1,6 @@
 import errno
 import gzip
+import os
 import resource
 import signal
 
@@ -129,11 +130,30 @@ def test_an_unwritable_folder_gives_one_line(tmp_path):
         saver(tmp_path / "out")(case())
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path):
-    (tmp_path / ".knee.partial/old").mkdir(parents=True)
-    saver(tmp_path)(case())
-    assert ".knee.partial" not in names(tmp_path)
-    assert "knee/old" not in names(tmp_path)
+@pytest.mark.parametrize("can_link", [True, False])
+def test_earlier_results_go_and_the_users_files_stay(tmp_path, monkeypatch, can_link):
+    if not can_link:
+        monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EPERM, "no links")))
+    folder = tmp_path / "knee"
+    (folder / "notes").mkdir(parents=True)
+    (folder / "notes/by_me.txt").write_text("mine")
+    (folder / "link").symlink_to("notes")
+    (folder / "knee_segmentation.nii.gz").write_text("mine too")
+    for earlier in ("knee_report.html", "knee_confidence.nii.gz", "knee_glade.nii.gz"):
+        (folder / earlier).write_text("of the earlier call")
+    (folder / "knee_glade_dicom").mkdir()
+    (folder / "knee_glade_dicom/IM1.dcm").write_text("of the earlier call")
+    d = case()
+    del d["confidence"]
+    told = []
+    saver(tmp_path, replacing=lambda *given: told.append((given, names(folder))))(d)
+    (((of, new), before),) = told
+    assert (of, new) == (d["case"], ["knee_added_detail.nii.gz", "knee_glade.nii.gz"])
+    assert "knee_report.html" in before
+    assert names(folder) == [*new, "knee_segmentation.nii.gz", "link", "notes", "notes/by_me.txt"]
+    assert (folder / "link").is_symlink()
+    assert (folder / "notes/by_me.txt").read_text() == "mine"
+    assert names(tmp_path)[0] == "knee"  # nothing hidden is left
 
 
 def test_results_in_place_are_replaced_and_strange_files_are_kept(tmp_path):

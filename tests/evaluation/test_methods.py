@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scripts.evaluation import methods
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.cases import EvaluatedCase
 from scripts.evaluation.methods import InferenceRun, InterpolatedMethods
 from scripts.evaluation.record import EvaluationRecord
 from scripts.geometry.errors import Refusal
+from scripts.run import child
 from tests.conftest import ROOT
 
 from ..data.thick_scans import write_scan
@@ -46,7 +46,7 @@ def test_what_an_earlier_call_did_is_not_taken_for_this_one(tmp_path, monkeypatc
     (tmp_path / "methods/GLADE").mkdir(parents=True)
     old = {"case": "a", "status": "done", "seconds": 1.0, "weights_sha256": "old"}
     (tmp_path / "methods/GLADE/summary.json").write_text(json.dumps({"cases": [old]}))
-    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    monkeypatch.setattr(child.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
     InferenceRun(record, SHIPPED, {}, ROOT).run()
     assert record.cases["a"].has_failed("GLADE")
     assert "wrote no summary.json" in record.problems[0]
@@ -70,7 +70,7 @@ def test_what_the_inference_did_not_do_is_named(tmp_path, monkeypatch, rows, rea
             (tmp_path / "methods/GLADE/summary.json").write_text(json.dumps({"cases": rows}))
         return SimpleNamespace(returncode=1)
 
-    monkeypatch.setattr(methods.subprocess, "run", run)
+    monkeypatch.setattr(child.subprocess, "run", run)
     InferenceRun(record, SHIPPED, {}, ROOT).run()
     assert record.cases["a"].has_failed("GLADE")
     assert reason in " ".join([record.cases["a"].methods["GLADE"].reason, *record.problems])

@@ -1,8 +1,19 @@
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from scripts.geometry.files import atomic_file, atomic_folder, plain, write_json, write_text
+from scripts.geometry import files
+from scripts.geometry.files import (
+    atomic_file,
+    atomic_folder,
+    plain,
+    remove_temporary,
+    temporary_names,
+    write_json,
+    write_text,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -47,7 +58,15 @@ def test_a_long_name_is_written_too(tmp_path):
     assert names_in(tmp_path) == [path.name]
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
+@pytest.fixture(params=["one step", "two steps"])
+def steps(request, monkeypatch):
+    """Both ways to replace a folder: as Linux can, and as other systems can."""
+    if request.param == "two steps":
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    return request.param
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path, steps):
     target = tmp_path / "series"
     target.mkdir()
     (target / "old").touch()
@@ -56,6 +75,73 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
         assert (target / "old").exists()
     assert names_in(target) == ["new"]
     assert names_in(tmp_path) == ["series"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="an exchange in one step is Linux's")
+def test_two_folders_are_exchanged_in_one_step(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    assert files._exchange(tmp_path / "a", tmp_path / "b")
+    assert names_in(tmp_path / "a") == ["b"]
+    assert not files._exchange(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_link_to_a_folder_is_replaced_and_the_folder_stays(tmp_path, steps):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "old").touch()
+    (tmp_path / "series").symlink_to("elsewhere")
+    with atomic_folder(tmp_path / "series") as folder:
+        (folder / "new").touch()
+    assert names_in(tmp_path / "series") == ["new"]
+    assert names_in(tmp_path) == ["elsewhere", "series"]
+    assert names_in(tmp_path / "elsewhere") == ["old"]
+
+
+def test_a_file_in_place_of_the_folder_stays(tmp_path, steps):
+    (tmp_path / "series").write_text("a file is in the way", encoding="utf-8")
+    with pytest.raises(NotADirectoryError), atomic_folder(tmp_path / "series") as folder:
+        (folder / "new").touch()
+    assert names_in(tmp_path) == ["series"]
+    assert (tmp_path / "series").is_file()
+
+
+class Killed(BaseException):
+    """As if the process were killed: nothing tidies up."""
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_process_killed_while_it_replaces_a_folder_loses_neither(tmp_path, monkeypatch, at):
+    """In two steps: before each of the renames, and after both."""
+    target, renamed, rename = tmp_path / "series", [], Path.rename
+    target.mkdir()
+    (target / "old").touch()
+
+    def rename_until_killed(path, other):
+        renamed.append(path)
+        if len(renamed) > at:
+            raise Killed
+        rename(path, other)
+
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    monkeypatch.setattr(files, "_remove", lambda _: None)
+    with monkeypatch.context() as during, pytest.raises(Killed) if at == 1 else nullcontext():
+        during.setattr(Path, "rename", rename_until_killed)
+        with atomic_folder(target) as folder:
+            (folder / "new").touch()
+    monkeypatch.undo()
+    assert set(temporary_names(tmp_path).values()) == {"series"}
+    for path in temporary_names(tmp_path):
+        remove_temporary(path)
+    assert names_in(tmp_path) == ["series"]
+    assert names_in(target) == (["old"] if at == 1 else ["new"])
+
+
+def test_only_our_own_temporary_names_are_known(tmp_path):
+    (tmp_path / ".movie.partial").touch()
+    (tmp_path / "a.0123abcd.partial").touch()
+    with atomic_file(tmp_path / "a.json") as file:
+        assert temporary_names(tmp_path) == {file: "a.json"}
 
 
 def test_a_folder_that_fails_leaves_what_was_there(tmp_path):

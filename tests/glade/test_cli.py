@@ -32,7 +32,7 @@ def ran(monkeypatch):
     """What the command hands to the workflow, which is not run; the environment is put back."""
     found = {}
     monkeypatch.setattr(cli, "_run", lambda overrides, _: found.update(overrides))
-    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "KMP_"))})
     return found
 
 

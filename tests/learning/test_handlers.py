@@ -1,5 +1,7 @@
 import io
 import itertools
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +74,51 @@ def test_a_full_disk_ends_the_training_and_keeps_the_earlier_checkpoint(tmp_path
         engine.run([0], max_epochs=3)
     assert torch.load(tmp_path / "last.pt")["trainer"]["iteration"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+class Killed(BaseException):
+    """As if the process were killed."""
+
+
+@pytest.mark.parametrize("replaced", range(6))
+def test_the_best_checkpoint_is_never_older_than_the_last_one_says(tmp_path, monkeypatch, replaced):
+    """A training of three epochs, the first and the third the best, is killed after any of its replacements."""
+    engine = Engine(lambda *_: None)
+    engine.scaling = torch.amp.GradScaler("cpu", enabled=False)
+    network = torch.nn.Linear(1, 1)
+    best = BestModel(network, str(tmp_path / "model.pt"), interpolation=Engine(lambda *_: None))
+    engine.add_event_handler(
+        Events.EPOCH_COMPLETED(event_filter=lambda _, epoch: epoch != 2),
+        lambda e: setattr(best, "epoch", e.state.epoch),
+    )
+    Checkpoints(str(tmp_path), {"G": network}, best).attach(engine)
+    done, replace = [], Path.replace
+
+    def replace_until_killed(path, target):
+        if len(done) == replaced:
+            raise Killed
+        done.append(target.name)
+        return replace(path, target)
+
+    with monkeypatch.context() as during, pytest.raises(Killed) if replaced < 5 else nullcontext():
+        during.setattr(Path, "replace", replace_until_killed)
+        engine.run([0], max_epochs=3)
+    assert done == ["best.pt", "last.pt", "last.pt", "best.pt", "last.pt"][:replaced]
+    if (tmp_path / "last.pt").exists():
+        last, kept = torch.load(tmp_path / "last.pt"), torch.load(tmp_path / "best.pt")
+        assert kept["best"]["epoch"] == kept["trainer"]["iteration"] >= last["best"]["epoch"]
+
+
+def test_what_killed_trainings_left_is_removed_when_one_starts(tmp_path):
+    for name in (".last.pt.0123abcd.partial", ".model.pt.0123abcd.partial", ".other.pt.0123abcd.partial"):
+        (tmp_path / name).write_text("half")
+    engine = Engine(lambda *_: None)
+    engine.scaling = torch.amp.GradScaler("cpu", enabled=False)
+    network = torch.nn.Linear(1, 1)
+    best = BestModel(network, str(tmp_path / "model.pt"), interpolation=Engine(lambda *_: None))
+    Checkpoints(str(tmp_path), {"G": network}, best).attach(engine)
+    engine.run([0], max_epochs=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.pt.0123abcd.partial", "last.pt"]
 
 
 def test_a_call_pauses_after_its_epochs_and_the_next_resumes():

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from ..data.thick_scans import voxels, write_scan
 
 
 class IdentityInferer(Inferer):
-    """Gives the scan back; breaks on a voxel of -1, is stopped by one of -2, sleeps on one of -3."""
+    """Gives the scan back; a voxel of -1 breaks it, -2 stops it, -3 makes it sleep, -4 kills its process."""
 
     def __call__(self, inputs, network, *args, **kwargs):
         corner = float(inputs[0, 0, 0, 0, 0])
@@ -33,6 +34,8 @@ class IdentityInferer(Inferer):
             raise RuntimeError("out of memory\nsomewhere")
         if corner == -2:
             raise KeyboardInterrupt
+        if corner == -4:
+            os.kill(os.getpid(), signal.SIGKILL)
         while corner == -3:
             time.sleep(0.1)
         return inputs
@@ -52,10 +55,10 @@ def run(scans: Path, out: Path, **more) -> RunRecord:
     evaluator = CaseEvaluator(
         record=record,
         device=torch.device("cpu"),
-        val_data_loader=CaseLoader(Dataset([case.as_item() for case in find_nifti(scans)], load)),
+        val_data_loader=CaseLoader(Dataset([case.as_item() for case in find_nifti(scans)], load), record),
         network=torch.nn.Identity(),
         inferer=IdentityInferer(),
-        postprocessing=Compose([Residual(), SaveImageCased("pred", out, ["glade"])]),
+        postprocessing=Compose([Residual(), SaveImageCased("pred", out, ["glade"], replacing=record.replacing)]),
     )
     evaluator.run()
     return record
@@ -162,18 +165,40 @@ def test_a_killed_run_loses_the_case_in_hand_only(tmp_path, number):
     write_scan(scans / "a.nii.gz")
     write_scan(scans / "b.nii.gz", marked(-3))
     write_scan(scans / "c.nii.gz")
-    (out / ".b.partial").mkdir(parents=True)
+    (out / ".b.0123abcd.partial").mkdir(parents=True)
     root = Path(__file__).parents[2]
     code = "import sys; from pathlib import Path; from tests.run.test_loader import run; run(*map(Path, sys.argv[1:]))"
     process = subprocess.Popen([sys.executable, "-c", code, str(scans), str(out)], cwd=root)
     try:
         deadline = time.monotonic() + 60
-        while not (out / "summary.json").exists() and time.monotonic() < deadline:
+        while not (out / ".rows/b.lock").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
         process.send_signal(number)
     assert process.wait(30) == -number
     assert {name: row["status"] for name, row in rows(out).items()} == {"a": "done"}
     assert not (out / "b").exists()
+    assert (out / ".rows/b.lock").exists() == (number == signal.SIGKILL)  # a process asked to end was not killed over b
     write_scan(scans / "b.nii.gz")
     assert dict(run(scans, out).counts) == {"kept": 1, "done": 2}
+    assert sorted(path.name for path in out.iterdir()) == [".rows", "a", "b", "c", "summary.json"]
+    assert sorted(path.name for path in (out / ".rows").iterdir()) == [".lock", "a.json", "b.json", "c.json"]
+
+
+def test_a_case_that_kills_its_process_is_tried_twice_and_blocks_no_other(tmp_path):
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    write_scan(scans / "a_kills.nii.gz", marked(-4))
+    write_scan(scans / "b.nii.gz")
+    code = "import sys; from pathlib import Path; from tests.run.test_loader import run; run(*map(Path, sys.argv[1:]))"
+    command = [sys.executable, "-c", code, str(scans), str(out)]
+
+    def call() -> int:
+        return subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode
+
+    assert call() == -signal.SIGKILL
+    assert not (out / "summary.json").exists()
+    assert call() == -signal.SIGKILL
+    assert {name: row["status"] for name, row in rows(out).items()} == {"b": "done"}
+    assert call() == 0
+    assert {name: row["status"] for name, row in rows(out).items()} == {"a_kills": "refused", "b": "done"}
+    assert "2 processes were killed while they processed it" in rows(out)["a_kills"]["reason"]

@@ -1,8 +1,10 @@
 import os
 
 import pytest
+import torch
 
-from scripts.run.processes import INTERFACE_OF, LOOPBACK, partition, stay_on_loopback
+from scripts.run import processes
+from scripts.run.processes import INTERFACE_OF, LOOPBACK, limit_threads, partition, stay_on_loopback
 
 
 def test_partition_is_complete_disjoint_in_order_and_unpadded():
@@ -32,3 +34,19 @@ def test_processes_on_one_machine_connect_by_loopback(monkeypatch, started, expe
     monkeypatch.setattr(os, "environ", dict(os.environ))  # what is set must not outlive this test
     stay_on_loopback()
     assert all(os.environ.get(name) in expected for name in INTERFACE_OF)
+
+
+@pytest.mark.parametrize(
+    ("environment", "cores", "before", "after"),
+    [({}, 2, 8, 2), ({}, 16, 8, 8), ({"OMP_NUM_THREADS": "8"}, 2, 8, 8)],
+)
+def test_torch_gets_no_more_threads_than_cores_unless_the_environment_says_so(
+    monkeypatch, environment, cores, before, after
+):
+    number = [before]
+    monkeypatch.setattr(processes.os, "environ", environment)
+    monkeypatch.setattr(processes, "usable_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: number[-1])
+    monkeypatch.setattr(torch, "set_num_threads", number.append)
+    limit_threads()
+    assert number[-1] == after

@@ -1,8 +1,11 @@
+import errno
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,9 +20,12 @@ from monai.data import MetaTensor
 from scripts.data.acceptance import ScanProtocol
 from scripts.data.case import Case
 from scripts.data.discovery import find_nifti
+from scripts.data.saving import case_folder
 from scripts.geometry.errors import Refusal
+from scripts.run import rows as rows_module
 from scripts.run.fingerprints import fingerprint, location_hash
-from scripts.run.record import RunRecord, read_summary
+from scripts.run.locks import OutputLock
+from scripts.run.record import INTERRUPTED, MOST_TRIES, CaseEntry, RunRecord, read_summary
 
 from ..data.thick_scans import oblique_affine, voxels, write_scan
 
@@ -54,12 +60,16 @@ def do(record, case, residual=1e-4):
     with record.case(case) as entry:
         assert entry.to_do
         entry.loaded(image)
-        folder = record.output_dir / case.name
-        folder.mkdir(exist_ok=True)
-        (folder / f"{case.name}_glade.nii.gz").write_bytes(b"x")
+        write(record, case)
         pred = volume((1, 1, 1), (24, 20, 32))
         pred.meta["residual"] = residual
         entry.done(pred)
+
+
+def write(record, case, content=b"x", *postfixes):
+    with case_folder(record.output_dir, case, record.replacing) as folder:
+        for postfix in postfixes or ("_glade.nii.gz",):
+            (folder / f"{case.name}{postfix}").write_bytes(content)
 
 
 def refuse(record, case, reason="no"):
@@ -165,12 +175,147 @@ def test_refused_failed_and_half_written_rows_are_not_done(make, case):
     assert rows(record) == {}
 
 
-def test_a_case_begun_again_has_no_row_until_it_ends(make, case):
+def test_an_earlier_result_and_its_row_live_until_the_new_one_is_complete(make, case):
     do(make(), case)
-    (make().output_dir / ".knee.partial").mkdir()
-    with make(redo=True).case(case):
-        assert not make().is_done(case)
-        assert not (make().output_dir / ".knee.partial").exists()
+    record = make({"sharpness": 1}, redo=True)
+    result = record.output_dir / "knee" / "knee_glade.nii.gz"
+    with record.case(case) as entry:
+        assert make().is_done(case)
+        with case_folder(record.output_dir, case, record.replacing) as folder:
+            (folder / result.name).write_bytes(b"new")
+            assert result.read_bytes() == b"x"
+            assert make().is_done(case)
+        assert result.read_bytes() == b"new"
+        for found in (rows(record)["knee"], json.loads((record.output_dir / ".rows/knee.json").read_text())):
+            assert (found["status"], found["reason"]) == ("failed", INTERRUPTED)  # if it were killed here
+        entry.done(volume((1, 1, 1)))
+    assert rows(record)["knee"]["settings"] == {"sharpness": 1}
+    assert rows(record)["knee"]["files"] == ["knee/knee_glade.nii.gz"]
+
+
+def test_a_result_is_not_replaced_where_the_record_cannot_say_so(make, case):
+    do(make(), case)
+    record = make(redo=True)
+    (record.output_dir / "summary.json").unlink()
+    (record.output_dir / "summary.json").mkdir()
+    with record.case(case) as entry:
+        write(record, case, b"new")
+        entry.done(volume((1, 1, 1)))
+    assert (record.output_dir / "knee" / "knee_glade.nii.gz").read_bytes() == b"x"
+    assert record.counts == {"failed": 1}
+
+
+def test_other_settings_do_not_replace_a_result_unless_that_is_asked_for(make, case, caplog):
+    do(make(), case)
+    other = {**SETTINGS, "sharpness": 0.6}
+    record = make(other)
+    with caplog.at_level(logging.ERROR), record.case(case) as entry:
+        assert not entry.to_do
+    line = "knee: refused: out holds its result with other settings (sharpness 0.5, now 0.6): give another output_dir"
+    assert line in caplog.text
+    assert make().is_done(case)
+    with pytest.raises(SystemExit):
+        record.conclude()
+    do(make(other, redo=True), case)
+    assert make(other).is_done(case)
+
+
+def test_a_case_in_hand_of_another_run_is_left_to_it(make, case, caplog):
+    first, second = make(), make()
+    with first.case(case) as entry:
+        assert list(second.in_turn([case, replace(case, name="other")])) == [1, 0]
+        with caplog.at_level(logging.ERROR), second.case(case) as other:
+            assert not other.to_do
+        assert f"knee: refused: process {os.getpid()} on {socket.gethostname()} is processing it now" in caplog.text
+        write(first, case)
+        entry.done(volume((1, 1, 1)))
+    assert rows(first)["knee"]["status"] == "done"
+    with pytest.raises(SystemExit):
+        second.conclude()
+    with second.case(case) as other:
+        assert not other.to_do
+    assert second.counts == {"refused": 1, "kept": 1}
+    assert not list((first.output_dir / ".rows").glob("[!.]*.lock"))
+
+
+def test_a_case_that_another_run_finished_meanwhile_is_not_done_twice(make, case):
+    """The other run finishes between the order of the cases and the turn of this one."""
+    second = make()
+    order = second.in_turn([case])
+    do(make(), case)
+    for _ in order:
+        with second.case(case) as entry:
+            assert not entry.to_do
+    assert second.counts == {"kept": 1}
+
+
+def test_a_file_system_without_locks_is_named_and_the_case_still_done(make, case, caplog, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(OutputLock, "warned", False)
+    do(make(), case)
+    do(make(redo=True), case)
+    assert (
+        caplog.text.count("the file system of out has no locks (No locks available): let no two runs write there") == 1
+    )
+    assert rows(make())["knee"]["status"] == "done"
+
+
+def killed_over(case, record):
+    """What a process leaves that is killed while it has the case in hand."""
+    entry = CaseEntry(record, case)
+    entry.begin()
+    assert entry.to_do
+    entry._lock.release()  # as the system does
+
+
+def test_a_case_that_two_processes_were_killed_over_is_refused(make, case):
+    other = replace(case, name="zebra")
+    for _ in range(MOST_TRIES):
+        assert list(make().in_turn([case, other])) in ([0, 1], [1, 0])
+        killed_over(case, make())
+    assert list(make().in_turn([case, other])) == [1, 0]
+    for _ in range(2):
+        record = make()
+        with record.case(case) as entry:
+            assert not entry.to_do
+        assert record.counts == {"refused": 1}
+        assert rows(record)["knee"]["reason"].startswith("2 processes were killed while they processed it, perhaps")
+    do(make({"window": 8}), case)  # takes less memory: a try of its own
+    killed_over(case, make(redo=True))
+    do(make(redo=True), case)
+    assert list(make().in_turn([case, other])) == [0, 1]
+
+
+def test_an_interrupted_case_was_not_a_try(make, case):
+    for _ in range(MOST_TRIES + 1):
+        with pytest.raises(KeyboardInterrupt), make().case(case):
+            raise KeyboardInterrupt
+    do(make(), case)
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_call(make, case):
+    do(make(), case)
+    out = make().output_dir
+    user = out / ".mine.partial"
+    user.mkdir()
+    left = [out / f".{name}.0123abcd.partial" for name in ("summary.json", "gone")]
+    left += [out / ".rows" / f".{name}.json.0123abcd.partial" for name in ("knee", "gone")]
+    for path in left:
+        path.write_text("half")
+    (out / ".busy.0123abcd.partial").mkdir()
+    (out / ".aside.0123abcd.partial.earlier").mkdir()
+    with OutputLock(out / ".rows" / "busy.lock"):
+        make()
+    assert not [path for path in left if path.exists()]
+    assert (out / ".busy.0123abcd.partial").exists()  # a process is writing it
+    assert (out / "aside").exists()  # its successor was never put in place
+    assert user.exists()
+    make()
+    assert sorted(path.name for path in out.iterdir()) == [".mine.partial", ".rows", "aside", "knee", "summary.json"]
+    assert sorted(path.name for path in (out / ".rows").iterdir()) == [".lock", "busy.lock", "knee.json"]
 
 
 def test_archives_give_many_scans_one_size_and_one_time(make, case, tmp_path):
@@ -202,8 +347,7 @@ def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_
 
 def test_a_call_that_failed_does_not_give_up_what_an_earlier_one_made(make, case, tmp_path):
     do(make(), case)
-    record = make({"sharpness": 1})
-    with record.case(case):
+    with make({"sharpness": 1}, redo=True).case(case):
         raise MemoryError("no memory")
     other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
     assert make().belongs_to_other_scan(other)
@@ -231,23 +375,6 @@ def test_an_edited_or_a_moved_scan_is_no_other_one(make, case, tmp_path):
     write_scan(case.files[0], voxels((25, 20, 8)))
     assert not make().belongs_to_other_scan(case)
     assert not make().is_done(case)
-
-
-def test_what_an_earlier_call_left_and_this_one_did_not_write_goes(make, case):
-    do(make(), case)
-    folder = make().output_dir / "knee"
-    (folder / "knee_report.html").write_text("of the earlier call")
-    for users in ("notes.txt", "knee_segmentation.nii.gz"):
-        (folder / users).write_text("the user's")
-    record = make({"sharpness": 1})
-    with record.case(case) as entry:
-        entry.loaded(volume())
-        (folder / "knee_glade.nii.gz").unlink()
-        (folder / "knee_glade.nii.gz").write_bytes(b"new")
-        entry.done(volume((1, 1, 1)))
-    left = sorted(path.name for path in folder.iterdir())
-    assert left == ["knee_glade.nii.gz", "knee_segmentation.nii.gz", "notes.txt"]
-    assert rows(record)["knee"]["files"] == ["knee/knee_glade.nii.gz"]
 
 
 def test_a_dicom_volume_within_a_file_has_a_fingerprint(make, tmp_path):
@@ -306,6 +433,75 @@ def test_a_row_that_cannot_be_written_still_counts(make, case, caplog):
         record.conclude()
 
 
+def test_rows_that_could_not_be_written_are_counted_and_the_run_goes_on(make, case, monkeypatch):
+    """The disk is full for the first two of three cases."""
+    record, write_json = make(), rows_module.write_json
+    full = [True, True]
+
+    def write_where_there_is_room(path, content):
+        if full and full.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_json(path, content)
+
+    monkeypatch.setattr(rows_module, "write_json", write_where_there_is_room)
+    for name in ("knee", "b", "c"):
+        do(record, replace(case, name=name))
+    assert (record.unwritten, dict(record.counts)) == (2, {"done": 3})
+    with pytest.raises(SystemExit) as end:
+        record.conclude()
+    assert end.value.code == 1
+    assert list(rows(record)) == ["c"]
+    again = make()
+    for same in (replace(case, name=name) for name in ("knee", "b", "c")):
+        with again.case(same) as entry:
+            if entry.to_do:
+                write(again, same)
+                entry.done(volume((1, 1, 1)))
+    again.conclude()
+    assert (again.unwritten, dict(again.counts)) == (0, {"done": 2, "kept": 1})
+
+
+def test_a_row_that_vanished_is_missed_at_the_end(make, case):
+    record = make()
+    do(record, case)
+    do(record, replace(case, name="b"))
+    (record.output_dir / ".rows/b.json").unlink()
+    with pytest.raises(SystemExit):
+        record.conclude()
+
+
+def test_the_rows_of_many_cases_are_not_all_read_after_every_case(make, case, monkeypatch):
+    """With 300 cases, 45,150 readings of a row would be quadratic."""
+    read, text = [], rows_module._text
+    monkeypatch.setattr(rows_module, "SHARE", 1e-9)
+    monkeypatch.setattr(rows_module, "_text", lambda path: (read.append(path), text(path))[1])
+    record = make()
+    for index in range(300):
+        refuse(record, replace(case, name=f"c{index:03d}"))
+    most = rows_module.FEW + 1
+    assert len(read) == most * (most + 1) / 2
+    with pytest.raises(SystemExit):
+        record.conclude()
+    assert len(rows(record)) == 300
+
+
+def test_of_many_rows_no_summary_says_done_of_a_result_that_is_replaced(make, case, monkeypatch):
+    monkeypatch.setattr(rows_module, "FEW", 0)
+    monkeypatch.setattr(rows_module, "SHARE", 1e-9)
+    do(make(), case)
+    record = make(redo=True)
+    refuse(record, replace(case, name="other"))  # summary.json is made, and is not due again for long
+    with record.case(case) as entry:
+        assert (record.output_dir / "summary.json").exists()
+        write(record, case)
+        assert not (record.output_dir / "summary.json").exists()
+        entry.done(volume((1, 1, 1)))
+    assert not (record.output_dir / "summary.json").exists()
+    with pytest.raises(SystemExit):
+        record.conclude()
+    assert {name: row["status"] for name, row in rows(record).items()} == {"knee": "done", "other": "refused"}
+
+
 def test_what_is_not_finite_is_null_in_json(make, case):
     record = make()
     do(record, case, residual=float("nan"))
@@ -347,6 +543,7 @@ def test_an_error_after_the_end_of_a_case_does_not_change_how_it_ended(make, cas
     record = make()
     with record.case(case) as entry:
         entry.loaded(volume())
+        write(record, case)
         entry.done(volume((1, 1, 1)))
         raise OSError("a handler")
     assert rows(record)["knee"]["status"] == "done"

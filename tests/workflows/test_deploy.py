@@ -19,6 +19,7 @@ from scripts.data.saving import SaveImageCased
 from scripts.dicom.discovery import find_series
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
+from scripts.run.record import RunRecord
 from tests.conftest import ROOT
 from tests.dicom.conftest import AFFINES
 
@@ -156,6 +157,23 @@ def test_what_cannot_be_written_leaves_nothing_and_the_next_is_done(study, tmp_p
     again = glue.Bundle(ROOT, tmp_path / "out")
     again.write(again.read(cases[1:2]))
     assert again.record.counts == {"kept": 1}
+
+
+def test_a_result_of_this_app_is_not_taken_for_one_of_run_inference(study, tmp_path, caplog):
+    """It holds the derived series alone; `run inference` writes volumes too."""
+    shipped = yaml.safe_load((ROOT / "configs/inference.yaml").read_text())["record"]["settings"]
+    bundle = glue.Bundle(ROOT, tmp_path / "out")
+    (case,) = bundle.admit(study, uids(study, "b"))
+    bundle.write(bundle.read([case]))
+    assert bundle.record.counts == {"done": 1}
+    inference = RunRecord(
+        tmp_path / "out", {**bundle.record.settings, "files": shipped["files"]}, bundle.record.weights
+    )
+    inference.open()
+    with inference.case(case) as entry:
+        assert not entry.to_do
+    assert inference.counts == {"refused": 1}
+    assert 'out holds its result with other settings (files "derived series", now "all"): give another' in caplog.text
 
 
 def test_descriptions_stay_out_of_the_log():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sys
 
 import monai.bundle
@@ -14,6 +15,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import LoadImage
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
+from scripts.data.saving import SaveImageCased
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.grid import Grid
 from scripts.phantom.abdomen import abdomen, acquire
@@ -166,8 +168,42 @@ def test_a_second_call_does_only_what_is_missing(run, thick):
     rows, _ = run()
     assert (out / "a" / "a_glade.nii.gz").stat().st_mtime_ns == before
     assert set(rows) == {"a", "b"}
-    run(detail=0.5)  # another setting: both anew
+    with pytest.raises(SystemExit):
+        run(detail=0.5)  # another setting: refused
+    assert (out / "a" / "a_glade.nii.gz").stat().st_mtime_ns == before
+    rows, _ = run(detail=0.5, redo=True)
     assert (out / "a" / "a_glade.nii.gz").stat().st_mtime_ns != before
+    assert {row["settings"]["detail"] for row in rows.values()} == {0.5}
+
+
+def test_a_scan_may_have_any_name_of_the_run_s_own_files(run, thick):
+    for name in ("summary.json", "scan_summary.json", "Adapted"):
+        save(*thick, run.scans / f"{name}.nii.gz")
+    rows, out = run()
+    assert sorted(rows) == ["scan_Adapted", "scan_summary.json", "scan_summary.json_2"]
+    for name in rows:
+        assert rows[name]["status"] == "done"
+        assert load(out, name).shape == (40, 36, 32)
+
+
+def test_a_record_that_is_lost_during_the_run_is_exit_code_1(run, thick, monkeypatch, caplog):
+    """OUT is removed by someone while the last case is saved."""
+    save(*thick, run.scans / "a.nii.gz")
+    save(*thick, run.scans / "b.nii.gz")
+    write = SaveImageCased.__call__
+
+    def then_remove(self, data):
+        written = write(self, data)
+        if data["case"].name == "b":
+            shutil.rmtree(self.output_dir)
+        return written
+
+    monkeypatch.setattr(SaveImageCased, "__call__", then_remove)
+    with pytest.raises(SystemExit) as end:
+        run()
+    assert end.value.code == 1
+    assert "b: its row cannot be written: No such file or directory" in caplog.text
+    assert "summary.json is not complete, or could not be written: run this again" in caplog.text
 
 
 def test_non_square_pixels_become_isotropic(run, thick):

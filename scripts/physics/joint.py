@@ -1,0 +1,266 @@
+"""The joint solution of several stacks: the volume that explains the slices of all of them, noise and prior weighed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..geometry.grid import AXES
+from .acquisition import Acquisition
+from .projection import covariance
+from .rigid import RigidResampling
+
+INSIDE = 0.99  # share of a slice's sensitivity that must lie in the field of view of the volume
+ITERATIONS = 40  # of the conjugate gradients, at most
+TOLERANCE = 1e-3  # of the residual of the normal equations, relative; the volume changes by less than its noise
+LEAST_TAU = 0.01  # of the noise: a prior without any measurable error
+BAD_SLICE = 2.0  # times the expected residual, from which a slice loses weight
+
+
+class StackOperator:
+    """`A T`: a volume -> the slices that a stack acquires of it, rigid motion first, then the slice profile.
+
+    Args:
+        acquisition: `A` of the stack, thin grid -> slices.
+        resampling: `T`, volume -> thin grid of the stack, through-plane axis last.
+
+    Raises:
+        ValueError: if T does not end on the thin grid of A.
+
+    >>> from scripts.geometry.grid import Grid
+    >>> from scripts.physics.acquisition import SliceGeometry
+    >>> thin = Grid((2, 2, 6), np.eye(4))
+    >>> AT = StackOperator(Acquisition(SliceGeometry(6, 2, 3, 3)), RigidResampling(thin, thin))
+    >>> AT(torch.tensor([0.0, 0.0, 3.0, 3.0, 3.0, 3.0]).expand(2, 2, 6))[0, 0]
+    tensor([1., 3.])
+    """
+
+    def __init__(self, acquisition: Acquisition, resampling: RigidResampling) -> None:
+        if resampling.target.shape[-1] != acquisition.in_size:
+            raise ValueError(f"{resampling!r} does not end on the thin grid of {acquisition!r}")
+        self.acquisition, self.resampling = acquisition, resampling
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (X, Y, N) of the slices."""
+        return (*self.resampling.target.shape[:2], self.acquisition.out_size)
+
+    def __repr__(self) -> str:
+        return f"<{self.acquisition!r} after {self.resampling!r}>"
+
+    def __call__(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return A T v: (X, Y, Z) -> slices (X', Y', N), same units, type and device."""
+        return self.acquisition(self.resampling(volume))
+
+    def adjoint(self, slices: torch.Tensor) -> torch.Tensor:
+        """Return T* A* b: slices (X', Y', N) -> (X, Y, Z), same type and device."""
+        return self.resampling.adjoint(self.acquisition.adjoint(slices))
+
+    def covered(self, device: torch.device | None = None) -> torch.Tensor:
+        """Return which pixels (X', Y', N) of the slices the volume determines: boolean, inside its field of view."""
+        return self.acquisition(self.resampling.covered(device)) > INSIDE
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A stack as the joint solution sees it.
+
+    Attributes:
+        operator: A_k T_k.
+        slices: b_k, (X, Y, N), on the intensity scale of the volume.
+        sigma: standard deviation of their noise, same units.
+        weights: 0 to 1, broadcast to (X, Y, N): 0 leaves a pixel out, a smaller weight trusts a slice less.
+    """
+
+    operator: StackOperator
+    slices: torch.Tensor
+    sigma: float
+    weights: torch.Tensor
+
+    def residual(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return b - A T v, (X, Y, N), 0 where the weight is 0."""
+        return torch.where(self.weights > 0, self.slices - self.operator(volume), 0.0)
+
+    def residual_rms(self, volume: torch.Tensor) -> float:
+        """Return the root mean square of the residual over the pixels that have a weight, same units as the slices."""
+        used = (self.weights > 0).expand(self.slices.shape)
+        return float(self.residual(volume)[used].square().mean().sqrt())
+
+
+@dataclass(frozen=True)
+class JointSolution:
+    """What `JointConsistency` found.
+
+    Attributes:
+        volume: (X, Y, Z).
+        iterations: conjugate gradient steps that were taken.
+        tolerance: relative residual of the normal equations at the end.
+    """
+
+    volume: torch.Tensor
+    iterations: int
+    tolerance: float
+
+
+class JointConsistency:
+    """The minimiser of `sum_k w_k ||A_k T_k v - b_k||^2 / sigma_k^2 + ||v - v_prior||^2 / tau^2`.
+
+    The last norm is that of S^-1; S is the covariance of the errors of the prior, as in `DataConsistency`, a Gaussian
+    along each axis. The minimiser is `v_prior + S B* (B S B* + I)^-1 D (b - A T v_prior)` with D = tau sqrt(w) / sigma
+    and B = D A T. The system is solved by conjugate gradients in the space of the slices, which is smaller than that
+    of the volume; its eigenvalues begin at 1, so a few steps suffice. With one stack that is not moved, no mask and
+    lambda = sigma^2 / tau^2 the solution is the projection of `DataConsistency`.
+
+    Args:
+        tau: standard deviation of the prior's error, in the units of the volume.
+        smoothness_voxels: standard deviation of S along each axis; 0 is no correlation along it.
+        iterations: conjugate gradient steps, at most.
+        tolerance: relative residual at which they stop.
+
+    Raises:
+        ValueError: if tau is not positive or a smoothness is negative.
+
+    >>> from scripts.geometry.grid import Grid
+    >>> from scripts.physics.acquisition import SliceGeometry
+    >>> thin = Grid((1, 1, 6), np.eye(4))
+    >>> AT = StackOperator(Acquisition(SliceGeometry(6, 2, 3, 3)), RigidResampling(thin, thin))
+    >>> prior = torch.tensor([0.0, 1.0, 2.0, 0.0, 1.0, 2.0]).view(1, 1, 6)
+    >>> stack = Observation(AT, torch.tensor([1.0, 4.0]).view(1, 1, 2), sigma=1e-3, weights=torch.ones(1))
+    >>> JointConsistency(tau=1.0)(prior, [stack]).volume.flatten().round(decimals=3)
+    tensor([0., 1., 2., 3., 4., 5.])
+    """
+
+    def __init__(
+        self,
+        tau: float,
+        smoothness_voxels: Sequence[float] = (0.0, 0.0, 0.0),
+        iterations: int = ITERATIONS,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        if not tau > 0:
+            raise ValueError(f"tau must be positive, got {tau}")
+        if len(smoothness_voxels) != AXES or not min(smoothness_voxels) >= 0:
+            raise ValueError(f"smoothness must be three numbers of 0 or more voxels, got {list(smoothness_voxels)}")
+        self.tau, self.smoothness_voxels = float(tau), tuple(float(s) for s in smoothness_voxels)
+        self.iterations, self.tolerance = iterations, tolerance
+
+    def __call__(self, prior: torch.Tensor, stacks: Sequence[Observation]) -> JointSolution:
+        """Return the volume that weighs the prior against the slices of all stacks.
+
+        Args:
+            prior: v_prior, (X, Y, Z).
+            stacks: at least one.
+        """
+        scales = [self.tau / stack.sigma * stack.weights.to(prior).sqrt() for stack in stacks]
+        target = [scale * stack.residual(prior) for scale, stack in zip(scales, stacks, strict=True)]
+
+        def spread(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+            back = torch.zeros_like(prior)
+            for part, scale, stack in zip(parts, scales, stacks, strict=True):
+                back += stack.operator.adjoint(part * scale)
+            return self._correlated(back)
+
+        def system(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+            volume = spread(parts)
+            return [
+                part + scale * stack.operator(volume) for part, scale, stack in zip(parts, scales, stacks, strict=True)
+            ]
+
+        found, iterations, reached = _conjugate_gradients(system, target, self.iterations, self.tolerance)
+        return JointSolution(prior + spread(found), iterations, reached)
+
+    def _correlated(self, volume: torch.Tensor) -> torch.Tensor:
+        """S v."""
+        for sigma in self.smoothness_voxels:  # each step brings the next axis to the front
+            if sigma > 0:
+                S = torch.as_tensor(covariance(volume.shape[0], sigma), dtype=volume.dtype, device=volume.device)
+                volume = (volume.reshape(len(S), -1).t() @ S).view(*volume.shape[1:], len(S))
+            else:
+                volume = volume.movedim(0, -1)
+        return volume.contiguous()
+
+
+def _conjugate_gradients(
+    system: Callable[[list[torch.Tensor]], list[torch.Tensor]], target: list[torch.Tensor], most: int, tolerance: float
+) -> tuple[list[torch.Tensor], int, float]:
+    """Solve system(x) = target for a symmetric positive definite system, from x = 0 (Hestenes and Stiefel 1952)."""
+    x = [torch.zeros_like(part) for part in target]
+    left = [part.clone() for part in target]
+    direction = [part.clone() for part in left]
+    start = square = _dot(left, left)
+    count = 0
+    while count < most and square > tolerance**2 * start:
+        applied = system(direction)
+        step = square / _dot(direction, applied)
+        for k in range(len(x)):
+            x[k] += step * direction[k]
+            left[k] -= step * applied[k]
+        before, square = square, _dot(left, left)
+        direction = [part + square / before * old for part, old in zip(left, direction, strict=True)]
+        count += 1
+    return x, count, float(np.sqrt(square / start)) if start > 0 else 0.0
+
+
+def _dot(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float:
+    return sum(float((first.double() * second.double()).sum()) for first, second in zip(a, b, strict=True))
+
+
+def expected_prior_error(prior: torch.Tensor, stacks: Sequence[Observation]) -> float:
+    """Return tau, the standard deviation of the prior's error, from what the slices say against the prior.
+
+    A pixel of b_k - A_k T_k v_prior has the variance sigma_k^2 + tau^2 times the squared norm of its row of A_k, if the
+    errors of neighbouring voxels are independent. The estimate is the mean over all pixels that have a weight, and at
+    least a hundredth of the noise, so that it stays positive.
+
+    Args:
+        prior: v_prior, (X, Y, Z).
+        stacks: at least one.
+
+    >>> from scripts.geometry.grid import Grid
+    >>> from scripts.physics.acquisition import SliceGeometry
+    >>> thin = Grid((40, 40, 40), np.eye(4))
+    >>> AT = StackOperator(Acquisition(SliceGeometry(40, 10, 4, 4)), RigidResampling(thin, thin))
+    >>> error = 0.3 * torch.randn(thin.shape, generator=torch.Generator().manual_seed(0))
+    >>> stack = Observation(AT, AT(error), sigma=1e-6, weights=torch.ones(1))
+    >>> round(expected_prior_error(torch.zeros(thin.shape), [stack]), 2)
+    0.3
+    """
+    excess, passed = 0.0, 0.0
+    for stack in stacks:
+        used = (stack.weights > 0).expand(stack.slices.shape)
+        count = float(used.sum())
+        row = float((stack.operator.acquisition.matrix**2).sum(axis=1).mean())
+        excess += float(stack.residual(prior).double().square().sum()) - count * stack.sigma**2
+        passed += count * row
+    least = min(stack.sigma for stack in stacks) * LEAST_TAU
+    return float(np.sqrt(max(excess / passed, least**2))) if passed else least
+
+
+def slice_weights(stack: Observation, prior: torch.Tensor) -> torch.Tensor:
+    """Return a weight from 0 to 1 for each slice of a stack: 1 unless the slice contradicts the prior.
+
+    The root mean square r_i of slice i of b - A T v_prior grows with the noise and with the detail in the slice:
+    r_i^2 = sigma^2 + (c d_i)^2, d_i being the root mean square of the difference of neighbouring pixels of A T v_prior,
+    and c the same for all slices but the bad ones, hence the median. A slice that is `BAD_SLICE` times as far away as
+    expected gets the weight (BAD_SLICE / ratio)^2 (Huber): motion, a spike or a loss of signal has spoilt it.
+
+    Args:
+        stack: slices (X, Y, N).
+        prior: v_prior, (X, Y, Z).
+
+    Returns:
+        Shape (N,), on the device of the slices; 1 for slices that have no pixel with a weight.
+    """
+    used = (stack.weights > 0).expand(stack.slices.shape)
+    count = used.sum(dim=(0, 1)).clamp(min=1)
+    seen = used.any(dim=0).any(dim=0)
+    predicted = stack.operator(prior)
+    residual = (torch.where(used, stack.slices - predicted, 0.0).square().sum(dim=(0, 1)) / count).sqrt()
+    steps = [torch.diff(predicted, dim=axis).square().mean(dim=(0, 1)) for axis in (0, 1)]
+    detail = ((steps[0] + steps[1]) / 2).sqrt().clamp(min=stack.sigma)
+    excess = (residual.square() - stack.sigma**2).clamp(min=0).sqrt()
+    share = (excess / detail)[seen].median() if bool(seen.any()) else 0.0
+    expected = (stack.sigma**2 + (share * detail) ** 2).sqrt()
+    ratio = torch.where(seen, residual / expected, 0.0)
+    return (BAD_SLICE / ratio.clamp(min=BAD_SLICE)).square()

@@ -1,0 +1,121 @@
+"""Rigid resampling: exact adjoint, interpolation as scipy's direct cubic spline, identity, coverage."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from scripts.geometry.grid import Grid
+from scripts.physics.rigid import RigidResampling
+
+RELATIVE = 1e-10
+SOURCE = Grid((40, 44, 36), np.diag([1.0, 1.0, 1.0, 1.0]))
+ANGLES = [(0, 0, 0), (2, 1, -2), (10, -8, 12), (25, 10, 0), (45, 0, 0), (30, 30, 30)]
+AXES = [((0, 1, 2), (1, 1, 1)), ((2, 0, 1), (-1, 1, -1)), ((1, 0, 2), (1, -1, 1))]
+SPACINGS = [(1.0, 1.0, 1.0), (0.7, 0.8, 1.3)]
+
+
+def oblique(
+    shape: tuple[int, int, int], angles_deg: Sequence[float], axes: tuple, flips: tuple, spacing_mm: Sequence[float]
+) -> Grid:
+    """A grid of any orientation about the centre of the source."""
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_rotvec(angles_deg, degrees=True).as_matrix() @ (
+        np.eye(3)[:, list(axes)] * np.array(flips) * np.array(spacing_mm)
+    )
+    affine[:3, 3] = SOURCE.centre_mm - Grid(shape, affine).centre_mm
+    return Grid(shape, affine)
+
+
+def grids() -> list[Grid]:
+    return [
+        oblique((30, 28, 26), angles, axes, flips, spacing)
+        for angles in ANGLES
+        for axes, flips in AXES
+        for spacing in SPACINGS
+    ]
+
+
+def smooth_volume() -> np.ndarray:
+    volume = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SOURCE.shape), 1.5)
+    return volume / volume.std()
+
+
+@pytest.mark.parametrize("target", grids())
+def test_the_adjoint_is_exact(target: Grid):
+    random = torch.Generator().manual_seed(1)
+    T = RigidResampling(SOURCE, target)
+    u = torch.randn(SOURCE.shape, generator=random, dtype=torch.float64)
+    w = torch.randn(target.shape, generator=random, dtype=torch.float64)
+    assert abs((T(u) * w).sum() - (u * T.adjoint(w)).sum()) <= RELATIVE * T(u).norm() * w.norm()
+
+
+@pytest.mark.parametrize("target", grids()[::5])
+def test_the_adjoint_agrees_with_autograd(target: Grid):
+    T = RigidResampling(SOURCE, target)
+    u = torch.randn(SOURCE.shape, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(target.shape, dtype=torch.float64)
+    (by_autograd,) = torch.autograd.grad((T(u) * w).sum(), u)
+    assert torch.allclose(by_autograd, T.adjoint(w), rtol=0, atol=RELATIVE * float(w.norm()))
+
+
+@pytest.mark.parametrize(("angles", "limit"), [*zip(ANGLES, (1e-6, 5e-4, 2e-3, 5e-3, 1e-2, 1e-2), strict=True)])
+def test_three_passes_give_what_a_direct_cubic_spline_gives(angles: tuple, limit: float):
+    volume = smooth_volume()
+    for axes, flips in AXES:
+        target = oblique((30, 28, 26), angles, axes, flips, (0.9, 1.0, 1.1))
+        step = np.linalg.inv(SOURCE.affine) @ target.affine
+        index = step[:3, :3] @ np.indices(target.shape).reshape(3, -1) + step[:3, 3:]
+        direct = ndimage.map_coordinates(volume, index, order=3, mode="mirror").reshape(target.shape)
+        inside = ((index >= 1) & (index <= np.array(SOURCE.shape)[:, None] - 2)).all(axis=0).reshape(target.shape)
+        error = (RigidResampling(SOURCE, target)(torch.from_numpy(volume)).numpy() - direct)[inside]
+        assert np.sqrt((error**2).mean()) < limit
+
+
+def test_no_motion_on_the_same_grid_changes_nothing():
+    volume = torch.from_numpy(smooth_volume())
+    assert torch.equal(RigidResampling(SOURCE, SOURCE)(volume), volume)
+
+
+def test_the_motion_maps_the_targets_world_to_the_sources():
+    volume = torch.from_numpy(smooth_volume())
+    motion = np.eye(4)
+    motion[:3, 3] = (2, 0, -3)
+    moved = RigidResampling(SOURCE, SOURCE, motion)(volume)
+    assert torch.allclose(moved[:-2, :, 3:], volume[2:, :, :-3], atol=1e-9)
+
+
+@pytest.mark.parametrize("target", grids()[::5])
+def test_covered_is_one_inside_the_field_of_view_and_zero_far_outside(target: Grid):
+    wide = target.resampled(target.spacing_mm)
+    affine = np.array(wide.affine)
+    affine[:3, 3] -= affine[:3, :3] @ np.array([40.0, 0, 0])
+    far = Grid((110, 28, 26), affine)
+    step = np.linalg.inv(SOURCE.affine) @ far.affine
+    index = (step[:3, :3] @ np.indices(far.shape).reshape(3, -1) + step[:3, 3:]).reshape(3, *far.shape)
+    depth = np.minimum(index, np.array(SOURCE.shape)[:, None, None, None] - 1 - index).min(axis=0)
+    covered = RigidResampling(SOURCE, far).covered().numpy()
+    assert covered[depth >= 1].min() > 0.99
+    assert covered[depth <= -3].max() < 0.02
+    assert covered[depth <= -6].max() < 1e-3
+
+
+def test_a_wrong_shape_is_named():
+    T = RigidResampling(SOURCE, SOURCE)
+    with pytest.raises(ValueError, match=r"needs a volume of shape \(40, 44, 36\), got \(3, 3, 3\)"):
+        T(torch.zeros(3, 3, 3))
+    with pytest.raises(ValueError, match="4 x 4"):
+        RigidResampling(SOURCE, SOURCE, np.eye(3))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_what_the_cpu_gives():
+    T = RigidResampling(SOURCE, grids()[20])
+    volume = torch.from_numpy(smooth_volume())
+    on_gpu = T(volume.cuda())
+    assert torch.allclose(on_gpu.cpu(), T(volume), atol=1e-10)
+    assert torch.allclose(T.adjoint(on_gpu).cpu(), T.adjoint(T(volume)), atol=1e-10)
