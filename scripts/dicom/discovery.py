@@ -15,7 +15,7 @@ import numpy as np
 
 from ..data.case import DICOM, Case
 from ..geometry.checks import flag
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from ..geometry.folders import Inputs, input_paths
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
@@ -230,19 +230,10 @@ def _read_header(file: str | Path) -> tuple[Path, tuple[Frame, ...] | DamagedErr
 
 def damage(files: Sequence[Damaged]) -> str:
     """Return one line that names damaged files, and what is wrong with each; of many the first few."""
-    text = "; ".join(f"{shown(Path(file.file).name)}: {file.reason}" for file in files[:MAX_DAMAGED_NAMED])
+    text = "; ".join(f"{printable(Path(file.file).name)}: {file.reason}" for file in files[:MAX_DAMAGED_NAMED])
     more = len(files) - MAX_DAMAGED_NAMED
     number = "a damaged file" if len(files) == 1 else f"{len(files)} damaged files"
     return f"{number} ({text}{f'; and {more} more' if more > 0 else ''}): copy the series again"
-
-
-def shown(name: str) -> str:
-    r"""Return a file name with escapes for characters that would change how a line is displayed.
-
-    >>> shown("slice\u202e\n.dcm")
-    'slice\\u202e\\n.dcm'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
 def volumes_of(
