@@ -176,7 +176,7 @@ def _keep(header: Dataset, base: Dataset, source: Volume) -> None:
 
 def _keep_from_groups(header: Dataset, base: Dataset, frame: Frame) -> None:
     """Copy from the functional groups of an enhanced image what a classic one has at the top level."""
-    groups = functional_groups(base, frame.index)
+    groups = functional_groups(base, frame.index or 0)
     for keyword, (sequence, attribute) in FROM_GROUPS.items():
         value = first_of(macro_items(groups, sequence), attribute, number_of)
         if value is not None and keyword not in header:
@@ -254,7 +254,7 @@ def _add_equipment(header: Dataset, source: Volume, provenance: Provenance, crea
 
 def _window(header: Dataset, base: Dataset, frame: Frame, volume: np.ndarray) -> tuple[DS, DS]:
     """Return centre and width of the source's first window, or of most values where it has none that still fits."""
-    items = macro_items(functional_groups(base, frame.index), "FrameVOILUTSequence", base)
+    items = macro_items(functional_groups(base, frame.index or 0), "FrameVOILUTSequence", base)
     center, width = (first_of(items, key, first_number_of) for key in ("WindowCenter", "WindowWidth"))
     linear = (first_of(items, "VOILUTFunction", text_of) or "LINEAR") == "LINEAR"
     if center is None or width is None or width < 1 or not linear or frame.photometric == "MONOCHROME1":

@@ -151,8 +151,12 @@ def write_derived_series(
     created = created or datetime.now()  # local, as DICOM times are
     try:
         header, identity = derived_header(source, volume, provenance, created)
+        SliceFiles(header)  # encodes what is copied from the source
     except DamagedError as error:
         raise Refusal(f"derived series: header of the source: {error}") from None
+    # A value of the wrong kind raises errors of any kind, and their messages may quote it.
+    except Exception as error:  # noqa: BLE001 - see above
+        raise Refusal(f"derived series: header of the source cannot be copied ({type(error).__name__})") from None
     coding = coding_of(float(volume.min()), float(volume.max()), identity)
     digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes()).hexdigest()
     series_uid = uid_from(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from .headers import Frame
 from .pixels import read_planes
 
@@ -67,7 +67,6 @@ def _same_image(one: Frame, other: Frame) -> bool:
 
 
 def _named(one: Frame, other: Frame, what: str) -> str:
-    first, second = Path(one.file), Path(other.file)
-    if first.name == second.name:
-        return f"{first.parent.name}/{first.name} and {second.parent.name}/{second.name} {what}"
-    return f"{first.name} and {second.name} {what}"
+    """Name two files; their folders are not named, as exported studies lie in folders named after patients."""
+    first, second = (printable(Path(frame.file).name) for frame in (one, other))
+    return f"two files {first} in different folders {what}" if first == second else f"{first} and {second} {what}"

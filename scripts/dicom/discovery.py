@@ -19,7 +19,7 @@ from ..geometry.errors import Refusal, printable
 from ..geometry.folders import Inputs, input_paths
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
-from .files import DamagedError, each, is_blank, looks_like_dicom, regular_files
+from .files import DamagedError, each, looks_like_dicom, regular_files, seems_damaged
 from .gate import Stack, examine
 from .grouping import Group, group_planes
 from .headers import UNCOUNTED, Frame, read_frames
@@ -193,20 +193,20 @@ def survey_files(
     frames: list[Frame] = []
     ignored = without_image = 0
     damaged: list[Damaged] = []
-    blank: list[Path] = []
+    doubtful: list[Path] = []
     for file, found in each(_read_header, files):
         if found is None:
             ignored += 1
-            blank += [file] if is_blank(file) and not file.name.startswith(".") else []
+            doubtful += [file] if seems_damaged(file) and not file.name.startswith(".") else []
         elif isinstance(found, DamagedError):
             damaged.append(Damaged(str(file), str(found), found.series))
         else:
             frames += found
             without_image += not found
     siblings = {(file.parent, file.suffix.lower()) for file in (Path(f.file) for f in [*frames, *damaged])}
-    lost = [file for file in blank if (file.parent, file.suffix.lower()) in siblings]
+    lost = [file for file in doubtful if (file.parent, file.suffix.lower()) in siblings]
     ignored -= len(lost)
-    damaged += [Damaged(str(file), "the file is empty or holds zeros only") for file in lost]
+    damaged += [Damaged(str(file), "the file is empty, or its beginning is not that of a DICOM file") for file in lost]
     groups = list(group_planes(frames))
     groups.sort(key=_order)
     names = case_names([(group.frames[0], group.labels) for group in groups], keep_names)

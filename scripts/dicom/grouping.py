@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import UID
 
 from ..physics.protocol import FEWEST_SLICES
 from .copies import without_copies
@@ -219,8 +220,9 @@ def _text(frame: Frame) -> str:
 
 
 def _several(frames: list[Frame], names: str) -> str:
-    tail = frames[0].series[-UID_TAIL:]
-    which = f"several series under one SeriesInstanceUID (it ends in {tail})"
+    uid = frames[0].series
+    end = f" (it ends in {uid[-UID_TAIL:]})" if UID(uid).is_valid else ""  # another text might name the patient
+    which = f"several series under one SeriesInstanceUID{end}"
     return f"{which}: {names} differs, and the parts are no even stacks"
 
 
