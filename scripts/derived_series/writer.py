@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from ..dicom.discovery import Volume
 from ..dicom.elements import decimal_string
-from ..dicom.files import DamagedError
+from ..dicom.files import DamagedError, quiet
 from ..dicom.gate import RAS_TO_LPS, directions
 from ..dicom.uids import uid_from
 from ..geometry.errors import Refusal
@@ -111,6 +111,7 @@ class DicomSeriesWriter(ImageWriter):
         )
 
 
+@quiet()  # pydicom would warn of UIDs and other values of the source, and quote them
 def write_derived_series(
     folder: str | Path,
     volume: np.ndarray,

@@ -1,12 +1,12 @@
 """Grouping of image planes into volumes: by series, echo, component, time, b-value, orientation; then position."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from pydicom.uid import UID
 
 from ..physics.protocol import FEWEST_SLICES
 from .copies import without_copies
@@ -221,7 +221,9 @@ def _text(frame: Frame) -> str:
 
 def _several(frames: list[Frame], names: str) -> str:
     uid = frames[0].series
-    end = f" (it ends in {uid[-UID_TAIL:]})" if UID(uid).is_valid else ""  # another text might name the patient
+    end = (
+        f" (it ends in {uid[-UID_TAIL:]})" if re.fullmatch(r"[0-9.]+", uid) else ""
+    )  # another text might name the patient
     which = f"several series under one SeriesInstanceUID{end}"
     return f"{which}: {names} differs, and the parts are no even stacks"
 
