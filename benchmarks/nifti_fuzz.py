@@ -80,6 +80,14 @@ def packed_flipped(data: bytes, chance: random.Random) -> bytes:
 MUTATIONS = [*BYTE_MUTATIONS, field_forged, field_forged, field_forged, packed_flipped]
 
 
+def sizes(data: bytes) -> tuple[int, ...]:
+    """Return the first three sizes that the header of a file states, without nibabel."""
+    header = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    order = "<" if struct.unpack_from("<i", header)[0] in (348, 540) else ">"
+    start, kind = (40, "h") if struct.unpack_from(f"{order}i", header)[0] == 348 else (16, "q")
+    return struct.unpack_from(f"{order}8{kind}", header, start)[1:4]
+
+
 def examine(path: str) -> str:
     """Discover, read and accept a file, each of its frames; return `READ`, `SHORT` or the first refusal."""
     from scripts.data.acceptance import AcceptScand
@@ -102,9 +110,9 @@ def examine(path: str) -> str:
             if "\n" in outcome:
                 raise ValueError("a refusal of more than one line") from error
             continue
-        stored = nibabel.load(case.files[0]).shape[:3] if Path(path).suffix == ".nii" else image.shape[1:4]
-        if tuple(image.shape[1:4]) != tuple(stored):
-            return f"{SHORT}: {tuple(image.shape)} of {stored}"
+        stated = sizes(Path(path).read_bytes())
+        if tuple(image.shape[1:4]) != stated:
+            return f"{SHORT}: {tuple(image.shape)} of {stated}"
         if not np.isfinite(np.asarray(image)).all():
             raise FloatingPointError("voxels are not finite")
     return outcome

@@ -22,7 +22,8 @@ from .discovery import SUFFIXES
 from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, nifti_of, open_content, open_nifti
 from .sidecar import read_sidecar
 
-UNIT_MM = {"meter": 1000.0, "micron": 0.001}  # NIfTI-1, field xyzt_units; millimetres where nothing is said
+UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1, lowest bits of xyzt_units; mm where nothing is said
+SPATIAL_UNIT = 0b111  # those bits
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
 EXACT_IN_FLOAT32 = 2.0**24  # whole numbers up to here
@@ -78,7 +79,7 @@ class NiftiScanReader(NibabelReader):
         values = _volume(image, frame, name)
         self.note = image.note
         affine = image.affine.copy()
-        affine[:3] *= UNIT_MM.get(image.header.get_xyzt_units()[0], 1.0)
+        affine[:3] *= UNIT_MM[int(image.header["xyzt_units"]) & SPATIAL_UNIT]
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
@@ -211,6 +212,11 @@ def _check_header(image: NiftiFile, name: str) -> None:
     spacing, pixdim = np.linalg.norm(image.affine[:3, :3], axis=0), np.array(header.get_zooms()[:3])
     if np.abs(spacing - pixdim).max() > SPACING_DISAGREEMENT * max(spacing.max(), np.finfo(float).tiny):
         logger.warning("%s: pixdim says %s mm, the affine %s mm: used", printable(name), pixdim, spacing.round(4))
+    unit = int(header["xyzt_units"]) & SPATIAL_UNIT
+    if unit not in UNIT_MM:
+        raise Refusal(
+            f"{name}: the unit of length has the code {unit}, which NIfTI does not define: correct xyzt_units"
+        )
     if header.get_data_dtype().kind not in "iufb":
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
 

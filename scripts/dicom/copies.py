@@ -3,7 +3,6 @@
 import filecmp
 from collections import defaultdict
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +48,9 @@ def without_copies(frames: list[Frame]) -> tuple[list[Frame], Findings]:
     return [frame for frame in frames if (frame.file, frame.index) not in left_out], dict(findings)
 
 
-@lru_cache(maxsize=1024)
 def _same_bytes(one: str, other: str) -> bool:
     try:
-        return filecmp.cmp(one, other, shallow=False)
+        return filecmp.cmp(one, other, shallow=False)  # remembers its result while size and time stay the same
     except OSError:
         return False
 
