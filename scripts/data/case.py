@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..geometry.errors import printable
+
 NIFTI, DICOM = "nifti", "dicom"
 SUMMARY = "summary.json"  # what a run says of all its cases
 RESERVED = (SUMMARY, "adapted")  # what a run itself writes into OUT
@@ -41,12 +43,37 @@ class Case:
         """
         if self.format == DICOM or not self.files:
             return self.name
-        file = self.files[0].name
+        file = printable(self.files[0].name)
         return file if self.frame is None else f"{file}, frame {self.frame}"
 
     def as_item(self) -> dict[str, "Case"]:
         """The data item that MONAI transforms start from; `LoadImageCased` replaces "image" by the volume."""
         return {"case": self, "image": self}
+
+
+class UniqueNames:
+    """Make names differ even where capitals do not count; of equal names the first is kept, the next gets `_2`.
+
+    The time is linear in the number of names, also where all are equal.
+
+    >>> unique = UniqueNames()
+    >>> [unique(name) for name in ("Knee", "knee", "Knee", "knee_2")]
+    ['Knee', 'knee_2', 'Knee_3', 'knee_2_2']
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}  # of each name given away, how often it was asked for
+
+    def __call__(self, name: str) -> str:
+        """Return the name, or the name with the next free number."""
+        key = unique = name.casefold()
+        suffix = ""
+        while unique in self._counts:
+            self._counts[key] += 1
+            suffix = f"_{self._counts[key]}"
+            unique = key + suffix
+        self._counts[unique] = 1
+        return name + suffix
 
 
 def unique_names(cases: Iterable[Case]) -> list[Case]:
@@ -55,17 +82,8 @@ def unique_names(cases: Iterable[Case]) -> list[Case]:
     >>> [case.name for case in unique_names([Case("Knee", ()), Case("knee", ())])]
     ['Knee', 'knee_2']
     """
-    taken: set[str] = set()
-    latest: dict[str, int] = {}  # number given to a name, so that many equal names do not count from 2 each time
-    named = []
-    for case in cases:
-        name = safe = safe_name(case.name)
-        while name.casefold() in taken:
-            latest[safe.casefold()] = latest.get(safe.casefold(), 1) + 1
-            name = f"{safe}_{latest[safe.casefold()]}"
-        taken.add(name.casefold())
-        named.append(replace(case, name=name))
-    return named
+    unique = UniqueNames()
+    return [replace(case, name=unique(safe_name(case.name))) for case in cases]
 
 
 def safe_name(text: str) -> str:
@@ -82,4 +100,6 @@ def safe_name(text: str) -> str:
 def scan_name(data: Mapping, key: Hashable) -> str:
     """Return how messages name the scan of a data item: as its case does, else the file that was read."""
     case = data.get("case")
-    return case.label if isinstance(case, Case) else Path(str(data[key].meta.get("filename_or_obj", "scan"))).name
+    if isinstance(case, Case):
+        return case.label
+    return printable(Path(str(data[key].meta.get("filename_or_obj", "scan"))).name)

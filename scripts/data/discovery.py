@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import math
 import os
 import zlib
 from collections import defaultdict
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry.checks import is_whole
-from ..geometry.errors import Refusal, one_line
+from ..geometry.errors import Refusal, one_line, printable
 from ..geometry.folders import Inputs, every_folder, existing_paths, input_paths
 from .case import Case, unique_names
 from .nifti import NiftiFile, image_of_pair, is_pair_header, open_content, open_nifti
@@ -71,7 +70,9 @@ def _check_frames(frames: str | int | Sequence[int]) -> list[int] | None:
 
 def _walk(root: Path) -> Iterator[Path]:
     def warn(error: OSError) -> None:
-        logger.warning("%s: cannot be listed (%s), its scans are left out", Path(error.filename).name, error.strerror)
+        logger.warning(
+            "%s: cannot be listed (%s), its scans are left out", printable(Path(error.filename).name), error.strerror
+        )
 
     for folder, names in every_folder(root, hidden=False, complain=warn):
         yield from (folder / name for name in names)
@@ -147,7 +148,7 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
 
 def _missing_bytes(file: Path, image: NiftiFile) -> int:
     """How many bytes a file has fewer than its header claims; one refusal then stands for all its frames."""
-    wanted = image.dataobj.offset + math.prod(image.dataobj.shape) * image.dataobj.dtype.itemsize
+    wanted = image.needed_bytes
     try:
         with open_content(file) as content:
             found = content.seek(wanted) if isinstance(content, gzip.GzipFile) else content.seek(0, os.SEEK_END)

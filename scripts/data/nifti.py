@@ -3,6 +3,7 @@
 import gzip
 import io
 import logging
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from ..geometry.grid import Grid
 
 GZIP = b"\x1f\x8b"  # the first two bytes of a gzip file
@@ -41,6 +42,11 @@ class NiftiFile:
     affine: np.ndarray
     dataobj: Any
     note: str | None = None
+
+    @property
+    def needed_bytes(self) -> int:
+        """Length that the file of the voxels must have, uncompressed."""
+        return int(self.dataobj.offset) + math.prod(self.dataobj.shape) * self.dataobj.dtype.itemsize
 
 
 def is_pair_header(path: Path) -> bool:
@@ -169,7 +175,7 @@ def _affine(header: Any, name: str) -> tuple[np.ndarray, str | None]:
     if qform is None or not _is_usable(qform):
         return sform, None
     note = "the sform is not usable (zero, not finite or sheared); the qform is used"
-    logger.warning("%s: %s", name, note)
+    logger.warning("%s: %s", printable(name), note)
     return qform, note
 
 

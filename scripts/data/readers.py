@@ -5,6 +5,7 @@ import logging
 import os
 import zlib
 from collections.abc import Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,13 +16,14 @@ from monai.transforms import EnsureChannelFirst, LoadImaged
 from monai.utils import MetaKeys, SpaceKeys
 from nibabel.spatialimages import SpatialImage
 
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from .case import DICOM, NIFTI, Case
 from .discovery import SUFFIXES
 from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, nifti_of, open_content, open_nifti
 from .sidecar import read_sidecar
 
-UNIT_MM = {"meter": 1000.0, "micron": 0.001}  # NIfTI-1, field xyzt_units; millimetres where nothing is said
+UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1, lowest bits of xyzt_units; mm where nothing is said
+SPATIAL_UNIT = 0b111  # those bits
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
 EXACT_IN_FLOAT32 = 2.0**24  # whole numbers up to here
@@ -58,10 +60,11 @@ class NiftiScanReader(NibabelReader):
         path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
         self.filenames = (str(path),)
         try:
-            _check_compression(path)
+            length = _content_length(path)
             image = open_nifti(path)
             if path.name.lower().endswith(PAIR_SUFFIXES):
-                _check_compression(image_of_pair(path))
+                length = _content_length(image_of_pair(path))
+            _check_length(image, path.name, length)
             return self._scan(image, frame, path.name)
         except Refusal:
             raise
@@ -76,7 +79,7 @@ class NiftiScanReader(NibabelReader):
         values = _volume(image, frame, name)
         self.note = image.note
         affine = image.affine.copy()
-        affine[:3] *= UNIT_MM.get(image.header.get_xyzt_units()[0], 1.0)
+        affine[:3] *= UNIT_MM[int(image.header["xyzt_units"]) & SPATIAL_UNIT]
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
@@ -179,18 +182,41 @@ def _first_file(source: Any) -> str:
     return str(files[0] if isinstance(files, (list, tuple)) else files)
 
 
-def _check_compression(path: Path) -> None:
-    """Read a compressed file to its end, where its checksum is: nibabel stops at the last voxel, before it."""
+def _content_length(path: Path) -> int:
+    """Return the length of a file in bytes, uncompressed.
+
+    A compressed file is read to its end, where its checksum is: nibabel stops at the last voxel, before it.
+    """
     with open_content(path) as file:
-        while isinstance(file, gzip.GzipFile) and file.read(CHUNK_BYTES):
-            pass
+        if isinstance(file, gzip.GzipFile):
+            return sum(map(len, iter(partial(file.read, CHUNK_BYTES), b"")))
+        return file.seek(0, os.SEEK_END)
+
+
+def _check_length(image: NiftiFile, name: str, length: int) -> None:
+    """Refuse a file with fewer bytes than its voxels need, before memory is allocated for them.
+
+    Args:
+        image: the opened file.
+        name: what messages call it.
+        length: uncompressed bytes of the file of the voxels.
+    """
+    missing = image.needed_bytes - length
+    if missing > 0:
+        sizes = " x ".join(map(str, image.dataobj.shape))
+        raise Refusal(f"{name}: {missing} bytes short of {sizes} voxels: copy the file again")
 
 
 def _check_header(image: NiftiFile, name: str) -> None:
     header = image.header
     spacing, pixdim = np.linalg.norm(image.affine[:3, :3], axis=0), np.array(header.get_zooms()[:3])
     if np.abs(spacing - pixdim).max() > SPACING_DISAGREEMENT * max(spacing.max(), np.finfo(float).tiny):
-        logger.warning("%s: pixdim says %s mm, the affine %s mm; the affine is used", name, pixdim, spacing.round(4))
+        logger.warning("%s: pixdim says %s mm, the affine %s mm: used", printable(name), pixdim, spacing.round(4))
+    unit = int(header["xyzt_units"]) & SPATIAL_UNIT
+    if unit not in UNIT_MM:
+        raise Refusal(
+            f"{name}: the unit of length has the code {unit}, which NIfTI does not define: correct xyzt_units"
+        )
     if header.get_data_dtype().kind not in "iufb":
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
 

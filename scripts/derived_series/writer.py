@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 
 from ..dicom.discovery import Volume
 from ..dicom.elements import decimal_string
-from ..dicom.files import DamagedError
+from ..dicom.files import DamagedError, quiet
 from ..dicom.gate import RAS_TO_LPS, directions
 from ..dicom.uids import uid_from
 from ..geometry.errors import Refusal
@@ -111,6 +111,7 @@ class DicomSeriesWriter(ImageWriter):
         )
 
 
+@quiet()  # pydicom would warn of UIDs and other values of the source, and quote them
 def write_derived_series(
     folder: str | Path,
     volume: np.ndarray,
@@ -151,8 +152,12 @@ def write_derived_series(
     created = created or datetime.now()  # local, as DICOM times are
     try:
         header, identity = derived_header(source, volume, provenance, created)
+        SliceFiles(header)  # encodes what is copied from the source
     except DamagedError as error:
         raise Refusal(f"derived series: header of the source: {error}") from None
+    # A value of the wrong kind raises errors of any kind, and their messages may quote it.
+    except Exception as error:  # noqa: BLE001 - see above
+        raise Refusal(f"derived series: header of the source cannot be copied ({type(error).__name__})") from None
     coding = coding_of(float(volume.min()), float(volume.max()), identity)
     digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes()).hexdigest()
     series_uid = uid_from(

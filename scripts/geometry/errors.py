@@ -9,7 +9,26 @@ class Refusal(ValueError):
 
     Raised where a guess could give a volume that looks right and is wrong. The workflows catch it, list the case as
     refused with this message, continue with the other cases and exit with a code other than 0.
+
+    Args:
+        message: its text; characters that would change how the line is displayed are escaped, see `printable`.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    r"""Return a text with escapes for control characters, for those that reverse the reading direction, and the like.
+
+    Names of files may hold them: a line of a log would otherwise look like another one, or like two.
+
+    >>> printable("slice\u202e\n.dcm")
+    'slice\\u202e\\n.dcm'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -38,7 +57,7 @@ def one_line(text: str) -> str:
     >>> one_line("no   slices here")
     'no slices here'
     """
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
 
 

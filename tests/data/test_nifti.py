@@ -156,3 +156,38 @@ def test_an_input_that_vanished_is_not_called_corrupt(tmp_path):
     shutil.rmtree(tmp_path / "sub")
     with pytest.raises(Refusal, match="removed or renamed"):
         load(case.as_item())
+
+
+@pytest.mark.parametrize("code", [4, 5, 6, 7])
+def test_a_unit_of_length_that_nifti_does_not_define_is_refused(tmp_path, code):
+    with pytest.raises(Refusal, match=f"code {code}, which NIfTI does not define"):
+        read(patched(tmp_path / "a.nii", (123, "B", code)))
+
+
+@pytest.mark.parametrize("code", [2 | 8, 2 | 56, 2 | 64, 56])
+def test_the_unit_of_time_does_not_matter(tmp_path, code):
+    assert read(patched(tmp_path / "a.nii", (123, "B", code))).affine[2, 2] == pytest.approx(3.6)
+
+
+def test_voxels_that_are_not_there_take_no_memory(tmp_path):
+    sizes = [3, 32767, 32767, 32767, 1, 1, 1, 1]
+    for name in ("a.nii", "a.nii.gz"):
+        with pytest.raises(Refusal, match=r"bytes short of 32767 x 32767 x 32767 voxels"):
+            read(patched(tmp_path / name, (40, "<8h", *sizes)))
+        (tmp_path / name).unlink()
+
+
+def test_names_that_would_change_the_line_are_escaped(tmp_path, caplog):
+    caplog.set_level("INFO")
+    odd = tmp_path / "a\u202eb\n.nii"
+    patched(odd, (280, "<12f", *[0.0] * 12))
+    (case,) = find_nifti(tmp_path)
+    accept = AcceptScand("image")
+    accept(load(case.as_item()) | {"case": case})
+    odd.write_bytes(odd.read_bytes()[:5000])
+    with pytest.raises(Refusal) as refused:
+        load(case.as_item())
+    text = caplog.text + case.label + str(refused.value)
+    assert "a\\u202eb\\n.nii" in str(refused.value)
+    assert "\u202e" not in text
+    assert "b\n" not in text
