@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,7 @@ class SuperResolver:
         if not case.files:
             row.input["fingerprint"] = None  # that of no files
         volumes = {name: nifti_image(data[key]) for name, key in VOLUMES.items()}
-        return Result(**volumes, record=plain(asdict(row)))
+        return Result(**volumes, record=plain(row.as_row()))
 
     def _parser(self, overrides: Mapping[str, Any]) -> ConfigParser:
         parser = ConfigParser(copy.deepcopy(self._config))
