@@ -17,6 +17,7 @@ from monai.transforms import SaveImaged
 from ..geometry.files import atomic_file, atomic_folder
 from .case import DICOM, Case
 from .coding import IntegerCoding, coding_by_noise, eight_bits
+from .outputs import ALL, DICOM_SERIES, REPORT_PAGE, VOLUME, chosen_outputs
 
 RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confidence")  # of the volumes of a case
 SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
@@ -25,7 +26,7 @@ RESULT_ENDINGS = (*(f"_{postfix}.nii.gz" for postfix in POSTFIXES), SERIES, REPO
 
 
 class SaveImageCased(SaveImaged):
-    """Write OUT/<case>/<case>_<postfix>.nii.gz for each key, float32, and for DICOM input a derived series beside it.
+    """Write OUT/<case>/<case>_<postfix>.nii.gz for each key, and for DICOM input a derived series beside it.
 
     Complete or not at all: everything goes to a hidden folder first, which then replaces OUT/<case> as a whole. The
     affine is the key's own; nothing is resampled. It inherits from SaveImaged because MONAI Label and MONAI Deploy,
@@ -35,11 +36,12 @@ class SaveImageCased(SaveImaged):
         keys: keys of results, MetaTensors of shape (1, X, Y, Z) with a RAS affine in mm.
         output_dir: OUT.
         postfixes: of the file of each key.
+        write: names of `OUTPUTS` that are written; None: all.
         dicom_writer: MONAI ImageWriter whose `write` takes a folder and whose `set_metadata` takes "affine" and
             "source" (the DICOM volume of the case); used for the key with the postfix "glade" of DICOM cases. None: no
             DICOM is written.
-        extra: called with the data and the folder that is being filled; writes further files <case>_... there (a
-            report), which are kept or lost together with the volumes. None: no more files.
+        extra: for "report": called with the data and the folder that is being filled; writes further files <case>_...
+            there, which are kept or lost together with the volumes. None: no more files.
         replacing: as in `case_folder`.
         allow_missing_keys: as in MONAI; a result that is not there is not written.
 
@@ -56,6 +58,7 @@ class SaveImageCased(SaveImaged):
         keys: KeysCollection,
         output_dir: str | os.PathLike,
         postfixes: Sequence[str] = POSTFIXES,
+        write: Sequence[str] | None = None,
         dicom_writer: ImageWriter | None = None,
         extra: Callable[[Mapping, Path], Any] | None = None,
         replacing: Callable[[Case, list[str]], Any] | None = None,
@@ -66,6 +69,7 @@ class SaveImageCased(SaveImaged):
             raise ValueError(f"postfixes must be as many as keys, got {list(postfixes)} for {list(self.keys)}")
         self.output_dir = Path(output_dir)
         self.postfixes = tuple(postfixes)
+        self.write = chosen_outputs(ALL if write is None else write)
         self.dicom_writer = dicom_writer
         self.extra = extra
         self.replacing = replacing
@@ -80,12 +84,16 @@ class SaveImageCased(SaveImaged):
         case: Case = d["case"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
-                write_nifti(d[key], folder / volume_name(case.name, postfix), coding_of_result(d[key], postfix))
-                if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
+                if (VOLUME if postfix == RESULT else postfix) in self.write:
+                    write_nifti(d[key], folder / volume_name(case.name, postfix), coding_of_result(d[key], postfix))
+                if postfix == RESULT and self._writes_series(case):
                     write_series(self.dicom_writer, d[key], case, folder)
-            if self.extra is not None:
+            if self.extra is not None and REPORT_PAGE in self.write:
                 self.extra(d, folder)
         return d
+
+    def _writes_series(self, case: Case) -> bool:
+        return DICOM_SERIES in self.write and self.dicom_writer is not None and case.format == DICOM
 
 
 def volume_name(case: str, postfix: str = RESULT) -> str:

@@ -13,7 +13,9 @@ from monai.transforms import SaveImaged
 
 from scripts.data.case import Case
 from scripts.data.coding import WHOLE, IntegerCoding
+from scripts.data.outputs import chosen_outputs
 from scripts.data.saving import SaveImageCased, coding_of_result, write_nifti
+from scripts.geometry.errors import Refusal
 
 from .thick_scans import oblique_affine
 
@@ -54,6 +56,33 @@ def test_results_are_written_with_their_own_geometry_and_values(tmp_path):
     for form, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
         assert code == 1
         np.testing.assert_allclose(form, oblique_affine((0.8, 0.8, 0.8)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        ("volume", ["knee_glade.nii.gz"]),
+        (["added_detail", "report"], ["knee_added_detail.nii.gz", "knee_report.html"]),
+        (["dicom"], ["knee_glade_dicom"]),
+        (
+            "all",
+            [*(f"knee_{end}" for end in ("added_detail.nii.gz", "confidence.nii.gz", "glade.nii.gz", "glade_dicom")),
+             "knee_report.html"],
+        ),
+    ],
+)  # fmt: skip
+def test_only_what_is_wanted_is_written(tmp_path, write, expected):
+    def report(_, folder):
+        (folder / "knee_report.html").write_text("x")
+
+    saver(tmp_path, write=write, dicom_writer=Writer(), extra=report)(case(kind="dicom"))
+    assert sorted(path.name for path in (tmp_path / "knee").iterdir()) == sorted(expected)
+
+
+@pytest.mark.parametrize("write", ["", [], "volumes", ["volume", 3], None, {"volume": True}, 7])
+def test_an_unknown_output_is_refused(write):
+    with pytest.raises(Refusal, match=r"write must name what is wanted of volume, added_detail, .* got "):
+        chosen_outputs(write)
 
 
 def test_an_input_affine_in_the_meta_does_not_resample(tmp_path):
