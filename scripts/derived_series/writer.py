@@ -16,6 +16,7 @@ import torch
 from monai.data import ImageWriter
 from pydicom.dataset import Dataset
 
+from ..data.coding import IntegerCoding
 from ..dicom.discovery import Volume
 from ..dicom.elements import decimal_string
 from ..dicom.files import DamagedError, quiet
@@ -23,7 +24,7 @@ from ..dicom.gate import RAS_TO_LPS, directions
 from ..dicom.uids import uid_from
 from ..geometry.errors import Refusal
 from ..geometry.files import atomic_folder
-from .coding import Coding, coding_of
+from .coding import SIGNED, coding_of
 from .header import derived_header
 from .provenance import Provenance
 from .references import MAX_REFERENCES, references
@@ -52,7 +53,7 @@ class DerivedSeries:
 
     files: tuple[str, ...]
     series_uid: str
-    coding: Coding
+    coding: IntegerCoding
 
 
 class DicomSeriesWriter(ImageWriter):
@@ -174,7 +175,7 @@ def write_derived_series(
         files = SliceFiles(header)
         for index in range(volume.shape[2]):
             own = _own_elements(header, source, lps, index)
-            files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T))
+            files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T).tobytes())
     names = tuple(str(folder / FILE_NAME.format(index + 1)) for index in range(volume.shape[2]))
     return DerivedSeries(names, series_uid, coding)
 
@@ -238,12 +239,12 @@ def _add_geometry(header: Dataset, lps: np.ndarray) -> None:
     header.SliceThickness = header.SpacingBetweenSlices = decimal_string(spacing[2])
 
 
-def _add_coding(header: Dataset, coding: Coding, shape: Sequence[int]) -> None:
+def _add_coding(header: Dataset, coding: IntegerCoding, shape: Sequence[int]) -> None:
     header.Columns, header.Rows = shape[0], shape[1]
     header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
     header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
-    header.PixelRepresentation = int(coding.signed)
-    if coding.slope is not None:
+    header.PixelRepresentation = int(coding.dtype == SIGNED)
+    if not coding.is_identity:
         header.RescaleSlope, header.RescaleIntercept, header.RescaleType = (
             decimal_string(coding.slope),
             decimal_string(coding.intercept),
