@@ -8,7 +8,7 @@ PORT ?= 8000
 # Threads of torch that wait for each other sleep: other programs then slow them less
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup lock demo test fast contracts lint format docs json wheel weights check deploy label clean
+.PHONY: help setup lock licences demo test fast contracts lint format docs json wheel weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -26,6 +26,9 @@ lock: ## write the versions installed in .venv to requirements.lock, after an up
 	| sed -nE 's/^([A-Za-z0-9._-]+==[^+ ]+).*/\1/p' | grep -viE '^(nvidia|cuda|triton|pytorch-triton)'; } > $@.partial
 	mv $@.partial requirements.lock
 	touch .venv/installed
+
+licences: setup ## the licence of every package that is needed, and whether it is accepted
+	$(PY) -m apps.zoo.licences
 
 demo: setup ## the phantom and one real scan (or SCAN=path) to isotropic volumes, a table and a report
 	$(PY) -m apps.demo --output_dir $(OUT) $(if $(SCAN),--scan "$(SCAN)")

@@ -220,7 +220,7 @@ def rows_of(output_dir: Path) -> Iterator[tuple[str, dict]]:
     summary = output_dir / "summary.json"
     if summary.exists():
         yield from (("summary.json", row) for row in json.loads(summary.read_text())["cases"])
-    for path in sorted((output_dir / ".rows").glob("*.json")):
+    for path in sorted((output_dir / ".glade").glob("*.json")):
         yield path.name, json.loads(path.read_text())
 
 
@@ -265,14 +265,14 @@ def inspect_end(output_dir: Path, expected: Results, code: int, faults: Faults, 
     for case, files in expected.files.items():
         if contents(output_dir / case) != files:
             faults.add("unequal", f"{where}: {case}")
-    for place in ("summary.json", ".rows"):
+    for place in ("summary.json", ".glade"):
         rows = [row for name, row in rows_of(output_dir) if (name == "summary.json") == (place == "summary.json")]
         if sorted(row["case"] for row in rows if row["status"] == "done" and says(row, expected)) != sorted(
             expected.files
         ):
             faults.add("unequal", f"{where}: rows in {place}")
-    hidden = {path.name for path in output_dir.rglob(".*")} - {".rows", ".lock"}
-    hidden |= {path.name for path in (output_dir / ".rows").glob("[!.]*.lock")}
+    hidden = {path.name for path in output_dir.rglob(".*")} - {".glade", ".lock"}
+    hidden |= {path.name for path in (output_dir / ".glade").glob("[!.]*.lock")}
     if hidden:
         faults.add("left over", f"{where}: {sorted(hidden)}")
 
@@ -399,7 +399,7 @@ class Trials:
         for round_ in range(-(-kills // 3)):
             run, where = self.fresh(), f"orphans of torchrun, round {round_}"
             launched = run.torchrun(FIRST)
-            wait_until(lambda run=run: any((run.output_dir / ".rows").glob("[!.]*.lock")))
+            wait_until(lambda run=run: any((run.output_dir / ".glade").glob("[!.]*.lock")))
             orphans = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
             launched.kill()
             launched.wait()

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from glade.scripts.run.record import DONE, CaseEntry
 from .workflow import inference_parser, refuse_absent_device
 
 OF_THE_SCAN = ("slice_thickness_mm", "slice_profile", "through_plane_axis")  # arguments of each call
-OF_THE_COMMAND = ("dataset_dir", "output_dir", "keep_names", "adapt", "redo", "report", "dicom_plane")  # about files
+OF_THE_COMMAND = ("dataset_dir", "output_dir", "keep_names", "adapt", "redo", "write", "dicom_plane")  # about files
 VOLUMES = {"volume": "pred", "added_detail": "added_detail", "confidence": "confidence"}  # by key of the workflow
 Scan = str | PathLike[str] | SpatialImage | ArrayLike
 
@@ -128,7 +128,7 @@ class SuperResolver:
         if not case.files:
             row.input["fingerprint"] = None  # that of no files
         volumes = {name: nifti_image(data[key]) for name, key in VOLUMES.items()}
-        return Result(**volumes, record=plain(asdict(row)))
+        return Result(**volumes, record=plain(row.as_row()))
 
     def _parser(self, overrides: Mapping[str, Any]) -> ConfigParser:
         parser = ConfigParser(copy.deepcopy(self._config))

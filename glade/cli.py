@@ -14,6 +14,7 @@ from typing import Any
 import click
 import yaml
 
+from glade.scripts.data.outputs import OUTPUTS, chosen_outputs
 from glade.scripts.geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
 from glade.scripts.geometry.folders import existing_paths
 from glade.scripts.run.bundle import bundle_version
@@ -26,7 +27,7 @@ NAME = "glade"
 DEFAULT = "run"  # the command that `glade -i ...` means
 FAILED, WRONG_COMMAND_LINE, STOPPED = 1, 2, 130  # exit codes; 130 is that of Ctrl-C
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
-NEEDS = {"report": ("evaluate", ("matplotlib", "skimage", "jinja2")), "adapt": ("train", ("tensorboard",))}
+NEEDS = {"report": ("evaluate", ("matplotlib", "skimage", "jinja2")), "adapt": ("train", ("tensorboard",))}  # packages
 FOLDER = click.Path(path_type=Path)
 
 
@@ -108,7 +109,11 @@ def setting(name: str, **options: Any) -> Any:
 )
 @setting("isotropic_spacing_mm", type=float, metavar="MM", help="Voxel size; the smaller in-plane spacing by default.")
 @setting("adapt", is_flag=True, help="First fine-tune the weights on these very scans, up to 10 minutes.")
-@setting("report", is_flag=True, help="Also write a page about each scan, of figures and measures.")
+@setting(
+    "write",
+    metavar="NAME[,NAME ...]",
+    help=f"Of {', '.join(OUTPUTS)}; or all. All but the report, a page of figures and measures, by default.",
+)
 @setting("redo", is_flag=True, help="Process again what OUT already holds.")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; a GPU where there is one by default.")
 @click.option(
@@ -143,10 +148,15 @@ def run(
         overrides["device"] = f"$torch.device('{device}')"
     overrides |= _pairs(pairs)
     refuse_unknown_keys(overrides, yaml.safe_load(CONFIG.read_text(encoding="utf-8")))
-    for key, (extra, packages) in NEEDS.items():
-        absent = [name for name in packages if overrides.get(key) in (True, "true") and not find_spec(name)]
+    if "write" in overrides:
+        overrides["write"] = chosen_outputs(overrides["write"])
+    asked = {"adapt"} if overrides.get("adapt") in (True, "true") else set()
+    for name in sorted({*asked, *overrides.get("write", [])} & set(NEEDS)):
+        extra, packages = NEEDS[name]
+        absent = [package for package in packages if not find_spec(package)]
         if absent:
-            raise Refusal(f"--{key} needs {', '.join(absent)}: pip install 'glade-mri[{extra}]'")
+            option = f"--write {name}" if name in OUTPUTS else f"--{name}"
+            raise Refusal(f"{option} needs {', '.join(absent)}: pip install 'glade-mri[{extra}]'")
     given = [*scans, *more]
     if given:
         found = [str(path.absolute()) for path in existing_paths(given)]

@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 
 from scripts.data.case import Case
+from scripts.data.outputs import DICOM_SERIES
 from scripts.data.readers import LoadImageCased
 from scripts.data.saving import SaveImageCased, case_folder, write_series
 from scripts.dicom.discovery import find_series, survey
@@ -137,7 +138,7 @@ class Bundle:
         self.parser.read_meta(str(root / "configs" / "metadata.json"))
         self.parser.read_config(str(root / "configs" / "inference.yaml"))
         self.parser["bundle_root"], self.parser["output_dir"] = str(root), str(output_dir)
-        self.parser["record::settings::files"] = "derived series"  # no result of `run inference`, which writes more
+        self.parser["write"] = [DICOM_SERIES]
         self.output_dir, self.refusal = output_dir, None
         self.record: RunRecord = self.part("record")
         saver = next(t for t in self.part("postprocessing").transforms if isinstance(t, SaveImageCased))

@@ -18,6 +18,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import load_net_with_metadata
 
+from scripts.data.coding import WHOLE
 from scripts.data.saving import write_nifti
 from scripts.phantom.files import make_scan, on_grid, write_scan
 
@@ -224,7 +225,7 @@ def _check_properties(config: Path, kind: str, scans: str) -> str:
             scan = make_scan((40, 36, 32), spacing_mm=5, slice_spacing_mm=20, profile="rect", seed=seed)
             write_scan(scan, folder, f"thick{seed}")
             thin = folder / "scans" / f"isotropic{seed}.nii.gz"
-            write_nifti(on_grid(scan.truth, scan.truth_grid), thin, "int16")
+            write_nifti(on_grid(scan.truth, scan.truth_grid), thin, WHOLE)
         workflow = ConfigWorkflow(
             str(config),
             meta_file=str(METADATA),

@@ -52,23 +52,39 @@ class Case:
         return {"case": self, "image": self}
 
 
+class UniqueNames:
+    """Make names differ even where capitals do not count; of equal names the first is kept, the next gets `_2`.
+
+    The time is linear in the number of names, also where all are equal.
+
+    >>> unique = UniqueNames()
+    >>> [unique(name) for name in ("Knee", "knee", "Knee", "knee_2")]
+    ['Knee', 'knee_2', 'Knee_3', 'knee_2_2']
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}  # of each name given away, how often it was asked for
+
+    def __call__(self, name: str) -> str:
+        """Return the name, or the name with the next free number."""
+        key = unique = name.casefold()
+        suffix = ""
+        while unique in self._counts:
+            self._counts[key] += 1
+            suffix = f"_{self._counts[key]}"
+            unique = key + suffix
+        self._counts[unique] = 1
+        return name + suffix
+
+
 def unique_names(cases: Iterable[Case]) -> list[Case]:
     """Return the cases with safe names that differ even where capitals do not count; the first keeps its name.
 
     >>> [case.name for case in unique_names([Case("Knee", ()), Case("knee", ())])]
     ['Knee', 'knee_2']
     """
-    taken: set[str] = set()
-    latest: dict[str, int] = {}  # number given to a name, so that many equal names do not count from 2 each time
-    named = []
-    for case in cases:
-        name = safe = safe_name(case.name)
-        while name.casefold() in taken:
-            latest[safe.casefold()] = latest.get(safe.casefold(), 1) + 1
-            name = f"{safe}_{latest[safe.casefold()]}"
-        taken.add(name.casefold())
-        named.append(replace(case, name=name))
-    return named
+    unique = UniqueNames()
+    return [replace(case, name=unique(safe_name(case.name))) for case in cases]
 
 
 def safe_name(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import math
 import os
 import zlib
 from collections import defaultdict
@@ -71,8 +70,9 @@ def _check_frames(frames: str | int | Sequence[int]) -> list[int] | None:
 
 def _walk(root: Path) -> Iterator[Path]:
     def warn(error: OSError) -> None:
-        name = printable(Path(error.filename).name)
-        logger.warning("%s: cannot be listed (%s), its scans are left out", name, error.strerror)
+        logger.warning(
+            "%s: cannot be listed (%s), its scans are left out", printable(Path(error.filename).name), error.strerror
+        )
 
     for folder, names in every_folder(root, hidden=False, complain=warn):
         yield from (folder / name for name in names)
@@ -148,7 +148,7 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
 
 def _missing_bytes(file: Path, image: NiftiFile) -> int:
     """How many bytes a file has fewer than its header claims; one refusal then stands for all its frames."""
-    wanted = image.dataobj.offset + math.prod(image.dataobj.shape) * image.dataobj.dtype.itemsize
+    wanted = image.needed_bytes
     try:
         with open_content(file) as content:
             found = content.seek(wanted) if isinstance(content, gzip.GzipFile) else content.seek(0, os.SEEK_END)

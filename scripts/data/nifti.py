@@ -4,6 +4,7 @@ import gzip
 import io
 import itertools
 import logging
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,11 @@ class NiftiFile:
     affine: np.ndarray
     dataobj: Any
     note: str | None = None
+
+    @property
+    def needed_bytes(self) -> int:
+        """Length that the file of the voxels must have, uncompressed."""
+        return int(self.dataobj.offset) + math.prod(self.dataobj.shape) * self.dataobj.dtype.itemsize
 
 
 def is_pair_header(path: Path) -> bool:

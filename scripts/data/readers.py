@@ -6,6 +6,7 @@ import math
 import os
 import zlib
 from collections.abc import Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -23,8 +24,8 @@ from .discovery import SUFFIXES
 from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, nifti_of, open_content, open_nifti
 from .sidecar import read_sidecar
 
-UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by code: unknown (taken as mm), metre, mm, micrometre
-UNIT_BITS = 0b111  # of xyzt_units; the others are the unit of time
+UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1, lowest bits of xyzt_units; mm where nothing is said
+SPATIAL_UNIT = 0b111  # those bits
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
 LARGEST_PADDING = 15  # bytes after the last voxel; one row of the smallest scan is longer
@@ -66,7 +67,7 @@ class NiftiScanReader(NibabelReader):
             image = open_nifti(path)
             if path.name.lower().endswith(PAIR_SUFFIXES):
                 length = _content_length(image_of_pair(path))
-            _check_size(image, length, path.name)
+            _check_length(image, path.name, length)
             return self._scan(image, frame, path.name)
         except Refusal:
             raise
@@ -83,7 +84,7 @@ class NiftiScanReader(NibabelReader):
         if self.note:
             logger.warning("%s: %s", printable(name), self.note)
         affine = image.affine.copy()
-        affine[:3] *= UNIT_MM[int(image.header["xyzt_units"]) & UNIT_BITS]
+        affine[:3] *= UNIT_MM[int(image.header["xyzt_units"]) & SPATIAL_UNIT]
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict]:
@@ -188,45 +189,48 @@ def _first_file(source: Any) -> str:
 
 
 def _content_length(path: Path) -> int:
-    """Return the number of uncompressed bytes of a file.
+    """Return the length of a file in bytes, uncompressed.
 
-    A compressed one is read to its end, where its checksum is: nibabel stops at the last voxel, before it.
+    A compressed file is read to its end, where its checksum is: nibabel stops at the last voxel, before it.
     """
     with open_content(path) as file:
-        if not isinstance(file, gzip.GzipFile):
-            return file.seek(0, os.SEEK_END)
-        length = 0
-        while chunk := file.read(CHUNK_BYTES):
-            length += len(chunk)
-        return length
+        if isinstance(file, gzip.GzipFile):
+            return sum(map(len, iter(partial(file.read, CHUNK_BYTES), b"")))
+        return file.seek(0, os.SEEK_END)
 
 
-def _check_size(image: NiftiFile, length: int, name: str) -> None:
-    """Refuse voxels of another number than the file holds, or that would fill the memory, before it is allocated."""
+def _check_length(image: NiftiFile, name: str, length: int) -> None:
+    """Refuse a file with another number of bytes than its voxels need, or too many voxels, before memory is allocated.
+
+    Args:
+        image: the opened file.
+        name: what messages call it.
+        length: uncompressed bytes of the file of the voxels.
+    """
     shape = image.dataobj.shape
-    if math.prod(shape[:3]) > LARGEST_INPUT_VOXELS:
-        sizes = " x ".join(map(str, shape[:3]))
-        raise Refusal(f"{name}: {sizes} voxels exceed the limit of {LARGEST_INPUT_VOXELS}: crop the scan")
-    missing = image.dataobj.offset + math.prod(shape) * image.dataobj.dtype.itemsize - length
-    if missing < -LARGEST_PADDING:
+    sizes = " x ".join(map(str, shape))
+    missing = image.needed_bytes - length
+    if missing > 0:
+        raise Refusal(f"{name}: {missing} bytes short of {sizes} voxels: copy the file again")
+    if -missing > LARGEST_PADDING:
         raise Refusal(
-            f"{name}: {-missing} bytes more than the voxels that its header describes, which may be of another size: "
+            f"{name}: {-missing} bytes more than {sizes} voxels, so these sizes or the voxels' type may be wrong: "
             f"correct the header"
         )
-    if missing > 0:
-        raise Refusal(f"{name}: {missing} bytes short of its voxels, corrupt or truncated: copy the file again")
+    if math.prod(shape[:3]) > LARGEST_INPUT_VOXELS:
+        raise Refusal(f"{name}: {sizes} voxels exceed the limit of {LARGEST_INPUT_VOXELS} a volume: crop the scan")
 
 
 def _check_header(image: NiftiFile, name: str) -> None:
     header = image.header
     spacing, pixdim = np.linalg.norm(image.affine[:3, :3], axis=0), np.array(header.get_zooms()[:3])
     if np.abs(spacing - pixdim).max() > SPACING_DISAGREEMENT * max(spacing.max(), np.finfo(float).tiny):
-        logger.warning(
-            "%s: pixdim says %s mm, the affine %s mm; the affine is used", printable(name), pixdim, spacing.round(4)
-        )
-    unit = int(header["xyzt_units"]) & UNIT_BITS
+        logger.warning("%s: pixdim says %s mm, the affine %s mm: used", printable(name), pixdim, spacing.round(4))
+    unit = int(header["xyzt_units"]) & SPATIAL_UNIT
     if unit not in UNIT_MM:
-        raise Refusal(f"{name}: the unit of length has the unknown code {unit}: correct xyzt_units")
+        raise Refusal(
+            f"{name}: the unit of length has the code {unit}, which NIfTI does not define: correct xyzt_units"
+        )
     if header.get_data_dtype().kind not in "iufb":
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import numpy.typing as npt
 from monai.config import KeysCollection
 from monai.data import ImageWriter, MetaTensor
 from monai.transforms import SaveImaged
 
 from ..geometry.files import atomic_file, atomic_folder
 from .case import DICOM, Case
+from .coding import IntegerCoding, coding_by_noise, eight_bits
+from .outputs import ALL, DICOM_SERIES, REPORT_PAGE, VOLUME, chosen_outputs
 
 RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confidence")  # of the volumes of a case
 SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
@@ -25,7 +26,7 @@ RESULT_ENDINGS = (*(f"_{postfix}.nii.gz" for postfix in POSTFIXES), SERIES, REPO
 
 
 class SaveImageCased(SaveImaged):
-    """Write OUT/<case>/<case>_<postfix>.nii.gz for each key, float32, and for DICOM input a derived series beside it.
+    """Write OUT/<case>/<case>_<postfix>.nii.gz for each key, and for DICOM input a derived series beside it.
 
     Complete or not at all: everything goes to a hidden folder first, which then replaces OUT/<case> as a whole. The
     affine is the key's own; nothing is resampled. It inherits from SaveImaged because MONAI Label and MONAI Deploy,
@@ -35,11 +36,12 @@ class SaveImageCased(SaveImaged):
         keys: keys of results, MetaTensors of shape (1, X, Y, Z) with a RAS affine in mm.
         output_dir: OUT.
         postfixes: of the file of each key.
+        write: names of `OUTPUTS` that are written; None: all.
         dicom_writer: MONAI ImageWriter whose `write` takes a folder and whose `set_metadata` takes "affine" and
             "source" (the DICOM volume of the case); used for the key with the postfix "glade" of DICOM cases. None: no
             DICOM is written.
-        extra: called with the data and the folder that is being filled; writes further files <case>_... there (a
-            report), which are kept or lost together with the volumes. None: no more files.
+        extra: for "report": called with the data and the folder that is being filled; writes further files <case>_...
+            there, which are kept or lost together with the volumes. None: no more files.
         replacing: as in `case_folder`.
         allow_missing_keys: as in MONAI; a result that is not there is not written.
 
@@ -56,6 +58,7 @@ class SaveImageCased(SaveImaged):
         keys: KeysCollection,
         output_dir: str | os.PathLike,
         postfixes: Sequence[str] = POSTFIXES,
+        write: Sequence[str] | None = None,
         dicom_writer: ImageWriter | None = None,
         extra: Callable[[Mapping, Path], Any] | None = None,
         replacing: Callable[[Case, list[str]], Any] | None = None,
@@ -66,6 +69,7 @@ class SaveImageCased(SaveImaged):
             raise ValueError(f"postfixes must be as many as keys, got {list(postfixes)} for {list(self.keys)}")
         self.output_dir = Path(output_dir)
         self.postfixes = tuple(postfixes)
+        self.write = chosen_outputs(ALL if write is None else write)
         self.dicom_writer = dicom_writer
         self.extra = extra
         self.replacing = replacing
@@ -80,12 +84,16 @@ class SaveImageCased(SaveImaged):
         case: Case = d["case"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
-                write_nifti(d[key], folder / volume_name(case.name, postfix))
-                if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
+                if (VOLUME if postfix == RESULT else postfix) in self.write:
+                    write_nifti(d[key], folder / volume_name(case.name, postfix), coding_of_result(d[key], postfix))
+                if postfix == RESULT and self._writes_series(case):
                     write_series(self.dicom_writer, d[key], case, folder)
-            if self.extra is not None:
+            if self.extra is not None and REPORT_PAGE in self.write:
                 self.extra(d, folder)
         return d
+
+    def _writes_series(self, case: Case) -> bool:
+        return DICOM_SERIES in self.write and self.dicom_writer is not None and case.format == DICOM
 
 
 def volume_name(case: str, postfix: str = RESULT) -> str:
@@ -157,35 +165,51 @@ def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
+def coding_of_result(volume: MetaTensor, postfix: str = RESULT) -> IntegerCoding | None:
+    """Return how a volume of a case is stored: the confidence in 8 bits, the others by the noise of the scan.
+
+    Args:
+        volume: (1, X, Y, Z), with meta["noise"] in its unit where that was estimated.
+        postfix: which volume it is.
+
+    Returns:
+        None for float32: where the noise is not known or integers would lose more than a tenth of it.
+    """
+    if postfix == CONFIDENCE:
+        return eight_bits(0, 1)
+    return coding_by_noise(float(volume.min()), float(volume.max()), volume.meta.get("noise"))
+
+
 def write_nifti(
-    volume: MetaTensor, path: str | os.PathLike, dtype: npt.DTypeLike = np.float32, mode: int | None = None
+    volume: MetaTensor, path: str | os.PathLike, coding: IntegerCoding | None = None, mode: int | None = None
 ) -> None:
-    """Write a volume (1, X, Y, Z) as .nii.gz; `dtype` as in `nifti_bytes`, `mode` as in `atomic_file`."""
+    """Write a volume (1, X, Y, Z) as .nii.gz; `coding` as in `nifti_bytes`, `mode` as in `atomic_file`."""
     with atomic_file(path, mode) as temporary:
-        temporary.write_bytes(nifti_bytes(volume, dtype))
+        temporary.write_bytes(nifti_bytes(volume, coding))
 
 
-def nifti_bytes(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> bytes:
+def nifti_bytes(volume: MetaTensor, coding: IntegerCoding | None = None) -> bytes:
     """Return the gzip-compressed NIfTI-1 file of a volume; the same volume always gives the same bytes.
 
     Args:
         volume: (1, X, Y, Z) with a RAS affine in mm, written as qform and sform.
-        dtype: of the voxels in the file; values are rounded for an integer type.
+        coding: the integers that the file stores, with their slope and intercept; None: float32.
 
     >>> import gzip, torch
     >>> volume = MetaTensor(torch.full((1, 4, 4, 4), 2.6), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
-    >>> image = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(volume, np.int16)))
-    >>> int(image.dataobj[0, 0, 0]), image.header.get_zooms()[2].item()  # rounded for an integer type
-    (3, 6.0)
+    >>> image = nibabel.Nifti1Image.from_bytes(gzip.decompress(nifti_bytes(volume, IntegerCoding("int16", 0.5))))
+    >>> float(image.dataobj[0, 0, 0]), image.header.get_zooms()[2].item()  # rounded to the steps of 0.5
+    (2.5, 6.0)
     """
-    image = nifti_image(volume, dtype)
+    image = nifti_image(volume, coding)
     # Noise in float32 repeats only the zeros of air: searching for longer matches takes three times as long and gives
-    # a larger file (measured). wbits 31 is a gzip file without a time in its header
-    packer = zlib.compressobj(level=1, wbits=31, strategy=zlib.Z_RLE)
+    # a larger file; integers become a tenth smaller by it (measured). wbits 31 is a gzip file without a time in it
+    strategy = zlib.Z_RLE if coding is None else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(level=1, wbits=31, strategy=strategy)
     return packer.compress(image.to_bytes()) + packer.flush()
 
 
-def nifti_image(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> nibabel.Nifti1Image:
+def nifti_image(volume: MetaTensor, coding: IntegerCoding | None = None) -> nibabel.Nifti1Image:
     """Return a volume (1, X, Y, Z) as the image whose file `nifti_bytes` gives.
 
     >>> import torch
@@ -193,8 +217,14 @@ def nifti_image(volume: MetaTensor, dtype: npt.DTypeLike = np.float32) -> nibabe
     (2, 2, 2)
     """
     values, affine = volume.detach().cpu().numpy()[0], np.asarray(volume.affine, np.float64)
-    values = np.rint(values) if np.issubdtype(dtype, np.integer) else values
-    image = nibabel.Nifti1Image(values.astype(dtype), affine)
+    if coding is None:
+        image = nibabel.Nifti1Image(values.astype(np.float32, copy=False), affine)
+    else:
+        stored = np.empty(values.shape, coding.dtype, order="F")
+        for index in range(values.shape[-1]):  # a plane at a time: all of it in float64 would set the peak memory
+            stored[..., index] = coding.encode(values[..., index])
+        image = nibabel.Nifti1Image(stored, affine)
+        image.header.set_slope_inter(coding.slope, coding.intercept)
     image.header.set_xyzt_units(xyz="mm")
     image.set_sform(affine, code=1)
     image.set_qform(image.affine, code=1)  # of the affine as the sform stores it, in float32

@@ -35,6 +35,7 @@ class TrainedRanged(MapTransform):
     Raises:
         Refusal: if a range is not [lowest, highest] or its quantity is unknown.
 
+    >>> import torch
     >>> from monai.data import MetaTensor
     >>> from scripts.data.acceptance import AcceptScand
     >>> scan = MetaTensor(torch.rand(1, 20, 20, 5), affine=torch.diag(torch.tensor([1.0, 1, 6, 1])))
@@ -72,7 +73,7 @@ class TrainedRanged(MapTransform):
 def quantities(scan: Any) -> dict[str, float]:
     """Measure what is compared: of a scan (1, X, Y, N), through-plane axis last, square pixels.
 
-    Brightness and noise are of the acquired slices; noise is what `EstimateNoised` found.
+    Brightness and noise are of the acquired slices; noise is there where `EstimateNoised` found it.
     """
     protocol, pixel_mm = protocol_of(scan), float(grid_of(scan).spacing_mm[0])
     slices = scan.as_tensor()[0]
@@ -82,5 +83,5 @@ def quantities(scan: Any) -> dict[str, float]:
         "thickness_over_spacing": protocol.slice_thickness_mm / protocol.slice_spacing_mm,
         "pixel_mm": pixel_mm,
         "brightness": float(slices[body].mean()) if body.any() else 0.0,
-        "noise": noise_of(scan),
+        **({"noise": noise_of(scan)} if "noise" in scan.meta else {}),
     }

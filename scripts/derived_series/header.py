@@ -7,7 +7,7 @@ import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import DS
 
@@ -20,6 +20,7 @@ from ..dicom.elements import (
     macro_items,
     number_of,
     text_of,
+    value_of,
 )
 from ..dicom.files import quiet, read_dataset
 from ..dicom.headers import Frame
@@ -146,13 +147,13 @@ def _keep(header: Dataset, base: Dataset, source: Volume) -> None:
     if "SpecificCharacterSet" in base:
         header.SpecificCharacterSet = base.SpecificCharacterSet
     tags = [Tag(keyword) for keyword in KEPT] + [tag for tag in base.keys() if tag.group in KEPT_GROUPS]  # noqa: SIM118
-    kept = {tag: base[tag] for tag in tags if tag in base}
+    kept = {tag: base[tag] for tag in tags if _is_readable(base, tag)}
     lossy: Dataset | None = None
     tags += [Tag(keyword) for keyword in ("LossyImageCompression", *LOSSY, *IDENTIFYING)]
     stated: dict[str, set[str]] = {keyword: set() for keyword in IDENTIFYING}
     for file in dict.fromkeys(frame.file for frame in source.frames):
         other = read_dataset(file, tags)
-        kept = {tag: e for tag, e in kept.items() if tag in other and other[tag].value == e.value}
+        kept = {tag: e for tag, e in kept.items() if tag in other and value_of(other, tag) == e.value}
         for keyword in IDENTIFYING:
             stated[keyword].add((text_of(other, keyword) or "").upper())
         syntax = str(other.file_meta.get("TransferSyntaxUID", "")) if hasattr(other, "file_meta") else ""
@@ -174,9 +175,17 @@ def _keep(header: Dataset, base: Dataset, source: Volume) -> None:
             header.add(DataElement(lossy[keyword].tag, lossy[keyword].VR, lossy[keyword].value))
 
 
+def _is_readable(dataset: Dataset, tag: BaseTag) -> bool:
+    """Whether an attribute is there and its value is of its kind; one that is not counts as absent."""
+    try:
+        return tag in dataset and DataElement(tag, dataset[tag].VR, dataset[tag].value) is not None
+    except Exception:  # noqa: BLE001 - pydicom converts here, and damaged bytes may raise anything
+        return False
+
+
 def _keep_from_groups(header: Dataset, base: Dataset, frame: Frame) -> None:
     """Copy from the functional groups of an enhanced image what a classic one has at the top level."""
-    groups = functional_groups(base, frame.index)
+    groups = functional_groups(base, frame.index or 0)
     for keyword, (sequence, attribute) in FROM_GROUPS.items():
         value = first_of(macro_items(groups, sequence), attribute, number_of)
         if value is not None and keyword not in header:
@@ -254,7 +263,7 @@ def _add_equipment(header: Dataset, source: Volume, provenance: Provenance, crea
 
 def _window(header: Dataset, base: Dataset, frame: Frame, volume: np.ndarray) -> tuple[DS, DS]:
     """Return centre and width of the source's first window, or of most values where it has none that still fits."""
-    items = macro_items(functional_groups(base, frame.index), "FrameVOILUTSequence", base)
+    items = macro_items(functional_groups(base, frame.index or 0), "FrameVOILUTSequence", base)
     center, width = (first_of(items, key, first_number_of) for key in ("WindowCenter", "WindowWidth"))
     linear = (first_of(items, "VOILUTFunction", text_of) or "LINEAR") == "LINEAR"
     if center is None or width is None or width < 1 or not linear or frame.photometric == "MONOCHROME1":

@@ -23,7 +23,8 @@ class SliceFiles:
 
     def __init__(self, header: Dataset) -> None:
         self.header = header
-        self.charset = convert_encodings(header.get("SpecificCharacterSet", "ISO_IR 6"))
+        with quiet():
+            self.charset = convert_encodings(header.get("SpecificCharacterSet", "ISO_IR 6"))
         self.encoded = self._elements(header)
 
     def write(self, path: Path, own: Dataset, pixels: bytes) -> None:

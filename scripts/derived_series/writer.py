@@ -16,14 +16,15 @@ import torch
 from monai.data import ImageWriter
 from pydicom.dataset import Dataset
 
+from ..data.coding import IntegerCoding
 from ..dicom.discovery import Volume
 from ..dicom.elements import decimal_string
-from ..dicom.files import DamagedError
+from ..dicom.files import DamagedError, quiet
 from ..dicom.gate import RAS_TO_LPS, directions
 from ..dicom.uids import uid_from
 from ..geometry.errors import Refusal
 from ..geometry.files import atomic_folder
-from .coding import Coding, coding_of
+from .coding import SIGNED, coding_of
 from .header import derived_header
 from .provenance import Provenance
 from .references import MAX_REFERENCES, references
@@ -52,7 +53,7 @@ class DerivedSeries:
 
     files: tuple[str, ...]
     series_uid: str
-    coding: Coding
+    coding: IntegerCoding
 
 
 class DicomSeriesWriter(ImageWriter):
@@ -111,6 +112,7 @@ class DicomSeriesWriter(ImageWriter):
         )
 
 
+@quiet()  # pydicom would warn of UIDs and other values of the source, and quote them
 def write_derived_series(
     folder: str | Path,
     volume: np.ndarray,
@@ -151,8 +153,12 @@ def write_derived_series(
     created = created or datetime.now()  # local, as DICOM times are
     try:
         header, identity = derived_header(source, volume, provenance, created)
+        SliceFiles(header)  # encodes what is copied from the source
     except DamagedError as error:
         raise Refusal(f"derived series: header of the source: {error}") from None
+    # A value of the wrong kind raises errors of any kind, and their messages may quote it.
+    except Exception as error:  # noqa: BLE001 - see above
+        raise Refusal(f"derived series: header of the source cannot be copied ({type(error).__name__})") from None
     coding = coding_of(float(volume.min()), float(volume.max()), identity)
     digest = hashlib.sha256(np.ascontiguousarray(volume).tobytes()).hexdigest()
     series_uid = uid_from(
@@ -169,7 +175,7 @@ def write_derived_series(
         files = SliceFiles(header)
         for index in range(volume.shape[2]):
             own = _own_elements(header, source, lps, index)
-            files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T))
+            files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T).tobytes())
     names = tuple(str(folder / FILE_NAME.format(index + 1)) for index in range(volume.shape[2]))
     return DerivedSeries(names, series_uid, coding)
 
@@ -233,12 +239,12 @@ def _add_geometry(header: Dataset, lps: np.ndarray) -> None:
     header.SliceThickness = header.SpacingBetweenSlices = decimal_string(spacing[2])
 
 
-def _add_coding(header: Dataset, coding: Coding, shape: Sequence[int]) -> None:
+def _add_coding(header: Dataset, coding: IntegerCoding, shape: Sequence[int]) -> None:
     header.Columns, header.Rows = shape[0], shape[1]
     header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
     header.BitsAllocated, header.BitsStored, header.HighBit = 16, 16, 15
-    header.PixelRepresentation = int(coding.signed)
-    if coding.slope is not None:
+    header.PixelRepresentation = int(coding.dtype == SIGNED)
+    if not coding.is_identity:
         header.RescaleSlope, header.RescaleIntercept, header.RescaleType = (
             decimal_string(coding.slope),
             decimal_string(coding.intercept),

@@ -1,18 +1,30 @@
-"""Case names: series number, series description, and what distinguishes the volumes of one series."""
+"""Case names: series number, protocol words, and what distinguishes the volumes of one series."""
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from pydicom.tag import Tag
 
+from ..data.case import UniqueNames
 from .elements import text_of
 from .files import DamagedError, quiet, read_dataset
 from .headers import Frame
 from .repeats import Labels
 
 MAX_NAME = 40
-"""Most characters of the series description, and of the patient's name, in a case name."""
+"""Most characters of the protocol words, and of the patient's name, in a case name."""
+
+
+DIFFERENCES: dict[str, Callable[[Any], str]] = {
+    "echo_time_ms": lambda value: f"TE{_short(value)}",
+    "b_value": lambda value: f"b{value:g}",
+    "temporal_position": lambda value: f"t{value:02d}",
+    "component": lambda value: re.sub(r"[^a-z0-9]+", "_", value.lower()).strip("_"),
+}
+"""Attributes that distinguish volumes of one series, and how a case name writes them."""
 
 
 def case_names(volumes: Sequence[tuple[Frame, Labels]], keep_names: bool = False) -> Iterator[str]:
@@ -22,25 +34,19 @@ def case_names(volumes: Sequence[tuple[Frame, Labels]], keep_names: bool = False
         volumes: the first plane of each volume, and what distinguishes it from others of the same positions.
         keep_names: whether case names begin with the patient's name, or number where there is no name.
     """
-    firsts = [frame for frame, _ in volumes]
-    bases = [_patient(frame) + _base_name(frame) if keep_names else _base_name(frame) for frame in firsts]
-    used: set[str] = set()
+    bases = [_patient(frame) + _base_name(frame) if keep_names else _base_name(frame) for frame, _ in volumes]
+    alike: dict[tuple[str, str], list[Frame]] = defaultdict(list)
+    for (frame, _), base in zip(volumes, bases, strict=True):
+        alike[base, frame.series].append(frame)
+    varying = {key: _varying(frames) for key, frames in alike.items()}
+    unique = UniqueNames()
     for (frame, labels), base in zip(volumes, bases, strict=True):
-        pairs = zip(firsts, bases, strict=True)
-        others = [other for other, name in pairs if name == base and other.series == frame.series]
-        name = unique = (
-            base + _difference(frame, others) + "".join(f"_{label}{_short(value)}" for label, value in labels)
-        )
-        count = 1
-        while unique.lower() in used:
-            count += 1
-            unique = f"{name}_{count}"
-        used.add(unique.lower())
-        yield unique
+        ends = [*_differences(frame, varying[base, frame.series]), *(label + _short(value) for label, value in labels)]
+        yield unique("_".join([base, *ends]))
 
 
 def _base_name(frame: Frame) -> str:
-    words = file_name_words(frame.description) or "series"
+    words = frame.words[:MAX_NAME].strip("_") or "series"
     return words if frame.series_number is None else f"{abs(frame.series_number):03d}_{words}"
 
 
@@ -72,15 +78,14 @@ def _short(value: float | str) -> str:
     return text.replace(".", "p").replace("-", "minus").replace("+", "")
 
 
-def _difference(frame: Frame, others: list[Frame]) -> str:
-    """Return the attributes in which a volume differs from the others of its name: echo, b-value, time, component."""
-    parts = []
-    if len({o.echo_time_ms for o in others}) > 1 and frame.echo_time_ms is not None:
-        parts.append(f"TE{_short(frame.echo_time_ms)}")
-    if len({o.b_value for o in others}) > 1 and frame.b_value is not None:
-        parts.append(f"b{frame.b_value:g}")
-    if len({o.temporal_position for o in others}) > 1 and frame.temporal_position is not None:
-        parts.append(f"t{frame.temporal_position:02d}")
-    if len({o.component for o in others}) > 1:
-        parts.append(re.sub(r"[^a-z0-9]+", "_", frame.component.lower()).strip("_"))
-    return "".join(f"_{part}" for part in parts)
+def _varying(frames: list[Frame]) -> set[str]:
+    """Return which attributes differ among volumes of one series: echo time, b-value, time, component."""
+    return {name for name in DIFFERENCES if len({getattr(frame, name) for frame in frames}) > 1}
+
+
+def _differences(frame: Frame, varying: set[str]) -> Iterator[str]:
+    """Yield what a case name says of the attributes in which a volume differs from others of its series."""
+    for name, text in DIFFERENCES.items():
+        value = getattr(frame, name)
+        if name in varying and value is not None:
+            yield text(value)

@@ -3,12 +3,11 @@
 import filecmp
 from collections import defaultdict
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from .headers import Frame
 from .pixels import read_planes
 
@@ -49,10 +48,9 @@ def without_copies(frames: list[Frame]) -> tuple[list[Frame], Findings]:
     return [frame for frame in frames if (frame.file, frame.index) not in left_out], dict(findings)
 
 
-@lru_cache(maxsize=1024)
 def _same_bytes(one: str, other: str) -> bool:
     try:
-        return filecmp.cmp(one, other, shallow=False)
+        return filecmp.cmp(one, other, shallow=False)  # remembers its result while size and time stay the same
     except OSError:
         return False
 
@@ -67,7 +65,6 @@ def _same_image(one: Frame, other: Frame) -> bool:
 
 
 def _named(one: Frame, other: Frame, what: str) -> str:
-    first, second = Path(one.file), Path(other.file)
-    if first.name == second.name:
-        return f"{first.parent.name}/{first.name} and {second.parent.name}/{second.name} {what}"
-    return f"{first.name} and {second.name} {what}"
+    """Name two files; their folders are not named, as exported studies lie in folders named after patients."""
+    first, second = (printable(Path(frame.file).name) for frame in (one, other))
+    return f"two files {first} in different folders {what}" if first == second else f"{first} and {second} {what}"

@@ -15,11 +15,11 @@ import numpy as np
 
 from ..data.case import DICOM, Case
 from ..geometry.checks import flag
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
 from ..geometry.folders import Inputs, input_paths
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
-from .files import DamagedError, each, is_blank, looks_like_dicom, regular_files
+from .files import DamagedError, each, looks_like_dicom, regular_files, seems_damaged
 from .gate import Stack, examine
 from .grouping import Group, group_planes
 from .headers import UNCOUNTED, Frame, read_frames
@@ -193,20 +193,20 @@ def survey_files(
     frames: list[Frame] = []
     ignored = without_image = 0
     damaged: list[Damaged] = []
-    blank: list[Path] = []
+    doubtful: list[Path] = []
     for file, found in each(_read_header, files):
         if found is None:
             ignored += 1
-            blank += [file] if is_blank(file) and not file.name.startswith(".") else []
+            doubtful += [file] if seems_damaged(file) and not file.name.startswith(".") else []
         elif isinstance(found, DamagedError):
             damaged.append(Damaged(str(file), str(found), found.series))
         else:
             frames += found
             without_image += not found
     siblings = {(file.parent, file.suffix.lower()) for file in (Path(f.file) for f in [*frames, *damaged])}
-    lost = [file for file in blank if (file.parent, file.suffix.lower()) in siblings]
+    lost = [file for file in doubtful if (file.parent, file.suffix.lower()) in siblings]
     ignored -= len(lost)
-    damaged += [Damaged(str(file), "the file is empty or holds zeros only") for file in lost]
+    damaged += [Damaged(str(file), "the file is empty, or its beginning is not that of a DICOM file") for file in lost]
     groups = list(group_planes(frames))
     groups.sort(key=_order)
     names = case_names([(group.frames[0], group.labels) for group in groups], keep_names)
@@ -230,19 +230,10 @@ def _read_header(file: str | Path) -> tuple[Path, tuple[Frame, ...] | DamagedErr
 
 def damage(files: Sequence[Damaged]) -> str:
     """Return one line that names damaged files, and what is wrong with each; of many the first few."""
-    text = "; ".join(f"{shown(Path(file.file).name)}: {file.reason}" for file in files[:MAX_DAMAGED_NAMED])
+    text = "; ".join(f"{printable(Path(file.file).name)}: {file.reason}" for file in files[:MAX_DAMAGED_NAMED])
     more = len(files) - MAX_DAMAGED_NAMED
     number = "a damaged file" if len(files) == 1 else f"{len(files)} damaged files"
     return f"{number} ({text}{f'; and {more} more' if more > 0 else ''}): copy the series again"
-
-
-def shown(name: str) -> str:
-    r"""Return a file name with escapes for characters that would change how a line is displayed.
-
-    >>> shown("slice\u202e\n.dcm")
-    'slice\\u202e\\n.dcm'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
 
 
 def volumes_of(

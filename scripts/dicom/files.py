@@ -47,6 +47,8 @@ FRAGMENT, END_OF_FRAGMENTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 """Encoded tags of fragments (PS3.5, A.4), which are always little endian."""
 CHUNK_BYTES = 2**20
 PREAMBLE_BYTES = 128
+SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+"""Ends of names that programs give to DICOM files alone; many give none."""
 META_BYTES = PREAMBLE_BYTES + 4 + 12
 """Bytes of a file before those that FileMetaInformationGroupLength counts (PS3.10, 7.1)."""
 
@@ -174,11 +176,15 @@ def looks_like_dicom(path: Path) -> bool:
     return element <= 0x0018 and (re.match(rb"[A-Z]{2}", head[4:6]) is not None or head[6:8] == b"\x00\x00")
 
 
-def is_blank(path: Path) -> bool:
-    """Return whether a file is empty or begins with zeros only, as after a copy that broke off or a fault of a disk."""
+def seems_damaged(path: Path) -> bool:
+    """Return whether a file that does not look like DICOM may be a damaged image.
+
+    It may where its name ends as those of DICOM files do, or where it is empty or begins with a preamble of zeros only,
+    as after a copy that broke off or a fault of a disk.
+    """
     try:
         with path.open("rb") as file:
-            return not any(file.read(PREAMBLE_BYTES + 4))
+            return path.suffix.lower() in SUFFIXES or not any(file.read(PREAMBLE_BYTES))
     except OSError:
         return False
 

@@ -1,17 +1,19 @@
 """Grouping of image planes into volumes: by series, echo, component, time, b-value, orientation; then position."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from ..physics.protocol import FEWEST_SLICES
-from .copies import without_copies
-from .gate import SPACING_TAG_TOLERANCE, Note, Stack, examine
+from .copies import Findings, without_copies
+from .gate import SPACING_TAG_TOLERANCE, Note, Stack, examine, spacing_notes
 from .headers import Frame
-from .repeats import Labels, most, positions_of, separate
+from .repeats import Labels, distances_of, most, positions_of, separate
 
 SAME_ORIENTATION = 1e-3
 """Direction cosines of one stack differ by less; within a stack `gate.ORIENTATION_TOLERANCE` is stricter."""
@@ -43,21 +45,76 @@ class Group:
     reasons: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
 
+    @cached_property
+    def stack(self) -> Stack | None:
+        """Geometry by positions and orientations alone, for any number of slices; None where they are unknown."""
+        first = self.frames[0]
+        if first.pixel_spacing_mm is None or positions_of(self.frames) is None:
+            return None
+        return examine(
+            np.array([frame.position_mm for frame in self.frames]),
+            np.array([frame.orientation for frame in self.frames]),
+            first.pixel_spacing_mm,
+            minimum_slices=1,
+        )
+
+    def is_even(self, fewest: int = FEWEST_IN_PART) -> bool:
+        """Whether the planes are an even stack of at least so many slices."""
+        return not self.reasons and len(self.frames) >= fewest and self.stack is not None and not self.stack.reasons
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Planes that agree in all grouping attributes; they may hold several volumes.
+
+    Attributes:
+        frames: the planes.
+        reason: why they cannot be used; None where they can.
+        note: what was unusual; None for nothing.
+    """
+
+    frames: list[Frame]
+    reason: str | None = None
+    note: Note | None = None
+
+    @cached_property
+    def volumes(self) -> list[Group]:
+        """The volumes of these planes."""
+        if self.reason:
+            return [Group(self.frames, reasons=(self.reason,))]
+        notes = (self.note,) if self.note else ()
+        return [replace(group, notes=(*notes, *group.notes)) for group in _volumes(self.frames)]
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether they are volumes by themselves, which SpacingBetweenSlices does not contradict."""
+        first = self.frames[0]
+        if first.position_mm is None or first.mosaic_images or first.pixel_spacing_mm is None:
+            return True
+        return all(
+            group.is_even(FEWEST_SLICES) and not spacing_notes(group.stack.slice_spacing_mm, first.slice_spacing_tag_mm)
+            for group in self.volumes
+        )
+
 
 def group_planes(frames: list[Frame]) -> Iterator[Group]:
     """Yield the planes of each volume; planes that no rule separates stay together, with the reason."""
     frames, copies = without_copies(frames)
-    for group in _crumbs_merged(_strict(_with_common_echo_times(frames))):
-        for found in [group] if group.reasons else _volumes(group.frames):
-            here = [(copy, note) for frame in found.frames for copy, note in copies.get((frame.file, frame.index), ())]
-            reasons = dict.fromkeys(note for copied, note in here if not copied)
-            dropped = dict.fromkeys(note for copied, note in here if copied)
-            notes = [*group.notes, *found.notes]
-            if dropped:
-                first = next(iter(dropped))
-                several = f"{len(dropped)} identical copies " if len(dropped) > 1 else ""
-                notes.append(Note(f"{several}left out: {first}", warns=True))
-            yield replace(found, reasons=(*list(reasons)[:1], *found.reasons), notes=tuple(dict.fromkeys(notes)))
+    for planes in _merge_crumbs(_agreeing(_with_common_echo_times(frames))):
+        for group in planes.volumes:
+            yield _with_copies(group, copies)
+
+
+def _with_copies(group: Group, copies: Findings) -> Group:
+    """Add what was found out about files that are there twice."""
+    found = [finding for frame in group.frames for finding in copies.get((frame.file, frame.index), ())]
+    contrary = list(dict.fromkeys(text for left_out, text in found if not left_out))
+    identical = list(dict.fromkeys(text for left_out, text in found if left_out))
+    notes = group.notes
+    if identical:
+        count = f"{len(identical)} identical copies left out" if len(identical) > 1 else "left out"
+        notes = (*notes, Note(f"{count}: {identical[0]}", warns=True))
+    return replace(group, reasons=(*contrary[:1], *group.reasons), notes=notes)
 
 
 def _with_common_echo_times(frames: list[Frame]) -> list[Frame]:
@@ -112,12 +169,10 @@ def _fixed(frame: Frame) -> tuple:
     )
 
 
-def _strict(frames: list[Frame]) -> list[list[Frame]]:
+def _agreeing(frames: list[Frame]) -> list[Planes]:
     """Return the planes that agree in everything that is the same for all slices of a volume."""
-    groups: dict[tuple, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        groups[(*_fixed(frame), *(value(frame) for value in RELAXED.values()))].append(frame)
-    return [cluster for group in groups.values() for cluster in _clusters(group)]
+    parts = _by(frames, lambda frame: (*_fixed(frame), *(value(frame) for value in RELAXED.values())))
+    return [Planes(cluster) for part in parts for cluster in _clusters(part)]
 
 
 def _clusters(frames: list[Frame]) -> list[list[Frame]]:
@@ -136,91 +191,87 @@ def _clusters(frames: list[Frame]) -> list[list[Frame]]:
     return [members for _, members in clusters]
 
 
-def _crumbs_merged(groups: list[list[Frame]]) -> Iterator[Group]:
-    """Merge groups that are no volumes by themselves but form even stacks together.
-
-    Yields:
-        A group for each volume, or for the crumbs of one: where they cannot be merged, the reason names the attributes
-        that differ from slice to slice.
-    """
-    related: dict[tuple, list[list[Frame]]] = defaultdict(list)
-    for group in groups:
-        first = group[0]
-        related[(*_fixed(first), first.series_number, first.description)].append(group)
+def _merge_crumbs(found: list[Planes]) -> Iterator[Planes]:
+    """Yield planes that are volumes by themselves, and crumbs of one volume merged, or with the reason why not."""
+    related: dict[tuple, list[Planes]] = defaultdict(list)
+    for planes in found:
+        first = planes.frames[0]
+        related[(*_fixed(first), first.series_number, first.description)].append(planes)
     for bucket in related.values():
-        crumbs = [group for group in bucket if len(bucket) > 1 and not _whole(group)]
-        yield from (Group(group) for group in bucket if all(group is not crumb for crumb in crumbs))
-        for cluster in _alike(crumbs):
-            yield from _merged(cluster)
+        crumbs = [planes for planes in bucket if len(bucket) > 1 and not planes.are_whole]
+        kept = {id(planes) for planes in crumbs}
+        yield from (planes for planes in bucket if id(planes) not in kept)
+        of = {id(planes.frames[0]): planes for planes in crumbs}
+        for cluster in _clusters([planes.frames[0] for planes in crumbs]):  # of one orientation and pixel spacing
+            yield from _merged([of[id(first)] for first in cluster])
 
 
-def _alike(crumbs: list[list[Frame]]) -> list[list[list[Frame]]]:
-    """Return the crumbs of each orientation and pixel spacing."""
-    of = {id(crumb[0]): crumb for crumb in crumbs}
-    return [[of[id(first)] for first in cluster] for cluster in _clusters([crumb[0] for crumb in crumbs])]
-
-
-def _merged(crumbs: list[list[Frame]]) -> Iterator[Group]:
+def _merged(crumbs: list[Planes]) -> Iterator[Planes]:
+    """Merge crumbs that differ in one attribute and are even stacks together; what is left may differ in several."""
     for name in RELAXED:
-        parts: dict[tuple, list[list[Frame]]] = defaultdict(list)
+        parts: dict[tuple, list[Planes]] = defaultdict(list)
         for crumb in crumbs:
-            parts[tuple(value(crumb[0]) for other, value in RELAXED.items() if other != name)].append(crumb)
+            parts[tuple(value(crumb.frames[0]) for other, value in RELAXED.items() if other != name)].append(crumb)
         crumbs = []
         for part in parts.values():
-            union = [frame for crumb in part for frame in crumb]
-            if len(part) == 1 or not all(map(_sound, _volumes(union))):
+            differs = f"{name} differs from slice to slice"
+            union = Planes(
+                _frames_of(part), note=Note(f"{differs}: merged, as the positions form one stack", warns=True)
+            )
+            if len(part) == 1 or not all(group.is_even() for group in union.volumes):
                 crumbs += part
-            elif name in MERGED:
-                merged = f"{name} differs from slice to slice: merged, as the positions form one stack"
-                yield Group(union, notes=(Note(merged, warns=True),))
             else:
-                yield Group(union, reasons=(f"{name} differs from slice to slice",))
-    union = [frame for crumb in crumbs for frame in crumb]
-    if len(crumbs) > 1 and len(union) >= FEWEST_SLICES and 2 * len(crumbs) >= len(union):
-        names = [name for name, value in RELAXED.items() if len({value(frame) for frame in union}) > 1]
-        yield Group(union, reasons=(f"{', '.join(names)} differs from slice to slice",))
+                yield union if name in MERGED else Planes(union.frames, reason=differs)
+    frames = _frames_of(crumbs)
+    if len(crumbs) > 1 and len(frames) >= FEWEST_SLICES and 2 * len(crumbs) >= len(frames):
+        names = [name for name, value in RELAXED.items() if len(set(map(value, frames))) > 1]
+        yield Planes(frames, reason=f"{', '.join(names)} differs from slice to slice")
     else:
-        yield from map(Group, crumbs)
+        yield from crumbs
+
+
+def _frames_of(parts: list[Planes]) -> list[Frame]:
+    return [frame for planes in parts for frame in planes.frames]
 
 
 def _volumes(frames: list[Frame]) -> list[Group]:
     """Return the volumes of planes that agree in all grouping attributes, one series after the other."""
     series = _by(frames, lambda frame: (frame.series_number, frame.description))
+    if len(series) == 1:
+        return _of_folders(frames)
+    parts = [group for part in series for group in _of_folders(part)]
+    if all(group.is_even() for group in parts):
+        return parts
     whole = _stacks(frames)
-    if len(series) > 1:
-        parts = [group for part in series for group in _volumes(part)]
-        if all(map(_sound, parts)):
-            return parts
-        if len(whole) == 1 and _sound(whole[0]):
-            return whole
-        names = [
-            n for n, v in (("SeriesNumber", _number), ("SeriesDescription", _text)) if len(set(map(v, frames))) > 1
-        ]
-        return [Group(frames, reasons=(_several(frames, " and ".join(names)),))]
+    if len(whole) == 1 and whole[0].is_even():
+        return whole
+    stated = {"SeriesNumber": {f.series_number for f in frames}, "SeriesDescription": {f.description for f in frames}}
+    names = [name for name, values in stated.items() if len(values) > 1]
+    return [Group(frames, reasons=(_several(frames, " and ".join(names)),))]
+
+
+def _of_folders(frames: list[Frame]) -> list[Group]:
+    """Return the volumes of one series; two series under one UID may lie in two folders, each with its own numbers."""
+    whole = _stacks(frames)
     folders = _by(frames, lambda frame: str(Path(frame.file).parent))
-    if len(folders) > 1 and len(whole) == 1 and not any(frame.index is not None for frame in frames):
-        parts = [group for part in folders for group in _stacks(part)]
-        numbers = [frame.instance_number for frame in frames]
-        twice = None not in numbers and len(set(numbers)) < len(numbers)
-        own = all(len({f.instance_number for f in part}) == len(part) for part in folders)
-        if all(map(_sound, parts)) and (not _sound(whole[0]) or (twice and own)):
-            return parts
-        if twice and own and not _sound(whole[0]) and not whole[0].reasons and most(positions_of(frames) or [0]) > 1:
-            return [Group(frames, reasons=(_several(frames, "the folder"),))]
+    if len(folders) == 1 or len(whole) > 1 or any(frame.index is not None for frame in frames):
+        return whole
+    parts = [group for part in folders for group in _stacks(part)]
+    numbers = [frame.instance_number for frame in frames]
+    own = all(len({frame.instance_number for frame in part}) == len(part) for part in folders)
+    numbered_apart = own and None not in numbers and len(set(numbers)) < len(numbers)
+    if all(group.is_even() for group in parts) and (numbered_apart or not whole[0].is_even()):
+        return parts
+    repeated = not whole[0].reasons and most(positions_of(frames) or [0]) > 1
+    if numbered_apart and repeated and not whole[0].is_even():
+        return [Group(frames, reasons=(_several(frames, "the folder"),))]
     return whole
 
 
-def _number(frame: Frame) -> int | None:
-    return frame.series_number
-
-
-def _text(frame: Frame) -> str:
-    return frame.description
-
-
 def _several(frames: list[Frame], names: str) -> str:
-    tail = frames[0].series[-UID_TAIL:]
-    which = f"several series under one SeriesInstanceUID (it ends in {tail})"
+    uid = frames[0].series
+    end = f" (it ends in {uid[-UID_TAIL:]})" if re.fullmatch(r"[0-9.]+", uid) else ""  # other text might be a name
+    which = f"several series under one SeriesInstanceUID{end}"
     return f"{which}: {names} differs, and the parts are no even stacks"
 
 
@@ -232,10 +283,10 @@ def _by(frames: list[Frame], value: Callable[[Frame], object]) -> list[list[Fram
 
 
 def _stacks(frames: list[Frame]) -> list[Group]:
-    """Return the volumes of one series; its packages of slices (StackID) are one volume if they are even together."""
+    """Return the volumes of planes; packages of slices (StackID) are one volume if they are even together."""
     whole = _repeats(frames)
     packages = _by(frames, lambda frame: frame.stack)
-    if len(packages) == 1 or all(_one_stack(group) for group in whole):
+    if len(packages) == 1 or all(_is_one_stack(group) for group in whole):
         return whole
     return [group for package in packages for group in _repeats(package)]
 
@@ -245,52 +296,15 @@ def _repeats(frames: list[Frame]) -> list[Group]:
     return [Group(part, labels, (reason,) if reason else ()) for part, labels in parts]
 
 
-def _one_stack(group: Group) -> bool:
+def _is_one_stack(group: Group) -> bool:
     """Whether packages are one volume: even, or with gaps where SpacingBetweenSlices shows that slices are missing."""
-    stack = _examined(group.frames)
+    stack, tag = group.stack, group.frames[0].slice_spacing_tag_mm
     if group.reasons or stack is None:
         return False
     if not stack.reasons:
         return True
-    positions, tag = positions_of(group.frames), group.frames[0].slice_spacing_tag_mm
-    if tag is None or positions is None or most(positions) > 1 or not all(" missing " in r for r in stack.reasons):
+    if tag is None or not all(" missing " in reason for reason in stack.reasons):
         return False
     # That of a package alone would be larger: the first two slices of the whole are neighbours in most packages.
-    steps = np.diff(np.sort([float(np.dot(f.position_mm, _normal(group.frames))) for f in group.frames]))
+    steps = np.diff(np.sort(distances_of(group.frames)))
     return bool(abs(np.median(steps) / tag - 1) <= SPACING_TAG_TOLERANCE)
-
-
-def _normal(frames: list[Frame]) -> np.ndarray:
-    row_column = np.array(frames[0].orientation)
-    return np.cross(row_column[:3], row_column[3:])
-
-
-def _examined(frames: list[Frame], minimum_slices: int = 1) -> Stack | None:
-    first = frames[0]
-    if first.pixel_spacing_mm is None or positions_of(frames) is None:
-        return None
-    return examine(
-        np.array([frame.position_mm for frame in frames]),
-        np.array([frame.orientation for frame in frames]),
-        first.pixel_spacing_mm,
-        minimum_slices=minimum_slices,
-    )
-
-
-def _sound(group: Group, minimum_slices: int = FEWEST_IN_PART) -> bool:
-    """Whether the planes form an even stack."""
-    stack = None if group.reasons else _examined(group.frames, minimum_slices)
-    return stack is not None and not stack.reasons
-
-
-def _whole(frames: list[Frame]) -> bool:
-    """Whether planes form volumes by themselves, which SpacingBetweenSlices does not contradict."""
-    if frames[0].position_mm is None or frames[0].mosaic_images or frames[0].pixel_spacing_mm is None:
-        return True
-    for group in _volumes(frames):
-        if not _sound(group, FEWEST_SLICES):
-            return False
-        tag, stack = frames[0].slice_spacing_tag_mm, _examined(group.frames)
-        if tag and stack and abs(stack.slice_spacing_mm / tag - 1) > SPACING_TAG_TOLERANCE:
-            return False
-    return True

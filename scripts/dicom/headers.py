@@ -3,6 +3,7 @@
 A classic file holds one image plane, an enhanced multi-frame file one per frame (PS3.3, C.7.6.16).
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from .elements import (
     texts_of,
 )
 from .files import UNDEFINED_LENGTH, DamagedError, Extent, quiet, read_header
+from .protocol_words import protocol_words
 
 MAX_REMEMBERED = 8192
 """Number of files whose frames stay in memory, about 2 KiB each."""
@@ -45,7 +47,8 @@ KEYWORDS = (
     "ContributingEquipmentSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PatientName "
     "PatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique"
 )
-"""Attributes that are parsed; the patient's name and number only to remove them from the series description."""
+"""Attributes that are parsed; the patient's name and number only to leave their words out of case names."""
+DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
 REPEAT_MACROS = {
     "InversionTime": None,
     "InversionTimes": "MRModifierSequence",
@@ -96,6 +99,8 @@ class Frame:
         index: frame within an enhanced file, from 0; None in a file of one plane.
         frames_in_file: NumberOfFrames.
         enhanced: whether the file is an enhanced multi-frame object.
+        words: the protocol words of the series description.
+        description: hash of the series description, which may name the patient, so it is only compared.
         component: "magnitude", "phase", "real", "imaginary" or "map (...)".
         pixel_spacing_mm: distance of rows, distance of columns.
         orientation: direction cosines of a row, then of a column.
@@ -122,6 +127,7 @@ class Frame:
     series: str
     frame_of_reference: str
     series_number: int | None
+    words: str
     description: str
     modality: str
     manufacturer: str
@@ -280,7 +286,8 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         series=text_of(dataset, "SeriesInstanceUID") or "",
         frame_of_reference=text_of(dataset, "FrameOfReferenceUID") or "",
         series_number=integer_of(dataset, "SeriesNumber"),
-        description=_description(dataset),
+        words=_words(dataset),
+        description=_digest(dataset),
         modality=text_of(dataset, "Modality") or "",
         manufacturer=text_of(dataset, "Manufacturer") or "",
         image_type=image_type,
@@ -376,15 +383,13 @@ def _mosaic_images(dataset: Dataset, image_type: tuple[str, ...]) -> int:
     return int(count) if isinstance(count, int | float) and 0 < count < 10_000 else UNCOUNTED
 
 
-def _description(dataset: Dataset) -> str:
-    """Return SeriesDescription or ProtocolName without the words that are or contain the patient's name or number."""
-    text = text_of(dataset, "SeriesDescription") or text_of(dataset, "ProtocolName") or ""
-    person = f"{text_of(dataset, 'PatientName') or ''} {text_of(dataset, 'PatientID') or ''}".lower()
-    words = {word for word in re.split(r"[\W_]+", person) if len(word) > 2 or (len(word) == 2 and word.isalpha())}
-    inside = {word for word in words if len(word) > 3}  # also removed where a description writes several words as one
-    kept = [
-        part
-        for part in re.split(r"([\W_]+)", text)
-        if part.lower() not in words and not any(word in part.lower() for word in inside)
-    ]
-    return "".join(kept).strip()
+def _words(dataset: Dataset) -> str:
+    """Return the protocol words of SeriesDescription, or where it has none those of ProtocolName."""
+    person = [text_of(dataset, keyword) or "" for keyword in ("PatientName", "PatientID")]
+    found = (protocol_words(text_of(dataset, keyword) or "", person) for keyword in DESCRIPTIONS)
+    return next(filter(None, found), "")
+
+
+def _digest(dataset: Dataset) -> str:
+    text = next(filter(None, (text_of(dataset, keyword) for keyword in DESCRIPTIONS)), "")
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] if text else ""

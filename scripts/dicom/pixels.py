@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.pixels import pixel_array
 from pydicom.tag import Tag
-from pydicom.uid import RLELossless
 
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, printable
+from .codestreams import decode, encoded_frame
 from .elements import first_of, functional_groups, macro_items, number_of
 from .files import DamagedError, each, quiet, read_dataset
 from .headers import Frame, length_problem
@@ -19,9 +19,6 @@ MAX_VOXELS = 2**29
 """Most voxels of a volume (2 GiB as float32); more than any MR scan has, so a header that states more is wrong."""
 MAX_PLANE_VOXELS = 2**23
 """Most pixels of a plane, twice 2048 x 2048; decoders allocate a multiple of it."""
-RLE_OVERHEAD = 2
-"""Largest ratio of run-length coded to uncoded bytes without the header (PS3.5, G.3): at worst two bytes per byte."""
-RLE_HEADER_BYTES = 64
 BLOCK = 16
 """Number of slices that are transposed to (column, row, slice) together, so that whole cache lines are written."""
 LEVELS_KEPT = 0.9
@@ -79,23 +76,20 @@ def _planes(frames: Sequence[Frame]) -> Iterator[np.ndarray]:
     datasets = each(lambda file: read_dataset(file, TAGS, pixels=True), files)
     file, dataset = None, None
     for number, frame in enumerate(frames, start=1):
+        where = f"{printable(Path(frame.file).name)} (slice {number} of {len(frames)})"
         try:
             with quiet():
                 if frame.file != file:
                     file, dataset = frame.file, None  # frees the previous file before the next is read
                     dataset = next(datasets)
                 plane = _plane(dataset, frame)
-        except Refusal:
-            raise
         except DamagedError as error:
-            raise Refusal(f"slice {number} of {len(frames)}: {error}") from None
+            raise Refusal(f"{where}: {error}") from None
         except MemoryError:
-            raise Refusal(f"slice {number} of {len(frames)}: not enough memory for its pixels") from None
+            raise Refusal(f"{where}: not enough memory for its pixels") from None
         # Damaged pixels raise errors of any kind, and their messages may quote the bytes.
         except Exception as error:  # noqa: BLE001 - see above
-            raise Refusal(
-                f"slice {number} of {len(frames)}: pixels cannot be decoded ({type(error).__name__})"
-            ) from None
+            raise Refusal(f"{where}: pixels cannot be decoded ({type(error).__name__})") from None
         yield plane
 
 
@@ -110,15 +104,14 @@ def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
     index = frame.index or 0
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax.is_encapsulated:
-        _check_codestream(dataset, index, frame)
-    elif problem := length_problem(dataset, len(dataset.PixelData)):
-        raise DamagedError(problem)
-    # pydicom's correction of unused bits ignores HighBit and does not report values that exceed BitsStored.
-    own_bits = stored < allocated and (syntax == RLELossless or not syntax.is_encapsulated)
-    plane = pixel_array(dataset, index=index, raw=True, correct_unused_bits=not own_bits)
+        plane, own_bits = decode(dataset, index, encoded_frame(dataset, index, frame.frames_in_file))
+    else:
+        if problem := length_problem(dataset, len(dataset.PixelData)):
+            raise DamagedError(problem)
+        plane, own_bits = pixel_array(dataset, index=index, raw=True, correct_unused_bits=False), True
     if plane.shape != (frame.rows, frame.columns):
         raise DamagedError(f"pixels of {plane.shape} where the header says {(frame.rows, frame.columns)}")
-    if own_bits:
+    if own_bits and stored < allocated:
         plane = _unused_bits_removed(plane, dataset, (allocated, stored, high), signed)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         low = -(2 ** (stored - 1)) if signed else 0
@@ -175,51 +168,3 @@ def _unused_bits_removed(plane: np.ndarray, dataset: Dataset, bits: tuple[int, i
         return value
     sign = 1 << (stored - 1)
     return (value.astype(np.int64) ^ sign) - sign
-
-
-def _check_codestream(dataset: Dataset, index: int, frame: Frame) -> None:
-    """Compare the size of a codestream with the header's before a decoder allocates memory for it."""
-    data = get_frame(dataset.PixelData, index, number_of_frames=frame.frames_in_file)
-    if dataset.file_meta.TransferSyntaxUID == RLELossless:
-        raw = frame.rows * frame.columns * dataset.BitsAllocated // 8
-        if len(data) > raw * RLE_OVERHEAD + 2 * RLE_HEADER_BYTES:
-            raise DamagedError(f"{len(data)} run-length coded bytes for a plane of {raw}")
-        return
-    size = codestream_size(data)
-    if size is not None and size != (frame.rows, frame.columns, 1):
-        raise DamagedError(
-            f"codestream of {size[0]} x {size[1]} x {size[2]} in an image of {frame.rows} x {frame.columns}"
-        )
-
-
-def codestream_size(data: bytes) -> tuple[int, int, int] | None:
-    """Return rows, columns and components of a JPEG, JPEG-LS or JPEG 2000 codestream; None for any other data.
-
-    Args:
-        data: one encoded frame (ISO 10918-1, B.2.2; ISO 14495-1, C.2.2; ISO 15444-1, A.5.1).
-
-    >>> codestream_size(bytes.fromhex("ffd8 ffc0 0011 08 0100 0200 01 00000000"))
-    (256, 512, 1)
-    """
-    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)
-    if start >= 0:
-        x1, y1, x0, y0 = (int.from_bytes(data[start + at : start + at + 4], "big") for at in (8, 12, 16, 20))
-        return y1 - y0, x1 - x0, int.from_bytes(data[start + 40 : start + 42], "big")
-    if data[:2] != b"\xff\xd8":
-        return None
-    at = 2
-    while at + 9 < len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            return (
-                int.from_bytes(data[at + 5 : at + 7], "big"),
-                int.from_bytes(data[at + 7 : at + 9], "big"),
-                data[at + 9],
-            )
-        if marker == 0xDA:
-            break
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None

@@ -292,18 +292,19 @@ def _count(positions: Sequence[int], frames: list[Frame]) -> str:
         return text
     if 2 * len(lacking) > len(counts):
         return f"up to {text}"
-    distances = _distances(frames)
+    distances = distances_of(frames)
     places = ", ".join(f"{distances[positions.index(p)] - min(distances):.1f}" for p in sorted(lacking)[:5])
     return f"{text}, {sum(repeats - counts[p] for p in lacking)} missing at {places} mm from the first"
 
 
 def positions_of(frames: list[Frame]) -> list[int] | None:
     """Return the number of each plane's position along the normal; None where positions are unknown."""
-    distances = _distances(frames)
+    distances = distances_of(frames)
     return None if distances is None else position_numbers(distances)
 
 
-def _distances(frames: list[Frame]) -> np.ndarray | None:
+def distances_of(frames: list[Frame]) -> np.ndarray | None:
+    """Return each plane's position along the normal in mm; None where positions or directions are unknown."""
     if any(frame.position_mm is None or frame.orientation is None for frame in frames):
         return None
     orientations = np.array([frame.orientation for frame in frames])

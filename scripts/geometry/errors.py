@@ -10,22 +10,27 @@ class Refusal(ValueError):
 
     Raised where a guess could give a volume that looks right and is wrong. The workflows catch it, list the case as
     refused with this message, continue with the other cases and exit with a code other than 0.
+
+    Args:
+        message: its text; characters that would change how the line is displayed are escaped, see `printable`.
     """
 
-    def __str__(self) -> str:
-        """The message; characters of a file name that do not show as themselves are escaped."""
-        return printable(super().__str__())
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def printable(text: str) -> str:
-    r"""Return the text with characters that cannot be printed, or hide what is printed, as escapes.
+    r"""Return a text with escapes for characters that cannot be printed, or that change how the line is displayed.
 
-    A file name may hold line breaks, terminal commands, marks that reverse the direction of text, and bytes that are no
-    UTF-8, which Python keeps as lone surrogates (PEP 383).
+    Names of files may hold line breaks, terminal commands, marks that reverse the reading direction, and bytes that are
+    no UTF-8, which Python keeps as lone surrogates (PEP 383): a line of a log would otherwise look like another one, or
+    like two.
 
-    >>> print(printable("T2\n\x1b[2J \u202e"), printable("T2\udcff.nii"), printable("Sch\xe4del.nii"))
-    T2\n\x1b[2J \u202e T2\xff.nii Schädel.nii
+    >>> printable("slice\u202e\n.dcm"), printable("T2\udcff.nii")
+    ('slice\\u202e\\n.dcm', 'T2\\xff.nii')
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else _escape(c) for c in text)
 
 

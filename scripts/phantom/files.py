@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from ..data.coding import WHOLE
 from ..data.saving import write_nifti
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
@@ -103,7 +104,7 @@ def write_scan(scan: PhantomScan, folder: Path, name: str = "phantom") -> tuple[
     }
     write_text(folder / "scans" / f"{name}.json", json.dumps(sidecar, indent=2) + "\n")
     image, truth = folder / "scans" / f"{name}.nii.gz", folder / "truth" / f"{name}_truth.nii.gz"
-    write_nifti(on_grid(scan.slices, scan.slices_grid), image, np.int16)  # integers, as a scanner stores them
+    write_nifti(on_grid(scan.slices, scan.slices_grid), image, WHOLE)
     write_nifti(on_grid(scan.truth, scan.truth_grid), truth)
     return image, truth
 

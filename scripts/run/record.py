@@ -57,6 +57,7 @@ class Row:
         weights_sha256: checksum of the weights.
         weights_origin: "shipped" with this bundle, faithful and sharp ones, or the user's "own".
         settings: what the result depends on.
+        write: names of what was to be written.
     """
 
     case: str
@@ -74,6 +75,7 @@ class Row:
     weights_sha256: str | None = None
     weights_origin: str | None = None
     settings: dict = field(default_factory=dict)
+    write: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, content: Mapping) -> "Row":
@@ -118,6 +120,7 @@ class RunRecord:
         settings: what a result depends on, as plain values; a result with other values is replaced only with `redo`.
         weights: file of the network's weights, for its checksum; None: no network.
         redo: process again what is done.
+        write: names of what is written for each case (`scripts.data.outputs`); a result without all of it is not done.
     """
 
     def __init__(
@@ -126,12 +129,14 @@ class RunRecord:
         settings: Mapping,
         weights: str | os.PathLike | None = None,
         redo: bool = False,
+        write: Sequence[str] = (),
     ):
         self.output_dir = Path(output_dir)
         self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights = None if weights is None else Path(weights)
         self.redo = redo
         self.rows = Rows(self.output_dir)
+        self.write = list(write)
         self.counts: Counter = Counter()
         self.entries: dict[str, CaseEntry] = {}  # cases being processed, by name
         self.unwritten = 0  # rows that could not be written
@@ -215,6 +220,7 @@ class RunRecord:
             row is not None
             and row["status"] == DONE
             and not self._differences(row)
+            and set(self.write) <= set(row.get("write", []))
             and row.get("input", {}).get("fingerprint") == (known or fingerprint(case))
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
@@ -329,6 +335,7 @@ class CaseEntry:
             weights_sha256=record.weights_sha256,
             weights_origin=record.weights_origin,
             settings=record.settings,
+            write=record.write,
         )
         self._start = time.monotonic()
         self._lock = record.rows.lock(case.name)

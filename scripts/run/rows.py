@@ -15,7 +15,7 @@ from ..geometry.errors import Refusal
 from ..geometry.files import atomic_file, remove_temporary, temporary_names, write_json
 from .locks import CaseLock, OutputLock, lock_file
 
-ROWS = ".rows"
+ROWS = ".glade"
 DONE, REFUSED, FAILED = "done", "refused", "failed"
 FEW = 100  # rows of which summary.json is made anew whenever a case ends
 SHARE = 0.02  # of the time of a run that may be spent on it where there are more
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Rows:
-    """The rows in an output folder, OUT/.rows/<case>.json, and OUT/summary.json.
+    """The rows in an output folder, OUT/.glade/<case>.json, and OUT/summary.json.
 
     Reading all rows takes a time that grows with their number. So summary.json is made at the end of a run, and in
     between when a case ends, as long as there are few rows or little of the run's time goes into it.

@@ -13,7 +13,7 @@ LIBRARIES = {
     "geometry": {"numpy", "nibabel", "torch", "tqdm"},
     "physics": {"numpy", "scipy", "torch"},
     "data": {"numpy", "torch", "monai", "nibabel"},
-    "dicom": {"numpy", "torch", "monai", "pydicom"},
+    "dicom": {"numpy", "torch", "monai", "pydicom", "imagecodecs"},
     "derived_series": {"numpy", "torch", "monai", "pydicom"},
     "phantom": {"numpy", "torch", "monai"},
     "metrics": {"numpy", "scipy", "torch", "skimage"},

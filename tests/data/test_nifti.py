@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from scripts.data import readers
 from scripts.data.acceptance import AcceptScand
 from scripts.data.discovery import find_nifti
 from scripts.data.readers import LoadImageCased, NiftiScanReader
@@ -155,14 +156,14 @@ def test_a_forged_number_of_frames_is_one_refusal(tmp_path, name):
 @pytest.mark.parametrize(
     ("patch", "line"),
     [
-        ((40, "<8h", 3, 24, 20, 7, 1, 1, 1, 1), "960 bytes more than the voxels"),
+        ((40, "<8h", 3, 24, 20, 7, 1, 1, 1, 1), "960 bytes more than 24 x 20 x 7 voxels"),
         ((40, "<8h", 3, 23, 20, 8, 1, 1, 1, 1), "320 bytes more"),  # would be sheared
         ((70, "<h", 2), "3840 bytes more"),  # of one byte in place of two
         ((70, "<h", 16), "7680 bytes short"),
         ((108, "<f", 368.0), "16 bytes short"),
         ((108, "<f", 352.5), "not a whole number"),
         ((112, "<2f", 1.0, float("nan")), "header is not valid"),
-        ((123, "<B", 4), "unit of length has the unknown code 4"),
+        ((123, "<B", 4), "code 4, which NIfTI does not define"),
         ((344, "4s", b"ni1\0"), "voxels are in an .img file"),
         ((292, "<f", 1e30), "1e\\+30 mm from the origin"),
     ],
@@ -238,18 +239,21 @@ def test_grey_levels_lost_below_2_to_the_24_are_refused_too(tmp_path, offset):
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-@pytest.mark.parametrize(
-    ("shape", "line"),
-    [((2000, 2000, 2000), "exceed the limit of 536870912: crop"), ((24, 20, 9), "corrupt or truncated")],
-)
-def test_a_forged_size_is_refused_before_it_is_allocated(tmp_path, name, shape, line):
+@pytest.mark.parametrize("shape", [(2000, 2000, 2000), (24, 20, 9)])
+def test_a_forged_size_is_refused_before_it_is_allocated(tmp_path, name, shape):
     path = patched(tmp_path / name, (40, "<8h", 3, *shape, 1, 1, 1, 1))
     tracemalloc.start()
-    with pytest.raises(Refusal, match=line):
+    with pytest.raises(Refusal, match="bytes short of"):
         read(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 20e6
+
+
+def test_a_volume_of_too_many_voxels_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LARGEST_INPUT_VOXELS", 24 * 20 * 8 - 1)
+    with pytest.raises(Refusal, match="24 x 20 x 8 voxels exceed the limit of 3839 a volume: crop"):
+        read(patched(tmp_path / "a.nii"))
 
 
 def test_an_input_that_vanished_is_not_called_corrupt(tmp_path):
@@ -258,3 +262,38 @@ def test_an_input_that_vanished_is_not_called_corrupt(tmp_path):
     shutil.rmtree(tmp_path / "sub")
     with pytest.raises(Refusal, match="removed or renamed"):
         load(case.as_item())
+
+
+@pytest.mark.parametrize("code", [4, 5, 6, 7])
+def test_a_unit_of_length_that_nifti_does_not_define_is_refused(tmp_path, code):
+    with pytest.raises(Refusal, match=f"code {code}, which NIfTI does not define"):
+        read(patched(tmp_path / "a.nii", (123, "B", code)))
+
+
+@pytest.mark.parametrize("code", [2 | 8, 2 | 56, 2 | 64, 56])
+def test_the_unit_of_time_does_not_matter(tmp_path, code):
+    assert read(patched(tmp_path / "a.nii", (123, "B", code))).affine[2, 2] == pytest.approx(3.6)
+
+
+def test_voxels_that_are_not_there_take_no_memory(tmp_path):
+    sizes = [3, 32767, 32767, 32767, 1, 1, 1, 1]
+    for name in ("a.nii", "a.nii.gz"):
+        with pytest.raises(Refusal, match=r"bytes short of 32767 x 32767 x 32767 voxels"):
+            read(patched(tmp_path / name, (40, "<8h", *sizes)))
+        (tmp_path / name).unlink()
+
+
+def test_names_that_would_change_the_line_are_escaped(tmp_path, caplog):
+    caplog.set_level("INFO")
+    odd = tmp_path / "a\u202eb\n.nii"
+    patched(odd, (280, "<12f", *[0.0] * 12))
+    (case,) = find_nifti(tmp_path)
+    accept = AcceptScand("image")
+    accept(load(case.as_item()) | {"case": case})
+    odd.write_bytes(odd.read_bytes()[:5000])
+    with pytest.raises(Refusal) as refused:
+        load(case.as_item())
+    text = caplog.text + case.label + str(refused.value)
+    assert "a\\u202eb\\n.nii" in str(refused.value)
+    assert "\u202e" not in text
+    assert "b\n" not in text

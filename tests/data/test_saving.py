@@ -12,7 +12,10 @@ from monai.data import ImageWriter, MetaTensor
 from monai.transforms import SaveImaged
 
 from scripts.data.case import Case
-from scripts.data.saving import SaveImageCased, write_nifti
+from scripts.data.coding import WHOLE, IntegerCoding
+from scripts.data.outputs import chosen_outputs
+from scripts.data.saving import SaveImageCased, coding_of_result, write_nifti
+from scripts.geometry.errors import Refusal
 
 from .thick_scans import oblique_affine
 
@@ -53,6 +56,33 @@ def test_results_are_written_with_their_own_geometry_and_values(tmp_path):
     for form, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
         assert code == 1
         np.testing.assert_allclose(form, oblique_affine((0.8, 0.8, 0.8)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        ("volume", ["knee_glade.nii.gz"]),
+        (["added_detail", "report"], ["knee_added_detail.nii.gz", "knee_report.html"]),
+        (["dicom"], ["knee_glade_dicom"]),
+        (
+            "all",
+            [*(f"knee_{end}" for end in ("added_detail.nii.gz", "confidence.nii.gz", "glade.nii.gz", "glade_dicom")),
+             "knee_report.html"],
+        ),
+    ],
+)  # fmt: skip
+def test_only_what_is_wanted_is_written(tmp_path, write, expected):
+    def report(_, folder):
+        (folder / "knee_report.html").write_text("x")
+
+    saver(tmp_path, write=write, dicom_writer=Writer(), extra=report)(case(kind="dicom"))
+    assert sorted(path.name for path in (tmp_path / "knee").iterdir()) == sorted(expected)
+
+
+@pytest.mark.parametrize("write", ["", [], "volumes", ["volume", 3], None, {"volume": True}, 7])
+def test_an_unknown_output_is_refused(write):
+    with pytest.raises(Refusal, match=r"write must name what is wanted of volume, added_detail, .* got "):
+        chosen_outputs(write)
 
 
 def test_an_input_affine_in_the_meta_does_not_resample(tmp_path):
@@ -188,14 +218,14 @@ def test_a_packed_volume_is_read_by_others_and_the_same_every_time(tmp_path):
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int16])
-def test_a_volume_made_from_an_array_is_written_in_any_orientation(tmp_path, dtype):
+@pytest.mark.parametrize("coding", [None, WHOLE])
+def test_a_volume_made_from_an_array_is_written_in_any_orientation(tmp_path, coding):
     coronal = np.array([[-1.3, 0, 0, 5], [0, 0, -6, 9], [0, -1.3, 0, 1], [0, 0, 0, 1.0]])
     volume = MetaTensor(100 * torch.rand(1, 7, 6, 5), affine=coronal)
-    write_nifti(volume, tmp_path / "a.nii.gz", dtype)
+    write_nifti(volume, tmp_path / "a.nii.gz", coding)
     image = nibabel.load(tmp_path / "a.nii.gz")
-    assert image.get_data_dtype() == dtype
-    expected = volume[0].numpy() if dtype is np.float32 else volume[0].numpy().round()
+    assert image.get_data_dtype() == (np.float32 if coding is None else np.int16)
+    expected = volume[0].numpy() if coding is None else volume[0].numpy().round()
     assert np.array_equal(np.asarray(image.dataobj), expected)
     for affine in (image.get_sform(), image.get_qform()):
         assert np.allclose(affine, coronal, atol=1e-5)
@@ -204,3 +234,54 @@ def test_a_volume_made_from_an_array_is_written_in_any_orientation(tmp_path, dty
 def test_a_file_can_be_kept_from_other_users(tmp_path):
     write_nifti(result(), tmp_path / "a.nii.gz", mode=0o600)
     assert (tmp_path / "a.nii.gz").stat().st_mode & 0o777 == 0o600
+
+
+def scan(noise, low=0.0, high=1200.0, shape=(40, 40, 30)) -> MetaTensor:
+    values = np.random.default_rng(2).uniform(low, high, size=(1, *shape)).astype(np.float32)
+    values[0, :5] = max(low, 0)  # air of a masked scan
+    return MetaTensor(torch.as_tensor(values), affine=torch.eye(4), meta={"noise": noise})
+
+
+@pytest.mark.parametrize(
+    ("noise", "low", "high"), [(17.8, 0, 1200), (0.3, -40, 900), (2e-4, 0, 1), (1.0, 20_000, 40_000), (1e6, -1e9, 1e9)]
+)
+def test_rounding_loses_less_than_a_tenth_of_the_noise(tmp_path, noise, low, high):
+    import itk
+
+    volume = scan(noise, low, high)
+    write_nifti(volume, tmp_path / "a.nii.gz", coding_of_result(volume))
+    image = nibabel.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == np.int16
+    exact, stored = volume[0].numpy().astype(float), image.get_fdata()
+    lost = (stored - exact)[5:].std() / noise
+    assert 0.09 < lost < 0.1005  # the deviation of so many random numbers is known to 0.2 %
+    assert abs((stored - exact)[5:].mean()) / noise < 0.01
+    if low <= 0:
+        assert (stored[:5] == 0).all()  # air stays exactly 0
+    others = itk.array_from_image(itk.imread(str(tmp_path / "a.nii.gz"), itk.F)).transpose()
+    np.testing.assert_allclose(others, stored, atol=0.01 * noise)
+
+
+@pytest.mark.parametrize("noise", [None, 0.0, float("nan"), 0.05])
+def test_without_noise_or_with_a_huge_range_voxels_stay_float32(tmp_path, noise):
+    volume = scan(noise)
+    write_nifti(volume, tmp_path / "a.nii.gz", coding_of_result(volume))
+    image = nibabel.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == np.float32
+    assert np.array_equal(np.asarray(image.dataobj), volume[0].numpy())
+
+
+def test_the_confidence_has_eight_bits(tmp_path):
+    volume = scan(1.0, 0, 1)
+    volume[0, -1] = 1
+    write_nifti(volume, tmp_path / "a.nii.gz", coding_of_result(volume, "confidence"))
+    image = nibabel.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == np.uint8
+    values = image.get_fdata(dtype=np.float32)
+    assert np.abs(values - volume[0].numpy()).max() < 0.002
+    assert (values[-1] == 1).all()
+
+
+def test_integers_out_of_range_are_clipped_not_wrapped():
+    coding = IntegerCoding("int16", 2.0, 100.0)
+    assert coding.encode(np.array([-1e9, 98, 1e9])).tolist() == [-32768, -1, 32767]

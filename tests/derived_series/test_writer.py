@@ -219,10 +219,9 @@ def test_attributes_of_the_acquired_slices_are_not_copied(tmp_path):
 )
 def test_coding_keeps_the_precision_of_the_scan(low, high, identity, signed, rescaled):
     coding = coding_of(low, high, identity)
-    assert (coding.signed, coding.slope is not None) == (signed, rescaled)
+    assert (coding.dtype == "<i2", not coding.is_identity) == (signed, rescaled)
     values = np.linspace(low, high, 10001)
-    stored = np.frombuffer(coding.encode(values), "<i2" if signed else "<u2").astype(float)
-    error = np.abs(stored * (coding.slope or 1) + coding.intercept - values).max()
+    error = np.abs(coding.encode(values).astype(float) * coding.slope + coding.intercept - values).max()
     assert error <= coding.precision * (1 + 1e-6)
     assert coding.precision <= (max((high - low) / 65535 * 0.51, 0.5 * (high == low)) if rescaled else 0.5)
 
@@ -246,6 +245,29 @@ def test_an_enhanced_source_gives_a_classic_series(tmp_path, series):
     item = result.SourceImageSequence[0]
     assert len(result.SourceImageSequence) == 1
     assert [int(n) for n in item.ReferencedFrameNumber] == list(range(1, len(series) + 1))
+
+
+def test_enhanced_files_of_one_frame_each_give_their_own_values(tmp_path, series):
+    files = []
+    for number, file in enumerate(series):
+        path = tmp_path / f"one_{number}.dcm"
+        enhanced(path, [file])
+        dataset = pydicom.dcmread(path)
+        (group,) = dataset.PerFrameFunctionalGroupsSequence
+        timing, window = pydicom.Dataset(), pydicom.Dataset()
+        timing.RepetitionTime, timing.FlipAngle = 1234.0, 33.0
+        window.WindowCenter, window.WindowWidth = "321", "654"
+        group.MRTimingAndRelatedParametersSequence, group.FrameVOILUTSequence = [timing], [window]
+        for keyword in ("RepetitionTime", "FlipAngle", "WindowCenter", "WindowWidth"):
+            delattr(dataset, keyword)
+        dataset.SOPInstanceUID = f"1.2.3.{number}"
+        dataset.save_as(path)
+        files.append(str(path))
+    source = source_of(files)
+    assert [frame.index for frame in source.frames] == [None] * len(files)
+    written = pydicom.dcmread(write(tmp_path / "derived", volume_of(), isotropic(AFFINE), source).files[0])
+    assert (written.RepetitionTime, written.FlipAngle, written.EchoTime) == (1234, 33, 10)
+    assert (written.WindowCenter, written.WindowWidth) == (321, 654)
 
 
 def test_one_volume_of_an_enhanced_file_is_a_source(tmp_path, series):

@@ -44,6 +44,8 @@ DAMAGE = {
     "cut in the pixels": lambda file: file.write_bytes(file.read_bytes()[:-1]),
     "zeros at the start": lambda file: file.write_bytes(bytes(4096) + file.read_bytes()[4096:]),
     "zeros only": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "prefix lost": lambda file: file.write_bytes(file.read_bytes()[:128] + b"XXXX" + file.read_bytes()[132:]),
+    "random start": lambda file: file.write_bytes(bytes(range(1, 201)) + file.read_bytes()[200:]),
     "Rows 0": lambda file: changed(file, Rows=0),
     "no Columns": lambda file: changed(file, Columns=None),
     "no pixels": lambda file: changed(file, PixelData=None),
@@ -64,7 +66,14 @@ def test_a_series_with_a_damaged_slice_is_refused_and_the_file_named(tmp_path, f
     assert "\n" not in case.refusal
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DAMAGE if "zeros" not in kind and kind not in ("empty",)][1:])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        k
+        for k in DAMAGE
+        if "zeros" not in k and k not in ("empty", "cut in the preamble", "prefix lost", "random start")
+    ],
+)
 def test_a_series_of_damaged_files_only_is_a_refused_case(tmp_path, files, kind):
     for file in files:
         DAMAGE[kind](file)
@@ -90,6 +99,16 @@ def test_a_slice_whose_series_is_unknown_refuses_the_series_of_its_folder(tmp_pa
     first, second = find_series(tmp_path)
     assert files[3].name in first.refusal
     assert second.refusal is None
+
+
+@pytest.mark.parametrize("damage", ["prefix lost", "zeros only", "empty"])
+def test_a_damaged_start_is_found_where_names_have_no_ending(tmp_path, files, damage):
+    for number, file in enumerate(files):
+        file.rename(file.with_name(f"I{number}"))
+    last = files[-1].with_name("I7")
+    DAMAGE[damage](last)
+    (case,) = find_series(tmp_path)
+    assert "I7" in case.refusal
 
 
 def test_empty_files_that_are_no_slices_do_not_matter(tmp_path, files):

@@ -232,6 +232,36 @@ def test_identical_copies_are_left_out_with_a_note(tmp_path, caplog):
     assert "7 identical copies left out" in caplog.text
 
 
+def test_messages_about_copies_name_no_folder(tmp_path, caplog):
+    write(tmp_path / "Mustermann_Erika" / "a", 0, lambda _: {})
+    shutil.copytree(tmp_path / "Mustermann_Erika" / "a", tmp_path / "Mustermann_Erika" / "b")
+    find_series(tmp_path)
+    changed = pydicom.dcmread(tmp_path / "Mustermann_Erika" / "b" / "0_2.dcm")
+    changed.PixelData = bytes(len(changed.PixelData))
+    changed.save_as(tmp_path / "Mustermann_Erika" / "b" / "0_2.dcm")
+    (case,) = find_series(tmp_path)
+    assert "two files 0_0.dcm in different folders hold the same image" in caplog.text
+    assert "two files 0_2.dcm in different folders are different images under one SOPInstanceUID" in case.refusal
+    assert "Mustermann" not in caplog.text + case.refusal
+
+
+def test_a_series_uid_that_is_no_uid_is_not_repeated(tmp_path):
+    for point in range(2):
+        files = write(tmp_path, point, lambda _, p=point: {"SeriesNumber": str(p + 1)})
+        for file in files:
+            data = Path(file).read_bytes()
+            dataset = pydicom.dcmread(file)
+            Path(file).write_bytes(
+                data.replace(
+                    dataset.SeriesInstanceUID.encode(), b"ERIKA".ljust(44, b"A")[: len(dataset.SeriesInstanceUID)]
+                )
+            )
+    Path(files[2]).unlink()
+    assert all(
+        "ERIKA" not in (case.refusal or "") and "AAAA" not in (case.refusal or "") for case in find_series(tmp_path)
+    )
+
+
 def test_other_pixels_under_one_instance_uid_are_refused_and_both_files_named(tmp_path):
     files = write(tmp_path, 0, lambda _: {})
     dataset = pydicom.dcmread(files[2])

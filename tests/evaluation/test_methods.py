@@ -78,7 +78,8 @@ def test_what_the_inference_did_not_do_is_named(tmp_path, monkeypatch, rows, rea
 
 def test_interpolated_volumes_share_a_grid_and_cubic_goes_through_the_slices(tmp_path):
     path = write_scan(tmp_path / "scans/a.nii.gz", spacing=(1.0, 1.0, 5.0))  # a slice centre is a voxel centre
-    made = Baselines(SHIPPED, tmp_path / "scans")("a", ("input", "nearest", "linear", "cubic", "consistent cubic"))
+    baselines = Baselines(SHIPPED, tmp_path / "scans", {"regularisation": 1e-5})  # exact
+    made = baselines("a", ("input", "nearest", "linear", "cubic", "consistent cubic"))
     assert {tuple(v.shape) for n, v in made.items() if n != "input"} == {(1, 24, 20, 40)}
     slices = made["input"].numpy()
     for name in ("nearest", "linear", "cubic"):

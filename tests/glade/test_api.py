@@ -58,8 +58,10 @@ def test_volumes_and_record_are_those_of_the_command(resolver, scan, tmp_path, m
     for name, postfix in (("volume", "glade"), ("added_detail", "added_detail"), ("confidence", "confidence")):
         written = nibabel.load(tmp_path / f"out/knee/knee_{postfix}.nii.gz")
         made = getattr(result, name)
-        assert np.array_equal(made.get_fdata(), written.get_fdata())
-        assert made.header == written.header
+        step = written.dataobj.slope  # the file stores integers
+        assert written.get_data_dtype().kind in "iu"
+        assert np.abs(made.get_fdata() - written.get_fdata()).max() <= 0.501 * step
+        assert np.array_equal(made.affine, written.affine)
     (row,) = json.loads((tmp_path / "out/summary.json").read_text())["cases"]
     assert set(result.record) == set(row)
     differing = {key for key in row if row[key] != result.record[key]}

@@ -37,7 +37,8 @@ def ran(monkeypatch):
 
 
 def test_options_become_overrides_of_the_workflow(scan, tmp_path, ran):
-    line = f"-i {scan} -o {tmp_path}/out --sharpness 0 --device cpu --slice_profile rect --report --set views=[1]"
+    line = f"-i {scan} -o {tmp_path}/out --sharpness 0 --device cpu --slice_profile rect --set views=[1]"
+    line += " --write volume,added-detail"
     assert cli.main([*line.split(), "--set", "confidence::level=0.1", "--slice-thickness-mm", "3"]) == 0
     assert ran == {
         "dataset_dir": str(scan),
@@ -46,7 +47,7 @@ def test_options_become_overrides_of_the_workflow(scan, tmp_path, ran):
         "device": "$torch.device('cpu')",
         "slice_profile": "rect",
         "slice_thickness_mm": 3.0,
-        "report": True,
+        "write": ["volume", "added_detail"],
         "views": [1],
         "confidence::level": 0.1,
     }
@@ -204,13 +205,13 @@ def test_a_gpu_that_is_not_there_is_refused_in_one_line(tiny, scan, tmp_path, ca
 
 
 @pytest.mark.parametrize(
-    ("option", "package", "extra"), [("--report", "skimage", "evaluate"), ("--adapt", "tensorboard", "train")]
+    ("option", "package", "extra"), [("--write report", "skimage", "evaluate"), ("--adapt", "tensorboard", "train")]
 )
 def test_an_option_whose_packages_are_absent_is_refused(
     scan, tmp_path, ran, monkeypatch, capsys, option, package, extra
 ):
     monkeypatch.setattr(cli, "find_spec", lambda name: None if name == package else name)
-    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), option]) == 1
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), *option.split()]) == 1
     assert capsys.readouterr().err == f"refused: {option} needs {package}: pip install 'glade-mri[{extra}]'\n"
     assert ran == {}
     assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 0

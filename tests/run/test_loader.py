@@ -107,7 +107,7 @@ def test_every_case_ends_in_the_record_and_the_others_are_done(scans, tmp_path):
     np.testing.assert_array_equal(
         nibabel.load(out / "f_frames_f01/f_frames_f01_glade.nii.gz").get_fdata(), voxels(seed=1)
     )
-    assert {p.name for p in out.iterdir()} == {".rows", "summary.json", "a_good", "f_frames_f00", "f_frames_f01"}
+    assert {p.name for p in out.iterdir()} == {".glade", "summary.json", "a_good", "f_frames_f00", "f_frames_f01"}
     with pytest.raises(SystemExit):
         record.conclude()
 
@@ -170,19 +170,21 @@ def test_a_killed_run_loses_the_case_in_hand_only(tmp_path, number):
     code = "import sys; from pathlib import Path; from tests.run.test_loader import run; run(*map(Path, sys.argv[1:]))"
     process = subprocess.Popen([sys.executable, "-c", code, str(scans), str(out)], cwd=root)
     try:
-        deadline = time.monotonic() + 60
-        while not (out / ".rows/b.lock").exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        while not (out / ".glade/b.lock").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
     finally:
         process.send_signal(number)
-    assert process.wait(30) == -number
+    assert process.wait(120) == -number
     assert {name: row["status"] for name, row in rows(out).items()} == {"a": "done"}
     assert not (out / "b").exists()
-    assert (out / ".rows/b.lock").exists() == (number == signal.SIGKILL)  # a process asked to end was not killed over b
+    assert (out / ".glade/b.lock").exists() == (
+        number == signal.SIGKILL
+    )  # a process asked to end was not killed over b
     write_scan(scans / "b.nii.gz")
     assert dict(run(scans, out).counts) == {"kept": 1, "done": 2}
-    assert sorted(path.name for path in out.iterdir()) == [".rows", "a", "b", "c", "summary.json"]
-    assert sorted(path.name for path in (out / ".rows").iterdir()) == [".lock", "a.json", "b.json", "c.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".glade", "a", "b", "c", "summary.json"]
+    assert sorted(path.name for path in (out / ".glade").iterdir()) == [".lock", "a.json", "b.json", "c.json"]
 
 
 def test_a_case_that_kills_its_process_is_tried_twice_and_blocks_no_other(tmp_path):

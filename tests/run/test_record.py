@@ -145,6 +145,14 @@ def test_a_second_call_knows_what_is_done(make, case):
     assert not make({**SETTINGS, "sharpness": 0.6}).is_done(case)
 
 
+def test_a_result_with_all_that_is_wanted_and_more_is_done(make, case):
+    do(make(write=["volume", "dicom"]), case)
+    assert rows(make())["knee"]["write"] == ["volume", "dicom"]
+    assert make(write=["volume"]).is_done(case)
+    assert make(write=["dicom", "volume"]).is_done(case)
+    assert not make(write=["volume", "report"]).is_done(case)
+
+
 def test_other_weights_another_input_or_a_missing_file_make_a_case_new(make, case, tmp_path):
     (tmp_path / "a.pt").write_bytes(b"a")
     (tmp_path / "b.pt").write_bytes(b"b")
@@ -169,7 +177,7 @@ def test_refused_failed_and_half_written_rows_are_not_done(make, case):
     refuse(record, case)
     assert not make().is_done(case)
     do(record, case)
-    (record.output_dir / ".rows/knee.json").write_text('{"case": "knee", "sta')
+    (record.output_dir / ".glade/knee.json").write_text('{"case": "knee", "sta')
     assert not make().is_done(case)
     record.merge()
     assert rows(record) == {}
@@ -186,7 +194,7 @@ def test_an_earlier_result_and_its_row_live_until_the_new_one_is_complete(make, 
             assert result.read_bytes() == b"x"
             assert make().is_done(case)
         assert result.read_bytes() == b"new"
-        for found in (rows(record)["knee"], json.loads((record.output_dir / ".rows/knee.json").read_text())):
+        for found in (rows(record)["knee"], json.loads((record.output_dir / ".glade/knee.json").read_text())):
             assert (found["status"], found["reason"]) == ("failed", INTERRUPTED)  # if it were killed here
         entry.done(volume((1, 1, 1)))
     assert rows(record)["knee"]["settings"] == {"sharpness": 1}
@@ -235,7 +243,7 @@ def test_a_case_in_hand_of_another_run_is_left_to_it(make, case, caplog):
     with second.case(case) as other:
         assert not other.to_do
     assert second.counts == {"refused": 1, "kept": 1}
-    assert not list((first.output_dir / ".rows").glob("[!.]*.lock"))
+    assert not list((first.output_dir / ".glade").glob("[!.]*.lock"))
 
 
 def test_a_case_that_another_run_finished_meanwhile_is_not_done_twice(make, case):
@@ -302,20 +310,20 @@ def test_what_killed_processes_left_is_removed_by_the_next_call(make, case):
     user = out / ".mine.partial"
     user.mkdir()
     left = [out / f".{name}.0123abcd.partial" for name in ("summary.json", "gone")]
-    left += [out / ".rows" / f".{name}.json.0123abcd.partial" for name in ("knee", "gone")]
+    left += [out / ".glade" / f".{name}.json.0123abcd.partial" for name in ("knee", "gone")]
     for path in left:
         path.write_text("half")
     (out / ".busy.0123abcd.partial").mkdir()
     (out / ".aside.0123abcd.partial.earlier").mkdir()
-    with OutputLock(out / ".rows" / "busy.lock"):
+    with OutputLock(out / ".glade" / "busy.lock"):
         make()
     assert not [path for path in left if path.exists()]
     assert (out / ".busy.0123abcd.partial").exists()  # a process is writing it
     assert (out / "aside").exists()  # its successor was never put in place
     assert user.exists()
     make()
-    assert sorted(path.name for path in out.iterdir()) == [".mine.partial", ".rows", "aside", "knee", "summary.json"]
-    assert sorted(path.name for path in (out / ".rows").iterdir()) == [".lock", "busy.lock", "knee.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".mine.partial", ".glade", "aside", "knee", "summary.json"]
+    assert sorted(path.name for path in (out / ".glade").iterdir()) == [".lock", "busy.lock", "knee.json"]
 
 
 def test_archives_give_many_scans_one_size_and_one_time(make, case, tmp_path):
@@ -426,7 +434,7 @@ def test_making_a_record_writes_nothing(tmp_path):
 
 def test_a_row_that_cannot_be_written_still_counts(make, case, caplog):
     record = make()
-    (record.output_dir / ".rows/knee.json").mkdir()
+    (record.output_dir / ".glade/knee.json").mkdir()
     refuse(record, case)
     assert "its row cannot be written" in caplog.text
     with pytest.raises(SystemExit):
@@ -465,7 +473,7 @@ def test_a_row_that_vanished_is_missed_at_the_end(make, case):
     record = make()
     do(record, case)
     do(record, replace(case, name="b"))
-    (record.output_dir / ".rows/b.json").unlink()
+    (record.output_dir / ".glade/b.json").unlink()
     with pytest.raises(SystemExit):
         record.conclude()
 
@@ -513,7 +521,7 @@ def test_merge_waits_for_a_merge_of_another_process(make, case):
     refuse(record, case)
     (record.output_dir / "summary.json").unlink()
     thread = threading.Thread(target=record.merge)
-    with FileLock(record.output_dir / ".rows/.lock"):
+    with FileLock(record.output_dir / ".glade/.lock"):
         thread.start()
         thread.join(0.3)
         assert not (record.output_dir / "summary.json").exists()

@@ -1,4 +1,4 @@
-"""Agreement of readers, against published examples with their data and against scikit-learn and pingouin."""
+"""Agreement of readers, against published examples with their data, scikit-learn and an analysis of variance."""
 
 import math
 import warnings
@@ -81,12 +81,24 @@ def test_quadratic_kappa_is_that_of_scikit_learn(pairs):
 
 
 @pytest.mark.parametrize(("items", "raters"), [(6, 2), (12, 3), (40, 5)])
-def test_icc_is_that_of_pingouin(items, raters):
-    pingouin, pandas = pytest.importorskip("pingouin"), pytest.importorskip("pandas")
+def test_icc_follows_from_the_variances_that_least_squares_finds(items, raters):
     rng = np.random.default_rng(items)
     ratings = np.clip(rng.integers(1, 6, (items, 1)) + rng.integers(-1, 2, (items, raters)), 1, 5)
-    item, rater = np.indices(ratings.shape)
-    table = pandas.DataFrame({"item": item.ravel(), "rater": rater.ravel(), "mark": ratings.ravel()})
-    with warnings.catch_warnings(action="ignore"):  # of what pandas will remove
-        found = pingouin.intraclass_corr(table, targets="item", raters="rater", ratings="mark")
-    assert icc_2_1(ratings) == pytest.approx(found.set_index("Type")["ICC"]["ICC(A,1)"], abs=1e-9)
+    of_item, of_rater = (
+        np.eye(n)[index.ravel()] for n, index in zip(ratings.shape, np.indices(ratings.shape), strict=True)
+    )
+
+    # An analysis of variance by models: what an effect explains is what it takes from the residual.
+    both, without_items = (_residual(ratings, effects) for effects in ([of_item, of_rater], [of_rater]))
+    without_raters = _residual(ratings, [of_item])
+    error = both / ((items - 1) * (raters - 1))
+    item_variance = ((without_items - both) / (items - 1) - error) / raters
+    rater_variance = ((without_raters - both) / (raters - 1) - error) / items
+    assert icc_2_1(ratings) == pytest.approx(item_variance / (item_variance + rater_variance + error), abs=1e-9)
+
+
+def _residual(ratings, effects):
+    """Sum of squares that a linear model of these effects leaves."""
+    design = np.hstack([np.ones((ratings.size, 1)), *effects])
+    fitted = design @ np.linalg.lstsq(design, ratings.ravel(), rcond=None)[0]
+    return ((ratings.ravel() - fitted) ** 2).sum()

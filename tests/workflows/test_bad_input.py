@@ -113,7 +113,7 @@ def test_bad_scans_are_refused_one_by_one_and_the_good_ones_are_done(run, tmp_pa
         assert line in found[name]["reason"], (name, found[name]["reason"])
         assert "\n" not in found[name]["reason"]
         assert name in found[name]["reason"]
-    assert {p.name for p in out.iterdir()} == {".rows", "summary.json", "aa_first", "zz_last"}
+    assert {p.name for p in out.iterdir()} == {".glade", "summary.json", "aa_first", "zz_last"}
     assert not [p for p in out.rglob("*") if "partial" in p.name]
 
 

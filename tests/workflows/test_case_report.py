@@ -34,9 +34,9 @@ def infer(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("asked", [True, "true"])
+@pytest.mark.parametrize("asked", [["volume", "report"], "all"])
 def test_a_report_that_is_asked_for_is_in_the_folder_of_the_case(infer, tmp_path, asked):
-    row, folder = infer(report=asked, views=[1])
+    row, folder = infer(write=asked, views=[1])
     case = row["case"]
     assert f"{case}/{case}_report.html" in row["files"]
     page = check_page(folder / f"{case}_report.html")
@@ -56,10 +56,10 @@ def test_a_report_that_is_asked_for_is_in_the_folder_of_the_case(infer, tmp_path
     assert row["residual_over_noise"] < 1
 
 
-@pytest.mark.parametrize("asked", [None, False, "false"])
+@pytest.mark.parametrize("asked", [None, ["volume"]])
 def test_no_report_without_asking(infer, asked, monkeypatch):
     monkeypatch.setattr(case_report, "write_case_report", None)  # would fail if it were called
-    row, folder = infer(views=[1], **({} if asked is None else {"report": asked}))
+    row, folder = infer(views=[1], **({} if asked is None else {"write": asked}))
     assert row["status"] == "done"
     assert not list(folder.glob("*.html"))
 
@@ -69,7 +69,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing_of_the_case(infer, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(case_report, "write_text", full)
-    row, folder = infer(report=True, views=[1])
+    row, folder = infer(write="all", views=[1])
     assert row["status"] == "failed"
     assert "No space left" in row["reason"]
     assert not folder.exists()

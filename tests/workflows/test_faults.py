@@ -32,14 +32,14 @@ def out(tmp_path):
         (folder / "a" / name).write_text(text)
     first = Results(FIRST, {"a": contents(folder / "a")})
     other = Results(OTHER, {"a": {name: value[::-1] for name, value in first.files["a"].items()}})
-    (folder / ".rows").mkdir()
+    (folder / ".glade").mkdir()
     write_row(folder, 1.0)
     return folder, first, other
 
 
 def write_row(folder, detail):
     row = {"case": "a", "status": "done", "settings": {"detail": detail}}
-    (folder / ".rows/a.json").write_text(json.dumps(row))
+    (folder / ".glade/a.json").write_text(json.dumps(row))
     (folder / "summary.json").write_text(json.dumps({"cases": [row]}))
 
 

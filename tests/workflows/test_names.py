@@ -30,7 +30,7 @@ def infer(tmp_path, monkeypatch, caplog):
         out = tmp_path / "out"
         places = {"dataset_dir": str(tmp_path / "scans"), "output_dir": str(out)}
         with pytest.raises(SystemExit):  # the series of three slices is refused
-            monai.bundle.run("inference", config_file=config, logging_file=False, report=True, **places, **settings)
+            monai.bundle.run("inference", config_file=config, logging_file=False, write="all", **places, **settings)
         said = [str(path.relative_to(out)) for path in out.rglob("*")]
         said += [path.read_text() for path in out.rglob("*") if path.suffix in (".json", ".html")]
         return "\n".join([*said, caplog.text]).lower(), sorted(out.rglob("*.dcm"))

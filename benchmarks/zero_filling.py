@@ -1,0 +1,216 @@
+"""Zero-filled planes: what is found of their acquired pixels, and what a result at these pixels costs and is worth.
+
+    python -m benchmarks.zero_filling found SCANS
+    python -m benchmarks.zero_filling results SCANS --patterns '*saganon*' [--crop 48] [--factor 2]
+
+`found` looks at every scan of a folder as it is, and at its near-isotropic ones zero-filled by several factors, with
+noise, with and without a k-space filter. `results` simulates thick slices of near-isotropic scans, zero-fills their
+planes as a scanner does, and runs the inference at the acquired and at the stored pixels; both results are compared
+with the truth on its own grid. The tables are written to docs/resolution.md, their data to docs/tables.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from statistics import median
+
+import nibabel
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from scipy import ndimage
+from scipy.signal.windows import tukey
+
+from scripts.data.saving import write_nifti
+from scripts.evaluation.simulation import SimulatedProtocol, simulate
+from scripts.geometry.grid import Grid
+from scripts.metrics.fidelity import psnr, robust_range, ssim
+from scripts.metrics.mask import body_mask
+from scripts.metrics.spectrum import high_band
+from scripts.physics.interpolation import resampling
+from scripts.physics.resolution import acquired_fraction
+
+from .fidelity import bundle
+from .noise import cropped
+from .tables import DOCS, ROOT, publish
+
+PAGE = DOCS.with_name("resolution.md")
+FACTORS = (1.25, 4 / 3, 1.5, 1.7, 2.0, 2.5)
+KINDS = {"noise 1 %": (0.01, 0.0), "noise 3 %": (0.03, 0.0), "noise 1 %, filtered": (0.01, 0.4)}
+FINER = 1.5  # times; from there on voxels of the truth hold several of the result
+PLANES = 10  # of a near-isotropic scan, for the first table
+Row = dict[str, str | float]
+
+
+def zero_filled(slices: np.ndarray, factor: float, noise: float, taper: float, seed: int = 0) -> np.ndarray:
+    """Return magnitude planes as a scanner stores them that interpolates by zero-filling.
+
+    Args:
+        slices: (X, Y, N), magnitudes; they get the phase of a smooth field.
+        factor: stored over acquired pixels along both axes.
+        noise: standard deviation in each channel, share of the 99.5th percentile.
+        taper: share of measured k-space that a cosine (Tukey) filter lowers.
+        seed: of the noise.
+
+    Returns:
+        Magnitudes: round(factor * X) x round(factor * Y) pixels.
+    """
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(*(np.linspace(-1, 1, n) for n in slices.shape[:2]), indexing="ij")
+    level = noise * float(np.percentile(slices, 99.5))
+    planes = slices * np.exp(1j * (1.5 * x**2 + y))[..., None]
+    planes = planes + level * (rng.standard_normal(slices.shape) + 1j * rng.standard_normal(slices.shape))
+    for axis in (0, 1):
+        size = slices.shape[axis]
+        new = round(factor * size)
+        spectrum = np.fft.fftshift(np.fft.fft(planes, axis=axis), axes=axis)
+        shape = [-1 if a == axis else 1 for a in range(3)]
+        spectrum = spectrum * tukey(size + 2, taper)[1:-1].reshape(shape) if taper else spectrum
+        before = new // 2 - size // 2
+        around = [(before, new - size - before) if a == axis else (0, 0) for a in range(3)]
+        planes = np.fft.ifft(np.fft.ifftshift(np.pad(spectrum, around), axes=axis), axis=axis) * (new / size)
+    return np.abs(planes).astype(np.float32)
+
+
+def found_in(path: Path) -> Iterator[Row]:
+    """Yield what is found in a scan as it is, and of a near-isotropic one zero-filled by every factor and kind."""
+    values, grid = cropped(path, None)
+    name = path.name.removesuffix(".nii.gz")
+    for axis in range(3) if grid.is_near_isotropic else (grid.through_plane_axis(),):
+        slices = np.moveaxis(values, axis, -1)
+        kept = [a for a in range(3) if a != axis]
+        for in_plane in (0, 1):
+            fraction = acquired_fraction(slices, in_plane)
+            row: Row = {"scan": name, "kind": "as it is", "through_plane": axis, "axis": kept[in_plane]}
+            yield {**row, "factor": 1.0, "found": 1 / fraction}
+    if not grid.is_near_isotropic or min(values.shape) < 2 * PLANES:
+        return
+    planes = values[:, :, :: max(1, values.shape[2] // PLANES)]
+    for kind, (noise, taper) in KINDS.items():
+        for factor in FACTORS:
+            stored = zero_filled(planes, factor, noise, taper)
+            for axis in (0, 1):
+                row = {"scan": name, "kind": kind, "through_plane": 2, "axis": axis}
+                true = stored.shape[axis] / planes.shape[axis]
+                yield {**row, "factor": true, "found": 1 / acquired_fraction(stored, axis)}
+
+
+def found_table(rows: Sequence[Row]) -> str:
+    """Return a Markdown table: real scans where zero-filling is seen, then the simulated ones, pooled."""
+    lines = [
+        "| scans | axes | stored / acquired pixels | missed | found / true: median | lowest to highest |",
+        "|" + "---|" * 6,
+    ]
+    real = [row for row in rows if row["kind"] == "as it is"]
+    none = [row for row in real if row["found"] == 1]
+    lines.append(f"| as they are: nothing seen | {len(none)} | | | | |")
+    lines += [f"| {r['scan']} | axis {r['axis']} | seen: {r['found']:.2f} | | | |" for r in real if r["found"] != 1]
+    for kind in KINDS:
+        for factor in FACTORS:
+            own = [r for r in rows if r["kind"] == kind and abs(float(r["factor"]) / factor - 1) < 0.02]
+            ratios = [float(r["found"]) / float(r["factor"]) for r in own if r["found"] != 1]
+            missed = len(own) - len(ratios)
+            lines.append(
+                f"| simulated, {kind} | {len(own)} | {factor:.3g} | {missed} | {median(ratios):.3f} | "
+                f"{min(ratios):.2f} to {max(ratios):.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def results_of(path: Path, factor: float, size: int | None, folder: Path) -> Iterator[Row]:
+    """Yield the scores and seconds of the inference at the acquired and at the stored pixels, for one scan."""
+    values, grid = cropped(path, size)
+    (slices, thick), (truth, where) = simulate(values, grid, 2, SimulatedProtocol(4, "rect"), path.name)
+    stored = zero_filled(slices, factor, 0.01, 0.0)
+    affine = np.array(thick.affine)
+    for axis in (0, 1):  # the first pixels share their centre
+        affine[:3, axis] /= stored.shape[axis] / slices.shape[axis]
+    write_nifti(MetaTensor(torch.from_numpy(stored)[None], affine=torch.from_numpy(affine)), folder / "scan.nii.gz")
+    sidecar = SimulatedProtocol(4, "rect").sidecar(float(thick.spacing_mm[2]))
+    (folder / "scan.json").write_text(json.dumps(sidecar), encoding="utf-8")
+    mask, span = body_mask(truth), robust_range(truth)
+    for name, spacing in (("acquired", "null"), ("stored", "stored")):
+        out = folder / name
+        command = bundle("inference", ["configs/inference.yaml"], dataset_dir=folder / "scan.nii.gz", output_dir=out)
+        subprocess.run([*command, "--isotropic_spacing_mm", spacing], cwd=ROOT, check=True, capture_output=True)
+        (row,) = json.loads((out / "summary.json").read_text(encoding="utf-8"))["cases"]
+        result = nibabel.load(out / "scan" / "scan_glade.nii.gz")
+        at_truth = on_grid(np.asarray(result.dataobj, dtype=np.float32), Grid(result.shape, result.affine), where)
+        band = high_band(at_truth, truth, 4, 2, mask)
+        yield {
+            "scan": path.name.removesuffix(".nii.gz"),
+            "pixels": name,
+            "voxel_mm": float(row["output"]["spacing_mm"][0]),
+            "voxels": int(np.prod(result.shape)),
+            "seconds": float(row["seconds"]),
+            "psnr": psnr(at_truth, truth, mask, span),
+            "ssim": ssim(at_truth, truth, mask, span),
+            "high_band_energy": band.energy,
+            "high_band_error": band.error,
+        }
+
+
+def on_grid(values: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
+    """Return a volume on another grid: means along the last axis where its voxels are far finer, else cubic splines."""
+    if target.spacing_mm[2] > FINER * grid.spacing_mm[2]:
+        coarse = grid.resampled([*grid.spacing_mm[:2], target.spacing_mm[2]])
+        step = resampling(grid.shape[2], grid.spacing_mm[2], coarse.shape[2], target.spacing_mm[2])
+        values, grid = step(torch.from_numpy(values)).numpy(), coarse
+    to_source = np.linalg.inv(grid.affine) @ target.affine
+    where = {"output_shape": target.shape, "order": 3, "mode": "nearest"}
+    return ndimage.affine_transform(values, to_source[:3, :3], to_source[:3, 3], **where)
+
+
+def results_table(rows: Sequence[Row]) -> str:
+    """Return the scores as a Markdown table."""
+    titles = [
+        "scan",
+        "result at",
+        "voxel mm",
+        "voxels",
+        "seconds",
+        "PSNR dB",
+        "SSIM",
+        "high-band energy",
+        "high-band error",
+    ]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for r in rows:
+        cells = [r["scan"], f"{r['pixels']} pixels", f"{r['voxel_mm']:.3g}", f"{r['voxels']:,}", f"{r['seconds']:.1f}"]
+        cells += [f"{r['psnr']:.2f}", f"{r['ssim']:.3f}", f"{r['high_band_energy']:.2f}", f"{r['high_band_error']:.3f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write one of the two tables and its data; return 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["found", "results"])
+    parser.add_argument("scans", type=Path)
+    parser.add_argument("--patterns", nargs="+", default=["*"])
+    parser.add_argument("--factor", type=float, default=2.0, help="stored over acquired pixels")
+    parser.add_argument("--crop", type=int, help="central cube of so many voxels")
+    parser.add_argument("--table", help="of docs/resolution.md; default: zero_filling_found or zero_filling_results")
+    options = parser.parse_args(arguments)
+    scans = [p for p in sorted(options.scans.glob("*.nii.gz")) if any(fnmatch(p.name, q) for q in options.patterns)]
+    rows: list[Row] = []
+    for path in scans:
+        if options.what == "found":
+            rows += found_in(path)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                rows += results_of(path, options.factor, options.crop, Path(folder))
+        sys.stderr.write(f"{path.name}: done\n")
+    table = found_table(rows) if options.what == "found" else results_table(rows)
+    publish(options.table or f"zero_filling_{options.what}", rows, table, PAGE)
+    sys.stdout.write(table + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
