@@ -33,6 +33,9 @@ GROUPS = ("dependencies", "train", "evaluate", "dev")
 ACCEPTED = {"Apache", "BSD", "MIT", "PSF", "Zlib", "public domain", "MPL"}
 """Permissive ones, and MPL, whose conditions hold for its own files alone: they are used unchanged."""
 
+READ = {"docutils": "public domain and BSD; GPL-3 for tools/editors/emacs alone, which is not installed (COPYING.rst)"}
+"""Packages whose own words name more licences than hold for what is installed, and what reading them showed."""
+
 
 @dataclass(frozen=True)
 class Licence:
@@ -52,8 +55,8 @@ class Licence:
 
     @property
     def accepted(self) -> bool:
-        """Whether the package states a licence, and only accepted ones."""
-        return bool(self.families) and self.families <= ACCEPTED
+        """Whether the package states a licence, and only accepted ones, or reading it has shown so."""
+        return self.package in READ or (bool(self.families) and self.families <= ACCEPTED)
 
 
 def requirements(group: str) -> list[Requirement]:

@@ -86,7 +86,7 @@ class SaveImageCased(SaveImaged):
             for key, postfix in self.key_iterator(d, self.postfixes):
                 if (VOLUME if postfix == RESULT else postfix) in self.write:
                     write_nifti(d[key], folder / volume_name(case.name, postfix), coding_of_result(d[key], postfix))
-                if postfix == RESULT and self._writes_series(case):
+                if postfix == RESULT and self.dicom_writer is not None and self._writes_series(case):
                     write_series(self.dicom_writer, d[key], case, folder)
             if self.extra is not None and REPORT_PAGE in self.write:
                 self.extra(d, folder)

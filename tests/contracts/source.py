@@ -14,6 +14,7 @@ PACKAGES = (
     "phantom",
     "metrics",
     "learning",
+    "stacks",
     "run",
     "evaluation",
     "reports",

@@ -16,12 +16,14 @@ RAISED = {  # what each package may raise by name; Refusal for a user's mistake,
     "phantom": {"Refusal"},
     "metrics": {"Refusal", "ValueError"},
     "learning": {"Refusal"},
+    "stacks": {"Refusal"},
     "run": {"Refusal", "SystemExit"},  # SystemExit: the exit code of a run
     "evaluation": {"Refusal", "ValueError", "SystemExit"},
     "reports": {"Refusal", "ValueError"},
     "study": {"Refusal", "ValueError"},
 }
 EXCEPTIONS = {
+    ("scripts/stacks/prior.py", "ValueError"),  # arrays in, arrays out
     ("scripts/learning/losses.py", "ValueError"),  # losses are used outside of the workflow too
     ("scripts/data/nifti.py", "ValueError"),  # as nibabel raises for damaged files; its callers refuse the scan
     ("scripts/data/saving.py", "ValueError"),  # postfixes and keys differ in number: a mistake of the YAML's author
