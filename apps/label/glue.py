@@ -4,9 +4,10 @@ import contextlib
 import copy
 import errno
 import functools
+import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from monai.bundle import ConfigParser
@@ -40,6 +41,7 @@ SETTINGS = (  # of inference.yaml, that a request may set; the others belong to 
 SENT = ("case", "protocol", *FIT, "warnings", "output", "settings")  # of a row of summary.json
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESULTS = "results"
+DEEPEST = 4  # levels in params: the object, settings, a list, and one to spare
 
 
 class RequestError(Exception):
@@ -55,10 +57,35 @@ def error_for(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
     for cause in causes(error):
+        if isinstance(cause, RequestError):
+            return cause
         if isinstance(cause, OSError) and cause.errno in FULL:
             return RequestError(507, f"the server's disk is full ({cause.strerror}): nothing was kept")
     status, reason = reason_of(error)
     return RequestError(422 if status == "refused" else 500, f"{status}: {reason}")
+
+
+def require_object(params: str) -> None:
+    """Refuse params that are not a JSON object of plain settings; Label parses and prints them before our code runs.
+
+    Raises:
+        RequestError: 400.
+    """
+    try:
+        content = json.loads(params or "{}")
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, f"params must be a JSON object ({error})") from error
+    if not isinstance(content, dict):
+        raise RequestError(400, f"params must be a JSON object, not {type(content).__name__}")
+    level: list = [content]
+    for _ in range(DEEPEST):
+        level = [part for value in level if isinstance(value, (dict, list)) for part in _parts(value)]
+    if level:
+        raise RequestError(400, f"params nests deeper than {DEEPEST} objects and lists: no setting does")
+
+
+def _parts(value: dict | list) -> Iterable:
+    return value.values() if isinstance(value, dict) else value
 
 
 def require_known(request: Mapping) -> None:

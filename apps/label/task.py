@@ -12,6 +12,7 @@ from scripts.geometry.errors import Refusal
 from scripts.run.record import checksum
 
 from .glue import BUNDLE, VOLUMES, bundle_config, case_of, error_for, row_of, write_result
+from .stopping import Checked, Deadline
 
 
 class GladeTask(BundleInferTask):
@@ -19,10 +20,10 @@ class GladeTask(BundleInferTask):
 
     The stock task would resize the result to the thick grid (Restored), take weights that do not fit, and give the
     file the extension of the input. A request's params may hold "settings" (`glue.SETTINGS`), "volume" (glade,
-    added_detail or confidence) and "case" (which scan of a folder of several). Label processes one request at a time.
+    added_detail or confidence) and "case" (which scan of a folder of several). Requests come one at a time.
 
     Args:
-        conf: Label's --conf.
+        conf: Label's --conf; its "deadline_s" are the seconds that a request may take.
     """
 
     def __init__(self, conf: dict[str, str]):
@@ -34,6 +35,7 @@ class GladeTask(BundleInferTask):
             add_post_restore=False,
             load_strict=True,
         )
+        self.deadline_s = float(conf["deadline_s"])
         self.labels = {}  # channels of the network are no labels
         self.config().clear()  # neither device nor file of weights is the client's to choose
 
@@ -47,13 +49,19 @@ class GladeTask(BundleInferTask):
             if request.get("volume", RESULT) not in [*VOLUMES]:
                 raise Refusal(f"volume must be one of {', '.join(VOLUMES)}, got {request['volume']!r}")
             self.bundle_config = bundle_config(request.get("settings", {}))
+            self.deadline = Deadline(self.deadline_s)
+            self.deadline.check()
             return super().__call__(request, callbacks)
         except Exception as error:
             raise error_for(error) from error
 
     def pre_transforms(self, data: dict | None = None) -> Sequence[Callable]:
         """Return the step that makes a case of the study, then the bundle's own steps."""
-        return [_as_case, *super().pre_transforms(data)]
+        return self.deadline.between([_as_case, *super().pre_transforms(data)])
+
+    def post_transforms(self, data: dict | None = None) -> Sequence[Callable]:
+        """Return the bundle's own steps."""
+        return self.deadline.between(super().post_transforms(data))
 
     def writer(self, data: dict, extension: str | None = None, dtype: object = None) -> tuple[str, dict]:
         """Write the requested volume, float32 with its own affine, as the bundle writes it."""
@@ -63,7 +71,7 @@ class GladeTask(BundleInferTask):
         return str(write_result(data[VOLUMES[data.get("volume", RESULT)]])), row
 
     def _get_network(self, device: str, data: dict | None) -> torch.nn.Module:
-        return self.bundle_config.get_parsed_content("network").to(device)
+        return Checked(self.bundle_config.get_parsed_content("network").to(device), self.deadline).eval()
 
 
 def _as_case(data: dict) -> dict:

@@ -1,7 +1,8 @@
 """Acceptance of a scan: the acquisition protocol by setting, header or rule, and every reason to refuse the scan."""
 
 import logging
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +25,11 @@ THICKEST = 2.0  # times the spacing; beyond it slices overlap by more than half,
 IMPLAUSIBLE_THICKNESS = 100.0  # times the spacing; likewise above it
 THINNEST = 0.1  # times the spacing; below it the thickness is more likely in another unit
 PLAUSIBLE_SPACING_MM = (0.01, 50.0)  # from microscopy of small animals to survey scans
+LARGEST_POSITION_MM = 1e5  # from the origin of the scanner; single precision in the result's header suffices up to here
+PLAUSIBLE_MM = f"{PLAUSIBLE_SPACING_MM[0]:g} to {PLAUSIBLE_SPACING_MM[1]:g} mm"
+LARGEST_FACTOR = 32.0  # spacing of the scan over voxel size of the result; finer voxels hold nothing more
+LARGEST_RESULT_VOXELS = 300_000_000  # 1024 x 1024 x 286: hours on a CPU
+BASE_GIB, BYTES_PER_VOXEL = 0.5, 75  # peak memory: of the program, and for each voxel of a result of four predictions
 STATED_SPACING_DISAGREEMENT = 0.02  # relative; between SpacingBetweenSlices and the affine
 
 logger = logging.getLogger(__name__)
@@ -99,6 +105,7 @@ class AcceptScand(MapTransform):
         smallest_window_voxels: the smallest plane edge that the network takes; the isotropic volume must have it.
         isotropic_spacing_mm: voxel size of the result, mm; None or "stored": the smaller in-plane spacing.
         fewest_slices: a scan with fewer slices is refused.
+        largest_result_voxels: a scan whose isotropic volume would have more voxels is refused.
         allow_missing_keys: as in MONAI.
 
     Raises:
@@ -121,6 +128,7 @@ class AcceptScand(MapTransform):
         smallest_window_voxels: int = 1,
         isotropic_spacing_mm: float | str | None = None,
         fewest_slices: int = FEWEST_SLICES,
+        largest_result_voxels: int = LARGEST_RESULT_VOXELS,
         allow_missing_keys: bool = False,
     ):
         super().__init__(keys, allow_missing_keys)
@@ -135,7 +143,13 @@ class AcceptScand(MapTransform):
             if value is not None and value not in words and not is_positive(value):
                 choices = ", ".join(["a positive number of mm", *words])
                 raise Refusal(f"{name} must be {choices} or null, got {value!r}")
-        for name, value in (("smallest_window_voxels", smallest_window_voxels), ("fewest_slices", fewest_slices)):
+        if is_positive(isotropic_spacing_mm) and not _is_plausible(isotropic_spacing_mm):
+            raise Refusal(f"isotropic_spacing_mm must be {PLAUSIBLE_MM}, got {isotropic_spacing_mm!r}")
+        for name, value in (
+            ("smallest_window_voxels", smallest_window_voxels),
+            ("fewest_slices", fewest_slices),
+            ("largest_result_voxels", largest_result_voxels),
+        ):
             if not is_whole(value, 1):
                 raise Refusal(f"{name} must be a positive whole number, got {value!r}")
         self.through_plane_axis = through_plane_axis
@@ -145,6 +159,7 @@ class AcceptScand(MapTransform):
         self.smallest_window_voxels = smallest_window_voxels
         self.isotropic_spacing_mm = None if isinstance(isotropic_spacing_mm, str) else isotropic_spacing_mm
         self.fewest_slices = fewest_slices
+        self.largest_result_voxels = largest_result_voxels
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with meta["protocol"] in every key.
@@ -168,11 +183,15 @@ class AcceptScand(MapTransform):
         """Decide the protocol, log it and store it in meta["protocol"]; return the reasons to refuse the scan."""
         try:
             grid = grid_of(scan)
-            low, high = PLAUSIBLE_SPACING_MM
-            if grid.spacing_mm.min() < low or grid.spacing_mm.max() > high:
+            if not all(map(_is_plausible, grid.spacing_mm)):
                 return [
-                    f"voxels of {_by(grid.spacing_mm)} mm are implausible (expected {low:g} to {high:g} mm): "
+                    f"voxels of {_by(grid.spacing_mm)} mm are implausible (expected {PLAUSIBLE_MM}): "
                     f"is the unit of length wrong? Correct the header"
+                ]
+            if np.abs(grid.centre_mm).max() > LARGEST_POSITION_MM:
+                return [
+                    f"the scan lies {np.abs(grid.centre_mm).max():.3g} mm from the origin (at most "
+                    f"{LARGEST_POSITION_MM:g}): correct the position in the header"
                 ]
             if self.near_isotropic and grid.is_near_isotropic:
                 return []
@@ -180,7 +199,8 @@ class AcceptScand(MapTransform):
         except Refusal as refusal:
             return [str(refusal)]
         scan.meta["protocol"] = protocol
-        _log(name, protocol, scan.meta.get("stated_slice_spacing_mm"))
+        result = grid.isotropic(self._target_mm(grid, protocol.through_plane_axis)).shape
+        _log(name, protocol, result, scan.meta.get("stated_slice_spacing_mm"))
         return [*protocol.reasons(), *self._reasons_of_grid(grid, protocol.through_plane_axis)]
 
     def _protocol(self, grid: Grid, meta: Mapping) -> ScanProtocol:
@@ -228,7 +248,7 @@ class AcceptScand(MapTransform):
         reasons = []
         if grid.shape[axis] < self.fewest_slices:
             reasons.append(f"{grid.shape[axis]} slices along axis {axis}: at least {self.fewest_slices} are needed")
-        target_mm = self.isotropic_spacing_mm or float(np.delete(grid.spacing_mm, axis).min())
+        target_mm = self._target_mm(grid, axis)
         if grid.spacing_mm[axis] < target_mm * (1 + SPACING_TIE):
             reasons.append(
                 f"slices {grid.spacing_mm[axis]:.3g} mm apart (spacings {_by(grid.spacing_mm)} mm) are no thicker than "
@@ -240,7 +260,32 @@ class AcceptScand(MapTransform):
                 f"too small: {_by(result)} isotropic voxels, the network's smallest window is "
                 f"{self.smallest_window_voxels}: give a larger field of view"
             )
+        coarsest_mm = float(grid.spacing_mm.max())
+        if coarsest_mm / target_mm > LARGEST_FACTOR * (1 + STATED_SPACING_DISAGREEMENT):
+            reasons.append(
+                f"voxels of {target_mm:.3g} mm are {coarsest_mm / target_mm:.3g} times finer than {coarsest_mm:.3g} mm "
+                f"(at most {LARGEST_FACTOR:g}): set isotropic_spacing_mm to {coarsest_mm / LARGEST_FACTOR:.3g} or more"
+            )
+        if math.prod(result) > self.largest_result_voxels:
+            reasons.append(
+                f"the result of {' x '.join(map(str, result))} voxels would take about {memory_gib(result):.3g} GiB of "
+                f"memory (at most {self.largest_result_voxels:.3g} voxels): set a larger isotropic_spacing_mm, or "
+                f"largest_result_voxels where there is so much memory"
+            )
         return reasons
+
+    def _target_mm(self, grid: Grid, axis: int) -> float:
+        """Voxel size of the result: the setting, else the smaller in-plane spacing."""
+        return self.isotropic_spacing_mm or float(np.delete(grid.spacing_mm, axis).min())
+
+
+def memory_gib(shape: Sequence[int]) -> float:
+    """Return about how much memory a result of this shape takes while it is made, GiB; measured with four predictions.
+
+    >>> round(memory_gib((256, 256, 208)), 1)
+    1.5
+    """
+    return BASE_GIB + math.prod(shape) * BYTES_PER_VOXEL / 2**30
 
 
 def _reasons_of_voxels(scan: MetaTensor) -> list[str]:
@@ -253,9 +298,10 @@ def _reasons_of_voxels(scan: MetaTensor) -> list[str]:
     return []
 
 
-def _log(name: str, protocol: ScanProtocol, stated_spacing_mm: float | None) -> None:
+def _log(name: str, protocol: ScanProtocol, result: Sequence[int], stated_spacing_mm: float | None) -> None:
     logger.info(
-        "%s: through-plane axis %d (%s), slice spacing %.4g mm (affine), thickness %.4g mm (%s), profile %s (%s)",
+        "%s: through-plane axis %d (%s), slice spacing %.4g mm (affine), thickness %.4g mm (%s), profile %s (%s); "
+        "result %s voxels, about %.1f GiB of memory",
         name,
         protocol.through_plane_axis,
         protocol.axis_source,
@@ -264,6 +310,8 @@ def _log(name: str, protocol: ScanProtocol, stated_spacing_mm: float | None) -> 
         protocol.thickness_source,
         protocol.profile,
         protocol.profile_source,
+        " x ".join(map(str, result)),
+        memory_gib(result),
     )
     spacing_mm = protocol.slice_spacing_mm
     if stated_spacing_mm is not None and abs(stated_spacing_mm / spacing_mm - 1) > STATED_SPACING_DISAGREEMENT:
@@ -273,6 +321,11 @@ def _log(name: str, protocol: ScanProtocol, stated_spacing_mm: float | None) -> 
             stated_spacing_mm,
             spacing_mm,
         )
+
+
+def _is_plausible(spacing_mm: float) -> bool:
+    low, high = PLAUSIBLE_SPACING_MM
+    return low <= spacing_mm <= high
 
 
 def _by(values: Any) -> str:

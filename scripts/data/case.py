@@ -1,6 +1,7 @@
 """`Case`: one scan to process, made once by discovery and handed unchanged to loader, reader, record and writer."""
 
 import re
+import sys
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,13 +88,17 @@ def unique_names(cases: Iterable[Case]) -> list[Case]:
 
 
 def safe_name(text: str) -> str:
-    """Return the text as a file name: letters, digits, dot, dash, plus, underscore; not hidden, not too long.
+    r"""Return the text as a file name: letters, digits, dot, dash, plus, underscore; not hidden, not too long.
 
-    >>> safe_name("../T2 (cor)")
-    'T2_cor'
+    Bytes that are no UTF-8, and letters that file names cannot hold under the locale of this process, become "_".
+
+    >>> safe_name("../T2 (cor)"), safe_name("T2\udcff_cor")
+    ('T2_cor', 'T2__cor')
     """
-    name = re.sub(r"[^\w.+-]+", "_", text).strip("._") or "scan"
-    name = name.encode(errors="ignore")[:LONGEST_NAME].decode(errors="ignore")
+    encoding = sys.getfilesystemencoding()
+    known = text.encode(encoding, "replace").decode(encoding)
+    name = re.sub(r"[^\w.+-]+", "_", known).strip("._") or "scan"
+    name = name.encode()[:LONGEST_NAME].decode(errors="ignore")
     return f"scan_{name}" if name.casefold() in RESERVED else name
 
 

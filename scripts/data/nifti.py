@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import logging
 import math
 import struct
@@ -14,7 +15,7 @@ import numpy as np
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
-from ..geometry.errors import Refusal, printable
+from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
 
 GZIP = b"\x1f\x8b"  # the first two bytes of a gzip file
@@ -24,7 +25,8 @@ HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by sizeof_hd
 SINGLE, PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
 PAIR_SUFFIXES = (".hdr", ".hdr.gz")
 
-logger = logging.getLogger(__name__)
+UNHEARD = logging.Logger("nibabel")  # for lines of nibabel that do not name the file; what is serious raises an error
+UNHEARD.disabled = True
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class NiftiFile:
         header: nibabel's.
         affine: 4 x 4, RAS, in the file's own unit.
         dataobj: the voxels; read when they are indexed.
-        note: why the qform was taken in place of the sform; None where it was not.
+        note: where sform and qform contradict each other, which of the two was taken; else None.
     """
 
     header: Any
@@ -65,14 +67,18 @@ def image_of_pair(header: Path) -> Path:
     """Return the file of voxels that belongs to a .hdr file.
 
     Raises:
-        Refusal: if there is none.
+        Refusal: if there is none, or more than one.
     """
+    if not header.name.lower().endswith(PAIR_SUFFIXES):
+        raise Refusal(f"{header.name}: its header says that the voxels are in an .img file: call the header .hdr")
     stem = header.name[: header.name.lower().rindex(".hdr")]
     names = {f"{stem}.img".casefold(), f"{stem}.img.gz".casefold()}
-    for file in sorted(header.parent.iterdir()):
-        if file.name.casefold() in names:
-            return file
-    raise Refusal(f"{header.name}: the file of its voxels ({stem}.img) is missing: put it beside the header")
+    found = sorted(file for file in header.parent.iterdir() if file.name.casefold() in names)
+    if not found:
+        raise Refusal(f"{header.name}: the file of its voxels ({stem}.img) is missing: put it beside the header")
+    if len(found) > 1:
+        raise Refusal(f"{header.name}: {' and '.join(file.name for file in found)} may hold its voxels: keep one")
+    return found[0]
 
 
 def open_content(path: Path) -> BinaryIO:
@@ -108,18 +114,25 @@ def open_nifti(path: Path) -> NiftiFile:
         else struct.unpack_from(f"{order}q", start, 168)[0]
     )
     least = size + 4 if magic in SINGLE else 0
-    if not np.isfinite(offset) or offset < least:
+    if not np.isfinite(offset) or offset < least or offset != int(offset):
         raise Refusal(
-            f"{path.name}: vox_offset says that the voxels begin at byte {offset:g}, inside the header (at least "
-            f"{least} in this format): write the file again with a correct header"
+            f"{path.name}: vox_offset says that the voxels begin at byte {offset:g}, not a whole number of at least "
+            f"{least}, where the header ends: write the file again with a correct header"
         )
     try:
-        header = HEADERS[size](start[:size], order)
+        header = HEADERS[size](start[:size], order, check=False)
+        spacing = np.array(header["pixdim"][1:4], np.float64)
+        header.check_fix(logger=UNHEARD)  # makes 1 of a spacing of 0
+        header["pixdim"][1:4] = np.abs(spacing)
     except nibabel.spatialimages.HeaderDataError as error:
         raise Refusal(f"{path.name}: the header is not valid ({error}): write the file again") from error
     affine, note = _affine(header, path.name)
-    voxels = path if magic in SINGLE else image_of_pair(path)
-    return NiftiFile(header, affine, ArrayProxy(_source(voxels), header), note)
+    source = _source(path if magic in SINGLE else image_of_pair(path))
+    try:
+        voxels = ArrayProxy(source, header)
+    except nibabel.spatialimages.HeaderDataError as error:  # of scl_slope and scl_inter
+        raise Refusal(f"{path.name}: the header is not valid ({error}): write the file again") from error
+    return NiftiFile(header, affine, voxels, note)
 
 
 def nifti_of(image: SpatialImage, name: str) -> NiftiFile:
@@ -161,26 +174,41 @@ def _source(path: Path) -> Any:
 
 def _affine(header: Any, name: str) -> tuple[np.ndarray, str | None]:
     """The sform where it is a rigid transform or there is no other; else the qform, and a sentence about it."""
-    has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    has_sform, has_qform = (code > 0 for code in codes)
     if not has_sform and not has_qform:
         raise Refusal(f"{name}: missing affine (qform and sform codes are 0): set the scan's position in the header")
     sform = header.get_sform() if has_sform else None
-    if sform is not None and (not has_qform or _is_usable(sform)):
-        return sform, None
-    qform = _qform(header)
+    qform = _qform(header) if has_qform else None
     if sform is None:
         if qform is None:
-            raise Refusal(f"{name}: the quaternion of the qform is longer than 1: correct the header")
+            raise Refusal(
+                f"{name}: the qform is damaged (a quaternion longer than 1, or a spacing of 0): correct the header"
+            )
         return qform, None
     if qform is None or not _is_usable(qform):
         return sform, None
-    note = "the sform is not usable (zero, not finite or sheared); the qform is used"
-    logger.warning("%s: %s", printable(name), note)
-    return qform, note
+    if not _is_usable(sform):
+        return qform, "the sform is not usable (zero, not finite or sheared); the qform is used"
+    apart = _distance(sform, qform, header.get_data_shape()[:3])
+    if codes[0] == codes[1] and apart > np.linalg.norm(sform[:3, :3], axis=0).max():
+        return (
+            sform,
+            f"sform and qform differ, at a corner by {apart:.3g} units of the file; the sform is used",
+        )
+    return sform, None
+
+
+def _distance(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
+    """The largest distance between the positions that two affines give to a corner of the volume."""
+    corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n - 1) for n in shape))])
+    return float(np.linalg.norm(corners @ (one - other).T, axis=1).max()) if len(shape) == 3 else 0.0
 
 
 def _qform(header: Any) -> np.ndarray | None:
-    """The qform; a quaternion that rounding made longer than 1 is scaled to 1. None for a longer one."""
+    """The qform; a quaternion that rounding made longer than 1 is scaled to 1. None for a longer one, or no spacing."""
+    if not (np.abs(header["pixdim"][1:4]) > 0).all():
+        return None
     header = header.copy()
     vector = np.array([float(header[field]) for field in FIELDS])
     length = np.linalg.norm(vector)

@@ -2,11 +2,13 @@
 
 import gzip
 import logging
+import math
 import os
 import zlib
 from collections.abc import Hashable, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +28,8 @@ UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1, lowest bits of xyzt_
 SPATIAL_UNIT = 0b111  # those bits
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
-EXACT_IN_FLOAT32 = 2.0**24  # whole numbers up to here
+LARGEST_PADDING = 15  # bytes after the last voxel; one row of the smallest scan is longer
+LARGEST_INPUT_VOXELS = 2**29  # of one volume, as for DICOM; 2 GiB in float32
 FEWEST_LEVELS = 1024  # with so many different values left, rounding does not show
 
 logger = logging.getLogger(__name__)
@@ -78,6 +81,8 @@ class NiftiScanReader(NibabelReader):
         _check_header(image, name)
         values = _volume(image, frame, name)
         self.note = image.note
+        if self.note:
+            logger.warning("%s: %s", printable(name), self.note)
         affine = image.affine.copy()
         affine[:3] *= UNIT_MM[int(image.header["xyzt_units"]) & SPATIAL_UNIT]
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
@@ -133,6 +138,7 @@ class LoadImageCased(LoadImaged):
     def __init__(self, keys: KeysCollection, readers: Mapping[str, CaseReader], allow_missing_keys: bool = False):
         # Not LoadImaged's own: it would make every reader of MONAI, and log what is missing for those that nobody uses
         super(LoadImaged, self).__init__(keys, allow_missing_keys)
+        self._loader: Any = SimpleNamespace(image_only=False)  # MONAI Label sets this attribute of every LoadImaged
         self.readers = dict(readers)
 
     def __call__(self, data: Mapping[Hashable, Any], reader: Any = None) -> dict[Hashable, Any]:
@@ -194,17 +200,25 @@ def _content_length(path: Path) -> int:
 
 
 def _check_length(image: NiftiFile, name: str, length: int) -> None:
-    """Refuse a file with fewer bytes than its voxels need, before memory is allocated for them.
+    """Refuse a file with another number of bytes than its voxels need, or too many voxels, before memory is allocated.
 
     Args:
         image: the opened file.
         name: what messages call it.
         length: uncompressed bytes of the file of the voxels.
     """
+    shape = image.dataobj.shape
+    sizes = " x ".join(map(str, shape))
     missing = image.needed_bytes - length
     if missing > 0:
-        sizes = " x ".join(map(str, image.dataobj.shape))
         raise Refusal(f"{name}: {missing} bytes short of {sizes} voxels: copy the file again")
+    if -missing > LARGEST_PADDING:
+        raise Refusal(
+            f"{name}: {-missing} bytes more than {sizes} voxels, so these sizes or the voxels' type may be wrong: "
+            f"correct the header"
+        )
+    if math.prod(shape[:3]) > LARGEST_INPUT_VOXELS:
+        raise Refusal(f"{name}: {sizes} voxels exceed the limit of {LARGEST_INPUT_VOXELS} a volume: crop the scan")
 
 
 def _check_header(image: NiftiFile, name: str) -> None:
@@ -237,9 +251,15 @@ def _volume(image: NiftiFile, frame: int | None, name: str) -> np.ndarray:
 
 
 def _check_levels(image: NiftiFile, part: tuple, values: np.ndarray, name: str) -> None:
-    """Refuse a volume whose grey levels single precision cannot tell apart, such as small differences at 2^30."""
+    """Refuse a volume whose grey levels single precision cannot tell apart, such as small differences at 2^30.
+
+    That may be of integers, of real numbers in double precision, or of small integers with a large scl_inter.
+    """
     largest = float(np.abs(values).max(initial=0))
-    if not np.isfinite(largest) or largest <= EXACT_IN_FLOAT32:
+    if not 0 < largest < np.inf:
+        return
+    upper = values if values.max() == largest else -values
+    if np.ptp(upper[upper > largest / 2]) >= FEWEST_LEVELS * float(np.spacing(np.float32(largest))):
         return
     exact = np.asarray(image.dataobj[part] if part else image.dataobj)
     before, after = len(np.unique(exact)), len(np.unique(values))

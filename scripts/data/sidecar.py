@@ -89,7 +89,7 @@ def _content(sidecar: Path) -> dict:
         except UnicodeDecodeError:  # the fields that are read are ASCII; another one may be in any encoding
             text = raw.decode("latin-1")
         content = json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Refusal(f"{sidecar.name}: the sidecar is not valid JSON: correct or remove it") from error
     if not isinstance(content, dict):
         raise Refusal(f"{sidecar.name}: the sidecar is not a JSON object: correct or remove it")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..geometry.checksums import SHIPPED, origin_of
+
 CHECKSUM_DIGITS = 16
 """Digits of a checksum in SoftwareVersions, whose values hold 64 characters at most (PS3.5, 6.2)."""
 MAX_VERSION = 64
@@ -18,7 +20,7 @@ class Provenance:
         sharpness: share of the sharp weights in the interpolation, 0 to 1; without meaning where there are none.
 
     >>> Provenance("1.0.0", "ab" * 32, "cd" * 32, 0.5).software_versions
-    ['1.0.0', 'weights abababababababab', 'sharpness 0.5']
+    ['1.0.0', 'own weights abababababababab', 'sharpness 0.5']
     """
 
     version: str = ""
@@ -44,10 +46,15 @@ class Provenance:
 
     @property
     def software_versions(self) -> list[str]:
-        """Values of SoftwareVersions: version, first digits of the weights' checksum, sharpness, each where known."""
+        """Values of SoftwareVersions: version, first digits of the weights' checksum, sharpness, each where known.
+
+        Weights that do not ship with this bundle are called "own weights".
+        """
         known = [self.version] if self.version else []
         if self.weights_sha256:
-            known.append(f"weights {self.weights_sha256[:CHECKSUM_DIGITS]}")
+            origin = origin_of(self.weights_sha256, self.sharp_weights_sha256 or None)
+            name = "weights" if origin == SHIPPED else f"{origin} weights"
+            known.append(f"{name} {self.weights_sha256[:CHECKSUM_DIGITS]}")
         if self.interpolated:
             known.append(f"sharpness {self.sharpness:g}")
         return [value[:MAX_VERSION] for value in known]

@@ -1,5 +1,6 @@
 """`Refusal`, the error for an input that is not processed, and the original cause of errors that MONAI wraps."""
 
+SURROGATES = 0xDC00  # a byte b of a file name that is no UTF-8 is the character SURROGATES + b
 INTERRUPTED = "interrupted: what is done is kept; the same command continues from there"
 LONGEST_REASON = 400  # characters; longer lines are unreadable in a terminal and in a table
 
@@ -19,16 +20,24 @@ class Refusal(ValueError):
 
 
 def printable(text: str) -> str:
-    r"""Return a text with escapes for control characters, for those that reverse the reading direction, and the like.
+    r"""Return a text with escapes for characters that cannot be printed, or that change how the line is displayed.
 
-    Names of files may hold them: a line of a log would otherwise look like another one, or like two.
+    Names of files may hold line breaks, terminal commands, marks that reverse the reading direction, and bytes that are
+    no UTF-8, which Python keeps as lone surrogates (PEP 383): a line of a log would otherwise look like another one, or
+    like two.
 
-    >>> printable("slice\u202e\n.dcm")
-    'slice\\u202e\\n.dcm'
+    >>> printable("slice\u202e\n.dcm"), printable("T2\udcff.nii")
+    ('slice\\u202e\\n.dcm', 'T2\\xff.nii')
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    """A lone surrogate as the byte that it stands for, another character as Python writes it in a literal."""
+    code = ord(character)
+    return f"\\x{code - SURROGATES:02x}" if 0x80 <= code - SURROGATES <= 0xFF else ascii(character)[1:-1]
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -52,7 +61,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
 
 
 def one_line(text: str) -> str:
-    """Return the text on one line, cut to `LONGEST_REASON` characters.
+    """Return the text on one line, printable, cut to `LONGEST_REASON` characters.
 
     >>> one_line("no   slices here")
     'no slices here'

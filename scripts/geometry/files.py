@@ -138,7 +138,7 @@ def plain(value: Any) -> Any:
 
 def _temporary(path: Path) -> Path:
     """Return a hidden path in the same folder that no other process uses, also for names of the maximum length."""
-    name = path.name.encode()[:LONGEST_PREFIX].decode(errors="ignore")
+    name = os.fsencode(path.name)[:LONGEST_PREFIX].decode(sys.getfilesystemencoding(), errors="ignore")
     return path.with_name(f".{name}.{secrets.token_hex(4)}{PARTIAL}")
 
 

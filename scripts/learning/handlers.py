@@ -16,6 +16,7 @@ from monai.handlers import TensorBoardHandler
 from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
+from ..geometry.checksums import require_intact
 from ..geometry.errors import Refusal
 from ..geometry.files import atomic_file, remove_temporary, temporary_names
 from ..geometry.progress import Progress
@@ -361,13 +362,14 @@ class Checkpoints:
         """Load a file that this class wrote; None starts a new training.
 
         Raises:
-            Refusal: if the file is missing or does not fit what is trained.
+            Refusal: if the file is missing, damaged, or does not fit what is trained.
         """
         if path is None:
             return
         if not Path(path).is_file():
             raise Refusal(f"{path}: no such checkpoint to resume from; leave --resume out to start anew")
         epochs, length = engine.state.max_epochs, len(engine.data_loader)
+        require_intact(path)
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             for name, thing in self.objects.items():

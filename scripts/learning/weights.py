@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from ..geometry.checks import is_number
-from ..geometry.errors import Refusal
+from ..geometry.checksums import OWN, origin_of, require_intact, sha256_of
+from ..geometry.errors import Refusal, printable
 
 FARTHEST_RELATED = 0.5  # relative distance of weights; within one training it stays far below, between two it is 1
 DEFAULT_SHARPNESS = 0.5  # chosen on people held back from training (docs/README.md)
@@ -59,7 +60,9 @@ def load_interpolated(
     if not _is_sharpness(sharpness):
         raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
     own = _state_of(network, path)
+    _name_own(path)
     if sharpness > 0:
+        _name_own(sharp_path)
         faithful = own if faithful_path in (None, path) else _state_of(network, faithful_path)
         sharp = _state_of(network, sharp_path)
         if not _are_related(faithful, sharp):
@@ -78,16 +81,16 @@ def default_sharpness(path: str, sharp_path: str) -> float:
     Args:
         path: the faithful weights.
         sharp_path: the sharp weights.
+
+    Raises:
+        Refusal: if a file is there but damaged; sharpness 0 would then change results without a word.
     """
-    try:
-        faithful = _read(path)
-    except Refusal:  # which ends the run where the weights are loaded; nothing of sharp weights would explain it
+    if not Path(path).is_file():  # which ends the run where the weights are loaded
         return 0.0
-    try:
-        sharp = _read(sharp_path)
-    except Refusal as refusal:
-        logger.info("sharpness is 0, since there are no sharp weights: %s", refusal)
+    if not Path(sharp_path).is_file():
+        logger.info("sharpness is 0, since there are no sharp weights: %s: no such weights", printable(str(sharp_path)))
         return 0.0
+    faithful, sharp = _read(path), _read(sharp_path)
     comparable = _is_state(faithful) and _is_state(sharp) and _shapes(faithful) == _shapes(sharp)
     if comparable and _are_related(faithful, sharp):
         return DEFAULT_SHARPNESS
@@ -137,6 +140,12 @@ def load_initial_weights(path: str | None, networks: Mapping[str, nn.Module], av
         _fit(networks["F"], saved["F"], path)
 
 
+def _name_own(path: str) -> None:
+    """Log that weights are not those that ship with the bundle, where that is so."""
+    if Path(path).is_file() and origin_of(checksum := sha256_of(path)) == OWN:
+        logger.info("%s: your own weights, not shipped with GLADE (SHA-256 %s...)", printable(path), checksum[:16])
+
+
 def _is_sharpness(sharpness) -> bool:
     return is_number(sharpness) and 0 <= sharpness <= 1
 
@@ -159,7 +168,10 @@ def _read(path: str) -> dict:
     if not Path(path).is_file():
         raise Refusal(f"{path}: no such weights; give --weights_path, or train some (configs/train.yaml)")
     try:
+        require_intact(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Refusal:
+        raise
     except Exception as error:
         raise Refusal(f"{path}: not a file of weights ({type(error).__name__}): give --weights_path") from error
     if not isinstance(saved, dict):

@@ -261,6 +261,7 @@ def _made_with(row: Row) -> list[tuple[str, str | None]]:
     own = row.settings
     return [
         ("version", own.get("version")),
+        ("weights", row.weights_origin),
         ("weights, SHA-256", row.weights_sha256),
         *((name, setting(own[name])) for name in ("sharpness", "detail") if name in own),
     ]

@@ -27,7 +27,7 @@ def fingerprint_of_files(files: list[Path], part: str = "") -> str | None:
         for file in files:
             with file.open("rb") as content:
                 status = os.fstat(content.fileno())
-                digest.update(f"{file.name}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+                digest.update(os.fsencode(f"{file.name}|{status.st_size}|{status.st_mtime_ns}\n"))
                 for start in (0, status.st_size // 2, max(0, status.st_size - SAMPLE_BYTES)):
                     content.seek(start)
                     digest.update(content.read(SAMPLE_BYTES))
@@ -47,7 +47,7 @@ def location_hash(case: Case) -> str | None:
         first = min(case.files).resolve()
     except (OSError, RuntimeError):  # a loop of symbolic links, a folder that may not be entered
         return None
-    return hashlib.sha256(str(first.parent if case.format == DICOM else first).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(first.parent if case.format == DICOM else first)).hexdigest()
 
 
 def input_files(case: Case) -> list[Path]:

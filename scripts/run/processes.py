@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from monai.data import partition_dataset
 from ..geometry.errors import Refusal
 from .threads import NUMBERS, usable_cores
 
+LOOPBACK = ("lo", "lo0")  # on Linux and macOS
+INTERFACE_OF = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 TIMEOUT = timedelta(days=7)  # a process that has finished waits for the slowest one, whatever that takes
 
 
@@ -42,6 +45,7 @@ def join_ranks() -> tuple[int, int]:
     Processes that run inference share only the list of cases and the last merge of the record.
     """
     if idist.get_world_size() == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        stay_on_loopback()
         idist.initialize("gloo", timeout=TIMEOUT)
         name_rank_in_log()
     return idist.get_rank(), idist.get_world_size()
@@ -52,6 +56,20 @@ def name_rank_in_log() -> None:
     line = f"%(asctime)s rank {idist.get_rank()} %(levelname)s %(message)s"
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter(line, datefmt="%H:%M:%S"))
+
+
+def stay_on_loopback() -> None:
+    """Let gloo and NCCL connect the processes by the loopback interface where all of them run on this machine.
+
+    They would listen on the address of the host's name otherwise, without any access control. An interface that the
+    user has set is kept, and so is what libraries choose for processes on several machines. torchrun's own two ports
+    are open on all interfaces whatever is set here (SECURITY.md).
+    """
+    here = os.environ.get("LOCAL_WORLD_SIZE")
+    loopback = next((name for _, name in socket.if_nameindex() if name in LOOPBACK), None)
+    if loopback is not None and here is not None and here == os.environ.get("WORLD_SIZE"):
+        for variable in INTERFACE_OF:
+            os.environ.setdefault(variable, loopback)
 
 
 def limit_threads() -> None:
@@ -72,6 +90,7 @@ def join_training() -> torch.device:
     if "LOCAL_RANK" not in os.environ:
         raise Refusal("configs/multi_gpu.yaml needs torchrun: torchrun --nproc_per_node=N -m monai.bundle run ...")
     if idist.backend() is None:
+        stay_on_loopback()
         idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
         name_rank_in_log()
     return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")

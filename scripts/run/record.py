@@ -17,7 +17,8 @@ from monai.data import MetaTensor
 
 from ..data.acceptance import ScanProtocol
 from ..data.case import SUMMARY, Case
-from ..geometry.errors import Refusal, one_line, reason_of
+from ..geometry.checksums import origin_of, sha256_of
+from ..geometry.errors import Refusal, one_line, printable, reason_of
 from ..geometry.files import plain
 from .fingerprints import fingerprint, input_files, location_hash
 from .rows import DONE, FAILED, REFUSED, Rows
@@ -54,6 +55,7 @@ class Row:
         seconds: duration.
         files: what was written, relative to OUT.
         weights_sha256: checksum of the weights.
+        weights_origin: "shipped" with this bundle, faithful and sharp ones, or the user's "own".
         settings: what the result depends on.
         write: names of what was to be written.
     """
@@ -71,6 +73,7 @@ class Row:
     seconds: float | None = None
     files: list[str] = field(default_factory=list)
     weights_sha256: str | None = None
+    weights_origin: str | None = None
     settings: dict = field(default_factory=dict)
     write: list[str] = field(default_factory=list)
 
@@ -149,6 +152,13 @@ class RunRecord:
         if self.weights is not None and self._checksum is None:
             self._checksum = checksum(self.weights)
         return self._checksum
+
+    @property
+    def weights_origin(self) -> str | None:
+        """Whether the weights are "shipped" with this bundle or the user's "own"; None without a network."""
+        if self.weights is None:
+            return None
+        return origin_of(self.weights_sha256, self.settings.get("sharp_weights_sha256"))
 
     def open(self) -> None:
         """Make the output folder, and make sure that it can be written to and that there are weights.
@@ -284,7 +294,7 @@ class RunRecord:
                 "%d cases: %d done, %d already done, %d refused, %d failed; see %s",
                 sum(counts.values()),
                 *counts.values(),
-                self.output_dir / SUMMARY,
+                printable(str(self.output_dir / SUMMARY)),
             )
         if lost:
             logger.error("%s is not complete, or could not be written: run this again", SUMMARY)
@@ -322,14 +332,8 @@ class CaseEntry:
         self.to_do = False
         self.row = Row(
             case=case.name,
-            input={
-                "format": case.format,
-                "frame": case.frame,
-                "files": len(input_files(case)),
-                "fingerprint": fingerprint(case),
-                "location_hash": location_hash(case),
-            },
             weights_sha256=record.weights_sha256,
+            weights_origin=record.weights_origin,
             settings=record.settings,
             write=record.write,
         )
@@ -339,6 +343,13 @@ class CaseEntry:
 
     def begin(self, locations: Collection[str | None] = ()) -> None:
         """Decide whether this process has to process the case, and note that it begins; `release` gives it back."""
+        self.row.input = {  # here, not in __init__: whatever the files' names and state, an error ends this case alone
+            "format": self.case.format,
+            "frame": self.case.frame,
+            "files": len(input_files(self.case)),
+            "fingerprint": fingerprint(self.case),
+            "location_hash": location_hash(self.case),
+        }
         free = self._lock.acquire(wait=False)
         if self.case.refusal:
             self.stop(REFUSED, self.case.refusal) if free else self._leave(self.case.refusal)
@@ -479,8 +490,7 @@ def checksum(weights: str | os.PathLike) -> str:
     path = Path(weights)
     if not path.is_file():
         raise Refusal(f"no weights at {path}: fetch or train them, random weights are never used")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def geometry(shape, affine) -> dict:

@@ -1,6 +1,7 @@
 """Settings given on the command line: unknown ones are errors, and a `Refusal` that ends a run is shown as one line."""
 
 import inspect
+import io
 import logging
 import os
 import sys
@@ -52,11 +53,15 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
 def show_refusals_in_one_line() -> None:
     """Let a `Refusal` or Ctrl-C that ends `python -m monai.bundle run` be shown as one line; errors keep a traceback.
 
-    Replaces sys.excepthook of this process; the exit code stays 1, and 130 after Ctrl-C. Outside the command line it
-    does nothing.
+    Replaces sys.excepthook of this process; the exit code stays 1, and 130 after Ctrl-C. Letters that the encoding of
+    the log lacks are written as escapes. Outside the command line it does nothing.
     """
     if _is_bundle_command(sys.argv):
         sys.excepthook = _excepthook
+        for handler in logging.getLogger().handlers:
+            stream = getattr(handler, "stream", None)
+            if isinstance(stream, io.TextIOWrapper):  # else a log line with such a letter is lost to a traceback
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _is_bundle_command(argv: Sequence[str]) -> bool:

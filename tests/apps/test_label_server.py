@@ -1,5 +1,6 @@
 """`make label`'s server over HTTP: the bundle's own bytes come back; bad requests get a status and leave nothing."""
 
+import contextlib
 import json
 import os
 import re
@@ -35,12 +36,12 @@ pytestmark = [
 class Server:
     """A running server of the bundle in root; `ask` gives (HTTP status, body)."""
 
-    def __init__(self, studies: Path, work: Path, root: Path = ROOT):
+    def __init__(self, studies: Path, work: Path, root: Path = ROOT, *options: str):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.studies, self.work, self.log = studies, work, work / "log.txt"
-        command = [PYTHON, "-m", "apps.label", "--studies", str(studies), "--port", str(self.port)]
+        command = [PYTHON, "-m", "apps.label", "--studies", str(studies), "--port", str(self.port), *options]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=root, env={**os.environ, "TMPDIR": str(work)}, stdout=log, stderr=subprocess.STDOUT
@@ -57,7 +58,7 @@ class Server:
                 return
         pytest.fail(f"the server does not start: {self.log.read_text()[-2000:]}")
 
-    def ask(self, path: str, params: dict | None, file: bytes | None = None) -> tuple[int, bytes]:
+    def ask(self, path: str, params: dict | str | None, file: bytes | None = None) -> tuple[int, bytes]:
         """GET without params, else POST of params and file as a form."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
         if params is not None:
@@ -83,8 +84,10 @@ class Server:
         return found
 
 
-def form(params: dict, file: bytes | None, boundary: str) -> bytes:
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="params"\r\n\r\n{json.dumps(params)}\r\n'
+def form(params: dict | str, file: bytes | None, boundary: str) -> bytes:
+    """The body of a request; params as an object, or as the text that is sent."""
+    text = params if isinstance(params, str) else json.dumps(params)
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="params"\r\n\r\n{text}\r\n'
     body = head.encode()
     if file is not None:
         disposition = 'Content-Disposition: form-data; name="file"; filename="scan.nii.gz"\r\n\r\n'
@@ -196,6 +199,8 @@ def test_two_requests_at_once_are_both_answered_each_as_it_asked(server, own):
         ("/infer/glade?image=scan&output=dicom_seg", {}, None, 422, "output must be image, json or all"),
         ("/infer/glade?session_id=1", {}, None, 500, "failed: "),
         ("/infer/glade", [1], b"a scan", 400, "params must be a JSON object"),
+        ("/infer/glade?image=scan", {"settings": {"views": [[[[0]]]]}}, None, 400, "params nests deeper than 4"),
+        ("/infer/glade?image=scan", {"settings": {"views": {"a": {"b": {}}}}}, None, 400, "params nests deeper than 4"),
         ("/infer/glade", {}, b"no scan", 422, "refused: .*header cannot be read"),
         ("/infer/glade", {}, b"", 422, "refused: .*header cannot be read"),
     ],
@@ -211,9 +216,13 @@ def test_a_bad_request_is_answered_in_one_line(server, path, params, file, statu
 
 def test_a_client_that_goes_away_leaves_nothing(server, own):
     body = form({}, b"x" * 3_000_000, "edge")
-    head = f"POST /infer/glade?image=scan HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    start = "POST /infer/glade?image=scan HTTP/1.1\r\nHost: localhost\r\n"
+    head = f"{start}Content-Length: {len(body)}\r\n"
     upload = head.encode() + b"Content-Type: multipart/form-data; boundary=edge\r\n\r\n" + body
-    for sent in (upload[:2_000_000], b"POST /infer/glade?image=scan HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"):
+    for sent in (
+        upload[:2_000_000],
+        b"POST /infer/glade?image=scan HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n",
+    ):
         with socket.create_connection(("127.0.0.1", server.port)) as client:
             client.sendall(sent)
         assert server.ask("/infer/glade?image=scan&output=image", {}) == (200, own["scan"])
@@ -244,7 +253,96 @@ def test_nothing_else_of_label_is_served(server, method, path):
         urllib.request.urlopen(request, timeout=60)
 
 
-def test_a_page_of_another_site_may_not_read_responses(server):
-    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/info/", headers={"Origin": "http://elsewhere"})
-    with urllib.request.urlopen(request, timeout=10) as reply:
-        assert "access-control-allow-origin" not in {name.lower() for name in reply.headers}
+@pytest.mark.parametrize(
+    "params", ["[" * 100_000 + "]" * 100_000, '{"a":' * 100_000 + "1" + "}" * 100_000, "9" * 10_000, "null", '"x"', "{"]
+)
+def test_params_that_are_no_object_of_settings_are_a_bad_request(server, params):
+    found, body = server.ask("/infer/glade?image=scan", params)
+    assert found == 400
+    assert "params" in json.loads(body)["detail"]
+    assert server.leftovers() == []
+
+
+def send(server, path, **headers):
+    """(HTTP status, headers, body) of a POST or, of /info/, a GET with other headers than urllib's own."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.port}{path}", method="GET" if "info" in path else "POST"
+    )
+    for name, value in headers.items():
+        request.add_header(name.replace("_", "-"), value.format(port=server.port))
+    try:
+        with urllib.request.urlopen(request, timeout=300) as reply:
+            return reply.status, reply.headers, reply.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+@pytest.mark.parametrize("path", ["/info/", "/infer/glade?image=scan&output=image"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "elsewhere.example"},
+        {"Host": "elsewhere.example:{port}"},
+        {"Host": "127.0.0.1.elsewhere.example:{port}"},
+        {"Host": "localhost.elsewhere.example"},
+        {"Host": "192.0.2.1:{port}"},
+        {"Host": "0.0.0.0:{port}"},
+        {"Host": "127.0.0.1@elsewhere.example"},
+        {"Host": "[2001:db8::1]:{port}"},
+        {"Origin": "http://elsewhere.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:1"},
+        {"Origin": "https://127.0.0.1:{port}"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Host": "elsewhere.example:{port}", "Origin": "http://elsewhere.example:{port}"},  # DNS rebinding
+    ],
+)
+def test_a_page_of_another_site_may_neither_read_nor_compute(server, path, headers):
+    status, replied, body = send(server, path, **headers)
+    assert status == 403
+    assert "access-control-allow-origin" not in {name.lower() for name in replied}
+    assert "\n" not in json.loads(body)["detail"]
+    assert server.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "localhost:{port}"},
+        {"Host": "LOCALHOST.:{port}"},
+        {"Host": "127.0.0.1"},
+        {"Host": "[::1]:{port}"},
+        {"Host": "localhost:{port}", "Origin": "http://localhost:{port}", "Sec-Fetch-Site": "same-origin"},
+    ],
+)
+def test_the_server_answers_to_its_own_names(server, headers):
+    status, replied, _ = send(server, "/info/", **headers)
+    assert status == 200
+    assert "access-control-allow-origin" not in {name.lower() for name in replied}
+
+
+def test_a_request_has_a_deadline_and_the_server_stops_within_seconds(tmp_path):
+    """Both while a volume is computed for minutes; meanwhile others get their responses."""
+    write_scan(tmp_path / "studies" / "scan.nii.gz", voxels((24, 20, 8)))
+    write_scan(tmp_path / "studies" / "large.nii.gz", voxels((320, 320, 40)))
+    (tmp_path / "work").mkdir()
+    server = Server(tmp_path / "studies", tmp_path / "work", ROOT, "--deadline", "20", "--name", "glade.example")
+    server.wait()
+    assert send(server, "/info/", Host="glade.example:{port}")[0] == 200
+    begun = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        large = pool.submit(server.ask, "/infer/glade?image=large&output=image", {})
+        time.sleep(3)
+        asked = time.monotonic()
+        assert server.ask("/info/", None)[0] == 200
+        assert time.monotonic() - asked < 10
+        status, body = large.result()
+        assert (status, json.loads(body)["detail"][:20]) == (503, "not done within 20 s")
+        assert time.monotonic() - begun < 60
+        assert server.leftovers() == []
+        assert server.ask("/infer/glade?image=scan&output=image", {})[0] == 200
+        large = pool.submit(server.ask, "/infer/glade?image=large&output=image", {})
+        time.sleep(5)
+        server.stop()  # waits for a minute at most; the volume takes several, and five seconds are for the step in hand
+        with contextlib.suppress(OSError):  # the connection may end before a response
+            assert large.result()[0] == 503

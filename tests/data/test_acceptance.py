@@ -99,11 +99,60 @@ def test_unknown_protocol_settings_are_refused_at_once(setting):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"smallest_window_voxels": 0}, {"fewest_slices": 2.5}, {"isotropic_spacing_mm": -1}]
+    "setting",
+    [
+        {"smallest_window_voxels": 0},
+        {"fewest_slices": 2.5},
+        {"largest_result_voxels": 0},
+        *({"isotropic_spacing_mm": value} for value in (-1, 1e-300, 0.001, 51, 1e30, float("inf"), "fine")),
+    ],
 )
 def test_unknown_acceptance_settings_are_refused_at_once(setting):
     with pytest.raises(Refusal, match=next(iter(setting))):
         AcceptScand("image", **setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (
+            {"isotropic_spacing_mm": 0.06},  # of the issue, there 800 x 800 x 667 voxels
+            r"voxels of 0.06 mm are 66.7 times finer than 4 mm \(at most 32\): set isotropic_spacing_mm to 0.125",
+        ),
+        (
+            {"isotropic_spacing_mm": 0.13, "largest_result_voxels": 7_000_000},
+            r"the result of 185 x 154 x 246 voxels would take about 0.99 GiB of memory \(at most 7e\+06 voxels\)",
+        ),
+    ],
+)
+def test_the_size_of_the_result_is_bounded_before_anything_is_computed(settings, reason):
+    with pytest.raises(Refusal, match=reason):
+        accept(scan(), **settings)
+
+
+def test_what_a_refusal_of_the_size_advises_is_accepted():
+    accept(scan(), isotropic_spacing_mm=0.125)
+    accept(scan(), isotropic_spacing_mm=0.13, largest_result_voxels=185 * 154 * 246)
+
+
+def test_the_largest_result_of_the_default_is_the_issues_example_no_more():
+    """800 x 800 x 667 voxels of 0.125 mm, from a scan of 100 x 100 x 83 mm."""
+    with pytest.raises(Refusal, match=r"800 x 800 x 664 voxels would take about 30.2 GiB of memory \(at most 3e\+08"):
+        accept(scan(shape=(20, 20, 21), spacing=(5, 5.0, 3.952)), isotropic_spacing_mm=0.125, through_plane_axis=2)
+
+
+@pytest.mark.parametrize(
+    "spacing", [(1e-6, 1e-6, 4e-6), (1e30, 1e30, 4e30), (0.009, 0.009, 4), (1, 1, 51), (1, 1e-6, 4)]
+)
+def test_implausible_pixels_are_refused_with_the_unit_as_the_suspect(spacing):
+    with pytest.raises(Refusal, match=r"implausible \(expected 0.01 to 50 mm\): is the unit of length wrong"):
+        accept(scan(spacing=spacing), isotropic_spacing_mm=1.0)
+
+
+def test_the_memory_is_said_before_it_is_taken(caplog):
+    with caplog.at_level(logging.INFO):
+        accept(scan(shape=(256, 256, 45), spacing=(1.3, 1.3, 6.0)))
+    assert "; result 256 x 256 x 208 voxels, about 1.5 GiB of memory" in caplog.text
 
 
 def test_a_good_scan_is_taken_unchanged():

@@ -4,11 +4,13 @@ import gzip
 import json
 import shutil
 import struct
+import tracemalloc
 
 import nibabel
 import numpy as np
 import pytest
 
+from scripts.data import readers
 from scripts.data.acceptance import AcceptScand
 from scripts.data.discovery import find_nifti
 from scripts.data.readers import LoadImageCased, NiftiScanReader
@@ -148,6 +150,110 @@ def test_a_forged_number_of_frames_is_one_refusal(tmp_path, name):
     path = patched(tmp_path / name, (40, "<8h", 4, 24, 20, 8, 32767, 1, 1, 1))
     (case,) = find_nifti(path)
     assert "bytes short" in case.refusal
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize(
+    ("patch", "line"),
+    [
+        ((40, "<8h", 3, 24, 20, 7, 1, 1, 1, 1), "960 bytes more than 24 x 20 x 7 voxels"),
+        ((40, "<8h", 3, 23, 20, 8, 1, 1, 1, 1), "320 bytes more"),  # would be sheared
+        ((70, "<h", 2), "3840 bytes more"),  # of one byte in place of two
+        ((70, "<h", 16), "7680 bytes short"),
+        ((108, "<f", 368.0), "16 bytes short"),
+        ((108, "<f", 352.5), "not a whole number"),
+        ((112, "<2f", 1.0, float("nan")), "header is not valid"),
+        ((123, "<B", 4), "code 4, which NIfTI does not define"),
+        ((344, "4s", b"ni1\0"), "voxels are in an .img file"),
+        ((292, "<f", 1e30), "1e\\+30 mm from the origin"),
+    ],
+)
+def test_a_header_that_does_not_fit_the_voxels_is_refused(tmp_path, name, patch, line):
+    with pytest.raises(Refusal, match=line):
+        AcceptScand("image")({"image": read(patched(tmp_path / name, patch))})
+
+
+def test_voxels_behind_an_extension_that_the_header_ignores_are_refused(tmp_path):
+    path = patched(tmp_path / "a.nii", (348, "<B", 1))
+    content = path.read_bytes()
+    extension = struct.pack("<2i", 32, 6) + bytes(24)
+    path.write_bytes(content[:352] + extension + content[352:])
+    with pytest.raises(Refusal, match="32 bytes more"):
+        read(path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, 108, 384.0)
+    path.write_bytes(content)
+    np.testing.assert_array_equal(read(path).numpy()[0], voxels())
+
+
+@pytest.mark.parametrize("padding", [1, 15])
+def test_padding_shorter_than_any_row_is_left_out(tmp_path, padding):
+    path = patched(tmp_path / "a.nii")
+    path.write_bytes(path.read_bytes() + bytes(padding))
+    np.testing.assert_array_equal(read(path).numpy()[0], voxels())
+
+
+@pytest.mark.parametrize("pixdim", [(0.9, 0.9, 0.0), (0.0, 0.9, 3.6), (0.9, 0.9, float("nan"))])
+def test_a_spacing_that_the_qform_lacks_is_not_made_up(tmp_path, pixdim):
+    """nibabel takes 1 mm for 0."""
+    with pytest.raises(Refusal, match=r"the qform is damaged .*a spacing of 0"):
+        read(patched(tmp_path / "a.nii", (80, "<3f", *pixdim), sform=0))
+    zero = (280, "<12f", *[0.0] * 12)
+    with pytest.raises(Refusal, match="singular"):
+        AcceptScand("image")({"image": read(patched(tmp_path / "b.nii", (80, "<3f", *pixdim), zero))})
+
+
+def test_sform_and_qform_that_contradict_each_other_are_named(tmp_path, caplog):
+    mirrored = AFFINE.copy()
+    mirrored[0, 0] *= -1
+    scan = read(patched(tmp_path / "a.nii", affine=mirrored))
+    np.testing.assert_allclose(scan.affine.numpy(), mirrored, atol=1e-5)
+    assert "sform and qform differ, at a corner by 41.4" in scan.meta["geometry_notes"]
+    assert "a.nii: sform and qform differ" in caplog.text
+    assert "geometry_notes" not in read(patched(tmp_path / "b.nii", affine=mirrored, sform=4)).meta  # another space
+
+
+def test_two_files_for_the_voxels_of_a_pair_are_refused(tmp_path):
+    nibabel.save(nibabel.Nifti1Pair(voxels(), AFFINE), tmp_path / "a.img")
+    (tmp_path / "a.img.gz").write_bytes(gzip.compress(voxels(seed=1).tobytes(order="F")))
+    with pytest.raises(Refusal, match=r"a\.img and a\.img\.gz may hold its voxels: keep one"):
+        read(tmp_path / "a.hdr")
+
+
+def test_lines_of_nibabel_that_name_no_file_are_not_shown(tmp_path, caplog, capfd):
+    path = patched(tmp_path / "a.nii", (108, "<f", 353.0), (70, "<h", 9999))
+    with pytest.raises(Refusal, match=r"^a\.nii: the header is not valid \(data code 9999 not recognized\)"):
+        read(path)
+    assert caplog.text == ""
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("offset", [1e6, -1e6])
+def test_grey_levels_lost_below_2_to_the_24_are_refused_too(tmp_path, offset):
+    with pytest.raises(Refusal, match="leave 15 of 888 grey levels"):
+        read(write_scan(tmp_path / "a.nii", offset + np.sign(offset) * voxels() / 1000))
+    with pytest.raises(Refusal, match="leave 15 of 888 grey levels"):
+        read(patched(tmp_path / "b.nii", (112, "<2f", np.sign(offset) * 0.001, offset)))
+    noisy = voxels() * 0.1 + np.random.default_rng(0).uniform(0, 1e-13, (24, 20, 8))  # rounding in double precision
+    np.testing.assert_allclose(read(write_scan(tmp_path / "c.nii", noisy)).numpy()[0], noisy, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("shape", [(2000, 2000, 2000), (24, 20, 9)])
+def test_a_forged_size_is_refused_before_it_is_allocated(tmp_path, name, shape):
+    path = patched(tmp_path / name, (40, "<8h", 3, *shape, 1, 1, 1, 1))
+    tracemalloc.start()
+    with pytest.raises(Refusal, match="bytes short of"):
+        read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20e6
+
+
+def test_a_volume_of_too_many_voxels_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LARGEST_INPUT_VOXELS", 24 * 20 * 8 - 1)
+    with pytest.raises(Refusal, match="24 x 20 x 8 voxels exceed the limit of 3839 a volume: crop"):
+        read(patched(tmp_path / "a.nii"))
 
 
 def test_an_input_that_vanished_is_not_called_corrupt(tmp_path):

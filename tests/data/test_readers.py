@@ -85,7 +85,15 @@ def test_the_sidecar_gives_thickness_and_acquisition(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[1]", '{"SliceThickness": "3"}', '{"SliceThickness": [3]}', '{"MRAcquisitionType": "4D"}']
+    "content",
+    [
+        "{",
+        "[1]",
+        '{"a":' * 50_000 + "1" + "}" * 50_000,
+        '{"SliceThickness": "3"}',
+        '{"SliceThickness": [3]}',
+        '{"MRAcquisitionType": "4D"}',
+    ],
 )
 def test_an_unusable_sidecar_is_refused(tmp_path, content):
     path = write_scan(tmp_path / "a.nii.gz")
@@ -144,3 +152,4 @@ def test_a_format_without_a_reader_is_refused_and_the_class_is_monais():
         load({"image": ["1.dcm"], "format": "dicom", "case": "s"})
     assert isinstance(load, LoadImaged)
     assert "LoadImage" in type(load).__name__
+    load._loader.image_only = False  # as MONAI Label does with every LoadImaged of a bundle

@@ -142,7 +142,7 @@ def test_provenance_is_complete(tmp_path, series):
     equipment = result.ContributingEquipmentSequence[0]
     assert equipment.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
     assert equipment.Manufacturer == "GLADE"
-    assert list(equipment.SoftwareVersions) == ["1.2.3", f"weights {CHECKSUM[:16]}"]
+    assert list(equipment.SoftwareVersions) == ["1.2.3", f"own weights {CHECKSUM[:16]}"]
     assert CHECKSUM in equipment.ContributionDescription
     assert equipment.ContributionDateTime == "20260102120000"
     assert "BurnedInAnnotation" not in result  # the source does not state it either
@@ -158,7 +158,7 @@ def test_interpolated_weights_are_stated_with_both_checksums_and_the_sharpness(t
     provenance = Provenance("1.2.3", CHECKSUM, CHECKSUM[::-1], 0.5)
     derived = write(tmp_path / "derived", volume_of(), isotropic(AFFINE), series, provenance=provenance)
     equipment = pydicom.dcmread(derived.files[0]).ContributingEquipmentSequence[0]
-    assert list(equipment.SoftwareVersions) == ["1.2.3", f"weights {CHECKSUM[:16]}", "sharpness 0.5"]
+    assert list(equipment.SoftwareVersions) == ["1.2.3", f"own weights {CHECKSUM[:16]}", "sharpness 0.5"]
     assert f"{CHECKSUM} mixed with {CHECKSUM[::-1]} at 0.5" in equipment.ContributionDescription
 
 

@@ -209,3 +209,22 @@ def test_planes_are_written_side_by_side_with_labels(tmp_path):
     label, below = picture[: PlanesToTensorBoard.LABEL_PIXELS], picture[PlanesToTensorBoard.LABEL_PIXELS :]
     assert [int(panel.mean()) for panel in np.split(below, 3, axis=1)] == [0, 127, 255]
     assert all(panel.max() > 200 for panel in np.split(label, 3, axis=1))  # text
+
+
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_a_damaged_checkpoint_is_not_resumed_from(tmp_path, name):
+    network = torch.nn.Linear(30, 20)
+    checkpoints = Checkpoints(
+        str(tmp_path), {"G": network}, BestModel(network, str(tmp_path / "model.pt"), validation(30.0))
+    )
+    engine = Engine(lambda *_: None)
+    engine.scaling = torch.amp.GradScaler("cpu", enabled=False)
+    checkpoints.attach(engine)
+    engine.run([0], max_epochs=1)
+    engine.data_loader, engine.state.max_epochs = [0], 2
+    path = tmp_path / "last.pt"
+    content = bytearray(path.read_bytes())
+    place = content.index(network.weight.detach().numpy().tobytes())
+    (tmp_path / name).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(Refusal, match=rf"{name}: damaged \(the checksum of .* does not match\)"):
+        checkpoints.resume(engine, str(tmp_path / name))

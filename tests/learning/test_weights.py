@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 
@@ -75,8 +77,28 @@ def test_the_default_sharpness_is_0_where_the_weights_are_of_two_trainings(files
     assert default_sharpness(files[0], other) == 0
     assert default_sharpness(files[0], tiny) == default_sharpness(tiny, files[1]) == 0
     assert default_sharpness(files[0], "nowhere.pt") == default_sharpness("nowhere.pt", files[1]) == 0
-    (tmp_path / "bad.pt").write_bytes(b"no weights")
-    assert default_sharpness(files[0], str(tmp_path / "bad.pt")) == 0
+
+
+@pytest.mark.parametrize("which", ["faithful.pt", "sharp.pt"])
+def test_damaged_weights_are_refused_wherever_they_are_read(files, tmp_path, which):
+    """Also where the sharp weights only decide about the default sharpness."""
+    content = bytearray((tmp_path / which).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / which).write_bytes(content)
+    with pytest.raises(Refusal, match=rf"{which}: damaged"):
+        load_interpolated(generator(0), *files, 0.5)
+    with pytest.raises(Refusal, match=rf"{which}: damaged"):
+        default_sharpness(*files)
+    with pytest.raises(Refusal, match=rf"{which}: damaged"):
+        load_initial_weights(str(tmp_path / which), {"G": generator(0)}, generator(0))
+
+
+def test_weights_that_do_not_ship_with_the_bundle_are_called_own(files, caplog):
+    with caplog.at_level(logging.INFO):
+        load_interpolated(generator(0), *files, 0.5)
+    assert [line.partition(" (")[0] for line in caplog.messages] == [
+        f"{path}: your own weights, not shipped with GLADE" for path in files
+    ]
 
 
 def test_the_reason_for_sharpness_0_is_the_right_one(files, tmp_path, caplog):

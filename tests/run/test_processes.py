@@ -1,8 +1,10 @@
+import os
+
 import pytest
 import torch
 
 from scripts.run import processes
-from scripts.run.processes import limit_threads, partition
+from scripts.run.processes import INTERFACE_OF, LOOPBACK, limit_threads, partition, stay_on_loopback
 
 
 def test_partition_is_complete_disjoint_in_order_and_unpadded():
@@ -13,6 +15,25 @@ def test_partition_is_complete_disjoint_in_order_and_unpadded():
     assert all([int(c["case"]) for c in s] == sorted(int(c["case"]) for c in s) for s in shares)
     assert [partition(cases[:2], rank, 3) for rank in range(3)] == [cases[:1], cases[1:2], []]
     assert partition(cases) == cases
+
+
+@pytest.mark.parametrize(
+    ("started", "expected"),
+    [
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, LOOPBACK),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}, (None,)),  # on two machines
+        ({"WORLD_SIZE": "2"}, (None,)),  # not by torchrun: where they are is unknown
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **dict.fromkeys(INTERFACE_OF, "eth7")}, ("eth7",)),
+    ],
+)
+def test_processes_on_one_machine_connect_by_loopback(monkeypatch, started, expected):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", *INTERFACE_OF):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # what is set must not outlive this test
+    stay_on_loopback()
+    assert all(os.environ.get(name) in expected for name in INTERFACE_OF)
 
 
 @pytest.mark.parametrize(
