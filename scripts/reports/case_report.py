@@ -23,11 +23,11 @@ from ..metrics.pique import shared_window
 from ..run.record import Row, RunRecord
 from .evaluation_report import explanations
 from .explained import explained, number, ordered, ordered_metrics
-from .pages import VIEWER_SCRIPTS, VIEWER_STYLES, Table, render, setting, settings
+from .pages import Table, render, setting, settings
 from .scene import Scene, scene_charts, scene_figure
 from .tables import head_cell
 from .tiles import Picture, anatomical_axis, thumbnail
-from .viewer import PAGE_BYTES, Viewer, viewer_of
+from .viewer import PAGE_BYTES, SCRIPTS, STYLES, viewer_of, write_viewer
 
 MEASURES = (Fidelity(), HighBandDetail(), Pique(), Closure())  # the same as in an evaluation
 MEGABYTE = 1_000_000
@@ -160,20 +160,14 @@ def write_case_report(folder: str | Path, case: ReportedCase) -> Path:
         "settings": settings(case.row.settings),
     }
     viewer = viewer_of(scene)
-    text = _with_viewer("case.html", viewer, beside=None, **content)
+    text = render("case.html", SCRIPTS, STYLES, [viewer.library], viewer=viewer, beside=None, **content)
     if len(text.encode()) > PAGE_BYTES:
-        alone = _with_viewer("viewer_page.html", viewer, title=content["title"], report=page.name)
-        size = f"{len(alone.encode()) / MEGABYTE:.0f} MB"
+        size = f"{write_viewer(beside, viewer, quote(page.name)).stat().st_size / MEGABYTE:.0f} MB"
         logger.info("%s: its viewer of %s is in %s, which keeps the report small", scene.case, size, beside.name)
-        write_text(beside, alone)
-        text = render("case.html", viewer=None, beside=(beside.name, size), **content)
+        text = render("case.html", ["tables.js"], viewer=None, beside=(beside.name, size), **content)
     else:
         beside.unlink(missing_ok=True)  # of an earlier report
     return write_text(page, text)
-
-
-def _with_viewer(template: str, viewer: Viewer, **content) -> str:
-    return render(template, VIEWER_SCRIPTS, VIEWER_STYLES, [viewer.library], viewer=viewer, **content)
 
 
 def write_overview(

@@ -16,7 +16,6 @@ ABSOLUTE = re.compile(
     r"(?<![\w.\-/\\<])(?:[A-Za-z]:[\\/]|~?/|\\\\)(?:[^\s'\",:;()\[\]{}=\\/]+[\\/])*([^\s'\",:;()\[\]{}=\\/]+)"
 )
 NOT_SET = "–"
-VIEWER_SCRIPTS, VIEWER_STYLES = ("unpack.js", "viewer.js", "tables.js"), ("viewer.css",)  # of a page with a viewer
 
 
 class Cell(NamedTuple):

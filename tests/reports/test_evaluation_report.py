@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from urllib.parse import unquote
 
 import nibabel
 import numpy as np
@@ -21,6 +22,7 @@ from scripts.reports.scene import Scene, along, steepest_voxel
 from scripts.reports.tiles import fitted
 from scripts.run.record import Row as RunRow
 
+from ..chromium import Chromium, require_chromium
 from ..metrics.oracles import ball, block_average, consistent, cubic_spline
 from .page_checks import TELEPHONE, check_page, in_browser
 
@@ -166,8 +168,53 @@ def test_every_case_has_its_figure_profile_and_spectrum(original):
     assert len(alts) == 3 * (8 + 8 + 5) + 3 * BARS
     labels = " ".join(svg["aria-label"] for svg in page.all("svg"))
     assert labels.count("intensities across an edge") == labels.count("power spectra") == 3
-    assert labels.count("Fidelity against sharpness") == 1
+    assert len([canvas for canvas in page.all("canvas") if "Fidelity against" in canvas["aria-label"]]) == 1
     assert "One intensity window for all: 0 to 600" in page.text
+
+
+def test_a_case_with_pictures_has_its_viewer_beside_the_report(original):
+    page = check_page(original / "report.html")  # which checks that the links lead to files
+    links = [unquote(anchor["href"]) for anchor in page.all("a") if not anchor["href"].startswith("#")]
+    assert links == [f"viewers/{case}_viewer.html" for case in ("knee_4x", "knee_4x_noise", "real <b>")]
+    alone = check_page(original / links[0])
+    assert [anchor["href"] for anchor in alone.all("a")] == ["../report.html"]
+    content = json.loads(re.search('id="viewer-content">(.*?)</script>', (original / links[0]).read_text()).group(1))
+    names = ["as acquired", "cubic", "GLADE", "truth"]
+    assert [image["name"] for image in content["images"]] == names
+    assert [overlay["name"] for overlay in content["overlays"]] == ["added detail", "confidence"]
+
+
+def test_charts_show_values_on_hovering_and_tables_sort_and_filter(original, tmp_path):
+    require_chromium()
+    with Chromium(tmp_path / "browser", 1400, 1000) as browser:
+        browser.open(original / "report.html")
+        browser.wait("document.body.dataset.charts === '2'", 120)
+        assert browser.js("document.getElementById('charts-box').hidden") is False
+        scatter = "Chart.getChart('charts-scatter')"
+        assert browser.js(f"{scatter}.data.datasets.length") == 2 * len(METHODS)  # the mean and the cases of each
+        where = f"(c => {{ const p = c.getDatasetMeta({len(METHODS)}).data[0], b = c.canvas.getBoundingClientRect(); "
+        where += "c.canvas.scrollIntoView({block: 'center'}); const d = c.canvas.getBoundingClientRect(); "
+        x, y = browser.js(f"{where} return [d.left + p.x, d.top + p.y]; }})({scatter})")
+        browser.move(x, y)
+        said = browser.wait(f"{scatter}.tooltip.opacity > 0 && {scatter}.tooltip.body.flatMap(one => one.lines).join()")
+        assert "nearest, knee_4x" in said
+        measures = browser.js("[...document.getElementById('charts-measure').options].map(one => one.textContent)")
+        assert any("PSNR" in title for title in measures)
+        every = "t => t.caption.textContent.startsWith('Every case')"
+        table = f"[...document.querySelectorAll('.scroll > table')].find({every})"
+        psnr = f"[...({table}).tHead.rows[0].cells].findIndex(c => c.textContent.startsWith('PSNR'))"
+        column = f"[...({table}).tBodies[0].rows].map(r => r.cells[{psnr}].textContent)"
+        before = browser.js(column)
+        browser.js(f"({table}).tHead.rows[0].cells[{psnr}].querySelector('button').click()")
+        numbers = sorted((value for value in before if value[0].isdigit()), key=float)
+        assert [value for value in browser.js(column) if value[0].isdigit()] == numbers
+        shown = f"[...({table}).tBodies[0].rows].filter(r => !r.hidden).length"
+        browser.js(
+            f"(f => {{ f.value = 'knee_4x_noise glade'; f.dispatchEvent(new Event('input')); }})"
+            f"(({table}).parentElement.previousElementSibling.querySelector('input'))"
+        )
+        assert browser.js(shown) == 1
+        assert {address.split(":")[0] for address in browser.requests} <= {"file", "data"}
 
 
 def test_figures_are_limited_for_acquisitions_of_one_scan(original, copied):
