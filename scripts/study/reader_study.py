@@ -54,8 +54,8 @@ class ReaderStudy:
         seed: of all random draws; None: a random one, which is stored in the key.
         window_percentiles: of the body over all methods, which give a case's window; None: that of its evaluation.
         title: of the page.
-        questions: id -> {"title", "text"}.
-        levels: names of the five levels, from worst to best.
+        questions: id -> {"title", "text"}, and "levels" where a question has its own.
+        levels: names of the five levels, from worst to best, of the other questions.
 
     Raises:
         Refusal: on a setting that is not valid, or a text that would reveal a method to readers.
@@ -76,7 +76,7 @@ class ReaderStudy:
         seed: int | None,
         window_percentiles: Sequence[float] | None,
         title: str,
-        questions: Mapping[str, Mapping[str, str]],
+        questions: Mapping[str, Mapping[str, str | Sequence[str]]],
         levels: Sequence[str],
     ):
         self.cases, self.output_dir = list(cases), Path(output_dir)
@@ -140,9 +140,15 @@ class ReaderStudy:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise Refusal(f"{name} must be {rule}, got {getattr(self, name)!r}")
+        for name, question in self.questions.items():
+            own = question.get("levels", self.levels)
+            if isinstance(own, str) or len(own) != LEVELS:
+                raise Refusal(f"levels of question {name} must be {LEVELS} names, from worst to best, got {own!r}")
         if len(self.methods) < 2:
             raise Refusal(f"a study compares at least two methods, got {', '.join(self.methods) or 'none'}: name more")
-        texts = [self.title, *self.levels, *(text for q in self.questions.values() for text in q.values())]
+        texts = [self.title, *self.levels]
+        for question in self.questions.values():
+            texts += [question["title"], question["text"], *question.get("levels", ())]
         for name in (*self.methods, *(case.name for case in self.cases)):
             if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) for text in texts):
                 raise Refusal(
