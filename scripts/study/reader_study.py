@@ -13,12 +13,14 @@ from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal
 from ..geometry.files import write_json, write_text
 from ..geometry.views import VIEWS
-from .page import digest, packed, page_of
+from ..reports.packing import packed
+from .page import digest, page_of
 from .volumes import StudyCase, StudyVolumes, load, spread_planes
 
 PAGE, KEY = "study.html", "key.json"
 LEVELS = 5  # of the Likert scale: the keys 1 to 5
 STORED_MAX = 4095  # 12 bits: finer than any screen, so that the window can be narrowed
+IN_PLANE = [1, 2]  # axes of an image along which neighbours are subtracted before it is compressed
 HEADROOM = 0.5  # share of the window's width that is stored beyond it on each side, so that readers can widen it
 ORDERS = 50  # shuffles tried to find one that keeps images of the same plane apart
 WARNING = "SEALED KEY of a readers' study: it names the method behind each image. Never give it to a reader."
@@ -193,7 +195,7 @@ class ReaderStudy:
             "pixel_mm": [round(mm, 6) for mm in volumes.pixel_mm],
             "centre": plane - first,
             "letters": volumes.letters,
-            "data": packed(stored.astype(np.uint16)),
+            "data": packed(stored.astype(np.uint16), IN_PLANE).data,
         }
 
     def _frame(self, volumes: StudyVolumes, axis: int) -> slice:
@@ -220,6 +222,7 @@ class ReaderStudy:
             "questions": [{"id": name, **question} for name, question in self.questions.items()],
             "levels": self.levels,
             "stored_max": STORED_MAX,
+            "axes": IN_PLANE,
             "window": [round(low), round(STORED_MAX - low)],
             "items": [{"id": item.item, **images[item.case, item.method, item.plane]} for item in items],
         }

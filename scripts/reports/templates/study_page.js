@@ -90,17 +90,11 @@ addEventListener("pagehide", stopClock);
 // ---- images ---------------------------------------------------------------------------------------------------------
 const decoded = new Map();
 function load(n) {
-  if (!decoded.has(n)) decoded.set(n, unpack(study.items[n]));
+  if (!decoded.has(n)) decoded.set(n, imageOf(study.items[n]));
   for (const m of decoded.keys()) if (Math.abs(m - n) > 2) decoded.delete(m);
   return decoded.get(n);
 }
-async function unpack(item) {
-  const text = atob($(`image-${item.id}`).textContent), bytes = Uint8Array.from(text, c => c.charCodeAt(0));
-  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const split = new Uint8Array(await new Response(plain).arrayBuffer()), size = split.length / 2, values = new Uint16Array(size);
-  for (let i = 0, value = 0; i < size; i++) { value = (value + split[i] + (split[size + i] << 8)) & 0xffff; values[i] = value; }
-  return values;
-}
+const imageOf = item => unpack($(`image-${item.id}`).textContent, { shape: item.shape, bytes: 2, axes: study.axes });
 async function show(n) {
   stopClock(); at = n; state.at = n; shown = null; keep();
   const item = study.items[n], answer = state.answers[item.id];
