@@ -12,27 +12,31 @@ from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.measures import OF_TRUTH
 from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE, INPUT
 from scripts.evaluation.volumes import on_grid, read_volume
-from scripts.reports.case_report import ReportedCase, write_case_report
+from scripts.reports.case_report import ReportedCase, write_case_report, write_overview
 from scripts.reports.explained import explained, number
 from scripts.reports.scene import Scene
 from scripts.run.record import DONE, Row, read_summary
 
-from .scans import PHANTOM_POINT_MM
+from .scans import EXAMPLE_PIXELS, PHANTOM_POINT_MM
 
 PHANTOM = "A phantom whose truth is known: thick slices were simulated from it, and every method is compared with it."
+EXAMPLE = (
+    f"A real scan, docs/example, cut to the middle {EXAMPLE_PIXELS} by {EXAMPLE_PIXELS} pixels of each slice so that "
+    "the demo is quick; all of its slices are used."
+)
 COLUMNS = 24  # characters of a measure in the printed table
 
 
 def report(
     config: Path, scan: Path, results: Path, page: Path, truth: Path | None, overrides: Sequence[str] = ()
 ) -> list[str]:
-    """Write the page about all cases of this run; return the lines of the table.
+    """Write a page about each case of this run and one about all of them; return the lines of the table.
 
     Args:
         config: configs/inference.yaml.
         scan: the input of the inference.
         results: its output_dir.
-        page: the HTML file.
+        page: the HTML file about all of them; those of the cases go beside it.
         truth: of the phantom, which is the DICOM case; None for the user's own scans.
         overrides: of the configuration, as on the command line.
     """
@@ -43,8 +47,10 @@ def report(
     for row in rows:
         if row.status == DONE:
             true = truth if row.input["format"] == DICOM else None
-            cases.append(ReportedCase(row, scene(row, baselines, results, true), PHANTOM if true else None))
-    write_case_report(page, cases, "GLADE: demo", refused)
+            description = None if truth is None else PHANTOM if true else EXAMPLE
+            cases.append(ReportedCase(row, scene(row, baselines, results, true), description))
+            write_case_report(page.parent, cases[-1])
+    write_overview(page, cases, "GLADE: demo", refused)
     lines = [line for case in cases if case.scene.truth is not None for line in _against_truth(case)]
     lines += [""] if lines else []
     lines.append(f"{'scan':<34}{'acquired':<42}{'made':<40}{'residual':>10}{'seconds':>9}")

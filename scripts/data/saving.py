@@ -22,7 +22,8 @@ from .outputs import ALL, DICOM_SERIES, REPORT_PAGE, VOLUME, chosen_outputs
 RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confidence")  # of the volumes of a case
 SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
 REPORT = "_report.html"  # ends the name of the page about a case
-RESULT_ENDINGS = (*(f"_{postfix}.nii.gz" for postfix in POSTFIXES), SERIES, REPORT)
+VIEWER = "_viewer.html"  # ends the name of the page with its viewer, where that is too large for the report
+RESULT_ENDINGS = (*(f"_{postfix}.nii.gz" for postfix in POSTFIXES), SERIES, REPORT, VIEWER)
 
 
 class SaveImageCased(SaveImaged):

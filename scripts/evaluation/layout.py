@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..data.case import SUMMARY
-from ..data.saving import CONFIDENCE, POSTFIXES, RESULT, volume_file, volume_name
+from ..data.saving import CONFIDENCE, POSTFIXES, RESULT, VIEWER, volume_file, volume_name
 from ..geometry.errors import Refusal
 
 SUFFIX = ".nii.gz"
@@ -18,6 +18,7 @@ class EvaluationFolder:
         cases.json                          a row for each case: `EvaluationRecord`
         scores.csv, statistics.csv          `Scores`, `Statistics`
         report.html                         written from the files above
+        viewers/<case>_viewer.html          written with it, a page for each case that it shows with pictures
         scans/<case>.nii.gz and .json       thick scans with their sidecars: the input of all methods
         truth/<case>.nii.gz                 the true volumes, where they are known
         methods/<method>/<case>.nii.gz      interpolated volumes
@@ -39,9 +40,14 @@ class EvaluationFolder:
         self.scores = self.root / "scores.csv"
         self.statistics = self.root / "statistics.csv"
         self.report = self.root / "report.html"
+        self.viewers = self.root / "viewers"
         self.scans = self.root / "scans"
         self.truth = self.root / "truth"
         self.methods = self.root / "methods"
+
+    def viewer_file(self, case: str) -> Path:
+        """The page with the viewer of a case."""
+        return self.viewers / f"{case}{VIEWER}"
 
     def scan_file(self, case: str) -> Path:
         """The thick scan that all methods take as their input."""

@@ -171,7 +171,10 @@ def summary_table(found: Sequence[Statistic]) -> str:
     """Return the means of the main metrics as text: a block for each factor and profile, a line for each method."""
     lines = []
     means = [s for s in found if not s.against and s.metric in HEADLINE and s.axis == ""]
-    groups = dict.fromkeys((s.factor, s.profile) for s in means)
+    groups = {(s.factor, s.profile) for s in means}
+    pooled = {group for group in groups if group[0] == POOLED}
+    if len(groups) == 2 * len(pooled):  # one protocol of each kind: pooled means would be the same numbers again
+        groups -= pooled
     for factor, profile in sorted(groups, key=lambda group: (group[0] == POOLED, group)):
         block = [s for s in means if (s.factor, s.profile) == (factor, profile)]
         metrics = [m for m in HEADLINE if any(s.metric == m for s in block)]

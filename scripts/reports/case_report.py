@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
-from ..data.saving import REPORT
+from ..data.saving import REPORT, VIEWER
 from ..evaluation.measures import CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..geometry.errors import Refusal
@@ -21,15 +22,18 @@ from ..geometry.views import VIEWS
 from ..metrics.pique import shared_window
 from ..run.record import Row, RunRecord
 from .evaluation_report import explanations
-from .explained import number, ordered, ordered_metrics
+from .explained import explained, number, ordered, ordered_metrics
 from .pages import Table, render, setting, settings
-from .scene import CaptionedChart, Scene, ViewsFigure, scene_charts, scene_figure
+from .scene import Scene, scene_charts, scene_figure
 from .tables import head_cell
-from .tiles import anatomical_axis
+from .tiles import Picture, anatomical_axis, thumbnail
+from .viewer import PAGE_BYTES, SCRIPTS, STYLES, viewer_of, write_viewer
 
 MEASURES = (Fidelity(), HighBandDetail(), Pique(), Closure())  # the same as in an evaluation
+MEGABYTE = 1_000_000
 LEFT_OUT = ("nrmse", "hfen")  # not shown: the page of one scan has the main measures only
 CONFIDENT = 0.5  # confidence above which a voxel counts as confident
+FINE_DETAIL, SHORT_SCALE = "spectrum_closed", 4.0  # true thin slices have 1 to 3; far beyond, its scale is too short
 
 logger = logging.getLogger(__name__)
 
@@ -59,32 +63,36 @@ class ReportedCase:
         return self.measured[0]
 
 
-class CasePart(NamedTuple):
-    """One scan as the template shows it.
+class OverviewRow(NamedTuple):
+    """One scan in the table of several.
 
     Attributes:
         name: of the case.
-        description: a sentence about it, or None.
+        page: address of its report, relative to the table's page.
+        picture: its result, small.
+        acquired: size of the scan.
+        made: size of the result.
         warnings: in what the scan lies outside the trained range.
-        facts: names and values.
-        scores: methods x measures, or None.
-        undefined: why some measures have no value.
-        views: the pictures.
-        charts: profile and spectra.
+        residual: of the acquired slices; None where it was not measured.
+        confidence: mean inside the body, or None.
+        seconds: duration.
     """
 
     name: str
-    description: str | None
+    page: str
+    picture: Picture
+    acquired: str | None
+    made: str | None
     warnings: Sequence[str]
-    facts: Sequence[tuple[str, str | None]]
-    scores: Table | None
-    undefined: Sequence[str]
-    views: ViewsFigure
-    charts: Sequence[CaptionedChart]
+    residual: float | None
+    confidence: float | None
+    seconds: float | None
 
 
 class CaseReport:
     """Write <case>_report.html into the folder of a case, for `SaveImageCased`, which calls it with the other files.
+
+    A viewer that makes the page too large is written beside it, <case>_viewer.html.
 
     Args:
         record: of the run, for the row of the case.
@@ -119,34 +127,104 @@ class CaseReport:
             added_detail=added,
             confidence=_array(data["confidence"]),
         )
-        return write_case_report(folder / f"{case}{REPORT}", [ReportedCase(row, scene)])
+        return write_case_report(folder, ReportedCase(row, scene))
 
 
-def write_case_report(
-    path: str | Path, cases: Sequence[ReportedCase], title: str | None = None, refused: Sequence[Row] = ()
+def write_case_report(folder: str | Path, case: ReportedCase) -> Path:
+    """Write the page about one scan, <case>_report.html, with its viewer, completely or not at all.
+
+    A page of more than `PAGE_BYTES` gets its viewer in a file beside it, <case>_viewer.html.
+
+    Args:
+        folder: of the page.
+        case: the scan.
+
+    Returns:
+        The path of the page.
+    """
+    scene, (scores, undefined) = case.scene, case.measured
+    shown, notes = meaningful(scores)
+    metrics = [score.metric for found in shown.values() for score in found]
+    page, beside = (Path(folder) / f"{scene.case}{ending}" for ending in (REPORT, VIEWER))
+    content = {
+        "title": f"GLADE: {scene.case}",
+        "description": case.description,
+        "warnings": case.row.warnings,
+        "facts": _facts(case.row, scene),
+        "scores": _score_table(shown, scene) if any(shown.values()) else None,
+        "undefined": [*undefined, *notes],
+        "views": scene_figure(scene),
+        "charts_of_scan": scene_charts(scene),
+        "explanations": explanations([*metrics, "residual"]),
+        "made_with": _made_with(case.row),
+        "settings": settings(case.row.settings),
+    }
+    viewer = viewer_of(scene)
+    text = render("case.html", SCRIPTS, STYLES, [viewer.library], viewer=viewer, beside=None, **content)
+    if len(text.encode()) > PAGE_BYTES:
+        size = f"{write_viewer(beside, viewer, quote(page.name)).stat().st_size / MEGABYTE:.0f} MB"
+        logger.info("%s: its viewer of %s is in %s, which keeps the report small", scene.case, size, beside.name)
+        text = render("case.html", ["tables.js"], viewer=None, beside=(beside.name, size), **content)
+    else:
+        beside.unlink(missing_ok=True)  # of an earlier report
+    return write_text(page, text)
+
+
+def write_overview(
+    path: str | Path, cases: Sequence[ReportedCase], title: str, refused: Sequence[Row] = (), folder: str = ""
 ) -> Path:
-    """Write one page about one or several scans, completely or not at all.
+    """Write one page about several scans, the doubtful ones first, each with a link to its own report.
+
+    First come those outside the trained range, then those with the largest residual and the lowest confidence.
 
     Args:
         path: of the page.
-        cases: the scans.
-        title: of the page; by default the case's name.
+        cases: the scans; their reports are written by `write_case_report`.
+        title: of the page.
         refused: rows of the scans without a result.
+        folder: of the reports, relative to the page; {case} in it is the name of the case.
 
     Returns:
         The path.
     """
-    metrics = [score.metric for case in cases for scores in case.scores.values() for score in scores]
-    text = render(
-        "case.html",
-        title=f"GLADE: {cases[0].scene.case}" if title is None else title,
-        failures=_failures(refused),
-        cases=[_part(case) for case in cases],
-        explanations=explanations([*metrics, "residual"]) if cases else [],
-        made_with=_made_with(cases[0].row) if cases else [],
-        settings=settings(cases[0].row.settings) if cases else [],
+    rows = [_overview_row(case, folder) for case in cases]
+    rows.sort(key=lambda row: (-len(row.warnings), -(row.residual or 0.0), row.confidence or 0.0))
+    failures = _failures(refused)
+    return write_text(Path(path), render("overview.html", ["tables.js"], title=title, rows=rows, failures=failures))
+
+
+def _overview_row(case: ReportedCase, folder: str) -> OverviewRow:
+    row, scene = case.row, case.scene
+    inside = None if scene.confidence is None else float(scene.confidence[scene.body].mean())
+    page = "/".join(part for part in (folder.format(case=scene.case), f"{scene.case}{REPORT}") if part)
+    acquired = anatomical_axis(scene.grid.affine, scene.through_plane_axis)
+    picture = thumbnail(scene.methods[GLADE], scene.grid.affine, scene.shown, scene.centre_mm, acquired, scene.case)
+    return OverviewRow(
+        name=scene.case,
+        page=quote(page),
+        picture=picture,
+        acquired=_geometry(row.input),
+        made=_geometry(row.output),
+        warnings=row.warnings,
+        residual=row.residual,
+        confidence=inside,
+        seconds=row.seconds,
     )
-    return write_text(Path(path), text)
+
+
+def meaningful(scores: Mapping[str, Sequence[Score]]) -> tuple[dict[str, list[Score]], list[str]]:
+    """Leave out the relative fine detail where its scale is too short; return the scores and the reason.
+
+    >>> found = {"GLADE": [Score("spectrum_closed", 9.1, "1"), Score("pique", 30.0, "0-100")]}
+    >>> meaningful(found)[0]["GLADE"]
+    [Score(metric='pique', value=30.0, unit='0-100', axis='')]
+    """
+    title = explained(FINE_DETAIL).title
+    largest = max((abs(s.value) for found in scores.values() for s in found if s.metric == FINE_DETAIL), default=0.0)
+    if largest <= SHORT_SCALE:
+        return {method: list(found) for method, found in scores.items()}, []
+    kept = {method: [s for s in found if not s.metric.startswith(FINE_DETAIL)] for method, found in scores.items()}
+    return kept, [f"{title}: the acquired planes hold hardly more fine detail than the cubic interpolation"]
 
 
 def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
@@ -192,20 +270,6 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
 def _failures(refused: Sequence[Row]) -> Table | None:
     rows = [(row.case, row.status, row.reason) for row in refused]
     return Table("Without a result", ("scan", "status", "reason"), rows, kind="words") if rows else None
-
-
-def _part(case: ReportedCase) -> CasePart:
-    row, scene, (scores, undefined) = case.row, case.scene, case.measured
-    return CasePart(
-        name=scene.case,
-        description=case.description,
-        warnings=row.warnings,
-        facts=_facts(row, scene),
-        scores=_score_table(scores, scene) if any(scores.values()) else None,
-        undefined=undefined,
-        views=scene_figure(scene),
-        charts=scene_charts(scene),
-    )
 
 
 def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import matplotlib
@@ -19,7 +19,6 @@ FONT_POINTS = 11
 THIN_POINTS, THICK_POINTS = 1.4, 2.2  # lines
 DECADES = 5  # of a power spectrum that are shown
 HEADROOM = 1.6  # over the largest mean power, for the legend
-FAINT = 0.55  # opacity of the points of single cases behind their mean
 VARIABLES = {  # series -> the page's colour variable and the line style
     GLADE: ("--s-glade", "-"),
     "truth": ("--s-truth", "-"),
@@ -30,8 +29,6 @@ VARIABLES = {  # series -> the page's colour variable and the line style
     "in-plane": ("--s-truth", ":"),
 }
 OTHERS = ("--s-other1", "--s-other2", "--s-other3")
-MARKERS = {GLADE: "o", CONSISTENT: "s", CUBIC: "^", "linear": "v", "nearest": "D"}
-OTHER_MARKERS = ("P", "X", "*")
 FRONT = 20  # drawing order: above every line
 UNIQUE_DIGITS = 10  # of a checksum that keeps the ids of the charts of one page apart
 INK = "#010203"  # a colour that no series has: replaced by currentColor in the SVG
@@ -118,37 +115,12 @@ def spectrum_chart(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], nyquist:
     return _svg(draw, label)
 
 
-def scatter_chart(
-    points: Mapping[str, tuple[Sequence[float], Sequence[float]]], names: tuple[str, str], label: str
-) -> Chart:
-    """Draw fidelity (y) against sharpness (x): a faint point for each case, and the mean of each method.
+def colour_variable(name: str, all_names: Collection[str]) -> str:
+    """Return the page's colour variable of a series.
 
-    Args:
-        points: method -> sharpness and fidelity of its cases.
-        names: titles of the two axes.
-        label: description of the chart for those who cannot see it.
+    >>> colour_variable("cubic", ["cubic", "ECLARE"]), colour_variable("ECLARE", ["cubic", "ECLARE"])
+    ('--s-cubic', '--s-other1')
     """
-
-    def draw(axes):
-        others = [name for name in points if name not in MARKERS]
-        axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (1, 2)))
-        axes.annotate(
-            "as the truth", (1, 0), xycoords=("data", "axes fraction"), xytext=(-4, 5),
-            textcoords="offset points", fontsize=FONT_POINTS - 1, ha="right",
-        )  # fmt: skip
-        for name, (x, y) in points.items():
-            marker = MARKERS.get(name) or OTHER_MARKERS[others.index(name) % len(OTHER_MARKERS)]
-            colour = STAND_INS[_variable(name, points)]
-            if len(x) > 1:
-                axes.plot(x, y, marker, color=colour, alpha=FAINT, markersize=5, markeredgewidth=0)
-            axes.plot(np.mean(x), np.mean(y), marker, color=colour, markersize=10, markeredgecolor=INK, label=name)
-        axes.set_xlabel(names[0])
-        axes.set_ylabel(names[1])
-
-    return _svg(draw, label, handletextpad=0)
-
-
-def _variable(name: str, all_names) -> str:
     if name in VARIABLES:
         return VARIABLES[name][0]
     others = [other for other in all_names if other not in VARIABLES]
@@ -158,7 +130,7 @@ def _variable(name: str, all_names) -> str:
 def _line(name: str, all_names) -> dict:
     style = VARIABLES.get(name, ("", (0, (6, 2))))[1]
     width = THICK_POINTS if name in (GLADE, "truth") else THIN_POINTS
-    return {"color": STAND_INS[_variable(name, all_names)], "linestyle": style, "linewidth": width}
+    return {"color": STAND_INS[colour_variable(name, all_names)], "linestyle": style, "linewidth": width}
 
 
 def _rank(name: str) -> int:

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML page without other files. It computes no score of its own."""
+"""The report of an evaluation: one HTML page, and one for each viewer. It computes no score of its own."""
 
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
 import logging
@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 
@@ -20,11 +21,13 @@ from ..evaluation.volumes import on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..run.record import DONE
-from .curves import Chart, scatter_chart
-from .explained import explained, ordered, ordered_metrics, title_of
+from .curves import colour_variable
+from .explained import HEADLINE, explained, ordered, ordered_metrics, title_of
+from .libraries import CHARTJS, embedded
 from .pages import Cell, Table, render, setting, settings
 from .scene import HIDDEN, CaptionedChart, Scene, ViewsFigure, scene_charts, scene_figure
-from .tables import all_scores, case_table, differences, means
+from .tables import KINDS, all_scores, case_table, differences, means
+from .viewer import viewer_of, write_viewer
 
 FIDELITY, SHARPNESS = "psnr", "high_band_energy"  # the two axes of the scatter chart
 UNREADABLE = (Refusal, OSError, ValueError)
@@ -42,6 +45,7 @@ class CasePart(NamedTuple):
         scores: of the case, or None.
         views: its pictures, or None.
         charts: drawn with the pictures.
+        viewer: address of the page with its viewer, relative to the report; None without pictures.
         notes: what is missing and why.
     """
 
@@ -51,15 +55,64 @@ class CasePart(NamedTuple):
     scores: Table | None
     views: ViewsFigure | None
     charts: Sequence[CaptionedChart]
+    viewer: str | None
     notes: Sequence[str]
 
 
+class Point(NamedTuple):
+    """One case of a method in the scatter chart: the case, its sharpness (x) and fidelity (y)."""
+
+    case: str
+    x: float
+    y: float
+
+
+class Series(NamedTuple):
+    """A method in the charts: its name, the page's colour variable, its points."""
+
+    method: str
+    colour: str
+    points: Sequence[Point]
+
+
+class Bar(NamedTuple):
+    """A method's mean in the bar chart: its name, colour variable, mean, and the ends of its interval or None."""
+
+    method: str
+    colour: str
+    mean: float
+    interval: tuple[float, float] | None
+
+
+class Bars(NamedTuple):
+    """One bar chart: what was measured, of which cases, and the means of the methods."""
+
+    title: str
+    bars: Sequence[Bar]
+
+
+class Charts(NamedTuple):
+    """What templates/charts.js draws: titles of the scatter chart's axes, its methods, and the bar charts."""
+
+    x: str
+    y: str
+    series: Sequence[Series]
+    bars: Sequence[Bars]
+
+    @property
+    def content(self) -> dict:
+        """Plain values for the page's script."""
+        series = [{**s._asdict(), "points": [p._asdict() for p in s.points]} for s in self.series]
+        bars = [{**chart._asdict(), "bars": [bar._asdict() for bar in chart.bars]} for chart in self.bars]
+        return {"x": self.x, "y": self.y, "series": series, "bars": bars}
+
+
 def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3, readers_study=None) -> Path:
-    """Write OUT/report.html from the files of an evaluation; the page says which of them are missing.
+    """Write OUT/report.html, and OUT/viewers, from the files of an evaluation; the page says which of them are missing.
 
     Args:
         output_dir: OUT, with cases.json, and as far as they exist scores.csv, statistics.csv, scans, truth, methods.
-        figures_per_source: acquisitions of one scan that are shown with pictures, which make the page large.
+        figures_per_source: acquisitions of one scan that are shown with pictures and a viewer, which are large.
         readers_study: scores of a readers' study for a section of the page, as `scripts.study.scores.scores_section`
             prepares them; None leaves the section out.
 
@@ -72,15 +125,19 @@ def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3,
     folder = EvaluationFolder(output_dir)
     record = read_record(folder.root)
     scores, found = _scores(folder, record)
+    library = embedded(CHARTJS)
     text = render(
         "evaluation.html",
+        ["unpack.js", "charts.js", "tables.js"],
+        libraries=[library],
+        library=library,
         title="GLADE: evaluation",
         facts=_counts(record.cases, scores),
         failures=_failures(record.cases),
         problems=record.problems,
         means=means(found, scores),
         differences=differences(found),
-        scatter=_scatter(scores),
+        hovered=_charts(scores, found),
         study=readers_study,
         cases=_case_parts(folder, record, scores, figures_per_source),
         all_scores=all_scores(found, scores),
@@ -137,21 +194,35 @@ def _failures(cases: Sequence[EvaluatedCase]) -> Table | None:
     return Table("Not part of any number below", ("case", "method", "reason"), rows, kind="words") if rows else None
 
 
-def _scatter(scores: Sequence[Row]) -> Chart | None:
-    """Fidelity against sharpness; None without cases that have both."""
+def _charts(scores: Sequence[Row], found: Sequence[Statistic]) -> Charts | None:
+    """Fidelity against sharpness, and the means of the main measures; None without scores."""
+    if not scores:
+        return None
     values = defaultdict(dict)
     for row in scores:
         if row.metric in (FIDELITY, SHARPNESS) and row.axis == "" and np.isfinite(row.value):
             values[row.method, row.case][row.metric] = row.value
-    points: dict[str, tuple[list, list]] = {}
-    for method in ordered(method for method, _ in values):
-        both = [v for (m, _), v in values.items() if m == method and len(v) == 2]
-        if both:
-            points[method] = [v[SHARPNESS] for v in both], [v[FIDELITY] for v in both]
-    if not points:
-        return None
+    methods = ordered(row.method for row in scores)
+    series = []
+    for method in methods:
+        own = {case: v for (m, case), v in values.items() if m == method and len(v) == 2}
+        points = [Point(case, v[SHARPNESS], v[FIDELITY]) for case, v in own.items()]
+        if points:
+            series.append(Series(method, colour_variable(method, methods), points))
     names = f"{title_of(SHARPNESS)} (result / truth)", title_of(FIDELITY, unit="dB")
-    return scatter_chart(points, names, "Fidelity against sharpness: a point for each case and the mean of each method")
+    return Charts(*names, series, _bars(found, methods))
+
+
+def _bars(found: Sequence[Statistic], methods: Sequence[str]) -> list[Bars]:
+    """The pooled means of each main measure, for each kind of cases."""
+    groups = defaultdict(list)
+    for s in found:
+        if s.profile in KINDS and s.metric in HEADLINE and not s.axis and not s.against and np.isfinite(s.mean):
+            ends = (s.low, s.high) if np.isfinite([s.low, s.high]).all() else None
+            groups[s.metric, s.profile].append(Bar(s.method, colour_variable(s.method, methods), s.mean, ends))
+    order = sorted(groups, key=lambda group: (HEADLINE.index(group[0]), list(KINDS).index(group[1])))
+    titles = {(m, kind): f"{explained(m).title}, {KINDS[kind]}: {explained(m).hint}" for m, kind in order}
+    return [Bars(titles[group], groups[group]) for group in order]
 
 
 def _case_parts(
@@ -168,11 +239,12 @@ def _case_parts(
             continue
         if drawn[case.source] < figures_per_source:
             drawn[case.source] += 1
-            views, charts, notes = _figures(folder, record, case)
+            views, charts, viewer, notes = _figures(folder, record, case)
         else:
-            views, charts, notes = None, [], [f"No figure: {figures_per_source} of {case.source} are shown above."]
+            views, charts, viewer = None, [], None
+            notes = [f"No figure: {figures_per_source} of {case.source} are shown above."]
         title, table = Cell(case.name, _protocol(case)), case_table(by_case[case.name])
-        parts.append(CasePart(case.name, title, _facts(case), table, views, charts, notes + _undefined(case)))
+        parts.append(CasePart(case.name, title, _facts(case), table, views, charts, viewer, notes + _undefined(case)))
     return parts
 
 
@@ -208,14 +280,18 @@ def _undefined(case: EvaluatedCase) -> list[str]:
 
 def _figures(
     folder: EvaluationFolder, record: SavedRecord, case: EvaluatedCase
-) -> tuple[ViewsFigure | None, list[CaptionedChart], list[str]]:
-    """Pictures, charts, and notes on what is missing."""
+) -> tuple[ViewsFigure | None, list[CaptionedChart], str | None, list[str]]:
+    """Pictures, charts, the address of the viewer, which is written here, and notes on what is missing."""
+    page = folder.viewer_file(case.name)
     try:
         scene, missing = _scene(folder, record, case)
-        return scene_figure(scene), scene_charts(scene), missing
+        page.parent.mkdir(exist_ok=True)
+        write_viewer(page, viewer_of(scene), f"../{folder.report.name}")
+        return scene_figure(scene), scene_charts(scene), quote(f"{page.parent.name}/{page.name}"), missing
     except UNREADABLE as error:  # a volume was moved or is damaged: the page keeps the numbers
         logger.warning("%s: no figure: %s", case.name, error)
-        return None, [], [f"No figure: {error}"]
+        page.unlink(missing_ok=True)
+        return None, [], None, [f"No figure: {error}"]
 
 
 def _scene(folder: EvaluationFolder, record: SavedRecord, case: EvaluatedCase) -> tuple[Scene, list[str]]:

@@ -19,7 +19,7 @@ from ..metrics.spectrum import NYQUIST, power_spectrum
 from .curves import Chart, profile_chart, spectrum_chart
 from .explained import ordered
 from .planes import robust_window
-from .tiles import SHARE, SIGNED, Tile, ViewPictures, anatomical_axis, view_pictures
+from .tiles import SHARE, SIGNED, ColourBar, Tile, ViewPictures, anatomical_axis, colour_bar, view_pictures
 
 LINEAR_ORDER = 1
 HIDDEN = ("nearest", "linear")  # not drawn in figures and charts, which would be crowded
@@ -29,7 +29,6 @@ EDGE_SIGMA_MM = 2.0  # smoothing before the search, so that an extended edge is 
 INSIDE_MM = 5.0  # distance from the body's surface: the edge between skin and air shows little
 SPLINE_MARGIN_VOXELS = 12  # voxels farther away do not change a spline value
 ADDED_SHARE = 4  # added detail and differences are shown from minus to plus a fourth of the window
-COLUMNS, COLUMNS_WITH_TRUTH = 3, 4  # pictures side by side: input, cubic, GLADE, and the truth
 LINES_AT_MOST = 120  # of a spectrum along each direction: more lines do not change the chart visibly
 TOLERANCE_MM = 0.01  # of positions
 
@@ -96,9 +95,10 @@ class Scene:
 
 
 class ViewsFigure(NamedTuple):
-    """The pictures of a scan in three views, and a sentence about their intensity scales."""
+    """The pictures of a scan in three views, the bars of their colours, and a sentence about their scales."""
 
     views: Sequence[ViewPictures]
+    bars: Sequence[ColourBar]
     scales: str
 
 
@@ -134,20 +134,19 @@ def scene_figure(scene: Scene) -> ViewsFigure:
         tiles.append(Tile(name, here(scene.methods[name]), scene.shown))
         if scene.truth is not None:
             tiles.append(Tile(f"{name} − truth", here(scene.methods[name] - scene.truth), signed, SIGNED))
-    scales = ""
+    bars = [colour_bar("images", scene.shown, "gray")]
     if any(tile.colours == SIGNED for tile in tiles):
-        scales = f"; differences and added detail blue to red in ±{span:.4g}"
+        bars.append(colour_bar("added detail and differences", signed, SIGNED))
     if scene.confidence is not None:
-        scales += "; confidence dark 0 to bright 1"
-    columns = COLUMNS if scene.truth is None else COLUMNS_WITH_TRUTH
+        bars.append(colour_bar("confidence", (0, 1), SHARE))
     axis = anatomical_axis(scene.grid.affine, scene.through_plane_axis)
     point = ", ".join(f"{v:.0f}" for v in scene.centre_mm)
     scales = (
-        f"One intensity window for all: {low:.4g} to {high:.4g} in the scan's own units{scales}. "
+        f"One intensity window for all: {low:.4g} to {high:.4g} in the scan's own units. "
         f"True proportions; the planes meet at ({point}) mm RAS. Voxels are not smoothed."
     )
     body = scene.body, np.array(scene.grid.affine)
-    return ViewsFigure(view_pictures(tiles, scene.case, body, scene.centre_mm, axis, columns), scales)
+    return ViewsFigure(view_pictures(tiles, scene.case, body, scene.centre_mm, axis), bars, scales)
 
 
 def scene_charts(scene: Scene) -> list[CaptionedChart]:

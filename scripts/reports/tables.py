@@ -116,6 +116,8 @@ def _tables(found: Sequence[Statistic], caption: str, signed: bool = False) -> T
     pooled, single = _protocols(found)
     shown = [_table(found, g, f"{caption}, {_named(g)}; each scan counts once.", signed) for g in pooled]
     folded = [_table(found, group, f"{caption}, {_named(group)}.", signed) for group in single]
+    if len(single) == len(pooled):  # one protocol of each kind: its own table would say the same again
+        folded = []
     return Tables(shown, folded) if pooled else Tables(folded, [])
 
 

@@ -26,6 +26,8 @@ HANGING = {
     "axial": "the patient's right on the left, front up",
 }
 SIGNED, SHARE = "RdBu_r", "viridis"  # colour maps of differences and of shares from 0 to 1
+SMALL_PIXELS = 112  # of a thumbnail's longer side
+BAR_PIXELS = 128  # of a colour bar
 
 
 class Tile(NamedTuple):
@@ -73,26 +75,33 @@ class Picture(NamedTuple):
     height: int
 
 
+class ColourBar(NamedTuple):
+    """The colours of some pictures: what is shown in them, the values at both ends, the bar as a data URI."""
+
+    shown: str
+    low: float
+    high: float
+    uri: str
+
+
 class ViewPictures(NamedTuple):
-    """The pictures of one view.
+    """The pictures of one view, side by side on a wide screen.
 
     Attributes:
         name: of the view.
         description: acquired plane or not, size of the field in mm, orientation.
-        columns: pictures side by side on a wide screen.
         share: width of a picture over that of a column.
         pictures: all on one physical scale.
     """
 
     name: str
     description: str
-    columns: int
     share: float
     pictures: Sequence[Picture]
 
 
 def view_pictures(
-    tiles: Sequence[Tile], case: str, body: Volume, point_mm: Sequence[float], acquired: int, columns: int
+    tiles: Sequence[Tile], case: str, body: Volume, point_mm: Sequence[float], acquired: int
 ) -> list[ViewPictures]:
     """Draw the three planes through a world point for every tile; within a view all pictures have one scale.
 
@@ -102,7 +111,6 @@ def view_pictures(
         body: a mask and its affine; parts far outside it are cut off.
         point_mm: RAS mm.
         acquired: the anatomical axis across the slices: 0 where they are sagittal, 1 coronal, 2 axial.
-        columns: pictures side by side on a wide screen; more where a view is narrow.
     """
     finest = min(tiles, key=lambda tile: np.prod(np.linalg.norm(tile.volume[1][:3, :3], axis=0))).volume
     frames = {view: _frame(finest, body, view, point_mm) for view in VIEWS}
@@ -113,7 +121,7 @@ def view_pictures(
         kind = "acquired plane" if VIEWS[view].fixed == acquired else "across the slices"
         description = f"{kind} · {width:.0f} × {height:.0f} mm · {HANGING[view]}"
         drawn = [_picture(tile, case, view, point_mm, frame) for tile in tiles]
-        found.append(ViewPictures(view.capitalize(), description, columns, min(TALLEST * width / height, 1), drawn))
+        found.append(ViewPictures(view.capitalize(), description, min(TALLEST * width / height, 1), drawn))
     return found
 
 
@@ -156,6 +164,38 @@ def _picture(tile: Tile, case: str, view: str, point_mm: Sequence[float], frame:
     height, width = picture.shape
     uri = data_uri(picture, tile.window, tile.colours)
     return Picture(tile.name, f"{case}: {tile.name}, {view} plane", uri, width, height)
+
+
+def thumbnail(
+    values: np.ndarray,
+    affine: np.ndarray,
+    window: tuple[float, float],
+    point_mm: Sequence[float],
+    acquired: int,
+    case: str,
+) -> Picture:
+    """Draw a plane of a volume across its slices, small: the coronal one if that is across them.
+
+    Args:
+        values: (X, Y, Z).
+        affine: voxel index -> RAS mm.
+        window: intensities shown as black and white.
+        point_mm: RAS mm.
+        acquired: the anatomical axis across the slices.
+        case: name of the case, for the description.
+    """
+    view = "sagittal" if VIEWS["coronal"].fixed == acquired else "coronal"
+    image, size_mm = plane((values, affine), view, point_mm)
+    high, wide = image.shape[0] * size_mm[0], image.shape[1] * size_mm[1]
+    scale = SMALL_PIXELS / max(high, wide)
+    shape = max(round(high * scale), 1), max(round(wide * scale), 1)
+    uri = data_uri(fitted(image, shape), window)
+    return Picture(case, f"{case}: the result, {view} plane", uri, shape[1], shape[0])
+
+
+def colour_bar(shown: str, window: tuple[float, float], colours: str) -> ColourBar:
+    """Draw the colours from the lower to the upper end of a window."""
+    return ColourBar(shown, *window, data_uri(np.linspace(0, 1, BAR_PIXELS)[None], (0, 1), colours))
 
 
 def fitted(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

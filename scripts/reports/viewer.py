@@ -1,11 +1,13 @@
 """The volumes of the interactive viewer of a case, compact enough for a page; templates/viewer.js shows them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
+from ..geometry.files import write_text
 from ..geometry.grid import AXES, Grid
 from ..metrics.arrays import bounding_box
 from ..physics.acquisition import SliceGeometry
@@ -13,6 +15,7 @@ from ..physics.interpolation import CubicInterpolation
 from .explained import ordered
 from .libraries import NIIVUE, Embedded, embedded
 from .packing import Packed, packed
+from .pages import render
 from .planes import canonical
 from .scene import HIDDEN, Scene
 from .tiles import anatomical_axis
@@ -28,6 +31,7 @@ RANGE_PERCENTILES = (0.01, 99.99)  # of all images: values beyond, which are few
 SAME_VALUE = 1e-3  # of the range: an interpolation computed anew is the same if it differs by less
 SMALLEST_WEIGHT = 1e-6  # of an interpolation; smaller ones are left out
 ACQUIRED = "as acquired"
+SCRIPTS, STYLES = ("unpack.js", "viewer.js", "tables.js"), ("viewer.css",)  # of a page with a viewer
 
 
 class Volume(NamedTuple):
@@ -156,6 +160,22 @@ def viewer_of(scene: Scene) -> Viewer:
     finer = sum(np.prod(v.packed.shape) for v in coarse.volumes if v.packed.bytes == 1 and v.last == COARSE_LEVELS - 1)
     more = finer * np.log2(FINE_LEVELS / COARSE_LEVELS) / 6  # bits that do not compress, in base 64
     return coarse if coarse.bytes + more > VOLUMES_BYTES else _Store(scene, FINE_LEVELS).viewer()
+
+
+def write_viewer(path: Path, viewer: Viewer, report: str) -> Path:
+    """Write a page with the viewer alone.
+
+    Args:
+        path: of the page.
+        viewer: its content.
+        report: address of the report that the page belongs to, relative to it.
+
+    Returns:
+        The path.
+    """
+    title = f"GLADE: {viewer.case}"
+    text = render("viewer_page.html", SCRIPTS, STYLES, [viewer.library], title=title, viewer=viewer, report=report)
+    return write_text(path, text)
 
 
 class _Store:

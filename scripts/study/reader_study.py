@@ -13,12 +13,14 @@ from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal
 from ..geometry.files import write_json, write_text
 from ..geometry.views import VIEWS
-from .page import digest, packed, page_of
+from ..reports.packing import packed
+from .page import digest, page_of
 from .volumes import StudyCase, StudyVolumes, load, spread_planes
 
 PAGE, KEY = "study.html", "key.json"
 LEVELS = 5  # of the Likert scale: the keys 1 to 5
 STORED_MAX = 4095  # 12 bits: finer than any screen, so that the window can be narrowed
+IN_PLANE = [1, 2]  # axes of an image along which neighbours are subtracted before it is compressed
 HEADROOM = 0.5  # share of the window's width that is stored beyond it on each side, so that readers can widen it
 ORDERS = 50  # shuffles tried to find one that keeps images of the same plane apart
 WARNING = "SEALED KEY of a readers' study: it names the method behind each image. Never give it to a reader."
@@ -54,8 +56,8 @@ class ReaderStudy:
         seed: of all random draws; None: a random one, which is stored in the key.
         window_percentiles: of the body over all methods, which give a case's window; None: that of its evaluation.
         title: of the page.
-        questions: id -> {"title", "text"}.
-        levels: names of the five levels, from worst to best.
+        questions: id -> {"title", "text"}, and "levels" where a question has its own.
+        levels: names of the five levels, from worst to best, of the other questions.
 
     Raises:
         Refusal: on a setting that is not valid, or a text that would reveal a method to readers.
@@ -76,7 +78,7 @@ class ReaderStudy:
         seed: int | None,
         window_percentiles: Sequence[float] | None,
         title: str,
-        questions: Mapping[str, Mapping[str, str]],
+        questions: Mapping[str, Mapping[str, str | Sequence[str]]],
         levels: Sequence[str],
     ):
         self.cases, self.output_dir = list(cases), Path(output_dir)
@@ -140,9 +142,15 @@ class ReaderStudy:
         for name, (holds, rule) in rules.items():
             if not holds:
                 raise Refusal(f"{name} must be {rule}, got {getattr(self, name)!r}")
+        for name, question in self.questions.items():
+            own = question.get("levels", self.levels)
+            if isinstance(own, str) or len(own) != LEVELS:
+                raise Refusal(f"levels of question {name} must be {LEVELS} names, from worst to best, got {own!r}")
         if len(self.methods) < 2:
             raise Refusal(f"a study compares at least two methods, got {', '.join(self.methods) or 'none'}: name more")
-        texts = [self.title, *self.levels, *(text for q in self.questions.values() for text in q.values())]
+        texts = [self.title, *self.levels]
+        for question in self.questions.values():
+            texts += [question["title"], question["text"], *question.get("levels", ())]
         for name in (*self.methods, *(case.name for case in self.cases)):
             if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) for text in texts):
                 raise Refusal(
@@ -187,7 +195,7 @@ class ReaderStudy:
             "pixel_mm": [round(mm, 6) for mm in volumes.pixel_mm],
             "centre": plane - first,
             "letters": volumes.letters,
-            "data": packed(stored.astype(np.uint16)),
+            "data": packed(stored.astype(np.uint16), IN_PLANE).data,
         }
 
     def _frame(self, volumes: StudyVolumes, axis: int) -> slice:
@@ -214,6 +222,7 @@ class ReaderStudy:
             "questions": [{"id": name, **question} for name, question in self.questions.items()],
             "levels": self.levels,
             "stored_max": STORED_MAX,
+            "axes": IN_PLANE,
             "window": [round(low), round(STORED_MAX - low)],
             "items": [{"id": item.item, **images[item.case, item.method, item.plane]} for item in items],
         }

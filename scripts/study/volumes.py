@@ -22,6 +22,7 @@ from ..metrics.mask import body_mask
 from ..run.record import DONE
 
 TRUTH = "truth"  # the method name of the true volumes
+DARKEST_MEDIAN = 0.25  # of the window's width: the gray of the body's median is at least this
 OFF_AXIS = 0.8  # cosine of the angle to the world axis; below it a view is too oblique to be named
 
 logger = logging.getLogger(__name__)
@@ -29,11 +30,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StudyCase:
-    """A case of the study: its name, the file of each method, and its intensity window if one is known."""
+    """A case of the study.
+
+    Attributes:
+        name: of the case.
+        files: of each method.
+        window: intensities shown as black and white, if they are known.
+        source: the scan that it was made from, if it is known; two acquisitions of one scan show one person.
+    """
 
     name: str
     files: Mapping[str, Path]
     window: tuple[float, float] | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +94,10 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
         for method in methods:
             where = layout.truth if method == TRUTH else others.get(method, layout.method_folder(method))
             files[method] = method_file(where, method, name, record.names)
-        cases.append(StudyCase(name, files, tuple(map(float, case.window)) if case.window else None))
+        cases.append(StudyCase(name, files, tuple(map(float, case.window)) if case.window else None, case.source))
     if not cases:
         raise Refusal(f"{folder}: none of the cases that fit {patterns} is done: see its cases.json")
+    warn_of_one_person(cases)
     return cases
 
 
@@ -147,6 +157,23 @@ def load(case: StudyCase, view: str, window_percentiles: Sequence[float] | None)
     return StudyVolumes(planes, body, (float(spacing[1]), float(spacing[0])), window, letters)
 
 
+def warn_of_one_person(cases: Sequence[StudyCase]) -> None:
+    """Log a warning for each scan of which several cases are shown: readers would see one person more than once."""
+    by_source: dict[str, list[str]] = {}
+    for case in cases:
+        if case.source is not None:
+            by_source.setdefault(case.source, []).append(case.name)
+    for source, names in by_source.items():
+        if len(names) > 1:
+            logger.warning(
+                "%s are acquisitions of one scan, %s: readers see that person %d times and the cases are not "
+                "independent; choose one of them with `cases`",
+                ", ".join(names),
+                source,
+                len(names),
+            )
+
+
 def _fitting(names, patterns: str | Sequence[str], where) -> list[str]:
     asked = [patterns] if isinstance(patterns, str) else list(patterns)
     chosen = [name for name in names if any(fnmatchcase(name, str(pattern)) for pattern in asked)]
@@ -175,11 +202,14 @@ def _stack(volume: np.ndarray, reorientation: Reorientation) -> np.ndarray:
 
 
 def _window(stacks: Mapping, body: np.ndarray, percentiles: Sequence[float], name: str) -> tuple[float, float]:
+    """The window from percentiles of the body, narrowed from above where half of the body would be nearly black."""
     values = np.concatenate([stack[body] for stack in stacks.values()])
-    low, high = (float(v) for v in np.percentile(values, percentiles)) if values.size else (0.0, 0.0)
+    low, middle, high = (
+        (float(v) for v in np.percentile(values, (percentiles[0], 50, percentiles[1]))) if values.size else (0.0,) * 3
+    )
     if not high > low:
         raise Refusal(f"{name}: no window: its body is empty or of one value; check the volumes")
-    return low, high
+    return low, min(high, low + (middle - low) / DARKEST_MEDIAN) if middle > low else high
 
 
 def spread_planes(areas: np.ndarray, count: int, share: float, rng: np.random.Generator) -> list[int]:

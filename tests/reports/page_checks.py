@@ -1,15 +1,18 @@
 """Checks of every page, with an HTML parser and, if installed, with a browser."""
 
+import base64
+import hashlib
 import re
 import shutil
 import subprocess
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
-VOID = {"meta", "img", "br", "hr"}
+VOID = {"meta", "img", "br", "hr", "input"}
 TELEPHONE = 390  # pixels
 
 
@@ -36,7 +39,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.texts.append(data)
 
     @property
@@ -51,15 +54,20 @@ def check_page(path: Path) -> Reader:
     """Checks that a page is well-formed, self-contained and accessible; returns its content."""
     source = path.read_text(encoding="utf-8")
     reader = Reader(source)
-    assert re.findall(r"https?:|//\w", re.sub(r"base64,[^\"]*", "", source)) == []
-    assert reader.all("script", "link", "iframe", "object", "form") == []
+    assert (
+        re.findall(r"https?:|//\w", re.sub(r"base64,[^\"]*|<script type=\"text/plain\".*?</script>", "", source)) == []
+    )
+    assert reader.all("link", "iframe", "object", "form") == []
+    check_scripts(source, reader)
     assert [a for _, attributes in reader.tags for a in attributes if a.startswith("on")] == []
     policy = next(m["content"] for m in reader.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
     identifiers = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(set(identifiers)) == len(identifiers)
     anchors = [a["href"] for a in reader.all("a")]
-    assert {a[1:] for a in anchors} <= set(identifiers)
+    assert {a[1:] for a in anchors if a.startswith("#")} <= set(identifiers)
+    beside = [unquote(a) for a in anchors if not a.startswith("#")]
+    assert [a for a in beside if not (path.parent / a).is_file()] == []
     assert all(image["alt"] and image["src"].startswith("data:image/") for image in reader.all("img"))
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in reader.all("svg"))
     assert all(cell.get("scope") in ("col", "row") for cell in reader.all("th"))
@@ -67,6 +75,20 @@ def check_page(path: Path) -> Reader:
     assert "synthesised" in reader.text
     assert not list(path.parent.glob(".*partial"))
     return reader
+
+
+def check_scripts(source: str, reader: Reader) -> None:
+    """Checks that only the page's own scripts may run: inline, each with its hash in the content security policy."""
+    own = [attributes for attributes in reader.all("script") if "type" not in attributes]
+    assert all(not attributes for attributes in own)
+    texts = re.findall("<script>(.*?)</script>", source, re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+    policy = next(m["content"] for m in reader.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
+    allowed = re.findall(r"'sha256-([^']*)'", policy)
+    assert len(texts) == len(own)
+    assert set(hashes) <= set(allowed)
+    assert "unsafe" not in policy.replace("style-src 'unsafe-inline'", "")
+    assert "connect-src" not in policy
 
 
 def in_browser(page: Path, folder: Path) -> tuple[str, str]:

@@ -1,9 +1,12 @@
+import dataclasses
 import json
 import re
+from urllib.parse import unquote
 
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from scripts.evaluation.cases import EvaluatedCase
 from scripts.evaluation.record import EvaluationRecord
@@ -11,17 +14,20 @@ from scripts.evaluation.scores import Row, Scores
 from scripts.evaluation.statistics import Statistics
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
-from scripts.reports.case_report import ReportedCase, write_case_report
+from scripts.reports import case_report
+from scripts.reports.case_report import ReportedCase, write_case_report, write_overview
 from scripts.reports.evaluation_report import write_evaluation_report
 from scripts.reports.explained import number, ordered, ordered_metrics, title_of
 from scripts.reports.scene import Scene, along, steepest_voxel
 from scripts.reports.tiles import fitted
 from scripts.run.record import Row as RunRow
 
+from ..chromium import Chromium, require_chromium
 from ..metrics.oracles import ball, block_average, consistent, cubic_spline
 from .page_checks import TELEPHONE, check_page, in_browser
 
 FACTOR = 4
+BARS = 3  # of colours: images, added detail and differences, confidence
 METHODS = ("nearest", "cubic", "consistent cubic", "GLADE")
 EVIL = "<script>alert('x')</script> & 5 > 3 in /home/somebody/secret/scan.nii.gz"
 THIN = np.array([[-1.0, 0, 0, 20], [0, 1.0, 0, -14], [0, 0, 1.0, -20], [0, 0, 0, 1]])
@@ -159,17 +165,62 @@ def test_every_case_has_its_figure_profile_and_spectrum(original):
             assert f"knee_4x: {tile}, {view} plane" in alts
         for tile in ("input", "cubic", "GLADE", "added detail", "confidence"):
             assert f"real <b>: {tile}, {view} plane" in alts
-    assert len(alts) == 3 * (8 + 8 + 5)
+    assert len(alts) == 3 * (8 + 8 + 5) + 3 * BARS
     labels = " ".join(svg["aria-label"] for svg in page.all("svg"))
     assert labels.count("intensities across an edge") == labels.count("power spectra") == 3
-    assert labels.count("Fidelity against sharpness") == 1
+    assert len([canvas for canvas in page.all("canvas") if "Fidelity against" in canvas["aria-label"]]) == 1
     assert "One intensity window for all: 0 to 600" in page.text
+
+
+def test_a_case_with_pictures_has_its_viewer_beside_the_report(original):
+    page = check_page(original / "report.html")  # which checks that the links lead to files
+    links = [unquote(anchor["href"]) for anchor in page.all("a") if not anchor["href"].startswith("#")]
+    assert links == [f"viewers/{case}_viewer.html" for case in ("knee_4x", "knee_4x_noise", "real <b>")]
+    alone = check_page(original / links[0])
+    assert [anchor["href"] for anchor in alone.all("a")] == ["../report.html"]
+    content = json.loads(re.search('id="viewer-content">(.*?)</script>', (original / links[0]).read_text()).group(1))
+    names = ["as acquired", "cubic", "GLADE", "truth"]
+    assert [image["name"] for image in content["images"]] == names
+    assert [overlay["name"] for overlay in content["overlays"]] == ["added detail", "confidence"]
+
+
+def test_charts_show_values_on_hovering_and_tables_sort_and_filter(original, tmp_path):
+    require_chromium()
+    with Chromium(tmp_path / "browser", 1400, 1000) as browser:
+        browser.open(original / "report.html")
+        browser.wait("document.body.dataset.charts === '2'", 120)
+        assert browser.js("document.getElementById('charts-box').hidden") is False
+        scatter = "Chart.getChart('charts-scatter')"
+        assert browser.js(f"{scatter}.data.datasets.length") == 2 * len(METHODS)  # the mean and the cases of each
+        where = f"(c => {{ const p = c.getDatasetMeta({len(METHODS)}).data[0], b = c.canvas.getBoundingClientRect(); "
+        where += "c.canvas.scrollIntoView({block: 'center'}); const d = c.canvas.getBoundingClientRect(); "
+        x, y = browser.js(f"{where} return [d.left + p.x, d.top + p.y]; }})({scatter})")
+        browser.move(x, y)
+        said = browser.wait(f"{scatter}.tooltip.opacity > 0 && {scatter}.tooltip.body.flatMap(one => one.lines).join()")
+        assert "nearest, knee_4x" in said
+        measures = browser.js("[...document.getElementById('charts-measure').options].map(one => one.textContent)")
+        assert any("PSNR" in title for title in measures)
+        every = "t => t.caption.textContent.startsWith('Every case')"
+        table = f"[...document.querySelectorAll('.scroll > table')].find({every})"
+        psnr = f"[...({table}).tHead.rows[0].cells].findIndex(c => c.textContent.startsWith('PSNR'))"
+        column = f"[...({table}).tBodies[0].rows].map(r => r.cells[{psnr}].textContent)"
+        before = browser.js(column)
+        browser.js(f"({table}).tHead.rows[0].cells[{psnr}].querySelector('button').click()")
+        numbers = sorted((value for value in before if value[0].isdigit()), key=float)
+        assert [value for value in browser.js(column) if value[0].isdigit()] == numbers
+        shown = f"[...({table}).tBodies[0].rows].filter(r => !r.hidden).length"
+        browser.js(
+            f"(f => {{ f.value = 'knee_4x_noise glade'; f.dispatchEvent(new Event('input')); }})"
+            f"(({table}).parentElement.previousElementSibling.querySelector('input'))"
+        )
+        assert browser.js(shown) == 1
+        assert {address.split(":")[0] for address in browser.requests} <= {"file", "data"}
 
 
 def test_figures_are_limited_for_acquisitions_of_one_scan(original, copied):
     write_evaluation_report(copied, figures_per_source=1)
     page = check_page(copied / "report.html")
-    cases = {image["alt"].split(":")[0] for image in page.all("img")}
+    cases = {image["alt"].split(":")[0] for image in page.all("img") if ":" in image["alt"]}
     assert cases == {"knee_4x", "real <b>"}
     assert "1 of knee are shown above" in page.text
     assert (copied / "report.html").stat().st_size < (original / "report.html").stat().st_size
@@ -245,8 +296,7 @@ ROW = RunRow.of({
 
 
 def test_case_report_says_what_was_done_and_measures_before_and_after(tmp_path):
-    refused = RunRow("other", "refused", "other.nii.gz: a 2-D image")
-    page = check_page(write_case_report(tmp_path / "r.html", [ReportedCase(ROW, scene())], refused=[refused]))
+    page = check_page(write_case_report(tmp_path, ReportedCase(ROW, scene())))
     expected = (
         "28 × 30 × 10 voxels of 1 × 1 × 4 mm",  # noqa: RUF001
         "28 × 30 × 40 voxels of 1 × 1 × 1 mm",  # noqa: RUF001
@@ -262,28 +312,66 @@ def test_case_report_says_what_was_done_and_measures_before_and_after(tmp_path):
         "PIQUE, sagittal",
         "PIQUE, coronal",
         "Relative edge sharpness",
-        "a 2-D image",
         "consistent cubic",
     )
     assert [words for words in expected if words not in page.text] == []
     assert "PSNR" not in page.text
-    assert len(page.all("img")) == 3 * 5
+    assert len(page.all("img")) == 3 * 5 + BARS
 
 
 def test_case_report_with_a_truth_measures_fidelity(tmp_path):
     case = ReportedCase(ROW, scene(truth=volumes()["truth"]))
-    page = check_page(write_case_report(tmp_path / "r.html", [case]))
+    page = check_page(write_case_report(tmp_path, case))
     scores = {method: {s.metric: s.value for s in found} for method, found in case.scores.items()}
     assert scores["GLADE"]["psnr"] > scores["cubic"]["psnr"]
     assert number(scores["GLADE"]["psnr"], "psnr") in page.text
-    assert len(page.all("img")) == 3 * 8
+    assert len(page.all("img")) == 3 * 8 + BARS
+
+
+def test_a_viewer_that_makes_the_page_too_large_is_a_file_beside_it(tmp_path, monkeypatch, caplog):
+    whole = write_case_report(tmp_path, ReportedCase(ROW, scene())).stat().st_size
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["knee & co_report.html"]
+    monkeypatch.setattr(case_report, "PAGE_BYTES", whole - 1)
+    with caplog.at_level("INFO"):
+        path = write_case_report(tmp_path, ReportedCase(ROW, scene()))
+    page = check_page(path)
+    assert path.stat().st_size < whole / 2
+    assert "knee & co_viewer.html" in page.text
+    assert "MB is in knee & co_viewer.html" in caplog.text
+    assert check_page(tmp_path / "knee & co_viewer.html").all("canvas")
+    monkeypatch.undo()
+    write_case_report(tmp_path, ReportedCase(ROW, scene()))
+    assert not (tmp_path / "knee & co_viewer.html").exists()  # that of the earlier report
+
+
+def test_the_overview_lists_doubtful_scans_first_with_pictures_links_and_refusals(tmp_path):
+    quiet = dataclasses.replace(ROW, warnings=[], residual=1e-7)
+    rows = {"fine": quiet, "far off": dataclasses.replace(quiet, residual=0.2), "warned": ROW}
+    cases = [ReportedCase(row, scene(case=name)) for name, row in rows.items()]
+    for case in cases:
+        write_case_report(tmp_path, case)
+    refused = RunRow("other", "refused", "other.nii.gz: a 2-D image")
+    page = check_page(write_overview(tmp_path / "index.html", cases, "several", [refused]))
+    links = [anchor["href"] for anchor in page.all("a") if anchor["href"].endswith("_report.html")]
+    assert links[::2] == ["warned_report.html", "far%20off_report.html", "fine_report.html"]
+    assert len(page.all("img")) == 3
+    for words in ("a 2-D image", "noise 0.2 is outside the trained range", "2.0e-01", "0.75"):
+        assert words in page.text
+
+
+def test_a_measure_whose_scale_is_too_short_is_left_out_and_named(tmp_path):
+    smooth = {name: ndimage.gaussian_filter(values, (3, 3, 0)) for name, values in scene().methods.items()}
+    smooth["GLADE"] = scene().methods["GLADE"]
+    page = check_page(write_case_report(tmp_path, ReportedCase(ROW, scene(methods=smooth))))
+    assert "Relative fine detail: the acquired planes hold hardly more" in page.text
+    assert "PIQUE" in page.text
 
 
 def test_case_report_of_an_empty_scan_says_why_there_are_no_numbers(tmp_path):
     flat = {name: np.full((28, 30, 40), 7.0, np.float32) for name in METHODS[1:]}
-    page = check_page(write_case_report(tmp_path / "r.html", [ReportedCase(ROW, scene(methods=flat))]))
+    page = check_page(write_case_report(tmp_path, ReportedCase(ROW, scene(methods=flat))))
     assert "Not defined here" in page.text
-    assert len(page.all("img")) == 3 * 5
+    assert len(page.all("img")) == 3 * 5 + BARS
 
 
 def test_the_edge_is_found_and_values_along_a_line_are_right():

@@ -349,7 +349,7 @@ def test_without_webgl_the_page_says_so(page, tmp_path):
     with Chromium(tmp_path / "browser", flags=["--disable-3d-apis"]) as browser:
         browser.open(page)
         browser.wait("document.body.dataset.viewer === 'absent'", PATIENCE_S)
-        assert browser.js("document.getElementById('viewer').hidden") is True
+        assert browser.js("document.getElementById('viewer-box').hidden") is True
         said = browser.js("document.getElementById('viewer-state').textContent")
         assert "WebGL 2" in said
         assert "pictures on this page" in said

@@ -4,13 +4,21 @@ import json
 import re
 import stat
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scripts.geometry.errors import Refusal
 from scripts.study.reader_study import Item, ReaderStudy, closest, spaced
-from scripts.study.volumes import evaluation_cases, folder_cases, load, spread_planes
+from scripts.study.volumes import (
+    StudyCase,
+    evaluation_cases,
+    folder_cases,
+    load,
+    spread_planes,
+    warn_of_one_person,
+)
 
 from .study_files import CASES, METHODS, SETTINGS, SHAPE, body, payload, stack, write_methods, write_volume
 
@@ -155,6 +163,41 @@ def test_what_one_method_does_not_cover_is_black_in_all(tmp_path):
     rows = [np.flatnonzero(planes.std(axis=(0, 2)) > 0) for planes in found.planes.values()]
     assert rows[0].tolist() == rows[1].tolist()
     assert found.planes["a"].shape == (SHAPE[0], SHAPE[2], SHAPE[1])
+
+
+def test_a_dim_body_with_bright_spots_does_not_open_nearly_black(tmp_path):
+    values = body(0)
+    values[10:24, 8:24, 8:10] = 4000  # an eighth of the body, as bright as fat beside muscle
+    write_volume(tmp_path / "a.nii.gz", values)
+    case = StudyCase("a", {"one": tmp_path / "a.nii.gz"})
+    loaded = load(case, "sagittal", [1.0, 99.0])
+    low, high = loaded.window
+    median = float(np.median(loaded.planes["one"][loaded.body]))
+    assert (median - low) / (high - low) == pytest.approx(0.25, abs=0.01)
+    assert high < 1000
+
+
+def test_two_acquisitions_of_one_scan_are_warned_of(caplog):
+    files = {"one": Path("x")}
+    alone = [StudyCase("knee_4x", files, None, "knee"), StudyCase("hip_4x", files, None, "hip"), StudyCase("c", files)]
+    warn_of_one_person(alone)
+    assert caplog.text == ""
+    warn_of_one_person([*alone, StudyCase("knee_6x", files, None, "knee")])
+    assert "knee_4x, knee_6x are acquisitions of one scan, knee" in caplog.text
+    assert "hip" not in caplog.text
+
+
+def test_a_question_has_its_own_names_of_levels(volumes, tmp_path):
+    names = ["not at all", "slightly", "moderately", "fairly", "completely"]
+    questions = {name: dict(question) for name, question in SETTINGS["questions"].items()}
+    last = list(questions)[-1]
+    questions[last]["levels"] = names
+    page = ReaderStudy(folder_cases(volumes, "*"), tmp_path, **{**SETTINGS, "questions": questions}).write()
+    assert payload(page)["questions"][-1]["levels"] == names
+    assert "levels" not in payload(page)["questions"][0]
+    questions[last]["levels"] = names[:3]
+    with pytest.raises(Refusal, match=f"levels of question {last} must be 5 names"):
+        ReaderStudy(folder_cases(volumes, "*"), tmp_path / "b", **{**SETTINGS, "questions": questions})
 
 
 def test_planes_are_spread_over_the_body():

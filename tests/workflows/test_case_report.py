@@ -52,7 +52,7 @@ def test_a_report_that_is_asked_for_is_in_the_folder_of_the_case(infer, tmp_path
     )
     assert [words for words in expected if words not in page.text] == []
     assert str(tmp_path) not in page.text
-    assert len(page.all("img")) == 3 * 5
+    assert len(page.all("img")) == 3 * 5 + 3  # and the bars of their colours
     assert row["residual_over_noise"] < 1
 
 

@@ -78,7 +78,7 @@ def test_report_names_what_was_refused(tmp_path, monkeypatch):
     assert "earlier" not in page.text
 
 
-def test_demo_measures_the_phantom_against_its_truth_and_writes_one_page(tmp_path, monkeypatch):
+def test_demo_measures_the_phantom_against_its_truth_and_writes_its_pages(tmp_path, monkeypatch):
     """The shipped workflow with a tiny generator, in this process, on a small phantom."""
     config = write_config(tmp_path)
     merged = ConfigParser.load_config_files(config)
@@ -97,8 +97,10 @@ def test_demo_measures_the_phantom_against_its_truth_and_writes_one_page(tmp_pat
     monkeypatch.setattr(demo, "infer", infer)
     out = tmp_path / "out"
     assert demo.run(out, whole, None) == 0
-    page = check_page(out / "index.html")
-    assert len(page.all("img")) == 3 * 8  # with the truth and the differences to it
+    table = check_page(out / "index.html")
+    assert len(table.all("img")) == 1
+    page = check_page(out / table.all("a")[-1]["href"])
+    assert len(page.all("img")) == 3 * 8 + 3  # with the truth and the differences to it, and the bars of their colours
     for words in ("PSNR", "High-band error", "consistent cubic", "whose truth is known", "DICOM SliceThickness"):
         assert words in page.text
     assert str(tmp_path) not in page.text

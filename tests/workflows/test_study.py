@@ -63,6 +63,10 @@ def test_a_reader_in_a_browser_gets_exactly_the_scores_given(study, tmp_path):
                 browser.key(str(known(items[order["id"]], question)))
             if number == 3:  # the page is reloaded: the answers are still there
                 browser.reload()
+                browser.wait("document.activeElement.id === 'reader'")
+                assert browser.js("document.getElementById('reader').value") == ""
+                for letter in "r7":
+                    browser.key(letter)
                 assert f"4 of {len(items)} images" in browser.wait("document.getElementById('found').textContent")
                 browser.key("Enter")
                 browser.wait(f"({SHOWN} || '').startsWith('{order['id']}')")
@@ -77,6 +81,8 @@ def test_a_reader_in_a_browser_gets_exactly_the_scores_given(study, tmp_path):
         browser.key("Enter")
         (saved,) = until(lambda: list(browser.downloads.glob("answers_*_R7.json")))
         until(lambda: saved.read_text().endswith("}"))
+        browser.js("document.getElementById('clear').click()")  # for the next reader
+        assert browser.js("[document.getElementById('reader').value, localStorage.length]") == ["", 0]
         assert browser.js("performance.getEntriesByType('resource').length") == 0
         assert {url.split(":")[0] for url in browser.requests} <= {"file", "blob"}
     answers = json.loads(saved.read_text())

@@ -12,22 +12,23 @@ let since = null;         // start of the time not yet counted, ms
 // ---- what is kept in the browser -------------------------------------------------------------------------------
 const keyOf = reader => `reader-study:${study.study}:${reader}`;
 let lost = false;
-function keep() { try { localStorage.setItem(keyOf(state.reader), JSON.stringify(state)); localStorage.setItem(keyOf(""), state.reader); } catch { lost = true; } }
+function keep() { try { localStorage.setItem(keyOf(state.reader), JSON.stringify(state)); } catch { lost = true; } }
 function kept(reader) {
   try { const found = JSON.parse(localStorage.getItem(keyOf(reader))); return found && found.page_sha256 === study.page_sha256 ? found : null; }
   catch { return null; }
 }
-function lastReader() { try { return localStorage.getItem(keyOf("")) || ""; } catch { lost = true; return ""; } }
+try { localStorage.getItem(keyOf("")); } catch { lost = true; }
 const whole = answer => Boolean(answer) && study.questions.every(q => answer.scores[q.id]);
 const count = who => study.items.filter(item => whole(who.answers[item.id])).length;
+const levelsOf = question => question.levels || study.levels;
 const answerOf = item => state.answers[item.id] || (state.answers[item.id] = { scores: {}, seconds: 0, answered: null });
 
 // ---- which of the three screens ----------------------------------------------------------------------------------
 function screen(name) { for (const id of ["start", "rating", "end"]) $(id).hidden = id !== name; }
 function showStart() {
   stopClock(); screen("start");
-  if (!$("reader").value) $("reader").value = lastReader();
-  greet(); ($("reader").value ? $("go") : $("reader")).focus();
+  $("reader").value = ""; // the next reader finds no code of the one before
+  greet(); $("reader").focus();
 }
 function greet() {
   const reader = $("reader").value.trim().toUpperCase(), note = $("found"), before = reader && kept(reader);
@@ -54,7 +55,7 @@ function showEnd() {
     : "Thank you. Save your answers and send the file to whoever gave you this page.";
   $("review").textContent = left ? "Go on" : "Back to the images";
   $("review").classList.toggle("main", left > 0); $("export").classList.toggle("main", left === 0);
-  $("saved").textContent = ""; $(left ? "review" : "export").focus();
+  $("saved").textContent = ""; $("clear").hidden = true; $(left ? "review" : "export").focus();
 }
 $("export").addEventListener("click", () => {
   const answers = study.items.filter(item => state.answers[item.id] && Object.keys(state.answers[item.id].scores).length)
@@ -66,6 +67,11 @@ $("export").addEventListener("click", () => {
   link.download = `answers_${study.study}_${state.reader}.json`;
   link.click(); setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   $("saved").textContent = `Saved as ${link.download}, where this browser keeps its downloads.`;
+  $("clear").hidden = false;
+});
+$("clear").addEventListener("click", () => {
+  try { localStorage.removeItem(keyOf(state.reader)); } catch { lost = true; }
+  state = null; shown = null; showStart();
 });
 $("review").addEventListener("click", () => {
   const open = study.items.findIndex(item => !whole(state.answers[item.id]));
@@ -84,17 +90,11 @@ addEventListener("pagehide", stopClock);
 // ---- images ---------------------------------------------------------------------------------------------------------
 const decoded = new Map();
 function load(n) {
-  if (!decoded.has(n)) decoded.set(n, unpack(study.items[n]));
+  if (!decoded.has(n)) decoded.set(n, imageOf(study.items[n]));
   for (const m of decoded.keys()) if (Math.abs(m - n) > 2) decoded.delete(m);
   return decoded.get(n);
 }
-async function unpack(item) {
-  const text = atob($(`image-${item.id}`).textContent), bytes = Uint8Array.from(text, c => c.charCodeAt(0));
-  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const split = new Uint8Array(await new Response(plain).arrayBuffer()), size = split.length / 2, values = new Uint16Array(size);
-  for (let i = 0, value = 0; i < size; i++) { value = (value + split[i] + (split[size + i] << 8)) & 0xffff; values[i] = value; }
-  return values;
-}
+const imageOf = item => unpack($(`image-${item.id}`).textContent, { shape: item.shape, bytes: 2, axes: study.axes });
 async function show(n) {
   stopClock(); at = n; state.at = n; shown = null; keep();
   const item = study.items[n], answer = state.answers[item.id];
@@ -210,12 +210,12 @@ study.questions.forEach((question, q) => {
   group.className = "question"; levels.className = "levels"; ends.className = "ends"; chosen.className = "chosen";
   title.textContent = question.title; text.textContent = question.text;
   group.setAttribute("aria-label", `${question.title}. ${question.text}`);
-  study.levels.forEach((name, i) => {
+  levelsOf(question).forEach((name, i) => {
     const button = document.createElement("button");
     button.textContent = i + 1; button.title = name; button.setAttribute("aria-label", `${i + 1}, ${name}`);
     button.addEventListener("click", () => give(q, i + 1)); levels.append(button);
   });
-  for (const name of [study.levels[0], study.levels[LEVELS - 1]]) { const end = document.createElement("span"); end.textContent = name; ends.append(end); }
+  for (const name of [levelsOf(question)[0], levelsOf(question)[LEVELS - 1]]) { const end = document.createElement("span"); end.textContent = name; ends.append(end); }
   group.append(title, text, levels, ends, chosen); $("questions").append(group);
 });
 const keys = document.createElement("p");
@@ -230,7 +230,7 @@ function give(q, score) {
   const answer = answerOf(shown), name = study.questions[q];
   answer.scores[name.id] = score; answer.answered = new Date().toISOString();
   const open = study.questions.findIndex(one => !answer.scores[one.id]);
-  active = open < 0 ? q : open; keep(); mark(); say(`${name.title}: ${score}, ${study.levels[score - 1]}`);
+  active = open < 0 ? q : open; keep(); mark(); say(`${name.title}: ${score}, ${levelsOf(name)[score - 1]}`);
 }
 function mark() {
   const answer = state.answers[study.items[at].id], ready = whole(answer), groups = document.querySelectorAll(".question");
@@ -238,7 +238,7 @@ function mark() {
     const score = answer && answer.scores[study.questions[q].id];
     group.classList.toggle("active", q === active);
     group.querySelectorAll("button").forEach((button, i) => button.setAttribute("aria-pressed", String(score === i + 1)));
-    group.querySelector(".chosen").textContent = score > 1 && score < LEVELS ? `${score}: ${study.levels[score - 1]}` : "";
+    group.querySelector(".chosen").textContent = score > 1 && score < LEVELS ? `${score}: ${levelsOf(study.questions[q])[score - 1]}` : "";
   });
   $("count").textContent = `Image ${at + 1} of ${IMAGES}`;
   document.querySelector("#bar i").style.width = `${100 * count(state) / IMAGES}%`;
@@ -270,5 +270,4 @@ addEventListener("keydown", event => {
 
 document.querySelector("#start h1").textContent = study.title;
 $("about").textContent = `${IMAGES} images, in random order.`;
-document.querySelector(".worst").textContent = study.levels[0]; document.querySelector(".best").textContent = study.levels[LEVELS - 1];
 showStart();

@@ -104,12 +104,12 @@
         multiplanarLayout: 0, tileMargin: 0, show3Dcrosshair: true, backColor: [0, 0, 0, 1], fontMinPx: 13, fontColor: [0.85, 0.85, 0.85, 1], loadingText: "" });
       views.push(view);
     }
-    document.getElementById("viewer").hidden = false;
+    $("box").hidden = false;
     for (const [n, side] of ["left", "right"].entries()) await views[n].attachToCanvas($(`canvas-${side}`), false);
     const ramp = (R, G, B) => ({ R, G, B, A: [255, 255, 255], I: [0, 128, 255] });
     for (const view of views) { view.addColormap("above", ramp([253, 239, 178], [219, 138, 24], [199, 98, 43])); view.addColormap("below", ramp([209, 103, 33], [229, 169, 102], [240, 207, 172])); }
   } catch (error) {
-    document.getElementById("viewer").hidden = true;
+    $("box").hidden = true;
     refuse(`The viewer could not start (${error.message}).`); return;
   }
 
@@ -168,7 +168,7 @@
       shown = { left, right, over };
       controls(); paint();
       document.body.dataset.viewer = "ready";
-    }).catch(error => { document.getElementById("viewer").hidden = true; refuse(`The viewer failed (${error.message}).`); });
+    }).catch(error => { $("box").hidden = true; refuse(`The viewer failed (${error.message}).`); });
     return loading;
   }
   let shown = null;
