@@ -25,6 +25,7 @@ class Case:
         format: "nifti" or "dicom": which reader reads it.
         frame: index (from 0) of the volume in a 4-D NIfTI file; None for a 3-D file and for DICOM.
         volume: what DICOM discovery found (`scripts.dicom.discovery.Volume`), so that nothing is searched for again.
+        more_volumes: of DICOM, where a result comes from several stacks: those of the stacks beside `volume`.
         refusal: why the scan cannot be used, in one line; None for a usable one.
     """
 
@@ -33,6 +34,7 @@ class Case:
     format: str = NIFTI
     frame: int | None = None
     volume: Any = field(default=None, compare=False)  # holds arrays, which cannot be compared or hashed
+    more_volumes: tuple[Any, ...] = field(default=(), compare=False)
     refusal: str | None = None
 
     @property

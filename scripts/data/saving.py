@@ -114,7 +114,8 @@ def volume_file(output_dir: str | os.PathLike, case: str, postfix: str = RESULT)
 def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Path) -> None:
     """Write the result (1, X, Y, Z) of a DICOM case as a derived series into folder/<case>_glade_dicom."""
     writer.set_data_array(volume, channel_dim=0)
-    writer.set_metadata({"affine": volume.affine, "source": case.volume}, resample=False)
+    sources = {"source": case.volume, "more_sources": case.more_volumes}
+    writer.set_metadata({"affine": volume.affine, **sources}, resample=False)
     writer.write(folder / f"{case.name}{SERIES}")
 
 

@@ -18,26 +18,36 @@ NEAREST_REFERENCES = 32
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 
 
-def references(source: Volume, position_mm: np.ndarray) -> Dataset:
+def references(sources: Sequence[Volume], position_mm: np.ndarray) -> Dataset:
     """Return SourceImageSequence and ReferencedSeriesSequence of a derived slice.
 
     Args:
-        source: the volume that the slice is derived from.
+        sources: the volumes that the slice is derived from.
         position_mm: LPS position of the slice; it matters only where the nearest source images are chosen.
     """
+    every = [_nearest(source, position_mm, sum(len(volume.frames) for volume in sources)) for source in sources]
+    sequences = Dataset()
+    sequences.SourceImageSequence = [_reference(group, True) for frames in every for group in _by_instance(frames)]
+    sequences.ReferencedSeriesSequence = [_series(frames) for frames in every]
+    return sequences
+
+
+def _nearest(source: Volume, position_mm: np.ndarray, count: int) -> list[Frame]:
+    """The frames of a source that a slice refers to: all of them, or the nearest where `count` is too large."""
     frames = list(source.frames)
-    if len(frames) > MAX_REFERENCES:
+    if count > MAX_REFERENCES and len(frames) > NEAREST_REFERENCES:
         normal = (RAS_TO_LPS @ source.stack.affine)[:3, 2]
         normal /= np.linalg.norm(normal)
         distance = [abs((np.array(frame.position_mm) - position_mm) @ normal) for frame in frames]
         frames = [frames[i] for i in sorted(np.argsort(distance, kind="stable")[:NEAREST_REFERENCES])]
-    sequences = Dataset()
-    sequences.SourceImageSequence = [_reference(group, True) for group in _by_instance(frames)]
+    return frames
+
+
+def _series(frames: Sequence[Frame]) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = frames[0].series or uid_from("series of", frames[0].sop_instance)
     series.ReferencedInstanceSequence = [_reference(group, False) for group in _by_instance(frames)]
-    sequences.ReferencedSeriesSequence = [series]
-    return sequences
+    return series
 
 
 def _by_instance(frames: Sequence[Frame]) -> list[list[Frame]]:

@@ -78,6 +78,7 @@ class DicomSeriesWriter(ImageWriter):
         self.provenance, self.plane = provenance or Provenance(), plane
         self.affine: np.ndarray | None = None
         self.source: Volume | None = None
+        self.more_sources: tuple[Volume, ...] = ()
 
     def set_data_array(self, data_array: Any, channel_dim: int | None = 0, **kwargs: Any) -> None:
         """Take the volume: (1, X, Y, Z) with its channel first, or (X, Y, Z) with `channel_dim` None."""
@@ -89,7 +90,7 @@ class DicomSeriesWriter(ImageWriter):
         self.data_obj = array
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = False, **options: Any) -> None:
-        """Take the RAS affine ("affine") and the source volume ("source", a `Volume`) from the meta data.
+        """Take the RAS affine ("affine"), the source volume ("source", a `Volume`) and further ones ("more_sources").
 
         Raises:
             Refusal: resampling is asked for.
@@ -98,7 +99,7 @@ class DicomSeriesWriter(ImageWriter):
             raise Refusal("DicomSeriesWriter does not resample: give resample: false")
         meta = dict(meta_dict or {})
         self.affine = np.asarray(meta.get("affine"), dtype=np.float64)
-        self.source = meta.get("source")
+        self.source, self.more_sources = meta.get("source"), tuple(meta.get("more_sources", ()))
 
     def write(self, filename: str | Path, verbose: bool = False, **kwargs: Any) -> DerivedSeries:
         """Write the series into the folder `filename`; see `write_derived_series`."""
@@ -107,6 +108,7 @@ class DicomSeriesWriter(ImageWriter):
             self.data_obj,
             self.affine,
             self.source,
+            more_sources=self.more_sources,
             provenance=self.provenance,
             plane=self.plane,
         )
@@ -122,6 +124,7 @@ def write_derived_series(
     provenance: Provenance,
     plane: str = "source",
     created: datetime | None = None,
+    more_sources: Sequence[Volume] = (),
 ) -> DerivedSeries:
     """Write an isotropic volume as a derived series of its source, complete or not at all.
 
@@ -136,6 +139,7 @@ def write_derived_series(
         provenance: bundle and weights that made the volume.
         plane: "source", "axial", "coronal" or "sagittal".
         created: time of the result, now when None; equal input and time give equal files.
+        more_sources: further volumes that it was made of; patient, study and header are those of `source`.
 
     Raises:
         Refusal: there is no source with geometry, the volume has values that are not finite or axes that are not
@@ -166,15 +170,17 @@ def write_derived_series(
         *(lps.tobytes().hex(), provenance.version, provenance.weights, created.isoformat()),
     )
     header.SeriesInstanceUID = series_uid
-    if len(source.frames) <= MAX_REFERENCES:
-        header.update(references(source, lps[:3, 3]))
+    sources = [source, *more_sources]
+    few = sum(len(volume.frames) for volume in sources) <= MAX_REFERENCES
+    if few:
+        header.update(references(sources, lps[:3, 3]))
     _add_geometry(header, lps)
     _add_coding(header, coding, volume.shape)
-    _check_target(folder, source.files)
+    _check_target(folder, [file for volume in sources for file in volume.files])
     with atomic_folder(folder) as partial:
         files = SliceFiles(header)
         for index in range(volume.shape[2]):
-            own = _own_elements(header, source, lps, index)
+            own = _own_elements(header, [] if few else sources, lps, index)
             files.write(partial / FILE_NAME.format(index + 1), own, coding.encode(volume[:, :, index].T).tobytes())
     names = tuple(str(folder / FILE_NAME.format(index + 1)) for index in range(volume.shape[2]))
     return DerivedSeries(names, series_uid, coding)
@@ -252,10 +258,10 @@ def _add_coding(header: Dataset, coding: IntegerCoding, shape: Sequence[int]) ->
         )
 
 
-def _own_elements(header: Dataset, source: Volume, lps: np.ndarray, index: int) -> Dataset:
-    """What one slice has for itself."""
+def _own_elements(header: Dataset, sources: Sequence[Volume], lps: np.ndarray, index: int) -> Dataset:
+    """What one slice has for itself, with references to the sources where not all slices share them."""
     position = lps[:3, 3] + index * lps[:3, 2]
-    own = references(source, position) if len(source.frames) > MAX_REFERENCES else Dataset()
+    own = references(sources, position) if sources else Dataset()
     own.SOPInstanceUID = uid_from(header.SeriesInstanceUID, index)
     own.InstanceNumber = str(index + 1)
     own.ImagePositionPatient = [decimal_string(x) for x in position]

@@ -15,7 +15,7 @@ INSIDE = 0.99  # share of a slice's sensitivity that must lie in the field of vi
 ITERATIONS = 40  # of the conjugate gradients, at most
 TOLERANCE = 1e-3  # of the residual of the normal equations, relative; the volume changes by less than its noise
 LEAST_TAU = 0.01  # of the noise: a prior without any measurable error
-BAD_SLICE = 2.0  # times the expected residual, from which a slice loses weight
+BAD_SLICE = 2.5  # times the expected residual, from which a slice loses weight
 
 
 class StackOperator:

@@ -1,9 +1,9 @@
 """Rigid registration of two volumes of one body by ITK, with the quality that was reached."""
 
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any
 
-import itk
 import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -122,6 +122,7 @@ def _refined(
     fixed: Any, moving: Any, start: np.ndarray, centre_mm: np.ndarray, shrink: int, first_step_mm: float
 ) -> np.ndarray:
     """The transform, 4 x 4 in RAS mm, that a descent from `start` finds at one resolution."""
+    itk = _itk()
     transform = _transform(start, centre_mm)
     kind = type(fixed)
     metric = itk.MattesMutualInformationImageToImageMetricv4[kind, kind].New()
@@ -159,6 +160,7 @@ def _refined(
 
 def _image(values: np.ndarray, grid: Grid) -> Any:
     """The ITK image of a volume: axes reversed in memory, LPS mm."""
+    itk = _itk()
     image = itk.image_from_array(np.ascontiguousarray(values.T, dtype=np.float32))
     affine = RAS_TO_LPS @ grid.affine
     image.SetSpacing(grid.spacing_mm.tolist())
@@ -169,6 +171,7 @@ def _image(values: np.ndarray, grid: Grid) -> Any:
 
 def _transform(matrix: np.ndarray, centre_mm: np.ndarray) -> Any:
     """The ITK transform of a matrix, which turns about a centre; both in RAS mm."""
+    itk = _itk()
     transform = itk.Euler3DTransform[itk.D].New()
     transform.SetCenter((RAS_TO_LPS[:AXES, :AXES] @ centre_mm).tolist())
     lps = RAS_TO_LPS @ matrix @ RAS_TO_LPS
@@ -180,7 +183,7 @@ def _transform(matrix: np.ndarray, centre_mm: np.ndarray) -> Any:
 def _matrix(transform: Any) -> np.ndarray:
     """4 x 4 in RAS mm of an ITK transform in LPS mm."""
     matrix = np.eye(AXES + 1)
-    matrix[:AXES, :AXES] = itk.array_from_matrix(transform.GetMatrix())
+    matrix[:AXES, :AXES] = _itk().array_from_matrix(transform.GetMatrix())
     matrix[:AXES, AXES] = list(transform.GetOffset())
     return RAS_TO_LPS @ matrix @ RAS_TO_LPS
 
@@ -219,3 +222,18 @@ def _index(points_mm: np.ndarray, grid: Grid) -> np.ndarray:
 
 def _inside(index: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return ((index >= -0.5) & (index <= np.array(shape) - 0.5)).all(axis=-1)
+
+
+def _itk() -> ModuleType:
+    """ITK, which takes seconds to load and is needed for registration alone.
+
+    Raises:
+        Refusal: if it is not installed.
+    """
+    try:
+        import itk
+
+        _ = itk.ImageRegistrationMethodv4
+    except (ImportError, AttributeError) as error:
+        raise Refusal("registration needs ITK: pip install 'glade-mri[stacks]'") from error
+    return itk

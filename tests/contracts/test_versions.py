@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 LOCK = dict(re.findall(r"^([^#\s]+)==(\S+)$", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE))
 LOCK = {canonicalize_name(name): version for name, version in LOCK.items()}
 UNLOCKED = ("setuptools", "nvidia-", "cuda-", "triton", "pytorch-triton")  # pip's own tool, and what a CUDA torch needs
-GROUPS = ("dependencies", "train", "evaluate")  # what the workflows of the bundle need
+GROUPS = ("dependencies", "train", "evaluate", "stacks")  # what the workflows of the bundle need
 TEXTS = ("schema", "version", *OWN_KEY.values(), "task", "description", "authors", "copyright")
 TENSOR = {"type": str, "format": str, "num_channels": int, "spatial_shape": list, "dtype": str, "value_range": list}
 

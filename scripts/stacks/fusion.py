@@ -1,0 +1,391 @@
+"""The fusion of several stacks: registration, intensity matching, prior mean, joint solution, and what is left."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..geometry.checks import is_positive
+from ..geometry.errors import Refusal, one_line
+from ..geometry.grid import AXES, Grid
+from ..physics.acquisition import Acquisition, SliceGeometry
+from ..physics.joint import (
+    JointConsistency,
+    Observation,
+    StackOperator,
+    expected_prior_error,
+    slice_weights,
+)
+from ..physics.rigid import RigidResampling
+from .intensity import IntensityMatch, match_intensity
+from .prior import FLOOR, directional_mean
+from .registration import Registration, no_motion, register
+from .stack import Stack
+
+EXPECTED_ERROR = (
+    0.04  # of the prior, root mean square, intensity scale: measured on a held-back person (docs/stacks.md)
+)
+SMOOTHNESS = 0.2  # of the prior's errors across the slices of each stack, in slice spacings; as for one stack
+LEAST_NOISE = 1e-3  # of the intensity scale: simulated slices without any noise
+HALF = 0.5  # share of a voxel that must lie in the field of view
+PARALLEL_DEG = 10.0  # between the normals of two stacks that count as one orientation
+BYTES_PER_VOXEL = 4
+VOLUMES_AT_ONCE = 14  # of the size of the result that the joint solution holds, beside four of each stack
+VOLUMES_A_STACK = 6
+SMALLEST = 1e-4  # distance of a confidence from 0 and from 1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FusedStack:
+    """A stack in the frame of the result.
+
+    Attributes:
+        stack: the stack.
+        motion: RAS mm of the reference -> RAS mm of this stack.
+        match: factors to the intensities of the reference.
+        observation: its slices as the joint solution sees them.
+        slice_weights: (N,), below 1 for a slice that contradicts the others.
+    """
+
+    stack: Stack
+    motion: Registration
+    match: IntensityMatch | None
+    observation: Observation
+    slice_weights: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What becomes of a study, all in the units of the reference stack.
+
+    Attributes:
+        volume: (X, Y, Z).
+        added_detail: what the network put where no stack determines the volume, likewise.
+        confidence: 0 to 1, likewise; higher where stacks overlap.
+        coverage: number of stacks that see a voxel, likewise.
+        grid: of these volumes, through-plane axis of the reference last.
+        stacks: those that were used, the reference first.
+        left_out: name of each stack that was not used, and why.
+        tau: expected error of the prior.
+        iterations: of the conjugate gradients.
+        warnings: sentences for the record.
+    """
+
+    volume: torch.Tensor
+    added_detail: torch.Tensor
+    confidence: torch.Tensor
+    coverage: torch.Tensor
+    grid: Grid
+    stacks: tuple[FusedStack, ...]
+    left_out: dict[str, str]
+    tau: float
+    iterations: int
+    warnings: tuple[str, ...]
+
+    def residual(self, fused: FusedStack) -> torch.Tensor:
+        """Return b - A T v of a stack, (X, Y, N), in the units of the reference; 0 outside the volume."""
+        return fused.observation.residual(self.volume)
+
+    def as_rows(self) -> list[dict]:
+        """Return what the run record says of each stack that was used."""
+        return [
+            {
+                "stack": fused.stack.case.name,
+                "registration": fused.motion.as_row(),
+                "intensity": None if fused.match is None else fused.match.as_row(),
+                "noise": fused.stack.noise,
+                "residual_over_noise": fused.observation.residual_rms(self.volume) / fused.observation.sigma,
+                "slices_with_less_weight": {
+                    int(index): round(float(weight), 3)
+                    for index, weight in enumerate(fused.slice_weights)
+                    if weight < 1
+                },
+                "protocol": fused.stack.protocol.as_row(),
+                "warnings": list(fused.stack.warnings),
+            }
+            for fused in self.stacks
+        ]
+
+
+class Fusion:
+    """Fuse stacks of one contrast and one session into one isotropic volume.
+
+    Args:
+        isotropic_spacing_mm: voxel size; None: the finest of the stacks' own.
+        field_of_view: "reference" or "union": of the first stack, or of all of them.
+        registration: False where the stacks are known to be registered.
+        expected_error: of the prior, on the intensity scale; it is raised where the slices show more.
+        smoothness: of the prior's errors, in slice spacings.
+        floor: of the directional mean.
+        memory_gib: refuse a study that needs more.
+
+    Raises:
+        Refusal: if a setting has no such value.
+    """
+
+    def __init__(
+        self,
+        isotropic_spacing_mm: float | None = None,
+        field_of_view: str = "reference",
+        registration: bool = True,
+        expected_error: float = EXPECTED_ERROR,
+        smoothness: float = SMOOTHNESS,
+        floor: float = FLOOR,
+        memory_gib: float = 6.0,
+    ):
+        if isotropic_spacing_mm is not None and not is_positive(isotropic_spacing_mm):
+            raise Refusal(f"isotropic_spacing_mm must be a positive number of mm or null, got {isotropic_spacing_mm!r}")
+        if field_of_view not in ("reference", "union"):
+            raise Refusal(f"field_of_view must be reference or union, got {field_of_view!r}")
+        for name, value in (("expected_error", expected_error), ("memory_gib", memory_gib)):
+            if not is_positive(value):
+                raise Refusal(f"{name} must be a positive number, got {value!r}")
+        self.isotropic_spacing_mm, self.field_of_view, self.registration = (
+            isotropic_spacing_mm,
+            field_of_view,
+            registration,
+        )
+        self.expected_error, self.smoothness, self.floor = expected_error, smoothness, floor
+        self.memory_gib = memory_gib
+
+    def __call__(self, stacks: Sequence[Stack]) -> Fused:
+        """Return the fused volume; a stack that cannot be registered or matched is left out.
+
+        Args:
+            stacks: the reference first.
+
+        Raises:
+            Refusal: if it would need too much memory.
+        """
+        reference = stacks[0]
+        motions, left_out = self._registered(stacks)
+        used = [stack for stack in stacks if stack.case.name in motions]
+        grid = self._grid(used, motions)
+        self._check_memory(grid, len(used))
+        fused, prior, cubic, coverage = [], [], [], []
+        for stack in used:
+            back = RigidResampling(stack.grid, grid, motions[stack.case.name].matrix)
+            inside = back.covered(stack.volume.device) > HALF
+            volume, interpolated = back(stack.volume), back(stack.interpolated)
+            match = None
+            if stack is not reference:
+                try:
+                    shared = (inside & coverage[0]).cpu().numpy()
+                    match = match_intensity(
+                        volume.cpu().numpy(), prior[0].cpu().numpy(), shared, float(grid.spacing_mm[0])
+                    )
+                except Refusal as refusal:
+                    left_out[stack.case.name] = _said(stack, refusal)
+                    continue
+                factors = torch.from_numpy(match.factors).to(volume)
+                volume, interpolated = volume * factors, interpolated * factors
+            fused.append(_observed(stack, grid, motions[stack.case.name], match))
+            prior.append(volume)
+            cubic.append(interpolated)
+            coverage.append(inside)
+        return self._solved(fused, grid, prior, cubic, coverage, left_out)
+
+    def _registered(self, stacks: Sequence[Stack]) -> tuple[dict[str, Registration], dict[str, str]]:
+        """The motion of each stack by name, and why others are left out."""
+        reference = stacks[0]
+        motions, left_out = {reference.case.name: no_motion()}, {}
+        for stack in stacks[1:]:
+            try:
+                motion = no_motion()
+                if self.registration:
+                    pair = (reference, stack)
+                    motion = register(*(x for s in pair for x in (s.volume.cpu().numpy(), s.grid)))
+                    motion.check()
+                motions[stack.case.name] = motion
+                logger.info(
+                    "%s: moved by %.2f degrees and %.2f mm against %s, correlation %.3f",
+                    stack.case.name,
+                    motion.angle_deg,
+                    motion.shift_mm,
+                    reference.case.name,
+                    motion.correlation,
+                )
+            except Refusal as refusal:
+                left_out[stack.case.name] = _said(stack, refusal)
+        return motions, left_out
+
+    def _grid(self, stacks: Sequence[Stack], motions: dict[str, Registration]) -> Grid:
+        """The isotropic grid of the result, along the axes of the reference."""
+        reference = stacks[0].grid
+        spacing = self.isotropic_spacing_mm or float(min(stack.grid.spacing_mm.min() for stack in stacks))
+        if self.field_of_view == "union":
+            reference = _enlarged(reference, [(stack.grid, motions[stack.case.name].matrix) for stack in stacks])
+        return reference.resampled(spacing)
+
+    def _check_memory(self, grid: Grid, count: int) -> None:
+        volumes = VOLUMES_AT_ONCE + VOLUMES_A_STACK * count
+        needed = float(np.prod(grid.shape)) * BYTES_PER_VOXEL * volumes / 2**30
+        if needed > self.memory_gib:
+            shape = " x ".join(map(str, grid.shape))
+            raise Refusal(
+                f"{count} stacks on {shape} voxels need about {needed:.1f} GiB, memory_gib is {self.memory_gib:g}: "
+                f"set a larger isotropic_spacing_mm or memory_gib"
+            )
+
+    def _solved(
+        self,
+        fused: list[FusedStack],
+        grid: Grid,
+        volumes: list[torch.Tensor],
+        cubic: list[torch.Tensor],
+        coverage: list[torch.Tensor],
+        left_out: dict[str, str],
+    ) -> Fused:
+        if len(fused) == 1:
+            return _alone(fused[0], grid, volumes[0], cubic[0], coverage[0], left_out)
+        directions = [_direction(part.stack, grid, part.motion) for part in fused]
+        geometries = [_in_voxels_of(part.stack, grid) for part in fused]
+        prior, without_network = (
+            directional_mean(parts, coverage, directions, geometries, self.floor) for parts in (volumes, cubic)
+        )
+        fused = [_weighted(part, prior) for part in fused]
+        stacks = [part.observation for part in fused]
+        scale = fused[0].stack.intensity_range
+        tau = max(self.expected_error * scale, expected_prior_error(prior, stacks))
+        smoothness = np.max(
+            [
+                self.smoothness * geometry.slice_spacing_voxels * np.abs(direction)
+                for geometry, direction in zip(geometries, directions, strict=True)
+            ],
+            axis=0,
+        )
+        solve = JointConsistency(tau, smoothness.round(6).tolist())
+        solution = solve(prior, stacks)
+        silent = [
+            Observation(stack.operator, torch.zeros_like(stack.slices), stack.sigma, stack.weights) for stack in stacks
+        ]
+        # the solution is affine in the prior: what the network adds to it is the solution for its part, without slices
+        added = solve(prior - without_network, silent).volume
+        return Fused(
+            volume=solution.volume,
+            added_detail=added,
+            confidence=_confidence(fused, grid, coverage),
+            coverage=sum(inside.to(prior.dtype) for inside in coverage),
+            grid=grid,
+            stacks=tuple(fused),
+            left_out=left_out,
+            tau=tau,
+            iterations=solution.iterations,
+            warnings=tuple(_warnings(fused, directions)),
+        )
+
+
+def _alone(
+    part: FusedStack,
+    grid: Grid,
+    volume: torch.Tensor,
+    interpolated: torch.Tensor,
+    inside: torch.Tensor,
+    left_out: dict[str, str],
+) -> Fused:
+    """One stack: the result is that of `run inference`, which has weighed its noise already."""
+    return Fused(
+        volume=volume,
+        added_detail=volume - interpolated,
+        confidence=_confidence([part], grid, [inside]),
+        coverage=inside.to(volume.dtype),
+        grid=grid,
+        stacks=(part,),
+        left_out=left_out,
+        tau=0.0,
+        iterations=0,
+        warnings=("only one stack is used: the result is that of run inference",),
+    )
+
+
+def _said(stack: Stack, refusal: Refusal) -> str:
+    reason = one_line(str(refusal))
+    logger.warning("%s: left out: %s", stack.case.name, reason)
+    return reason
+
+
+def _observed(stack: Stack, grid: Grid, motion: Registration, match: IntensityMatch | None) -> FusedStack:
+    """The slices of a stack, at the intensities of the reference, with the operator that acquires them."""
+    back = np.linalg.inv(motion.matrix)  # RAS mm of the stack -> RAS mm of the reference
+    operator = StackOperator(Acquisition(stack.geometry), RigidResampling(grid, stack.grid, back))
+    inside = operator.covered(stack.slices.device)
+    slices, noise = stack.slices, max(stack.noise, LEAST_NOISE * stack.intensity_range)
+    if match is not None:
+        factors = torch.where(inside, operator(torch.from_numpy(match.factors).to(slices)), match.gain)
+        slices, noise = slices * factors, noise * match.gain
+    observation = Observation(operator, slices, noise, inside.to(slices.dtype))
+    return FusedStack(stack, motion, match, observation, torch.ones(operator.shape[-1]))
+
+
+def _weighted(fused: FusedStack, prior: torch.Tensor) -> FusedStack:
+    """The same with less weight for slices that contradict the prior."""
+    seen = fused.observation
+    weights = slice_weights(seen, prior)
+    bad = [f"{index} ({float(weight):.2f})" for index, weight in enumerate(weights) if weight < 1]
+    if bad:
+        logger.warning("%s: slices with less weight: %s", fused.stack.case.name, ", ".join(bad))
+    observation = Observation(seen.operator, seen.slices, seen.sigma, seen.weights * weights)
+    return FusedStack(fused.stack, fused.motion, fused.match, observation, weights.cpu())
+
+
+def _direction(stack: Stack, grid: Grid, motion: Registration) -> np.ndarray:
+    """Unit vector across the slices, along the axes of the grid."""
+    in_world = motion.matrix[:AXES, :AXES].T @ stack.grid.affine[:AXES, 2]
+    along = np.linalg.solve(grid.affine[:AXES, :AXES], in_world)
+    return along / np.linalg.norm(along)
+
+
+def _in_voxels_of(stack: Stack, grid: Grid) -> SliceGeometry:
+    """Spacing and thickness of the slices in voxels of the result."""
+    ratio = float(stack.grid.spacing_mm[2] / grid.spacing_mm[0])
+    old = stack.geometry
+    return SliceGeometry(
+        old.thin_size,
+        old.slice_count,
+        old.slice_spacing_voxels * ratio,
+        old.slice_thickness_voxels * ratio,
+        old.profile,
+    )
+
+
+def _confidence(fused: list[FusedStack], grid: Grid, coverage: list[torch.Tensor]) -> torch.Tensor:
+    """Confidences 1 / (1 + r_k) of single stacks combined: 1 / r^2 is the sum of 1 / r_k^2 over the stacks there."""
+    total = torch.zeros_like(coverage[0], dtype=torch.float32)
+    for part, inside in zip(fused, coverage, strict=True):
+        back = RigidResampling(part.stack.grid, grid, part.motion.matrix)
+        confidence = back(part.stack.confidence).clamp(SMALLEST, 1 - SMALLEST)
+        total += torch.where(inside, (confidence / (1 - confidence)).square(), 0.0)
+    root = total.sqrt()
+    return root / (1 + root)
+
+
+def _enlarged(reference: Grid, others: Sequence[tuple[Grid, np.ndarray]]) -> Grid:
+    """The grid of the reference, made larger in whole voxels until it holds the fields of view of all."""
+    low, high = np.zeros(AXES), np.array(reference.shape, dtype=np.float64)
+    inverse = np.linalg.inv(reference.affine)
+    for grid, motion in others:
+        sides = [(-0.5, n - 0.5) for n in grid.shape]
+        corners = grid.world_mm(np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, AXES))
+        back = np.linalg.inv(motion)
+        corners = corners @ back[:AXES, :AXES].T + back[:AXES, AXES]
+        index = corners @ inverse[:AXES, :AXES].T + inverse[:AXES, AXES] + 0.5
+        low, high = np.minimum(low, index.min(axis=0)), np.maximum(high, index.max(axis=0))
+    low, high = np.floor(low + HALF).astype(int), np.ceil(high - HALF).astype(int)
+    affine = np.array(reference.affine)
+    affine[:AXES, AXES] = reference.world_mm(low)
+    first, second, third = (int(n) for n in high - low)
+    return Grid((first, second, third), affine)
+
+
+def _warnings(fused: list[FusedStack], directions: list[np.ndarray]) -> list[str]:
+    cosines = [abs(float(directions[0] @ other)) for other in directions[1:]]
+    if min(cosines) > np.cos(np.radians(PARALLEL_DEG)):
+        return [
+            "all stacks have one orientation: together they sample it more finely and lower the noise, "
+            "but detail across the slices is measured only where the stacks are offset"
+        ]
+    return []

@@ -1,0 +1,181 @@
+"""Which stacks of an input belong together: named NIfTI files, or the series of a DICOM study with one contrast."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ..data.case import DICOM, Case, safe_name, unique_names
+from ..data.discovery import find_nifti, require_cases
+from ..dicom.discovery import Volume, find_series
+from ..dicom.elements import number_of, text_of
+from ..dicom.files import read_dataset
+from ..geometry.errors import Refusal
+from ..geometry.folders import Inputs
+
+ECHO_TIME_TOLERANCE = 0.15  # relative; stacks of one contrast differ by what fits their geometry
+REPETITION_TIME_TOLERANCE = 0.5  # the number of slices decides it
+INVERSION_TIME_TOLERANCE = 0.1
+STUDY = "study"  # name of one whose stacks' names have nothing in common
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Stacks that are fused into one volume.
+
+    Attributes:
+        case: of the result: its name, the files of all stacks, and for DICOM the volume of the reference.
+        stacks: the cases of the stacks, the reference first.
+        left_out: name of each stack that cannot belong to it, and why.
+    """
+
+    case: Case
+    stacks: tuple[Case, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What decides the contrast of a DICOM series, and whose body it shows; None or "" where the header is silent.
+
+    Attributes:
+        patient: PatientID; compared, never written anywhere.
+        study: StudyInstanceUID.
+        frame_of_reference: FrameOfReferenceUID.
+        sequence: ScanningSequence, such as SE or GR.
+        echo_time_ms: EchoTime.
+        repetition_time_ms: RepetitionTime.
+        inversion_time_ms: InversionTime.
+        agent: whether a contrast agent is named.
+    """
+
+    patient: str
+    study: str
+    frame_of_reference: str
+    sequence: str
+    echo_time_ms: float | None
+    repetition_time_ms: float | None
+    inversion_time_ms: float | None
+    agent: bool
+
+    @classmethod
+    def of(cls, volume: Volume) -> "Contrast":
+        """Read it from the header of the first slice."""
+        first = volume.frames[0]
+        header = read_dataset(first.file)
+        return cls(
+            patient=text_of(header, "PatientID") or "",
+            study=first.study,
+            frame_of_reference=first.frame_of_reference,
+            sequence=str(header.get("ScanningSequence") or ""),
+            echo_time_ms=first.echo_time_ms,
+            repetition_time_ms=number_of(header, "RepetitionTime"),
+            inversion_time_ms=number_of(header, "InversionTime"),
+            agent=bool(text_of(header, "ContrastBolusAgent")),
+        )
+
+    def difference(self, other: "Contrast") -> str | None:
+        """Return why two series do not belong together, in a few words; None if they may.
+
+        >>> t2 = Contrast("a", "1", "1", "SE", 100.0, 4000.0, None, False)
+        >>> t2.difference(replace(t2, echo_time_ms=12.0))
+        'another contrast: echo time 12 ms, not 100 ms'
+        """
+        for name, what in (
+            ("patient", "another person"),
+            ("study", "another study"),
+            ("frame_of_reference", "another frame of reference: the patient may have moved to another position"),
+        ):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine and theirs and mine != theirs:
+                return what
+        if self.sequence and other.sequence and self.sequence != other.sequence:
+            return f"another contrast: sequence {other.sequence}, not {self.sequence}"
+        for name, what, tolerance in (
+            ("echo_time_ms", "echo time", ECHO_TIME_TOLERANCE),
+            ("repetition_time_ms", "repetition time", REPETITION_TIME_TOLERANCE),
+            ("inversion_time_ms", "inversion time", INVERSION_TIME_TOLERANCE),
+        ):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine and theirs and abs(theirs - mine) > tolerance * max(mine, theirs):
+                return f"another contrast: {what} {theirs:g} ms, not {mine:g} ms"
+        if self.agent != other.agent:
+            return "another contrast: only one of the two names a contrast agent"
+        return None
+
+
+def find_studies(dataset_dir: Inputs, keep_names: bool | str = False, reference: str | None = None) -> list[Study]:
+    """Find the stacks at one or several paths and decide which of them are fused.
+
+    All NIfTI files form one study, since their headers do not say who is seen: the user names those that belong
+    together. DICOM volumes form a study where person, study, frame of reference and contrast agree.
+
+    Args:
+        dataset_dir: a folder, or a list of files and folders.
+        keep_names: as for `find_series`.
+        reference: name of the stack that stays in place; None: the first, in the order given.
+
+    Raises:
+        Refusal: if there is no scan, or none of this name.
+    """
+    found = require_cases(find_nifti(dataset_dir) + find_series(dataset_dir, keep_names), dataset_dir)
+    if reference is not None and all(case.name != reference for case in found):
+        names = ", ".join(case.name for case in found)
+        raise Refusal(f"reference: there is no stack {reference}: have {names}")
+    found.sort(key=lambda case: case.name != reference)
+    dicom = [case for case in found if case.format == DICOM]
+    nifti = [case for case in found if case.format != DICOM]
+    groups = ([nifti] if nifti else []) + _groups_of_dicom([case for case in dicom if not case.refusal])
+    several = [group for group in groups if len(group) > 1] or groups[:1]
+    alone = {group[0].name for group in groups if group not in several}
+    for name in sorted(alone):
+        logger.info("%s: no other stack of its contrast", name)
+    refused = {case.name: str(case.refusal) for case in dicom if case.refusal}
+    studies = [_study(group, refused if group[0].format == DICOM else {}) for group in several]
+    if not studies:  # every stack is refused: the reasons must not be lost
+        studies = [Study(replace(case, name=safe_name(case.name)), ()) for case in dicom]
+    named = unique_names(study.case for study in studies)
+    return [replace(study, case=case) for study, case in zip(studies, named, strict=True)]
+
+
+def _groups_of_dicom(cases: Sequence[Case]) -> list[list[Case]]:
+    """Cases that have the contrast of the first of their group."""
+    groups: list[tuple[Contrast, list[Case]]] = []
+    for case in cases:
+        own = Contrast.of(case.volume)
+        for contrast, group in groups:
+            reason = contrast.difference(own)
+            if reason is None:
+                group.append(case)
+                break
+            logger.info("%s: not fused with %s: %s", case.name, group[0].name, reason)
+        else:
+            groups.append((own, [case]))
+    return [group for _, group in groups]
+
+
+def _study(group: Sequence[Case], refused: dict[str, str]) -> Study:
+    usable = [case for case in group if not case.refusal]
+    left_out = {**refused, **{case.name: str(case.refusal) for case in group if case.refusal}}
+    if not usable:
+        return Study(replace(group[0], name=_common_name([case.name for case in group])), (), left_out)
+    first = usable[0]
+    files = tuple(dict.fromkeys(file for case in usable for file in case.files))
+    name = _common_name([case.name for case in usable])
+    more = tuple(case.volume for case in usable[1:] if case.volume is not None)
+    return Study(replace(first, name=name, files=files, frame=None, more_volumes=more), tuple(usable), left_out)
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """The words that all names begin with.
+
+    >>> _common_name(["pelvis_t2_cor", "pelvis_t2_sag"]), _common_name(["cor", "sag"])
+    ('pelvis_t2', 'study')
+    """
+    if len(names) == 1:
+        return names[0]
+    common = os.path.commonprefix(list(names))
+    whole = common if all(name[len(common) :][:1] in ("", "_", "-") for name in names) else common.rpartition("_")[0]
+    return whole.strip("_-.") or STUDY

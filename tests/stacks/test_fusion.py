@@ -1,0 +1,139 @@
+"""Fusion of made stacks: truer than each stack alone, motion and gain undone, and what is left out or refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from scripts.geometry.errors import Refusal
+from scripts.stacks.fusion import Fused, Fusion
+
+from .made import SIZE, body, stack
+
+INNER = (slice(4, -4),) * 3
+TRUTH = body()
+
+
+def moved(angles_deg=(1.0, -0.8, 1.2), shift_mm=(0.8, -0.5, 1.1)) -> np.ndarray:
+    motion = np.eye(4)
+    motion[:3, :3] = Rotation.from_rotvec(angles_deg, degrees=True).as_matrix()
+    motion[:3, 3] = shift_mm
+    return motion
+
+
+def error(volume: torch.Tensor) -> float:
+    return float((volume - TRUTH)[INNER].square().mean().sqrt())
+
+
+@pytest.fixture(scope="module")
+def three() -> Fused:
+    return Fusion(registration=False)([stack("tra"), stack("cor", gain=1.3), stack("sag", gain=0.8)])
+
+
+def test_three_stacks_are_truer_than_the_best_of_them_and_more_than_two(three: Fused):
+    alone = error(Fusion(registration=False)([stack("tra")]).volume)
+    two = error(Fusion(registration=False)([stack("tra"), stack("cor")]).volume)
+    assert error(three.volume) < 0.8 * two < 0.8 * 0.9 * alone
+
+
+def test_gains_are_found(three: Fused):
+    gains = [part.match.gain for part in three.stacks[1:]]
+    assert gains == pytest.approx([1 / 1.3, 1 / 0.8], rel=0.01)
+    assert three.stacks[0].match is None
+
+
+def test_a_moved_stack_is_registered_and_helps_as_one_that_was_not_moved():
+    motion = moved()
+    stacks = [stack("tra"), stack("cor", motion)]
+    registered, ignored = Fusion()(stacks), Fusion(registration=False)(stacks)
+    apart = np.linalg.inv(registered.stacks[1].motion.matrix) @ motion
+    assert np.degrees(Rotation.from_matrix(apart[:3, :3]).magnitude()) < 0.2
+    assert np.linalg.norm(apart[:3, 3]) < 0.2
+    unmoved = Fusion(registration=False)([stack("tra"), stack("cor")])
+    assert error(registered.volume) < 1.1 * error(unmoved.volume)
+    assert error(registered.volume) < 0.8 * error(ignored.volume)
+
+
+def test_residuals_are_about_the_noise_and_on_the_slices_of_each_stack(three: Fused):
+    for part, row in zip(three.stacks, three.as_rows(), strict=True):
+        assert three.residual(part).shape == part.stack.slices.shape
+        assert 0.2 < row["residual_over_noise"] < 1.5
+
+
+def test_coverage_counts_the_stacks_and_confidence_rises_with_them(three: Fused):
+    assert torch.equal(three.coverage, torch.full((SIZE,) * 3, 3.0))
+    assert float(three.confidence.mean()) == pytest.approx(1.5 * 3**0.5 / (1 + 1.5 * 3**0.5), abs=1e-3)
+
+
+def test_the_added_detail_is_what_the_result_has_beyond_that_without_a_network(three: Fused):
+    without = [replace(made, volume=made.interpolated) for made in (part.stack for part in three.stacks)]
+    cubic = Fusion(registration=False, expected_error=three.tau / three.stacks[0].stack.intensity_range)(without)
+    difference = three.volume - cubic.volume
+    assert float((difference - three.added_detail).norm() / difference.norm()) < 0.1
+    assert error(three.volume) < error(cubic.volume)
+
+
+def test_the_union_holds_the_fields_of_view_of_all_stacks():
+    motion = np.eye(4)
+    motion[:3, 3] = (6, 0, -3)
+    stacks = [stack("tra"), stack("cor", motion)]
+    fused = Fusion(registration=False, field_of_view="union")(stacks)
+    assert fused.grid.shape == (SIZE,) * 3  # both lie on one place of the world
+    shifted = Fusion(field_of_view="union")(stacks)
+    assert shifted.grid.shape == (SIZE + 6, SIZE, SIZE + 3)
+    assert set(shifted.coverage.unique().tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_a_bad_slice_loses_weight_and_is_named():
+    bad = stack("cor")
+    bad.slices[:, :, 5] *= 0.3
+    row = Fusion(registration=False)([stack("tra"), bad, stack("sag")]).as_rows()[1]
+    assert list(row["slices_with_less_weight"]) == [5]
+    assert row["slices_with_less_weight"][5] < 0.5
+
+
+def test_a_stack_that_cannot_be_registered_is_left_out_with_the_reason():
+    random = torch.Generator().manual_seed(9)
+    other = stack("cor", truth=100 * torch.rand((SIZE,) * 3, generator=random))
+    fused = Fusion()([stack("tra"), stack("sag"), other])
+    assert [part.stack.case.name for part in fused.stacks] == ["tra", "sag"]
+    assert "registration failed" in fused.left_out["cor"]
+
+
+def test_a_stack_of_another_contrast_is_left_out():
+    fused = Fusion(registration=False)([stack("tra"), stack("cor", gain=1e-3)])
+    assert "same contrast" in fused.left_out["cor"]
+    assert "only one stack is used" in fused.warnings[0]
+
+
+def test_one_stack_is_what_inference_makes_of_it():
+    alone = stack("tra")
+    fused = Fusion()([alone])
+    assert torch.allclose(fused.volume, alone.volume, atol=1e-4)
+    assert torch.allclose(fused.added_detail, alone.volume - alone.interpolated, atol=1e-4)
+    assert torch.allclose(fused.confidence, alone.confidence, atol=1e-4)
+
+
+def test_stacks_of_one_orientation_are_fused_with_a_warning():
+    fused = Fusion(registration=False)([stack("tra"), stack("tra2")])
+    assert "one orientation" in fused.warnings[0]
+
+
+def test_a_study_that_needs_too_much_memory_is_refused_before_it_begins():
+    with pytest.raises(Refusal, match=r"2 stacks on 40 x 40 x 40 voxels need about 0\.0 GiB, memory_gib is 0\.001"):
+        Fusion(registration=False, memory_gib=0.001)([stack("tra"), stack("cor")])
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"field_of_view": "all"}, "field_of_view must be reference or union"),
+        ({"isotropic_spacing_mm": -1}, "isotropic_spacing_mm must be a positive number"),
+        ({"expected_error": 0}, "expected_error must be a positive number"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict, line: str):
+    with pytest.raises(Refusal, match=line):
+        Fusion(**settings)

@@ -1,0 +1,122 @@
+"""Grouping: which DICOM series belong together, named NIfTI files, names of studies, and the reasons for the others."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from scripts.dicom.synthetic_series import write_series
+from scripts.geometry.errors import Refusal
+from scripts.stacks.study import Study, find_studies
+
+from .made import ORIENTATIONS
+
+SHAPE = (24, 24, 6)
+
+
+def affine_of(name: str, shape: tuple = SHAPE) -> np.ndarray:
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, list(ORIENTATIONS[name])] * (1, 1, 4)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+def series(folder: Path, name: str, number: int, seed: int = 0, **header) -> None:
+    values = np.random.default_rng(number).integers(1, 500, SHAPE)
+    given = {"EchoTime": 100.0, "RepetitionTime": 4000.0, "ScanningSequence": "SE", **header}
+    write_series(
+        folder / str(number),
+        values,
+        affine_of(name),
+        series_description=f"t2 tse {name}",
+        series_number=number,
+        header=given,
+        seed=seed,
+    )
+
+
+def numbers(study: Study) -> list[int]:
+    return [case.volume.frames[0].series_number for case in study.stacks]
+
+
+def test_series_of_one_contrast_and_three_orientations_are_one_study(tmp_path: Path):
+    for number, name in enumerate(ORIENTATIONS, start=1):
+        series(tmp_path, name, number, EchoTime=100.0 + number, RepetitionTime=4000.0 + 500 * number)
+    (study,) = find_studies(tmp_path)
+    assert numbers(study) == [1, 2, 3]
+    assert len(study.case.files) == 3 * SHAPE[2]
+    assert study.case.volume is study.stacks[0].volume
+    assert study.case.more_volumes == tuple(case.volume for case in study.stacks[1:])
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ({"EchoTime": 12.0}, "echo time 12 ms, not 100 ms"),
+        ({"RepetitionTime": 600.0}, "repetition time 600 ms, not 4000 ms"),
+        ({"ScanningSequence": "GR"}, "sequence GR, not SE"),
+        ({"ContrastBolusAgent": "gadolinium"}, "names a contrast agent"),
+        ({"FrameOfReferenceUID": "1.2.3.4"}, "another frame of reference"),
+        ({"PatientID": "other"}, "another person"),
+        ({"StudyInstanceUID": "1.2.3.5"}, "another study"),
+    ],
+)
+def test_what_does_not_belong_is_said_in_one_line_and_the_others_are_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, header: dict, line: str
+):
+    series(tmp_path, "tra", 1)
+    series(tmp_path, "cor", 2, **header)
+    series(tmp_path, "sag", 3)
+    with caplog.at_level("INFO"):
+        (study,) = find_studies(tmp_path)
+    assert numbers(study) == [1, 3]
+    assert line in caplog.text
+    assert "no other stack of its contrast" in caplog.text
+
+
+def test_two_contrasts_of_two_stacks_are_two_studies(tmp_path: Path):
+    for number, (name, echo_time) in enumerate([("tra", 100.0), ("tra", 12.0), ("sag", 100.0), ("sag", 12.0)], start=1):
+        series(tmp_path, name, number, EchoTime=echo_time)
+    studies = find_studies(tmp_path)
+    assert sorted(numbers(study) for study in studies) == [[1, 3], [2, 4]]
+    assert len({study.case.name for study in studies}) == 2
+
+
+def test_a_series_that_is_refused_is_left_out_with_its_reason(tmp_path: Path):
+    series(tmp_path, "tra", 1)
+    series(tmp_path, "cor", 2)
+    values = np.random.default_rng(0).integers(1, 500, (24, 24, 2))
+    write_series(tmp_path / "3", values, affine_of("sag", (24, 24, 2)), series_number=3)
+    (study,) = find_studies(tmp_path)
+    assert numbers(study) == [1, 2]
+    assert len(study.left_out) == 1
+    assert "slices" in next(iter(study.left_out.values()))
+
+
+def nifti(folder: Path, name: str, plane: str) -> Path:
+    path = folder / f"{name}.nii.gz"
+    values = np.random.default_rng(len(name)).random(SHAPE).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, affine_of(plane)), path)
+    return path
+
+
+def test_named_files_are_one_study_in_their_order_unless_a_reference_is_named(tmp_path: Path):
+    files = [nifti(tmp_path, f"pelvis_t2_{plane}", plane) for plane in ("tra", "cor", "sag")]
+    (study,) = find_studies([files[2], files[0]])
+    assert sorted(case.name for case in study.stacks) == ["pelvis_t2_sag", "pelvis_t2_tra"]
+    assert study.case.name == "pelvis_t2"
+    (named,) = find_studies(tmp_path, reference="pelvis_t2_sag")
+    assert named.stacks[0].name == "pelvis_t2_sag"
+    with pytest.raises(Refusal, match="there is no stack pelvis_t1: have pelvis_t2_cor"):
+        find_studies(tmp_path, reference="pelvis_t1")
+
+
+def test_one_file_is_a_study_of_one_stack(tmp_path: Path):
+    (study,) = find_studies(nifti(tmp_path, "knee", "sag"))
+    assert [case.name for case in study.stacks] == ["knee"] == [study.case.name]
+
+
+def test_a_folder_without_a_scan_is_refused(tmp_path: Path):
+    with pytest.raises(Refusal):
+        find_studies(tmp_path)

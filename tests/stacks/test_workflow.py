@@ -1,0 +1,168 @@
+"""The workflow: what is written and recorded of a study, DICOM end to end, and a run of configs/stacks.yaml."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import itk
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+
+from scripts.data.case import Case
+from scripts.data.saving import SaveImageCased
+from scripts.derived_series.writer import DicomSeriesWriter
+from scripts.dicom.synthetic_series import write_series
+from scripts.geometry.errors import Refusal
+from scripts.run.record import RunRecord
+from scripts.stacks.fusion import Fusion
+from scripts.stacks.stack import Stack
+from scripts.stacks.study import Study, find_studies
+from scripts.stacks.workflow import VOLUMES, ResidualFiles, StudyRun
+from tests.conftest import ROOT
+
+from .made import SIZE, stack
+
+POSTFIXES = ("glade", "added_detail", "confidence", "coverage")
+
+
+class MadeStacks:
+    """In the place of `SingleStackInference`: stacks that were made, by the name of the case."""
+
+    def __init__(self, make: Callable[[Case], Stack]):
+        self.make = make
+
+    def load(self) -> None:
+        pass
+
+    def __call__(self, case: Case) -> Stack:
+        return replace(self.make(case), case=case)
+
+
+def run(studies: list[Study], out: Path, make: Callable[[Case], Stack]) -> dict:
+    """The row of each study by name."""
+    record = RunRecord(out, {})
+    saving = SaveImageCased(VOLUMES, out, postfixes=POSTFIXES, dicom_writer=DicomSeriesWriter(), extra=ResidualFiles())
+    StudyRun(studies, record, MadeStacks(make), Fusion(registration=False), saving).run()
+    return {row["case"]: row for row in json.loads((out / "summary.json").read_text())["cases"]}
+
+
+def named(names: list[str], left_out: dict | None = None) -> Study:
+    return Study(Case("study", ()), tuple(Case(name, ()) for name in names), left_out or {})
+
+
+def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
+    row = run([named(["tra", "cor", "sag"], {"t1": "another contrast"})], tmp_path, lambda case: stack(case.name))[
+        "study"
+    ]
+    files = {f"study_{name}.nii.gz" for name in (*POSTFIXES, "residual_tra", "residual_cor", "residual_sag")}
+    assert {path.name for path in (tmp_path / "study").iterdir()} == files == {Path(f).name for f in row["files"]}
+    assert row["status"] == "done"
+    assert [part["stack"] for part in row["input"]["stacks"]] == ["tra", "cor", "sag"]
+    assert row["input"]["stacks_left_out"] == {"t1": "another contrast"}
+    assert any("t1 left out" in warning for warning in row["warnings"])
+    assert 0.2 < row["residual_over_noise"] < 1.5
+    volume = nibabel.load(tmp_path / "study" / "study_glade.nii.gz")
+    assert volume.shape == (SIZE,) * 3
+    residual = nibabel.load(tmp_path / "study" / "study_residual_sag.nii.gz")
+    assert residual.shape == (SIZE, SIZE, SIZE // 4)
+
+
+def test_one_stack_given_twice_is_used_once(tmp_path: Path):
+    row = run([named(["tra", "again", "cor"])], tmp_path, lambda c: stack("tra" if c.name == "again" else c.name))[
+        "study"
+    ]
+    assert [part["stack"] for part in row["input"]["stacks"]] == ["tra", "cor"]
+    assert "the same image as tra" in row["input"]["stacks_left_out"]["again"]
+
+
+def test_a_stack_that_is_refused_is_left_out_and_a_study_without_any_is_refused(tmp_path: Path):
+    def make(case: Case) -> Stack:
+        if case.name in ("tra", "sag"):
+            return stack(case.name)
+        raise Refusal(f"{case.name}: 2 slices, 5 are needed")
+
+    rows = run([named(["cor", "tra", "sag"]), Study(Case("other", ()), (Case("x", ()),))], tmp_path, make)
+    assert rows["study"]["input"]["stacks_left_out"] == {"cor": "2 slices, 5 are needed"}
+    assert rows["other"]["status"] == "refused"
+    assert "none of the stacks can be used: x: 2 slices" in rows["other"]["reason"]
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture(scope="module")
+def dicom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A DICOM study of two stacks, and OUT."""
+    folder, out = tmp_path_factory.mktemp("dicom"), tmp_path_factory.mktemp("out")
+    for number, name in enumerate(("tra", "cor"), start=1):
+        made = stack(name)
+        write_series(
+            folder / name,
+            made.slices.numpy().clip(0).round(),
+            made.slice_grid.affine,
+            series_description=f"t2 tse {name}",
+            series_number=number,
+        )
+    planes = iter(("tra", "cor"))
+    assert run(find_studies(folder), out, lambda _: stack(next(planes))).popitem()[1]["status"] == "done"
+    return folder, out
+
+
+def test_the_derived_series_refers_to_every_image_of_both_stacks(dicom: tuple[Path, Path]):
+    folder, out = dicom
+    sources = [pydicom.dcmread(path) for path in folder.rglob("*.dcm")]
+    made = [pydicom.dcmread(path) for path in out.rglob("*_glade_dicom/*.dcm")]
+    assert len(made) == SIZE
+    for image in made:
+        assert {item.ReferencedSOPInstanceUID for item in image.SourceImageSequence} == {
+            source.SOPInstanceUID for source in sources
+        }
+        assert {item.SeriesInstanceUID for item in image.ReferencedSeriesSequence} == {
+            source.SeriesInstanceUID for source in sources
+        }
+        assert image.StudyInstanceUID == sources[0].StudyInstanceUID
+
+
+def test_itk_reads_the_derived_series_where_the_nifti_volume_lies(dicom: tuple[Path, Path]):
+    _, out = dicom
+    (folder,) = out.rglob("*_glade_dicom")
+    names = itk.GDCMSeriesFileNames.New()
+    names.SetDirectory(str(folder))
+    (series,) = names.GetSeriesUIDs()
+    image = itk.imread(list(names.GetFileNames(series)), itk.F)
+    (path,) = out.rglob("*_glade.nii.gz")
+    volume = itk.imread(str(path), itk.F)
+    index = [10, 20, 30]
+    where = image.TransformIndexToPhysicalPoint(index)
+    assert float(image.GetPixel(index)) == pytest.approx(
+        float(volume.GetPixel(volume.TransformPhysicalPointToIndex(where))), abs=0.1
+    )
+
+
+@pytest.mark.slow
+def test_the_workflow_runs_on_files(tmp_path: Path):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name in ("tra", "cor"):
+        made = stack(name)
+        nibabel.save(nibabel.Nifti1Image(made.slices.numpy(), made.slice_grid.affine), scans / f"body_{name}.nii.gz")
+    command = [sys.executable, "-m", "monai.bundle", "run", "stacks", "--config_file", "configs/stacks.yaml"]
+    given = [
+        "--dataset_dir",
+        str(scans),
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--inference",
+        "{'views': [0], 'rotations_deg': [0]}",
+    ]
+    done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "out" / "summary.json").read_text())["cases"]
+    assert row["case"] == "body"
+    assert [part["stack"] for part in row["input"]["stacks"]] == ["body_cor", "body_tra"]
+    volume = nibabel.load(tmp_path / "out" / "body" / "body_glade.nii.gz")
+    assert volume.shape == (SIZE,) * 3
+    assert np.isfinite(volume.get_fdata()).all()
