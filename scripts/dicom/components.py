@@ -44,12 +44,14 @@ MAP_WORDS = frozenset(
         )
     ).split()
 )
-"""Words of ImageType that name a map. Each may begin with R, N or Q (relative, normalised, quantitative: RCBV)."""
+"""Words of ImageType that name a map; each may begin with one of `MAP_PREFIXES`."""
+MAP_PREFIXES = ("R", "N", "Q", "REL", "NORM", "CORR", "RELC")
+"""Relative, normalised, quantitative, corrected for leakage: RCBV, RELCBF, RELCCBV."""
 MAP_VALUES = frozenset("FA MD AD RD RA MK AK RK VE VP AT ATT FF WF PF T0 R1 R2 R2S EXP SUB B1 SD".split())  # noqa: SIM905
 """Values 3 and 4 of ImageType that name a map; they are too short to mean one as a word of a longer value."""
 DERIVED_MAP_VALUES = frozenset("T1 T2 T2S T2STAR".split())  # noqa: SIM905
 """Value 4 of the ImageType of a DERIVED image that names a relaxation time; as value 3 it names a contrast."""
-JOINED = frozenset("MINIP MAXIP MNIP MIP TTEST ZSCORE R2STAR STDDEV COLFA".split())  # noqa: SIM905
+JOINED = frozenset("MINIP MAXIP MNIP MIP TTEST ZSCORE R2STAR STDDEV COLFA WASHIN WASHOUT TMAX KTRANS".split())  # noqa: SIM905
 """Words that vendors also write apart: MIN IP, MAX_IP, T-TEST."""
 
 PROJECTIONS = frozenset("MAX_IP MIN_IP VOLUME_RENDER SURFACE_RENDER CURVED_MPR".split())  # noqa: SIM905
@@ -112,8 +114,9 @@ def map_name(image_type: Sequence[str]) -> str | None:
                     return ending.removesuffix("S")
             if word in MAP_WORDS:
                 return word
-            if word[:1] in ("R", "N", "Q") and word[1:] in MAP_WORDS:
-                return word[1:]
+            for prefix in MAP_PREFIXES:
+                if word.startswith(prefix) and word.removeprefix(prefix) in MAP_WORDS:
+                    return word.removeprefix(prefix)
         if number <= 4 and joined in MAP_VALUES:
             return joined
         if number == 4 and image_type[0] == "DERIVED" and joined in DERIVED_MAP_VALUES:

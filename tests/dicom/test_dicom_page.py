@@ -10,7 +10,7 @@ from benchmarks.dicom_page import PAGE, filled
 def test_every_table_of_the_page_is_filled_by_its_command():
     page = PAGE.read_text(encoding="utf-8")
     names = re.findall(r"<!-- begin (\w+) -->", page)
-    assert names == ["dicom_folders", "dicom_oracles", "dicom_fuzz", "dicom_speed"]
+    assert names == ["dicom_folders", "dicom_oracles", "dicom_fuzz", "nifti_fuzz", "dicom_speed"]
     for name in names:
         section = page.split(f"<!-- begin {name} -->")[1].split(f"<!-- end {name} -->")[0]
         assert re.search(rf"`python -m benchmarks\.{name}`, \d{{4}}-\d\d-\d\d, .+ cores:", section), name
