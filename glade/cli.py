@@ -114,6 +114,7 @@ def setting(name: str, **options: Any) -> Any:
     metavar="NAME[,NAME ...]",
     help=f"Of {', '.join(OUTPUTS)}; or all. All but the report, a page of figures and measures, by default.",
 )
+@setting("like", type=FOLDER, metavar="FILE", help="Write the volumes on the grid of this NIfTI file.")
 @setting("redo", is_flag=True, help="Process again what OUT already holds.")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; a GPU where there is one by default.")
 @click.option(
@@ -148,6 +149,8 @@ def run(
         overrides["device"] = f"$torch.device('{device}')"
     overrides |= _pairs(pairs)
     refuse_unknown_keys(overrides, yaml.safe_load(CONFIG.read_text(encoding="utf-8")))
+    if isinstance(overrides.get("like"), Path):
+        overrides["like"] = str(existing_paths([overrides["like"]])[0])
     if "write" in overrides:
         overrides["write"] = chosen_outputs(overrides["write"])
     asked = {"adapt"} if overrides.get("adapt") in (True, "true") else set()

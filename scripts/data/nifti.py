@@ -24,6 +24,8 @@ FIELDS = ("quatern_b", "quatern_c", "quatern_d")
 HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by sizeof_hdr
 SINGLE, PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
 PAIR_SUFFIXES = (".hdr", ".hdr.gz")
+UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1, lowest bits of xyzt_units; mm where nothing is said
+SPATIAL_UNIT = 0b111  # those bits
 
 UNHEARD = logging.Logger("nibabel")  # for lines of nibabel that do not name the file; what is serious raises an error
 UNHEARD.disabled = True

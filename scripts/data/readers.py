@@ -21,11 +21,18 @@ from nibabel.spatialimages import SpatialImage
 from ..geometry.errors import Refusal, printable
 from .case import DICOM, NIFTI, Case
 from .discovery import SUFFIXES
-from .nifti import PAIR_SUFFIXES, NiftiFile, image_of_pair, nifti_of, open_content, open_nifti
+from .nifti import (
+    PAIR_SUFFIXES,
+    SPATIAL_UNIT,
+    UNIT_MM,
+    NiftiFile,
+    image_of_pair,
+    nifti_of,
+    open_content,
+    open_nifti,
+)
 from .sidecar import read_sidecar
 
-UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1, lowest bits of xyzt_units; mm where nothing is said
-SPATIAL_UNIT = 0b111  # those bits
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
 LARGEST_PADDING = 15  # bytes after the last voxel; one row of the smallest scan is longer

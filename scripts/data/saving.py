@@ -1,5 +1,6 @@
 """Saving of results: all files of a case are written into a hidden folder, which then becomes the case's folder."""
 
+import hashlib
 import os
 import shutil
 import zlib
@@ -14,24 +15,27 @@ from monai.config import KeysCollection
 from monai.data import ImageWriter, MetaTensor
 from monai.transforms import SaveImaged
 
-from ..geometry.files import atomic_file, atomic_folder
+from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
 from .coding import IntegerCoding, coding_by_noise, eight_bits
 from .outputs import ALL, DICOM_SERIES, REPORT_PAGE, VOLUME, chosen_outputs
+from .reference import ReferenceGrid
+from .sidecar import file_stem
 
 RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confidence")  # of the volumes of a case
 SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
 REPORT = "_report.html"  # ends the name of the page about a case
 VIEWER = "_viewer.html"  # ends the name of the page with its viewer, where that is too large for the report
-RESULT_ENDINGS = (*(f"_{postfix}.nii.gz" for postfix in POSTFIXES), SERIES, REPORT, VIEWER)
+VOLUME_ENDINGS = tuple(f"_{postfix}{end}" for postfix in POSTFIXES for end in (".nii.gz", ".json"))
+RESULT_ENDINGS = (*VOLUME_ENDINGS, SERIES, REPORT, VIEWER)
 
 
 class SaveImageCased(SaveImaged):
     """Write OUT/<case>/<case>_<postfix>.nii.gz for each key, and for DICOM input a derived series beside it.
 
     Complete or not at all: everything goes to a hidden folder first, which then replaces OUT/<case> as a whole. The
-    affine is the key's own; nothing is resampled. It inherits from SaveImaged because MONAI Label and MONAI Deploy,
-    which write results themselves, recognise and leave out transforms of that class.
+    affine is the key's own; nothing is resampled without `like`. It inherits from SaveImaged because MONAI Label and
+    MONAI Deploy, which write results themselves, recognise and leave out transforms of that class.
 
     Args:
         keys: keys of results, MetaTensors of shape (1, X, Y, Z) with a RAS affine in mm.
@@ -43,6 +47,9 @@ class SaveImageCased(SaveImaged):
             DICOM is written.
         extra: for "report": called with the data and the folder that is being filled; writes further files <case>_...
             there, which are kept or lost together with the volumes. None: no more files.
+        describe: called with the case, the postfix and the volume; gives the content of the JSON file beside a volume,
+            to which the checksum of the volume's file is added. None: no such files.
+        like: the grid on which the NIfTI files are written; the DICOM series and the report keep the isotropic one.
         replacing: as in `case_folder`.
         allow_missing_keys: as in MONAI; a result that is not there is not written.
 
@@ -62,7 +69,9 @@ class SaveImageCased(SaveImaged):
         write: Sequence[str] | None = None,
         dicom_writer: ImageWriter | None = None,
         extra: Callable[[Mapping, Path], Any] | None = None,
-        replacing: Callable[[Case, list[str]], Any] | None = None,
+        describe: Callable[[Case, str, MetaTensor], Mapping[str, Any]] | None = None,
+        like: ReferenceGrid | None = None,
+        replacing: Callable[[Case, list[str]], Collection[str]] | None = None,
         allow_missing_keys: bool = False,
     ):
         super().__init__(keys, output_dir=Path(output_dir), resample=False, allow_missing_keys=allow_missing_keys)
@@ -71,8 +80,10 @@ class SaveImageCased(SaveImaged):
         self.output_dir = Path(output_dir)
         self.postfixes = tuple(postfixes)
         self.write = chosen_outputs(ALL if write is None else write)
-        self.dicom_writer = dicom_writer
-        self.extra = extra
+        self.dicom_writer = dicom_writer if DICOM_SERIES in self.write else None
+        self.extra = extra if REPORT_PAGE in self.write else None
+        self.describe = describe
+        self.like = like or ReferenceGrid()
         self.replacing = replacing
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -86,15 +97,18 @@ class SaveImageCased(SaveImaged):
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
                 if (VOLUME if postfix == RESULT else postfix) in self.write:
-                    write_nifti(d[key], folder / volume_name(case.name, postfix), coding_of_result(d[key], postfix))
-                if postfix == RESULT and self.dicom_writer is not None and self._writes_series(case):
+                    self._write_volume(d[key], folder / volume_name(case.name, postfix), case, postfix)
+                if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
                     write_series(self.dicom_writer, d[key], case, folder)
-            if self.extra is not None and REPORT_PAGE in self.write:
+            if self.extra is not None:
                 self.extra(d, folder)
         return d
 
-    def _writes_series(self, case: Case) -> bool:
-        return DICOM_SERIES in self.write and self.dicom_writer is not None and case.format == DICOM
+    def _write_volume(self, volume: MetaTensor, path: Path, case: Case, postfix: str) -> None:
+        volume = self.like(volume, order=1 if postfix == CONFIDENCE else 3)
+        write_nifti(volume, path, coding_of_result(volume, postfix))
+        if self.describe is not None:
+            write_sidecar(path, self.describe(case, postfix, volume))
 
 
 def volume_name(case: str, postfix: str = RESULT) -> str:
@@ -111,6 +125,13 @@ def volume_file(output_dir: str | os.PathLike, case: str, postfix: str = RESULT)
     return Path(output_dir) / case / volume_name(case, postfix)
 
 
+def write_sidecar(volume: Path, content: Mapping[str, Any]) -> None:
+    """Write the JSON file beside a NIfTI file: the content, and the checksum of the NIfTI file as it is now."""
+    with volume.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_json(volume.with_name(f"{file_stem(volume)}.json"), {**content, "SHA256": digest})
+
+
 def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Path) -> None:
     """Write the result (1, X, Y, Z) of a DICOM case as a derived series into folder/<case>_glade_dicom."""
     writer.set_data_array(volume, channel_dim=0)
@@ -121,17 +142,18 @@ def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Pa
 
 @contextmanager
 def case_folder(
-    output_dir: Path, case: Case, replacing: Callable[[Case, list[str]], Any] | None = None
+    output_dir: Path, case: Case, replacing: Callable[[Case, list[str]], Collection[str]] | None = None
 ) -> Iterator[Path]:
     """Give a hidden folder to fill; on success it replaces OUT/<case> as a whole.
 
-    Files in OUT/<case> that are no results, such as the user's segmentations, are kept; earlier results are not, also
-    those without a successor.
+    Files in OUT/<case> that are no results, such as the user's segmentations, are kept; earlier results only where
+    `replacing` says so.
 
     Args:
         output_dir: OUT.
         case: the case.
-        replacing: called with the case and the names of its files when all are written, before they replace others.
+        replacing: called with the case and the names of its files when all are written, before they replace others;
+            returns the names of those earlier results that stay beside them.
 
     Raises:
         OSError: if it cannot be written (disk full, no permission); nothing half-written is left.
@@ -141,9 +163,8 @@ def case_folder(
         with atomic_folder(target) as folder:
             yield folder
             names = sorted(path.name for path in folder.iterdir())
-            _keep_others(target, folder, {*names, *(case.name + end for end in RESULT_ENDINGS)})
-            if replacing is not None:
-                replacing(case, names)
+            valid = [] if replacing is None else replacing(case, names)
+            _keep_others(target, folder, {*names, *(case.name + end for end in RESULT_ENDINGS)} - {*valid})
     except OSError as error:
         why = error.strerror or str(error)
         raise OSError(error.errno, f"the result cannot be written to {output_dir.name}: {why}") from None

@@ -209,18 +209,27 @@ class RunRecord:
             entry.release()
 
     def is_done(self, case: Case, known: str | None = None) -> bool:
-        """Whether an earlier call did this case: same input, settings and weights, and its files are still there.
+        """Whether an earlier call wrote all that is wanted of this case, from the same input, settings and weights.
 
         Args:
             case: the case.
             known: its fingerprint, where it has been computed already.
         """
-        row = None if self.redo else self.rows.read(case.name)
+        row = self.rows.read(case.name)
+        return row is not None and set(self.write) <= set(row.get("write", [])) and self.is_valid(case, row, known)
+
+    def is_valid(self, case: Case, row: Mapping, known: str | None = None) -> bool:
+        """Whether the files of an earlier row of a case are what this record would write again.
+
+        Args:
+            case: the case.
+            row: of an earlier call.
+            known: fingerprint of the case, where it has been computed already.
+        """
         return (
-            row is not None
+            not self.redo
             and row["status"] == DONE
             and not self._differences(row)
-            and set(self.write) <= set(row.get("write", []))
             and row.get("input", {}).get("fingerprint") == (known or fingerprint(case))
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
@@ -248,14 +257,14 @@ class RunRecord:
             return []
         return self._differences(row)
 
-    def replacing(self, case: Case, names: Sequence[str]) -> None:
-        """Note the files that a case is about to get; an earlier row must not say "done" of them.
+    def replacing(self, case: Case, names: Sequence[str]) -> list[str]:
+        """Note the files that a case is about to get; see `CaseEntry.replacing`.
 
         Args:
             case: a case that is being processed.
             names: of its files in OUT/<case>.
         """
-        self.entries[case.name].replacing(names)
+        return self.entries[case.name].replacing(names)
 
     def snapshot(self, case: Case, pred: MetaTensor) -> Row:
         """Return the row of a case that is being processed, as far as it is known while its files are written.
@@ -383,17 +392,26 @@ class CaseEntry:
             self.row.input["acquired_pixel_mm"] = [round(acquired[axis], 6) for axis in sorted(acquired)]
         self.row.add_scan(image)
 
-    def replacing(self, names: Sequence[str]) -> None:
+    def replacing(self, names: Sequence[str]) -> list[str]:
         """Note the names of the files that OUT/<case> is about to get; an earlier row must not say "done" of them.
+
+        Returns:
+            Names of files of an earlier call that stay: those that are valid, and not among the new ones.
 
         Raises:
             OSError: if that cannot be written; then the files must not be replaced.
         """
-        earlier = self.record.rows.read(self.case.name)
+        earlier, kept, elsewhere = self.record.rows.read(self.case.name), [], []
         if earlier is not None and earlier["status"] == DONE:
             mark = replace(self.row, status=FAILED, reason=INTERRUPTED)
             self.record.rows.replacing(self.case.name, mark.as_row())
-        self.row.files = [f"{self.case.name}/{name}" for name in names]
+            if self.record.is_valid(self.case, earlier, self.row.input["fingerprint"]):
+                files = [Path(file) for file in earlier.get("files", [])]
+                kept = [path.name for path in files if path.parent.name == self.case.name and path.name not in names]
+                elsewhere = [path.as_posix() for path in files if path.parent.name != self.case.name]
+                self.row.write = sorted({*self.row.write, *earlier.get("write", [])})
+        self.row.files = [*(f"{self.case.name}/{name}" for name in sorted([*names, *kept])), *elsewhere]
+        return kept
 
     def done(self, pred: MetaTensor) -> None:
         """End the case well.

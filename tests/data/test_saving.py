@@ -176,7 +176,7 @@ def test_earlier_results_go_and_the_users_files_stay(tmp_path, monkeypatch, can_
     d = case()
     del d["confidence"]
     told = []
-    saver(tmp_path, replacing=lambda *given: told.append((given, names(folder))))(d)
+    saver(tmp_path, replacing=lambda *given: told.append((given, names(folder))) or [])(d)
     (((of, new), before),) = told
     assert (of, new) == (d["case"], ["knee_added_detail.nii.gz", "knee_glade.nii.gz"])
     assert "knee_report.html" in before

@@ -178,9 +178,8 @@ def test_a_killed_run_loses_the_case_in_hand_only(tmp_path, number):
     assert process.wait(120) == -number
     assert {name: row["status"] for name, row in rows(out).items()} == {"a": "done"}
     assert not (out / "b").exists()
-    assert (out / ".glade/b.lock").exists() == (
-        number == signal.SIGKILL
-    )  # a process asked to end was not killed over b
+    was_killed = number == signal.SIGKILL  # a process asked to end was not killed over b
+    assert (out / ".glade/b.lock").exists() == was_killed
     write_scan(scans / "b.nii.gz")
     assert dict(run(scans, out).counts) == {"kept": 1, "done": 2}
     assert sorted(path.name for path in out.iterdir()) == [".glade", "a", "b", "c", "summary.json"]

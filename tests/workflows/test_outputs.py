@@ -1,0 +1,173 @@
+"""What `run inference` writes: sidecars, a choice of files, another image's grid, 4-D scans put together again."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import sys
+
+import monai.bundle
+import nibabel
+import numpy as np
+import pytest
+
+from tests.data.thick_scans import voxels, write_scan
+from tests.workflows.tiny_inference import write_config
+
+
+@pytest.fixture
+def infer(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    config = write_config(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(**settings):
+        given = {"dataset_dir": str(tmp_path / "scans"), "output_dir": str(tmp_path / "out"), **settings}
+        with contextlib.suppress(SystemExit):
+            monai.bundle.run("inference", config_file=config, logging_file=False, views=[1], rotations_deg=[0], **given)
+        rows = json.loads((tmp_path / "out/summary.json").read_text())["cases"]
+        return {row["case"]: row for row in rows}
+
+    run.scans, run.out = tmp_path / "scans", tmp_path / "out"
+    return run
+
+
+def visible(folder) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name[0] != "."
+    )
+
+
+def test_a_sidecar_beside_every_volume_says_what_it_is(infer, tmp_path):
+    write_scan(infer.scans / "knee.nii.gz")
+    (infer.scans / "knee.json").write_text(json.dumps({"SliceThickness": 3.5, "MRAcquisitionType": "2D"}))
+    row = infer()["knee"]
+    for postfix in ("glade", "added_detail", "confidence"):
+        content = json.loads((infer.out / f"knee/knee_{postfix}.json").read_text())
+        packed = (infer.out / f"knee/knee_{postfix}.nii.gz").read_bytes()
+        assert content["SHA256"] == hashlib.sha256(packed).hexdigest()
+        assert content["Sources"] == ["knee.nii.gz"]
+        assert content["GeneratedBy"] == [{"Name": "GLADE", "Version": row["settings"]["version"]}]
+        assert content["Acquisition"] == row["protocol"]
+        assert content["Acquisition"]["slice_thickness_mm"] == 3.5
+        assert (content["Settings"], content["WeightsSHA256"]) == (row["settings"], row["weights_sha256"])
+        assert content["Output"] == row["output"]
+        assert content["SliceThickness"] == pytest.approx(row["output"]["spacing_mm"][0])
+        assert str(tmp_path) not in json.dumps(content)
+        assert f"knee/knee_{postfix}.json" in row["files"]
+
+
+def test_more_outputs_are_added_and_fewer_are_already_there(infer, caplog):
+    write_scan(infer.scans / "knee.nii.gz")
+    volume = ["knee/knee_glade.json", "knee/knee_glade.nii.gz"]
+    assert infer(write="volume")["knee"]["files"] == volume
+    assert visible(infer.out) == [*volume, "summary.json"]
+    row = infer(write=["confidence"])["knee"]
+    assert row["files"] == ["knee/knee_confidence.json", "knee/knee_confidence.nii.gz", *volume]
+    assert row["write"] == ["confidence", "volume"]
+    before = (infer.out / "knee/knee_glade.nii.gz").stat().st_mtime_ns
+    caplog.clear()
+    infer(write=["volume", "confidence"])
+    assert "knee: already done" in caplog.text
+    assert (infer.out / "knee/knee_glade.nii.gz").stat().st_mtime_ns == before
+    assert infer(write="volume", redo=True)["knee"]["files"] == volume  # what is made anew replaces all
+    assert visible(infer.out) == [*volume, "summary.json"]
+
+
+def test_volumes_are_written_on_the_grid_of_another_image(infer, tmp_path):
+    write_scan(infer.scans / "knee.nii.gz")
+    own = infer()["knee"]["output"]
+    affine = np.array(own["affine"])
+    affine[:3, :3] *= 1.5
+    nibabel.save(nibabel.Nifti1Image(np.zeros((20, 18, 16), np.uint8), affine), tmp_path / "like.nii.gz")
+    shutil.rmtree(infer.out)
+    row = infer(like=str(tmp_path / "like.nii.gz"))["knee"]
+    assert row["output"] == own
+    assert row["settings"]["like"]["shape"] == [20, 18, 16]
+    for postfix in ("glade", "added_detail", "confidence"):
+        image = nibabel.load(infer.out / f"knee/knee_{postfix}.nii.gz")
+        assert image.shape == (20, 18, 16)
+        assert np.allclose(image.affine, affine, atol=1e-4)
+    content = json.loads((infer.out / "knee/knee_glade.json").read_text())
+    assert content["Output"]["shape"] == [20, 18, 16]
+
+
+BVEC = "1 0 0 0.6\n0 1 0 0.8\n0 0 1 0\n"
+
+
+@pytest.fixture
+def four(infer):
+    """Four frames of different noise, with gradients and a repetition time."""
+    frames = np.stack([voxels(seed=seed) for seed in range(4)], -1)
+    path = write_scan(infer.scans / "dwi.nii.gz", frames)
+    image = nibabel.load(path)
+    image.header.set_zooms((*image.header.get_zooms()[:3], 2.5))
+    image.header.set_xyzt_units("mm", "sec")
+    nibabel.save(nibabel.Nifti1Image(frames, image.affine, image.header), path)
+    (infer.scans / "dwi.bval").write_text("0 1000 1000 1000\n")
+    (infer.scans / "dwi.bvec").write_text(BVEC)
+    return frames
+
+
+JOINED = ["dwi/dwi_" + end for end in (
+    "added_detail.json", "added_detail.nii.gz", "confidence.json", "confidence.nii.gz", "glade.bval", "glade.bvec",
+    "glade.json", "glade.nii.gz")]  # fmt: skip
+
+
+def test_a_4d_scan_is_put_together_again(infer, four, caplog, tmp_path):
+    infer(frames=[0, 1, 2])
+    assert [name for name in visible(infer.out) if "dwi/" in name] == []  # not all frames
+    single = {f: nibabel.load(infer.out / f"dwi_f0{f}/dwi_f0{f}_glade.nii.gz").get_fdata() for f in range(3)}
+    rows = infer()
+    assert visible(infer.out) == [*JOINED, "summary.json"]
+    assert all(row["files"] == JOINED for row in rows.values())
+    assert list(rows) == [f"dwi_f0{f}" for f in range(4)]
+    image = nibabel.load(infer.out / "dwi/dwi_glade.nii.gz")
+    assert image.shape[3] == 4
+    assert image.header.get_zooms()[3] == 2.5
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    values = image.get_fdata()
+    for frame, expected in single.items():
+        assert np.abs(values[..., frame] - expected).max() <= 0.501 * image.dataobj.slope
+    assert (infer.out / "dwi/dwi_glade.bvec").read_text() == BVEC
+    assert (infer.out / "dwi/dwi_glade.bval").read_text() == "0 1000 1000 1000\n"
+    content = json.loads((infer.out / "dwi/dwi_glade.json").read_text())
+    assert content["SHA256"] == hashlib.sha256((infer.out / "dwi/dwi_glade.nii.gz").read_bytes()).hexdigest()
+    assert content["Output"]["shape"] == list(image.shape)
+    caplog.clear()
+    infer()
+    assert caplog.text.count("already done") == 4
+    assert visible(infer.out) == [*JOINED, "summary.json"]
+    again = infer(frames=1, redo=True)
+    assert again["dwi_f01"]["files"][0] == "dwi_f01/dwi_f01_added_detail.json"
+    infer()
+    assert visible(infer.out) == [*JOINED, "summary.json"]
+    assert np.abs(nibabel.load(infer.out / "dwi/dwi_glade.nii.gz").get_fdata() - values).max() <= image.dataobj.slope
+
+
+def test_gradients_follow_the_axes_of_another_grid(infer, four, tmp_path):
+    own = nibabel.load(infer.scans / "dwi.nii.gz").affine
+    permuted = own[:, [1, 0, 2, 3]]  # the first two axes exchanged: a left-handed grid
+    nibabel.save(nibabel.Nifti1Image(np.zeros((10, 12, 9), np.uint8), permuted), tmp_path / "like.nii.gz")
+    infer(like=str(tmp_path / "like.nii.gz"), write="volume")
+    turned = np.loadtxt(infer.out / "dwi/dwi_glade.bvec")
+    given = np.loadtxt(infer.scans / "dwi.bvec")
+    world = []
+    for affine, vectors in ((own, given), (permuted, turned)):  # the same directions in space, by FSL's rule
+        axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        flip = np.diag([-1 if np.linalg.det(axes) > 0 else 1, 1, 1])
+        world.append(axes @ flip @ vectors)
+    assert np.allclose(*world, atol=1e-6)
+
+
+def test_a_file_of_which_a_frame_fails_stays_in_frames(infer, four):
+    broken = four.astype(np.float32)
+    broken[..., 2] = 5  # an image without anything in it
+    write_scan(infer.scans / "dwi.nii.gz", broken)
+    rows = infer(write="volume")
+    assert [rows[f"dwi_f0{f}"]["status"] for f in range(4)] == ["done", "done", "refused", "done"]
+    assert "dwi_f00/dwi_f00_glade.nii.gz" in visible(infer.out)
+    assert not (infer.out / "dwi").exists()
