@@ -26,6 +26,9 @@ from .rows import DONE, FAILED, REFUSED, Rows
 KEPT = "kept"  # done by an earlier call
 MOST_TRIES = 2  # processes that may be killed over a case, as by one that needs more memory than there is
 MOST_DIFFERENCES = 3  # settings that a message names
+PAGE = (
+    "report"  # the setting that only adds a file: a result without a page may be replaced by the same one with a page
+)
 KILLED = (
     "{} processes were killed while they processed it, perhaps for lack of memory: "
     "give it more memory, or redo true to try again"
@@ -247,7 +250,7 @@ class RunRecord:
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
     def other_settings(self, case: Case) -> list[str]:
-        """Return the settings in which a result of this case in OUT was made with other values, as text."""
+        """Return what makes a result of this case in OUT another one than this run would make, as text."""
         row = None if self.redo else self.rows.read(case.name)
         if (
             row is None
@@ -255,7 +258,7 @@ class RunRecord:
             or not any((self.output_dir / f).exists() for f in row.get("files", []))
         ):
             return []
-        return self._differences(row)
+        return [text for name, text in self._differences(row).items() if name != PAGE]
 
     def replacing(self, case: Case, names: Sequence[str]) -> list[str]:
         """Note the files that a case is about to get; see `CaseEntry.replacing`.
@@ -310,16 +313,15 @@ class RunRecord:
         if counts[REFUSED] or counts[FAILED] or lost:
             raise SystemExit(1)
 
-    def _differences(self, row: Mapping) -> list[str]:
-        """What differs between the settings and weights of a row and those of this record."""
-        before = row.get("settings", {})
-        names = sorted(before.keys() | self.settings.keys())
-        found = [
-            f"{name} {json.dumps(before.get(name))}, now {json.dumps(self.settings.get(name))}"
-            for name in names
-            if before.get(name) != self.settings.get(name)
-        ]
-        return found + ["other weights"] * (row.get("weights_sha256") != self.weights_sha256)
+    def _differences(self, row: Mapping) -> dict[str, str]:
+        """What differs between the settings and weights of a row and those of this record: name, text."""
+        before, now = row.get("settings", {}), self.settings
+        found = {
+            name: f"{name} {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}"
+            for name in sorted(before.keys() | now.keys())
+            if before.get(name) != now.get(name) and not (name == PAGE and before.get(name))
+        }
+        return found if row.get("weights_sha256") == self.weights_sha256 else {**found, "weights": "other weights"}
 
 
 class CaseEntry:

@@ -170,8 +170,9 @@ def test_a_killed_run_loses_the_case_in_hand_only(tmp_path, number):
     code = "import sys; from pathlib import Path; from tests.run.test_loader import run; run(*map(Path, sys.argv[1:]))"
     process = subprocess.Popen([sys.executable, "-c", code, str(scans), str(out)], cwd=root)
     try:
-        deadline = time.monotonic() + 300
-        while not (out / ".glade/b.lock").exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300  # of a busy machine
+        while not ((out / "summary.json").exists() and (out / ".glade/b.lock").exists()):
+            assert time.monotonic() < deadline
             time.sleep(0.1)
     finally:
         process.send_signal(number)
