@@ -275,7 +275,7 @@ class Fusion:
             left_out=left_out,
             tau=tau,
             iterations=solution.iterations,
-            warnings=tuple(_warnings(fused, directions)),
+            warnings=tuple(_warnings(directions)),
         )
 
 
@@ -381,7 +381,7 @@ def _enlarged(reference: Grid, others: Sequence[tuple[Grid, np.ndarray]]) -> Gri
     return Grid((first, second, third), affine)
 
 
-def _warnings(fused: list[FusedStack], directions: list[np.ndarray]) -> list[str]:
+def _warnings(directions: list[np.ndarray]) -> list[str]:
     cosines = [abs(float(directions[0] @ other)) for other in directions[1:]]
     if min(cosines) > np.cos(np.radians(PARALLEL_DEG)):
         return [

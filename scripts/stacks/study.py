@@ -1,9 +1,9 @@
 """Which stacks of an input belong together: named NIfTI files, or the series of a DICOM study with one contrast."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from ..data.case import DICOM, Case, safe_name, unique_names
 from ..data.discovery import find_nifti, require_cases
@@ -176,6 +176,7 @@ def _common_name(names: Sequence[str]) -> str:
     """
     if len(names) == 1:
         return names[0]
-    common = os.path.commonprefix(list(names))
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    common = "".join(letters[0] for letters in alike)
     whole = common if all(name[len(common) :][:1] in ("", "_", "-") for name in names) else common.rpartition("_")[0]
     return whole.strip("_-.") or STUDY

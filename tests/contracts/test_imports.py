@@ -12,14 +12,14 @@ from .source import PACKAGES, modules
 LIBRARIES = {
     "geometry": {"numpy", "nibabel", "torch", "tqdm"},
     "physics": {"numpy", "scipy", "torch"},
-    "data": {"numpy", "torch", "monai", "nibabel"},
+    "data": {"numpy", "scipy", "torch", "monai", "nibabel"},
     "dicom": {"numpy", "torch", "monai", "pydicom", "imagecodecs"},
     "derived_series": {"numpy", "torch", "monai", "pydicom"},
     "phantom": {"numpy", "torch", "monai"},
     "metrics": {"numpy", "scipy", "torch", "skimage"},
     "stacks": {"numpy", "scipy", "torch", "monai", "itk"},
     "learning": {"numpy", "scipy", "torch", "monai", "ignite", "PIL"},  # TensorBoard through torch.utils
-    "run": {"numpy", "torch", "monai", "ignite", "filelock"},
+    "run": {"numpy", "torch", "monai", "ignite", "nibabel", "filelock"},
     "evaluation": {"numpy", "scipy", "torch", "monai", "nibabel", "skimage"},
     "reports": {"numpy", "scipy", "skimage", "matplotlib", "jinja2", "nibabel"},
     "study": {"numpy", "scipy", "torch", "jinja2"},

@@ -337,7 +337,7 @@ def test_what_killed_processes_left_is_removed_by_the_next_call(make, case):
     assert (out / "aside").exists()  # its successor was never put in place
     assert user.exists()
     make()
-    assert sorted(path.name for path in out.iterdir()) == [".mine.partial", ".glade", "aside", "knee", "summary.json"]
+    assert sorted(path.name for path in out.iterdir()) == [".glade", ".mine.partial", "aside", "knee", "summary.json"]
     assert sorted(path.name for path in (out / ".glade").iterdir()) == [".lock", "busy.lock", "knee.json"]
 
 
