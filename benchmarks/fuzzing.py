@@ -6,6 +6,7 @@ a whole volume.
 
 import multiprocessing
 import multiprocessing.connection
+import os
 import random
 import resource
 import sys
@@ -152,7 +153,7 @@ class Tally:
         self.slowest, self.peak = max(self.slowest, seconds), max(self.peak, memory)
         if outcome.startswith(("UNEXPECTED", "HANG", "CRASH", SHORT)) or memory > MEMORY_BYTES:
             self.bad.append(f"{self.count} {kind}: {outcome} ({memory >> 20} MiB, {seconds:.2f} s)")
-            (Path(tempfile.gettempdir()) / f"fuzz_{self.count}").write_bytes(data)
+            (Path(tempfile.gettempdir()) / f"fuzz_{os.getpid()}_{self.count}").write_bytes(data)
         self.count += 1
 
     def report(self, seeds: int) -> int:

@@ -81,6 +81,8 @@ image (PS3.3, C.7.6.16.2 and C.8.13.5); on some scanners they vary from slice to
 TAGS = [*(Tag(keyword) for keyword in (*KEYWORDS.split(), *REPEAT_MACROS)), *PRIVATE_TAGS]
 
 PIXEL_DATA = 0x7FE00010
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+"""Beginning of the SOP classes of stored objects that DICOM defines; those of vendors begin otherwise."""
 BITS_ALLOCATED = (1, 8, 16, 32)
 """Values of BitsAllocated of which the length of the pixels is known here; others are refused when they are read."""
 UNCOUNTED = 1
@@ -203,8 +205,10 @@ def _is_image(dataset: Dataset, extent: Extent) -> bool:
     """
     meta = getattr(dataset, "file_meta", None)
     stated = text_of(dataset, "SOPClassUID") or (meta and text_of(meta, "MediaStorageSOPClassUID")) or ""
+    if not re.fullmatch(r"[0-9.]+", stated) or (stated.startswith(STORAGE) and UID(stated).name == stated):
+        return True  # no class, or one whose digits are damaged
     sized = bool(integer_of(dataset, "Rows") and integer_of(dataset, "Columns"))
-    return not stated or "Image Storage" in UID(stated).name or (sized and extent.pixels is not None)
+    return "Image Storage" in UID(stated).name or (sized and extent.pixels is not None)
 
 
 def _pixel_problem(dataset: Dataset, extent: Extent) -> str | None:

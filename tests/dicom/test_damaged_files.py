@@ -46,6 +46,10 @@ DAMAGE = {
     "zeros only": lambda file: file.write_bytes(bytes(file.stat().st_size)),
     "prefix lost": lambda file: file.write_bytes(file.read_bytes()[:128] + b"XXXX" + file.read_bytes()[132:]),
     "random start": lambda file: file.write_bytes(bytes(range(1, 201)) + file.read_bytes()[200:]),
+    "a length in the meta header": lambda file: file.write_bytes(
+        file.read_bytes().replace(b"\x02\x00\x02\x00UI\x1a\x00", b"\x02\x00\x02\x00UI\xff\xff")
+    ),
+    "digits of the class, no Rows": lambda file: changed(file, SOPClassUID="1.2.840.10008.5.1.4.1.1.999", Rows=0),
     "Rows 0": lambda file: changed(file, Rows=0),
     "no Columns": lambda file: changed(file, Columns=None),
     "no pixels": lambda file: changed(file, PixelData=None),
