@@ -19,7 +19,7 @@ from monai.transforms import SaveImaged
 from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
 from .coding import IntegerCoding, coding_by_noise, eight_bits
-from .outputs import ALL, DICOM_SERIES, REPORT_PAGE, VOLUME, chosen_outputs
+from .outputs import ALL, DICOM_SERIES, OUTPUTS, REPORT_PAGE, VOLUME, chosen_outputs
 from .reference import ReferenceGrid
 from .sidecar import file_stem
 
@@ -98,7 +98,8 @@ class SaveImageCased(SaveImaged):
         case: Case = d["case"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
-                if (VOLUME if postfix == RESULT else postfix) in self.write:
+                output = VOLUME if postfix == RESULT else postfix
+                if output in self.write or output not in OUTPUTS:  # the coverage of several stacks is always written
                     self._write_volume(d[key], folder / volume_name(case.name, postfix), case, postfix)
                 if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
                     write_series(self.dicom_writer, d[key], case, folder)
