@@ -1,5 +1,6 @@
 """Saving of results: all files of a case are written into a hidden folder, which then becomes the case's folder."""
 
+import glob
 import hashlib
 import os
 import shutil
@@ -18,7 +19,7 @@ from monai.transforms import SaveImaged
 from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
 from .coding import IntegerCoding, coding_by_noise, eight_bits
-from .outputs import ALL, DICOM_SERIES, REPORT_PAGE, VOLUME, chosen_outputs
+from .outputs import ALL, DICOM_SERIES, OUTPUTS, REPORT_PAGE, VOLUME, chosen_outputs
 from .reference import ReferenceGrid
 from .sidecar import file_stem
 
@@ -27,7 +28,8 @@ SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
 REPORT = "_report.html"  # ends the name of the page about a case
 VIEWER = "_viewer.html"  # ends the name of the page with its viewer, where that is too large for the report
 VOLUME_ENDINGS = tuple(f"_{postfix}{end}" for postfix in POSTFIXES for end in (".nii.gz", ".json"))
-RESULT_ENDINGS = (*VOLUME_ENDINGS, SERIES, REPORT, VIEWER)
+COVERAGE, RESIDUALS = "_coverage.nii.gz", "_residual_"  # of several stacks; a residual for each stack
+RESULT_ENDINGS = (*VOLUME_ENDINGS, SERIES, REPORT, VIEWER, COVERAGE)
 
 
 class SaveImageCased(SaveImaged):
@@ -96,7 +98,8 @@ class SaveImageCased(SaveImaged):
         case: Case = d["case"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
-                if (VOLUME if postfix == RESULT else postfix) in self.write:
+                output = VOLUME if postfix == RESULT else postfix
+                if output in self.write or output not in OUTPUTS:  # the coverage of several stacks is always written
                     self._write_volume(d[key], folder / volume_name(case.name, postfix), case, postfix)
                 if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
                     write_series(self.dicom_writer, d[key], case, folder)
@@ -164,7 +167,8 @@ def case_folder(
             yield folder
             names = sorted(path.name for path in folder.iterdir())
             valid = [] if replacing is None else replacing(case, names)
-            _keep_others(target, folder, {*names, *(case.name + end for end in RESULT_ENDINGS)} - {*valid})
+            earlier = {path.name for path in target.glob(f"{glob.escape(case.name + RESIDUALS)}*")}
+            _keep_others(target, folder, {*names, *earlier, *(case.name + e for e in RESULT_ENDINGS)} - {*valid})
     except OSError as error:
         why = error.strerror or str(error)
         raise OSError(error.errno, f"the result cannot be written to {output_dir.name}: {why}") from None

@@ -57,7 +57,8 @@ class StudyRun:
         self.record.open()
         self.single.load()
         locations = {location_hash(study.case) for study in self.studies}
-        for study in self.studies:
+        for index in self.record.in_turn([study.case for study in self.studies]):
+            study = self.studies[index]
             with self.record.case(study.case, locations) as entry:
                 if entry.to_do:
                     self._process(study, entry)

@@ -43,10 +43,17 @@ class MadeStacks:
         return replace(self.make(case), case=case)
 
 
-def run(studies: list[Study], out: Path, make: Callable[[Case], Stack]) -> dict:
+def run(studies: list[Study], out: Path, make: Callable[[Case], Stack], redo: bool = False) -> dict:
     """The row of each study by name."""
-    record = RunRecord(out, {})
-    saving = SaveImageCased(VOLUMES, out, postfixes=POSTFIXES, dicom_writer=DicomSeriesWriter(), extra=ResidualFiles())
+    record = RunRecord(out, {}, redo=redo)
+    saving = SaveImageCased(
+        VOLUMES,
+        out,
+        postfixes=POSTFIXES,
+        dicom_writer=DicomSeriesWriter(),
+        extra=ResidualFiles(),
+        replacing=record.replacing,
+    )
     StudyRun(studies, record, MadeStacks(make), Fusion(registration=False), saving).run()
     return {row["case"]: row for row in json.loads((out / "summary.json").read_text())["cases"]}
 
@@ -70,6 +77,14 @@ def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
     assert volume.shape == (SIZE,) * 3
     residual = nibabel.load(tmp_path / "study" / "study_residual_sag.nii.gz")
     assert residual.shape == (SIZE, SIZE, SIZE // 4)
+
+
+def test_residuals_of_stacks_that_are_not_used_any_more_go(tmp_path: Path):
+    run([named(["tra", "cor", "sag"])], tmp_path, lambda case: stack(case.name))
+    row = run([named(["tra", "cor"])], tmp_path, lambda case: stack(case.name), redo=True)["study"]
+    residuals = {path.name for path in (tmp_path / "study").glob("*_residual_*.nii.gz")}
+    assert residuals == {"study_residual_tra.nii.gz", "study_residual_cor.nii.gz"}
+    assert {f"study/{name}" for name in residuals} <= set(row["files"])
 
 
 def test_one_stack_given_twice_is_used_once(tmp_path: Path):
