@@ -13,7 +13,7 @@ from ..data.transforms import grid_of
 from ..geometry.checks import is_number
 from ..geometry.errors import Refusal
 from ..run.child import run_child
-from ..run.record import DONE, Row, read_summary
+from ..run.record import CHANGED, DONE, Row, read_summary
 from ..run.threads import thread_settings
 from .baselines import Baselines, check_interpolations
 from .cases import EvaluatedCase
@@ -124,6 +124,7 @@ class InferenceRun:
             **self.settings[method],
             "dataset_dir": self.record.folder.scans.resolve(),  # the process runs in another folder
             "output_dir": self.record.folder.method_folder(method).resolve(),
+            "redo": CHANGED,  # this folder holds what this evaluation makes, and nothing of the user's
         }
         return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
 

@@ -36,6 +36,7 @@ KILLED = (
 INTERRUPTED = "the run ended while this result was put in place of an earlier one: run it again"
 FIT = ("residual", "noise", "residual_over_noise")  # of a result, from its meta
 
+CHANGED = "changed"  # value of `redo`: only what was done with other settings or weights
 logger = logging.getLogger(__name__)
 
 
@@ -122,7 +123,8 @@ class RunRecord:
         output_dir: OUT; made by `open`.
         settings: what a result depends on, as plain values; a result with other values is replaced only with `redo`.
         weights: file of the network's weights, for its checksum; None: no network.
-        redo: process again what is done.
+        redo: process again what is done; "changed": only what was done with other settings or weights, whose result is
+            replaced.
         write: names of what is written for each case (`scripts.data.outputs`); a result without all of it is not done.
     """
 
@@ -131,13 +133,13 @@ class RunRecord:
         output_dir: str | os.PathLike,
         settings: Mapping,
         weights: str | os.PathLike | None = None,
-        redo: bool = False,
+        redo: bool | str = False,
         write: Sequence[str] = (),
     ):
         self.output_dir = Path(output_dir)
         self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights = None if weights is None else Path(weights)
-        self.redo = redo
+        self.redo, self.replaces_changed = redo is True, redo in (True, CHANGED)
         self.rows = Rows(self.output_dir)
         self.write = list(write)
         self.counts: Counter = Counter()
@@ -251,7 +253,7 @@ class RunRecord:
 
     def other_settings(self, case: Case) -> list[str]:
         """Return what makes a result of this case in OUT another one than this run would make, as text."""
-        row = None if self.redo else self.rows.read(case.name)
+        row = None if self.replaces_changed else self.rows.read(case.name)
         if (
             row is None
             or row["status"] != DONE

@@ -11,8 +11,10 @@ from pathlib import Path
 import monai.bundle
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from ..geometry.checks import flag
 from ..geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
 from .keys import literal, refuse_unknown_keys
+from .record import CHANGED
 
 ENTRY = ("monai", "bundle", "__main__.py")  # how `python -m monai.bundle` names itself in sys.argv
 COMMANDS = ("run", "run_workflow")
@@ -48,6 +50,18 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
     if not files:
         return
     refuse_unknown_keys({key: given.get(key) for key in overrides}, _load_strictly(literal(files)))
+
+
+def redo_mode(value: bool | str) -> bool | str:
+    """Return the setting `redo`: True, False, or "changed" for what was done with other settings or weights.
+
+    Raises:
+        Refusal: if it is none of these.
+
+    >>> redo_mode("true"), redo_mode("changed")
+    (True, 'changed')
+    """
+    return CHANGED if value == CHANGED else flag(value, "redo")
 
 
 def show_refusals_in_one_line() -> None:

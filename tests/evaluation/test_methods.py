@@ -23,7 +23,10 @@ def test_the_command_is_what_one_would_type(tmp_path):
     run = InferenceRun(EvaluationRecord(tmp_path, {}), SHIPPED, {"detail": 0.5, "views": [1]}, ROOT)
     command = " ".join(run.command()[1:])
     assert command.startswith(f"-m monai.bundle run inference --config_file {SHIPPED} --bundle_root {ROOT}")
-    assert f"--detail 0.5 --views [1] --dataset_dir {tmp_path}/scans --output_dir {tmp_path}/methods/GLADE" in command
+    assert (
+        f"--detail 0.5 --views [1] --dataset_dir {tmp_path}/scans --output_dir {tmp_path}/methods/GLADE --redo changed"
+        in command
+    )
 
 
 def test_sharpness_values_are_methods_of_their_own(tmp_path):
@@ -31,7 +34,7 @@ def test_sharpness_values_are_methods_of_their_own(tmp_path):
     assert run.names == ["GLADE", "GLADE 0.5", "GLADE 1"]
     command = " ".join(run.command("GLADE 0.5"))
     assert "--detail 0.5 --sharpness 0.5" in command
-    assert command.endswith(f"--output_dir {tmp_path}/methods/GLADE 0.5")
+    assert f"--output_dir {tmp_path}/methods/GLADE 0.5 --redo changed" in command
 
 
 @pytest.mark.parametrize("sharpness_values", [0.5, "0.5", ["0.5"], [1.5], [True], [0.5, 0.5]])

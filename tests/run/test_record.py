@@ -224,8 +224,11 @@ def test_other_settings_do_not_replace_a_result_unless_that_is_asked_for(make, c
     assert make().is_done(case)
     with pytest.raises(SystemExit):
         record.conclude()
-    do(make(other, redo=True), case)
-    assert make(other).is_done(case)
+    changed = make(other, redo="changed")
+    do(changed, case)
+    assert changed.is_done(case)  # and is not done yet again
+    do(make(SETTINGS, redo=True), case)
+    assert make(SETTINGS).is_done(case)
 
 
 def test_a_page_is_added_without_redo_and_not_taken_away(make, case):
