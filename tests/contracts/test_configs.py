@@ -66,7 +66,11 @@ def test_a_setting_that_is_true_or_false_is_read_as_one(name):
     config = load(name)
     flags = {key for key, value in config.items() if isinstance(value, bool)} - {"keep_names"}  # find_series reads it
     texts = [part for _, part in walk(config) if isinstance(part, str) and part[:1] in "@$"]
-    bare = [t for t in texts if flags & set(re.findall(r"@(\w+)", re.sub(r"flag\(@(\w+), '\1'\)|redo_mode\(@redo\)", "", t)))]
+    bare = [
+        t
+        for t in texts
+        if flags & set(re.findall(r"@(\w+)", re.sub(r"flag\(@(\w+), '\1'\)|redo_mode\(@redo\)", "", t)))
+    ]
     assert bare == []
 
 
