@@ -1,6 +1,5 @@
 """Saving of results: all files of a case are written into a hidden folder, which then becomes the case's folder."""
 
-import glob
 import hashlib
 import os
 import shutil
@@ -27,9 +26,9 @@ RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confid
 SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
 REPORT = "_report.html"  # ends the name of the page about a case
 VIEWER = "_viewer.html"  # ends the name of the page with its viewer, where that is too large for the report
+COVERAGE, RESIDUAL = "coverage", "residual"  # of several stacks: a volume, and a folder with one for each stack
 VOLUME_ENDINGS = tuple(f"_{postfix}{end}" for postfix in POSTFIXES for end in (".nii.gz", ".json"))
-COVERAGE, RESIDUALS = "_coverage.nii.gz", "_residual_"  # of several stacks; a residual for each stack
-RESULT_ENDINGS = (*VOLUME_ENDINGS, SERIES, REPORT, VIEWER, COVERAGE)
+RESULT_ENDINGS = (*VOLUME_ENDINGS, f"_{COVERAGE}.nii.gz", f"_{RESIDUAL}", SERIES, REPORT, VIEWER)
 
 
 class SaveImageCased(SaveImaged):
@@ -167,8 +166,7 @@ def case_folder(
             yield folder
             names = sorted(path.name for path in folder.iterdir())
             valid = [] if replacing is None else replacing(case, names)
-            earlier = {path.name for path in target.glob(f"{glob.escape(case.name + RESIDUALS)}*")}
-            _keep_others(target, folder, {*names, *earlier, *(case.name + e for e in RESULT_ENDINGS)} - {*valid})
+            _keep_others(target, folder, {*names, *(case.name + end for end in RESULT_ENDINGS)} - {*valid})
     except OSError as error:
         why = error.strerror or str(error)
         raise OSError(error.errno, f"the result cannot be written to {output_dir.name}: {why}") from None

@@ -1,16 +1,28 @@
 """The workflow of `run stacks`: each study through single stacks, fusion and saving, inside the run record."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
+from monai.data import ImageWriter, MetaTensor
 
-from ..data.case import Case
-from ..data.saving import write_nifti
+from ..data.case import DICOM, Case
+from ..data.saving import (
+    ADDED_DETAIL,
+    CONFIDENCE,
+    COVERAGE,
+    RESIDUAL,
+    RESULT,
+    case_folder,
+    coding_of_result,
+    volume_name,
+    write_nifti,
+    write_series,
+)
 from ..data.transforms import OriginalOrientationd
 from ..geometry.errors import Refusal, one_line, refusal_of
 from ..geometry.grid import Grid
@@ -20,8 +32,8 @@ from .fusion import Fused, Fusion
 from .stack import SingleStackInference, Stack
 from .study import Study
 
-VOLUMES = ("pred", "added_detail", "confidence", "coverage")  # keys that are saved
-RESIDUAL = "residual"  # begins the postfix of the residual of each stack
+VOLUMES = {"pred": RESULT, "added_detail": ADDED_DETAIL, "confidence": CONFIDENCE, "coverage": COVERAGE}
+"""Keys of the volumes that are saved, and the postfixes of their files."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +46,7 @@ class StudyRun:
         record: of the run.
         single: makes the volume of each stack alone.
         fusion: of the stacks.
-        saving: transform that writes the volumes of `VOLUMES` of a data item with its case.
+        saving: writes the volumes of a data item, as `SaveStudy`.
     """
 
     def __init__(
@@ -102,16 +114,45 @@ class StudyRun:
         return stacks
 
 
-class ResidualFiles:
-    """Writer of the residual of each stack, on its own slices: <case>_residual_<stack>.nii.gz, beside the volumes."""
+class SaveStudy:
+    """Write OUT/<study>/<study>_<postfix>.nii.gz and, in a folder <study>_residual, the residual of each stack.
 
-    def __call__(self, data: Mapping, folder: Path) -> None:
-        """Write the residuals of data["fused"] into the folder of the case."""
-        fused: Fused = data["fused"]
-        for part in fused.stacks:
-            volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
-            volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
-            write_nifti(volume, folder / f"{data['case'].name}_{RESIDUAL}_{part.stack.case.name}.nii.gz")
+    The residuals lie on the slices of their stacks. For DICOM a derived series is written as well. All files are
+    written or none.
+
+    Args:
+        output_dir: OUT.
+        dicom_writer: as for `SaveImageCased`.
+        replacing: as for `case_folder`.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        dicom_writer: ImageWriter | None = None,
+        replacing: Callable[[Case, list[str]], Any] | None = None,
+    ):
+        self.output_dir, self.dicom_writer, self.replacing = Path(output_dir), dicom_writer, replacing
+
+    def __call__(self, data: Mapping) -> None:
+        """Write the volumes of `VOLUMES` and the residuals of data["fused"] for the case data["case"].
+
+        Raises:
+            OSError: if they cannot be written; nothing half-written is left.
+        """
+        case, fused = data["case"], data["fused"]
+        with case_folder(self.output_dir, case, self.replacing) as folder:
+            for key, postfix in VOLUMES.items():
+                coding = None if postfix == COVERAGE else coding_of_result(data[key], postfix)
+                write_nifti(data[key], folder / volume_name(case.name, postfix), coding)
+            residuals = folder / f"{case.name}_{RESIDUAL}"
+            residuals.mkdir()
+            for part in fused.stacks:
+                volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
+                volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
+                write_nifti(volume, residuals / f"{part.stack.case.name}.nii.gz")
+            if case.format == DICOM and self.dicom_writer is not None:
+                write_series(self.dicom_writer, data["pred"], case, folder)
 
 
 def data_of(case: Case, fused: Fused) -> dict[str, Any]:
@@ -125,7 +166,7 @@ def data_of(case: Case, fused: Fused) -> dict[str, Any]:
     }
     values = (fused.volume, fused.added_detail, fused.confidence, fused.coverage)
     item = {key: _volume(value, fused.grid, meta) for key, value in zip(VOLUMES, values, strict=True)}
-    return {**OriginalOrientationd(VOLUMES)(item), "case": case, "fused": fused}
+    return {**OriginalOrientationd(list(VOLUMES))(item), "case": case, "fused": fused}
 
 
 def _same(first: Stack, second: Stack) -> bool:

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 from .config_files import BASES, CONFIGS, OVERLAYS, load, resolved, walk
 
-RUNS = {"imports", "initialize", "training", "inference", "evaluation", "study", "study_scores", "run"}
+RUNS = {"imports", "initialize", "training", "inference", "evaluation", "stacks", "study", "study_scores", "run"}
 SPEAK_FOR_THEMSELVES = {"bundle_root", "device", "batch_size", "validation_patches", "max_epochs"}
 LONGEST_EXPRESSION = 120
 PROPERTIES = {p[BundlePropertyConfig.ID].split("::")[0] for p in (TrainProperties | InferProperties).values()}

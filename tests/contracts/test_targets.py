@@ -13,7 +13,7 @@ from ..data.thick_scans import voxels, write_scan
 from .config_files import CONFIGS, resolved, walk
 
 LOCATOR = ComponentLocator()
-FEW = {"study.yaml": 2}  # targets; every other config has more than ten
+FEW = {"study.yaml": 2, "stacks.yaml": 7}  # targets; every other config has more than ten
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ import pydicom
 import pytest
 
 from scripts.data.case import Case
-from scripts.data.saving import SaveImageCased
 from scripts.derived_series.writer import DicomSeriesWriter
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
@@ -22,7 +21,7 @@ from scripts.run.record import RunRecord
 from scripts.stacks.fusion import Fusion
 from scripts.stacks.stack import Stack
 from scripts.stacks.study import Study, find_studies
-from scripts.stacks.workflow import VOLUMES, ResidualFiles, StudyRun
+from scripts.stacks.workflow import SaveStudy, StudyRun
 from tests.conftest import ROOT
 
 from .made import SIZE, stack
@@ -43,17 +42,10 @@ class MadeStacks:
         return replace(self.make(case), case=case)
 
 
-def run(studies: list[Study], out: Path, make: Callable[[Case], Stack], redo: bool = False) -> dict:
+def run(studies: list[Study], out: Path, make: Callable[[Case], Stack]) -> dict:
     """The row of each study by name."""
-    record = RunRecord(out, {}, redo=redo)
-    saving = SaveImageCased(
-        VOLUMES,
-        out,
-        postfixes=POSTFIXES,
-        dicom_writer=DicomSeriesWriter(),
-        extra=ResidualFiles(),
-        replacing=record.replacing,
-    )
+    record = RunRecord(out, {})
+    saving = SaveStudy(out, DicomSeriesWriter(), record.replacing)
     StudyRun(studies, record, MadeStacks(make), Fusion(registration=False), saving).run()
     return {row["case"]: row for row in json.loads((out / "summary.json").read_text())["cases"]}
 
@@ -66,7 +58,7 @@ def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
     row = run([named(["tra", "cor", "sag"], {"t1": "another contrast"})], tmp_path, lambda case: stack(case.name))[
         "study"
     ]
-    files = {f"study_{name}.nii.gz" for name in (*POSTFIXES, "residual_tra", "residual_cor", "residual_sag")}
+    files = {"study_residual", *(f"study_{name}.nii.gz" for name in POSTFIXES)}
     assert {path.name for path in (tmp_path / "study").iterdir()} == files == {Path(f).name for f in row["files"]}
     assert row["status"] == "done"
     assert [part["stack"] for part in row["input"]["stacks"]] == ["tra", "cor", "sag"]
@@ -75,16 +67,8 @@ def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
     assert 0.2 < row["residual_over_noise"] < 1.5
     volume = nibabel.load(tmp_path / "study" / "study_glade.nii.gz")
     assert volume.shape == (SIZE,) * 3
-    residual = nibabel.load(tmp_path / "study" / "study_residual_sag.nii.gz")
+    residual = nibabel.load(tmp_path / "study" / "study_residual" / "sag.nii.gz")
     assert residual.shape == (SIZE, SIZE, SIZE // 4)
-
-
-def test_residuals_of_stacks_that_are_not_used_any_more_go(tmp_path: Path):
-    run([named(["tra", "cor", "sag"])], tmp_path, lambda case: stack(case.name))
-    row = run([named(["tra", "cor"])], tmp_path, lambda case: stack(case.name), redo=True)["study"]
-    residuals = {path.name for path in (tmp_path / "study").glob("*_residual_*.nii.gz")}
-    assert residuals == {"study_residual_tra.nii.gz", "study_residual_cor.nii.gz"}
-    assert {f"study/{name}" for name in residuals} <= set(row["files"])
 
 
 def test_one_stack_given_twice_is_used_once(tmp_path: Path):
