@@ -180,11 +180,13 @@ def run(
 @commands.command("list")
 @click.argument("folders", nargs=-1, required=True, type=FOLDER)
 def list_scans(folders: tuple[Path, ...]) -> int:
-    """List the DICOM volumes in folders: which are usable, and why the others are not."""
-    paths = [str(path) for path in existing_paths(folders)]
-    from glade.scripts.dicom.list import main as table
+    """List the scans in folders: where they lie, which are usable, and why the others are not."""
+    paths = existing_paths(folders if len(folders) > 1 else folders[0])
+    from .listing import listed, table
 
-    return table(paths)
+    rows = list(listed(paths))
+    click.echo(table(rows))
+    return 0 if any(row.is_usable for row in rows) else FAILED
 
 
 def refuse_unwritable(folder: Path) -> None:

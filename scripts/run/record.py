@@ -247,7 +247,8 @@ class RunRecord:
             locations: location hashes of all cases of this call; a result of one of them has merely changed its name.
         """
         row = None if self.redo else self.rows.read(case.name)
-        known = row.get("input", {}) if row and (self.output_dir / case.name).exists() else {}
+        results = [] if row is None else [case.name, *row.get("files", [])]  # frames put together lie elsewhere
+        known = row["input"] if row and any((self.output_dir / result).exists() for result in results) else {}
         elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
