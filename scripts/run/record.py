@@ -26,9 +26,6 @@ from .rows import DONE, FAILED, REFUSED, Rows
 KEPT = "kept"  # done by an earlier call
 MOST_TRIES = 2  # processes that may be killed over a case, as by one that needs more memory than there is
 MOST_DIFFERENCES = 3  # settings that a message names
-PAGE = (
-    "report"  # the setting that only adds a file: a result without a page may be replaced by the same one with a page
-)
 KILLED = (
     "{} processes were killed while they processed it, perhaps for lack of memory: "
     "give it more memory, or redo true to try again"
@@ -261,7 +258,7 @@ class RunRecord:
             or not any((self.output_dir / f).exists() for f in row.get("files", []))
         ):
             return []
-        return [text for name, text in self._differences(row).items() if name != PAGE]
+        return self._differences(row)
 
     def replacing(self, case: Case, names: Sequence[str]) -> list[str]:
         """Note the files that a case is about to get; see `CaseEntry.replacing`.
@@ -316,15 +313,15 @@ class RunRecord:
         if counts[REFUSED] or counts[FAILED] or lost:
             raise SystemExit(1)
 
-    def _differences(self, row: Mapping) -> dict[str, str]:
-        """What differs between the settings and weights of a row and those of this record: name, text."""
+    def _differences(self, row: Mapping) -> list[str]:
+        """What differs between the settings and weights of a row and those of this record."""
         before, now = row.get("settings", {}), self.settings
-        found = {
-            name: f"{name} {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}"
+        found = [
+            f"{name} {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}"
             for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and not (name == PAGE and before.get(name))
-        }
-        return found if row.get("weights_sha256") == self.weights_sha256 else {**found, "weights": "other weights"}
+            if before.get(name) != now.get(name)
+        ]
+        return found + ["other weights"] * (row.get("weights_sha256") != self.weights_sha256)
 
 
 class CaseEntry:
