@@ -16,6 +16,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from ..data.acceptance import ScanProtocol
+from ..data.bids_names import BidsNames
 from ..data.case import SUMMARY, Case
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, one_line, printable, reason_of
@@ -123,6 +124,7 @@ class RunRecord:
         redo: process again what is done; "changed": only what was done with other settings or weights, whose result is
             replaced.
         write: names of what is written for each case (`scripts.data.outputs`); a result without all of it is not done.
+        naming: where the files of a case go when it is done; None: they stay in OUT/<case>.
     """
 
     def __init__(
@@ -132,13 +134,14 @@ class RunRecord:
         weights: str | os.PathLike | None = None,
         redo: bool | str = False,
         write: Sequence[str] = (),
+        naming: BidsNames | None = None,
     ):
         self.output_dir = Path(output_dir)
         self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights = None if weights is None else Path(weights)
         self.redo, self.replaces_changed = redo is True, redo in (True, CHANGED)
         self.rows = Rows(self.output_dir)
-        self.write = list(write)
+        self.write, self.naming = list(write), naming
         self.counts: Counter = Counter()
         self.entries: dict[str, CaseEntry] = {}  # cases being processed, by name
         self.unwritten = 0  # rows that could not be written
@@ -170,6 +173,8 @@ class RunRecord:
         """
         _ = self.weights_sha256
         self.rows.open()
+        if self.naming is not None:
+            self.naming.describe(self.output_dir, str(self.settings.get("version")))
 
     def in_turn(self, cases: Sequence[Case]) -> Iterator[int]:
         """Yield the index of each case in the order in which to process them.
@@ -350,6 +355,7 @@ class CaseEntry:
         )
         self._start = time.monotonic()
         self._lock = record.rows.lock(case.name)
+        self._outdated: set[str] = set()  # files of an earlier result that is not valid any more
         self._ends_in_order = True  # else the note stays that processes were killed over the case
 
     def begin(self, locations: Collection[str | None] = ()) -> None:
@@ -362,8 +368,9 @@ class CaseEntry:
             "location_hash": location_hash(self.case),
         }
         free = self._lock.acquire(wait=False)
-        if self.case.refusal:
-            self.stop(REFUSED, self.case.refusal) if free else self._leave(self.case.refusal)
+        refusal = self.case.refusal or (self.record.naming and self.record.naming.refusal(self.case))
+        if refusal:
+            self.stop(REFUSED, refusal) if free else self._leave(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
             logger.info("%s: already done", self.case.name)
@@ -412,6 +419,8 @@ class CaseEntry:
                 kept = [path.name for path in files if path.parent.name == self.case.name and path.name not in names]
                 elsewhere = [path.as_posix() for path in files if path.parent.name != self.case.name]
                 self.row.write = sorted({*self.row.write, *earlier.get("write", [])})
+            else:
+                self._outdated = set(earlier.get("files", []))
         self.row.files = [*(f"{self.case.name}/{name}" for name in sorted([*names, *kept])), *elsewhere]
         return kept
 
@@ -422,6 +431,8 @@ class CaseEntry:
             pred: the result (1, X, Y, Z), with a RAS affine in mm and, where it was measured, meta["residual"].
         """
         self.row = self.snapshot(pred)
+        if self.record.naming is not None:
+            self._move(self.record.naming)
         self._end(DONE, None)
         logger.info("%s: done in %.1f s", self.case.name, self.row.seconds)
 
@@ -442,6 +453,23 @@ class CaseEntry:
         row = replace(self.row, seconds=self._seconds())
         row.add_result(pred)
         return row
+
+    def _move(self, naming: BidsNames) -> None:
+        """Put the files of the case where they belong, and remove those of an earlier result with other names."""
+        out, folder = self.record.output_dir, self.record.output_dir / self.case.name
+        moved = set()
+        for file in self.row.files:
+            target = Path(file)
+            if target.parts[0] == self.case.name:
+                target = naming.place(self.case, target.name, max(self.row.output["spacing_mm"]))
+                (out / target).parent.mkdir(parents=True, exist_ok=True)
+                (out / file).replace(out / target)
+            moved.add(target.as_posix())
+        for file in self._outdated - moved:
+            (out / file).unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        self.row.files = sorted(moved)
 
     def _standing_result(self, locations: Collection[str | None]) -> str | None:
         """Why a result in OUT is not replaced."""
