@@ -28,7 +28,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder as a reader of the tutorials has it: a scan, DICOM files in study/, BIDS in data/, and `glade` on the path."""
+    """A folder as a reader of the tutorials has it: a scan, DICOM files in study, BIDS in data, the command `glade`."""
     x, y, z = np.indices((32, 32, 8)) - np.array([16, 16, 4]).reshape(3, 1, 1, 1)
     ball = 200.0 + 600 * ((x / 12) ** 2 + (y / 10) ** 2 + (z / 3.5) ** 2 < 1)
     volume = np.random.default_rng(0).normal(ball, 5).round().astype(np.int16)
