@@ -14,7 +14,7 @@ VERSION = "1.10.0"  # of the specification
 FIGURES = "figures"
 RAW = "raw"  # how URIs of derivatives call the data set they were made from
 DESCRIPTIONS = {RESULT: "glade", ADDED_DETAIL: "addeddetail", CONFIDENCE: "confidence"}  # values of the entity desc
-IGNORED = (SUMMARY, f"{FIGURES}/")  # files of a run that BIDS does not know
+IGNORED = (SUMMARY, f"**/{FIGURES}")  # files of a run that BIDS does not know
 README = """# GLADE derivatives
 
 Isotropic volumes made from the thick-slice scans of a BIDS data set by GLADE. Research only.

@@ -106,7 +106,7 @@ def test_a_second_call_does_what_is_missing_and_another_spacing_leaves_nothing_o
     )  # other settings: refused
     assert bids(dataset, out, "--write", "volume", "--isotropic-spacing-mm", "1.2", "--redo", *one) == 0
     assert images(out) == [f"{ONE.format('glade').replace('iso1mm', 'iso1p2mm')}.nii.gz"]
-    assert len(list(out.rglob("*_T2w.json"))) == 1
+    assert len(list(out.glob("sub-*/**/*_T2w.json"))) == 1
 
 
 def test_a_4d_image_is_refused_and_the_others_are_done(tiny, dataset, tmp_path, caplog):
