@@ -7,8 +7,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from scripts.dicom.description import pixel_size_mm, plane_of
 from scripts.dicom.discovery import Volume, survey
-from scripts.dicom.list import pixel_size_mm, plane_of
 
 NO_VOLUME = "failing"
 """Folder below which every volume must be refused."""

@@ -29,7 +29,17 @@ from glade.scripts.run.record import DONE, CaseEntry
 from .workflow import inference_parser, refuse_absent_device
 
 OF_THE_SCAN = ("slice_thickness_mm", "slice_profile", "through_plane_axis")  # arguments of each call
-OF_THE_COMMAND = ("dataset_dir", "output_dir", "keep_names", "adapt", "redo", "write", "like", "dicom_plane")  # files
+OF_THE_COMMAND = (  # about files
+    "dataset_dir",
+    "output_dir",
+    "keep_names",
+    "adapt",
+    "redo",
+    "write",
+    "like",
+    "dicom_plane",
+    "bids_dir",
+)
 VOLUMES = {"volume": "pred", "added_detail": "added_detail", "confidence": "confidence"}  # by key of the workflow
 Scan = str | PathLike[str] | SpatialImage | ArrayLike
 

@@ -6,7 +6,7 @@ What can be checked without torch is checked before it is imported, so that a wr
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,58 @@ def setting(name: str, **options: Any) -> Any:
     return click.option(f"--{name.replace('_', '-')}", name, default=None, **options)
 
 
+OPTIONS = (
+    setting(
+        "sharpness",
+        type=float,
+        metavar="0..1",
+        help="From the most faithful prediction (0) to the sharpest (1); 0.5 as shipped.",
+    ),
+    setting(
+        "slice_thickness_mm",
+        type=float,
+        metavar="MM",
+        help="Slice thickness, where header or sidecar are silent.",
+    ),
+    setting(
+        "slice_profile",
+        type=click.Choice(["auto", "rect", "gauss", "fourier"]),
+        help="How a slice averages the tissue across it.",
+    ),
+    setting("isotropic_spacing_mm", type=float, metavar="MM", help="Voxel size; by default the smaller in-plane one."),
+    setting("adapt", is_flag=True, help="First fine-tune the weights on these very scans, up to 10 minutes."),
+    setting(
+        "write",
+        metavar="NAME[,NAME ...]",
+        help=f"Of {', '.join(OUTPUTS)}; or all. All but the report, a page of figures and measures, by default.",
+    ),
+    setting("redo", is_flag=True, help="Process again what OUT already holds."),
+    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; a GPU where there is one by default."),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of the processor; as many as it has cores for this program by default.",
+    ),
+    click.option(
+        "--set",
+        "pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any setting of the workflow, as --set views=[1]; may be repeated.",
+    ),
+    click.option("--print-config", is_flag=True, help="Show the workflow with these settings, and do nothing."),
+)
+"""Options of all commands that process scans."""
+
+
+def processing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of processing; it is called with what `_process` takes."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
 @commands.command(DEFAULT, hidden=True)
 @click.option(
     "-i",
@@ -93,47 +145,49 @@ def setting(name: str, **options: Any) -> Any:
 @click.option(
     "-o", "--output", type=FOLDER, metavar="OUT", help="Folder of the results: a folder a scan, and summary.json."
 )
-@setting(
-    "sharpness",
-    type=float,
-    metavar="0..1",
-    help="From the most faithful prediction (0) to the sharpest (1); 0.5 as shipped.",
-)
-@setting(
-    "slice_thickness_mm", type=float, metavar="MM", help="Slice thickness, where header or sidecar are wrong or silent."
-)
-@setting(
-    "slice_profile",
-    type=click.Choice(["auto", "rect", "gauss", "fourier"]),
-    help="How a slice averages the tissue across it.",
-)
-@setting("isotropic_spacing_mm", type=float, metavar="MM", help="Voxel size; the smaller in-plane spacing by default.")
-@setting("adapt", is_flag=True, help="First fine-tune the weights on these very scans, up to 10 minutes.")
-@setting(
-    "write",
-    metavar="NAME[,NAME ...]",
-    help=f"Of {', '.join(OUTPUTS)}; or all. All but the report, a page of figures and measures, by default.",
-)
 @setting("like", type=FOLDER, metavar="FILE", help="Write the volumes on the grid of this NIfTI file.")
-@setting("redo", is_flag=True, help="Process again what OUT already holds.")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; a GPU where there is one by default.")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Of the processor; as many as it has cores for this program by default.",
-)
-@click.option(
-    "--set",
-    "pairs",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any setting of the workflow, as --set views=[1]; may be repeated.",
-)
-@click.option("--print-config", is_flag=True, help="Show the workflow with these settings, and do nothing.")
-def run(
-    scans: tuple[Path, ...],
-    more: tuple[Path, ...],
+@processing
+def run(scans: tuple[Path, ...], more: tuple[Path, ...], **options: Any) -> None:
+    """Make isotropic volumes from thick-slice MR scans."""
+    _process([*scans, *more], **options)
+
+
+class BidsApp(click.Command):
+    """A command whose labels follow one option, as those of BIDS Apps do: --participant-label 01 02."""
+
+    LABELS = ("--participant-label", "--participant_label", "--session-label", "--session_label")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each of its labels."""
+        spread: list[str] = []
+        option = None
+        for word in args:
+            if word.startswith("-"):
+                option = word if word in self.LABELS else None
+                spread += [] if option else [word]
+            else:
+                spread += [option, word] if option else [word]
+        return super().parse_args(ctx, spread)
+
+
+@commands.command("bids", cls=BidsApp)
+@click.argument("dataset", type=FOLDER, metavar="BIDS_DIR")
+@click.argument("output", type=FOLDER, metavar="OUT_DIR")
+@click.argument("level", type=click.Choice(["participant"]), expose_value=False)
+@click.option("--participant-label", "participants", multiple=True, metavar="LABEL ...", help="All by default.")
+@click.option("--session-label", "sessions", multiple=True, metavar="LABEL ...", help="All by default.")
+@processing
+def bids(dataset: Path, output: Path, participants: tuple[str, ...], sessions: tuple[str, ...], **options: Any) -> None:
+    """Make isotropic volumes of the anatomical scans of a BIDS data set, and write them as BIDS derivatives."""
+    existing_paths([dataset])
+    from glade.scripts.data.bids import bids_scans
+
+    scans = bids_scans(dataset, participants or None, sessions or None)
+    _process(scans, output=output, bids_dir=str(dataset.absolute()), **options)
+
+
+def _process(
+    scans: Sequence[Path],
     output: Path | None,
     device: str | None,
     threads: int | None,
@@ -141,7 +195,7 @@ def run(
     print_config: bool,
     **settings: Any,
 ) -> None:
-    """Make isotropic volumes from thick-slice MR scans."""
+    """Run the workflow on scans with these settings, or show it."""
     overrides = {key: value for key, value in settings.items() if value is not None}
     if device is not None:
         if not DEVICE.fullmatch(device):
@@ -160,9 +214,8 @@ def run(
         if absent:
             option = f"--write {name}" if name in OUTPUTS else f"--{name}"
             raise Refusal(f"{option} needs {', '.join(absent)}: pip install 'glade-mri[{extra}]'")
-    given = [*scans, *more]
-    if given:
-        found = [str(path.absolute()) for path in existing_paths(given)]
+    if scans:
+        found = [str(path.absolute()) for path in existing_paths(scans)]
         overrides["dataset_dir"] = found[0] if len(found) == 1 else found
     if output is not None:
         refuse_unwritable(output)
@@ -180,11 +233,13 @@ def run(
 @commands.command("list")
 @click.argument("folders", nargs=-1, required=True, type=FOLDER)
 def list_scans(folders: tuple[Path, ...]) -> int:
-    """List the DICOM volumes in folders: which are usable, and why the others are not."""
-    paths = [str(path) for path in existing_paths(folders)]
-    from glade.scripts.dicom.list import main as table
+    """List the scans in folders: where they lie, which are usable, and why the others are not."""
+    paths = existing_paths(folders if len(folders) > 1 else folders[0])
+    from .listing import listed, table
 
-    return table(paths)
+    rows = list(listed(paths))
+    click.echo(table(rows))
+    return 0 if any(row.is_usable for row in rows) else FAILED
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -13,12 +13,10 @@ from typing import Any
 from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal, one_line, printable
 from ..geometry.folders import Inputs, every_folder, existing_paths, input_paths
-from .case import Case, unique_names
+from .case import SUFFIXES, Case, unique_names
 from .nifti import NiftiFile, image_of_pair, is_pair_header, open_content, open_nifti
 from .saving import POSTFIXES, volume_name
 from .sidecar import file_stem
-
-SUFFIXES = (".nii.gz", ".nii")
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from monai.transforms import SaveImaged
 from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
 from .coding import IntegerCoding, coding_by_noise, eight_bits
-from .outputs import ALL, DICOM_SERIES, OUTPUTS, REPORT_PAGE, VOLUME, chosen_outputs
+from .outputs import DICOM_SERIES, OUTPUTS, REPORT_PAGE, VOLUME, chosen_outputs
 from .reference import ReferenceGrid
 from .sidecar import file_stem
 
@@ -42,7 +42,7 @@ class SaveImageCased(SaveImaged):
         keys: keys of results, MetaTensors of shape (1, X, Y, Z) with a RAS affine in mm.
         output_dir: OUT.
         postfixes: of the file of each key.
-        write: names of `OUTPUTS` that are written; None: all.
+        write: names of `OUTPUTS` that are written; None: all, and volumes with other postfixes.
         dicom_writer: MONAI ImageWriter whose `write` takes a folder and whose `set_metadata` takes "affine" and
             "source" (the DICOM volume of the case); used for the key with the postfix "glade" of DICOM cases. None: no
             DICOM is written.
@@ -80,9 +80,9 @@ class SaveImageCased(SaveImaged):
             raise ValueError(f"postfixes must be as many as keys, got {list(postfixes)} for {list(self.keys)}")
         self.output_dir = Path(output_dir)
         self.postfixes = tuple(postfixes)
-        self.write = chosen_outputs(ALL if write is None else write)
-        self.dicom_writer = dicom_writer if DICOM_SERIES in self.write else None
-        self.extra = extra if REPORT_PAGE in self.write else None
+        self.left_out = set() if write is None else set(OUTPUTS) - set(chosen_outputs(write))
+        self.dicom_writer = None if DICOM_SERIES in self.left_out else dicom_writer
+        self.extra = None if REPORT_PAGE in self.left_out else extra
         self.describe = describe
         self.like = like or ReferenceGrid()
         self.replacing = replacing
@@ -97,8 +97,7 @@ class SaveImageCased(SaveImaged):
         case: Case = d["case"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in self.key_iterator(d, self.postfixes):
-                output = VOLUME if postfix == RESULT else postfix
-                if output in self.write or output not in OUTPUTS:  # the coverage of several stacks is always written
+                if (VOLUME if postfix == RESULT else postfix) not in self.left_out:
                     self._write_volume(d[key], folder / volume_name(case.name, postfix), case, postfix)
                 if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
                     write_series(self.dicom_writer, d[key], case, folder)
@@ -191,17 +190,19 @@ def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def coding_of_result(volume: MetaTensor, postfix: str = RESULT) -> IntegerCoding | None:
-    """Return how a volume of a case is stored: the confidence in 8 bits, the others by the noise of the scan.
+    """Return how a volume of a case is stored: result and added detail by the noise, the confidence in 8 bits.
 
     Args:
         volume: (1, X, Y, Z), with meta["noise"] in its unit where that was estimated.
         postfix: which volume it is.
 
     Returns:
-        None for float32: where the noise is not known or integers would lose more than a tenth of it.
+        None for float32: other volumes, and where the noise is not known or integers would lose over a tenth of it.
     """
     if postfix == CONFIDENCE:
         return eight_bits(0, 1)
+    if postfix not in (RESULT, ADDED_DETAIL):
+        return None
     return coding_by_noise(float(volume.min()), float(volume.max()), volume.meta.get("noise"))
 
 

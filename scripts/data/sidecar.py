@@ -56,7 +56,7 @@ def read_sidecar(path: str | os.PathLike) -> dict:
     meta: dict[str, Any] = {}
     own = f"{file_stem(path)}.json"
     for sidecar in sidecars_of(path):
-        content = _content(sidecar)
+        content = json_object(sidecar)
         source = "" if sidecar.name == own else f" ({sidecar.name})"
         for field, key in LENGTHS:
             value = content.get(field)
@@ -81,7 +81,12 @@ def read_sidecar(path: str | os.PathLike) -> dict:
     return meta
 
 
-def _content(sidecar: Path) -> dict:
+def json_object(sidecar: Path) -> dict:
+    """Return the JSON object that a file holds.
+
+    Raises:
+        Refusal: if it holds anything else, or cannot be read.
+    """
     try:
         raw = sidecar.read_bytes()
         try:

@@ -155,6 +155,9 @@ def find_series(path: Inputs, keep_names: bool | str = False, components: Sequen
     volumes = [volume for volume in found.volumes if not volume.frames[0].made_by_glade] or found.volumes
     if len(volumes) < len(found.volumes):
         logger.info("%d series made by GLADE left out", len(found.volumes) - len(volumes))
+    alone = paths[0] if len(paths) == 1 and paths[0].is_file() else None
+    if alone is not None:
+        volumes = [_with_offer(volume, alone) for volume in volumes]
     cases = [volume.as_case() for volume in volumes]
     unnamed = [file for file in found.damaged if not any(file.belongs_to(volume.frames) for volume in volumes)]
     if unnamed:
@@ -163,6 +166,16 @@ def find_series(path: Inputs, keep_names: bool | str = False, components: Sequen
         for note in volume.stack.notes if volume.stack and not volume.reasons else ():
             logger.log(logging.WARNING if note.warns else logging.INFO, "%s: %s", volume.name, note.text)
     return cases
+
+
+def _with_offer(volume: Volume, file: Path) -> Volume:
+    """The volume of a single file that was given, with the offer of its folder where that holds more of it."""
+    if volume.reasons:
+        for other in survey(file.parent).volumes:
+            if len(other.files) > 1 and file in map(Path, other.files):
+                offer = f"{printable(file.name)} is one of {len(other.files)} files of a volume: give its folder"
+                return replace(volume, reasons=(offer,))
+    return volume
 
 
 def survey(

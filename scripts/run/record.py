@@ -16,6 +16,7 @@ import numpy as np
 from monai.data import MetaTensor
 
 from ..data.acceptance import ScanProtocol
+from ..data.bids_names import BidsNames
 from ..data.case import SUMMARY, Case
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, one_line, printable, reason_of
@@ -26,9 +27,6 @@ from .rows import DONE, FAILED, REFUSED, Rows
 KEPT = "kept"  # done by an earlier call
 MOST_TRIES = 2  # processes that may be killed over a case, as by one that needs more memory than there is
 MOST_DIFFERENCES = 3  # settings that a message names
-PAGE = (
-    "report"  # the setting that only adds a file: a result without a page may be replaced by the same one with a page
-)
 KILLED = (
     "{} processes were killed while they processed it, perhaps for lack of memory: "
     "give it more memory, or redo true to try again"
@@ -126,6 +124,7 @@ class RunRecord:
         redo: process again what is done; "changed": only what was done with other settings or weights, whose result is
             replaced.
         write: names of what is written for each case (`scripts.data.outputs`); a result without all of it is not done.
+        naming: where the files of a case go when it is done; None: they stay in OUT/<case>.
     """
 
     def __init__(
@@ -135,13 +134,14 @@ class RunRecord:
         weights: str | os.PathLike | None = None,
         redo: bool | str = False,
         write: Sequence[str] = (),
+        naming: BidsNames | None = None,
     ):
         self.output_dir = Path(output_dir)
         self.settings = json.loads(json.dumps(plain(settings), sort_keys=True))
         self.weights = None if weights is None else Path(weights)
         self.redo, self.replaces_changed = redo is True, redo in (True, CHANGED)
         self.rows = Rows(self.output_dir)
-        self.write = list(write)
+        self.write, self.naming = list(write), naming
         self.counts: Counter = Counter()
         self.entries: dict[str, CaseEntry] = {}  # cases being processed, by name
         self.unwritten = 0  # rows that could not be written
@@ -173,6 +173,8 @@ class RunRecord:
         """
         _ = self.weights_sha256
         self.rows.open()
+        if self.naming is not None:
+            self.naming.describe(self.output_dir, str(self.settings.get("version")))
 
     def in_turn(self, cases: Sequence[Case]) -> Iterator[int]:
         """Yield the index of each case in the order in which to process them.
@@ -247,7 +249,8 @@ class RunRecord:
             locations: location hashes of all cases of this call; a result of one of them has merely changed its name.
         """
         row = None if self.redo else self.rows.read(case.name)
-        known = row.get("input", {}) if row and (self.output_dir / case.name).exists() else {}
+        results = [] if row is None else [case.name, *row.get("files", [])]  # frames put together lie elsewhere
+        known = row["input"] if row and any((self.output_dir / result).exists() for result in results) else {}
         elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
@@ -260,7 +263,7 @@ class RunRecord:
             or not any((self.output_dir / f).exists() for f in row.get("files", []))
         ):
             return []
-        return [text for name, text in self._differences(row).items() if name != PAGE]
+        return self._differences(row)
 
     def replacing(self, case: Case, names: Sequence[str]) -> list[str]:
         """Note the files that a case is about to get; see `CaseEntry.replacing`.
@@ -315,15 +318,15 @@ class RunRecord:
         if counts[REFUSED] or counts[FAILED] or lost:
             raise SystemExit(1)
 
-    def _differences(self, row: Mapping) -> dict[str, str]:
-        """What differs between the settings and weights of a row and those of this record: name, text."""
+    def _differences(self, row: Mapping) -> list[str]:
+        """What differs between the settings and weights of a row and those of this record."""
         before, now = row.get("settings", {}), self.settings
-        found = {
-            name: f"{name} {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}"
+        found = [
+            f"{name} {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}"
             for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name) and not (name == PAGE and before.get(name))
-        }
-        return found if row.get("weights_sha256") == self.weights_sha256 else {**found, "weights": "other weights"}
+            if before.get(name) != now.get(name)
+        ]
+        return found + ["other weights"] * (row.get("weights_sha256") != self.weights_sha256)
 
 
 class CaseEntry:
@@ -352,6 +355,7 @@ class CaseEntry:
         )
         self._start = time.monotonic()
         self._lock = record.rows.lock(case.name)
+        self._outdated: set[str] = set()  # files of an earlier result that is not valid any more
         self._ends_in_order = True  # else the note stays that processes were killed over the case
 
     def begin(self, locations: Collection[str | None] = ()) -> None:
@@ -364,8 +368,9 @@ class CaseEntry:
             "location_hash": location_hash(self.case),
         }
         free = self._lock.acquire(wait=False)
-        if self.case.refusal:
-            self.stop(REFUSED, self.case.refusal) if free else self._leave(self.case.refusal)
+        refusal = self.case.refusal or (self.record.naming and self.record.naming.refusal(self.case))
+        if refusal:
+            self.stop(REFUSED, refusal) if free else self._leave(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
             logger.info("%s: already done", self.case.name)
@@ -414,6 +419,8 @@ class CaseEntry:
                 kept = [path.name for path in files if path.parent.name == self.case.name and path.name not in names]
                 elsewhere = [path.as_posix() for path in files if path.parent.name != self.case.name]
                 self.row.write = sorted({*self.row.write, *earlier.get("write", [])})
+            else:
+                self._outdated = set(earlier.get("files", []))
         self.row.files = [*(f"{self.case.name}/{name}" for name in sorted([*names, *kept])), *elsewhere]
         return kept
 
@@ -424,6 +431,8 @@ class CaseEntry:
             pred: the result (1, X, Y, Z), with a RAS affine in mm and, where it was measured, meta["residual"].
         """
         self.row = self.snapshot(pred)
+        if self.record.naming is not None:
+            self._move(self.record.naming)
         self._end(DONE, None)
         logger.info("%s: done in %.1f s", self.case.name, self.row.seconds)
 
@@ -444,6 +453,23 @@ class CaseEntry:
         row = replace(self.row, seconds=self._seconds())
         row.add_result(pred)
         return row
+
+    def _move(self, naming: BidsNames) -> None:
+        """Put the files of the case where they belong, and remove those of an earlier result with other names."""
+        out, folder = self.record.output_dir, self.record.output_dir / self.case.name
+        moved = set()
+        for file in self.row.files:
+            target = Path(file)
+            if target.parts[0] == self.case.name:
+                target = naming.place(self.case, target.name, max(self.row.output["spacing_mm"]))
+                (out / target).parent.mkdir(parents=True, exist_ok=True)
+                (out / file).replace(out / target)
+            moved.add(target.as_posix())
+        for file in self._outdated - moved:
+            (out / file).unlink(missing_ok=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        self.row.files = sorted(moved)
 
     def _standing_result(self, locations: Collection[str | None]) -> str | None:
         """Why a result in OUT is not replaced."""

@@ -49,4 +49,5 @@ class ResultSidecar:
             "Warnings": row["warnings"],
             "Settings": row["settings"],
             "WeightsSHA256": row["weights_sha256"],
+            **(self.record.naming.metadata(case) if self.record.naming else {}),
         }

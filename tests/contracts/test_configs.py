@@ -105,7 +105,7 @@ def test_training_and_inference_have_one_generator():
 NO_RESULT_DEPENDS_ON = {  # settings of inference.yaml that change no voxel and no header
     "bundle_root", "dataset_dir", "output_dir",  # where input, output and the bundle are
     "keep_names", "frames",  # which cases there are and what they are called; the fingerprint of a case holds its frame
-    "redo", "device", "write", "outputs",  # the record compares what is written itself
+    "redo", "device", "write", "outputs", "bids_dir",  # the record compares what is written itself
     "largest_result_voxels",  # a larger result is refused
     "weights_path", "adapted_weights_path", "used_weights_path", "sharp_weights_path",  # the checksums are compared
     "network_def",  # weights that do not fit it are refused

@@ -285,3 +285,10 @@ def test_the_confidence_has_eight_bits(tmp_path):
 def test_integers_out_of_range_are_clipped_not_wrapped():
     coding = IntegerCoding("int16", 2.0, 100.0)
     assert coding.encode(np.array([-1e9, 98, 1e9])).tolist() == [-32768, -1, 32767]
+
+
+def test_volumes_of_other_names_are_written_as_they_are(tmp_path):
+    d = {"case": Case("knee", ()), "pred": scan(5.0), "coverage": scan(5.0, 0, 3)}
+    SaveImageCased(["pred", "coverage"], tmp_path, ["glade", "coverage"])(d)
+    image = nibabel.load(tmp_path / "knee/knee_coverage.nii.gz")
+    assert np.array_equal(image.get_fdata(dtype=np.float32), d["coverage"][0].numpy())

@@ -5,6 +5,7 @@ Blocks marked `console` are shown only: they take long, or need more than a scan
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -27,12 +28,16 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder as a reader of the tutorials has it: scan.nii.gz, study/ of DICOM files, and `glade` on the path."""
+    """A folder as a reader of the tutorials has it: a scan, DICOM files in study, BIDS in data, the command `glade`."""
     x, y, z = np.indices((32, 32, 8)) - np.array([16, 16, 4]).reshape(3, 1, 1, 1)
     ball = 200.0 + 600 * ((x / 12) ** 2 + (y / 10) ** 2 + (z / 3.5) ** 2 < 1)
     volume = np.random.default_rng(0).normal(ball, 5).round().astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(volume, AFFINE), tmp_path / "scan.nii.gz")
     write_series(tmp_path / "study" / "t2", volume, AFFINE)
+    bids = tmp_path / "data/sub-01/anat/sub-01_T2w.nii.gz"
+    bids.parent.mkdir(parents=True)
+    shutil.copy(tmp_path / "scan.nii.gz", bids)
+    (tmp_path / "data/dataset_description.json").write_text('{"Name": "Test", "BIDSVersion": "1.10.0"}')
     command = tmp_path / "bin" / "glade"
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m glade "$@"\n')

@@ -16,7 +16,6 @@ from glade import cli, workflow
 from tests.conftest import ROOT
 
 from ..data.thick_scans import write_scan
-from ..workflows.tiny_inference import write_config
 
 CONFIG = ROOT / "configs" / "inference.yaml"
 HEAVY = ("torch", "monai", "numpy", "nibabel", "pydicom", "scipy")
@@ -144,20 +143,6 @@ def test_every_scripts_reference_of_the_config_gets_the_name_it_has_in_the_packa
     assert text.replace("glade.scripts.", "").count("scripts.") == 0
 
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """The shipped workflow with the tiny generator, for the command and for `monai.bundle run`."""
-    config = write_config(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    overlay = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
-    overlay.pop("inferer::_target_")
-    overlay["network_def"]["_target_"] = f"glade.{overlay['network_def']['_target_']}"
-    run = cli._run
-    monkeypatch.setattr(cli, "_run", lambda overrides, device: run({**overlay, **overrides}, device))
-    return config
-
-
 def test_results_are_those_of_monai_bundle_run(tiny, scan, tmp_path):
     settings = {"sharpness": 0.0, "views": [1], "slice_thickness_mm": 3.0}
     monai.bundle.run(
@@ -224,7 +209,7 @@ def test_list_shows_what_is_usable(tmp_path, capsys):
 
     write_series(tmp_path / "study", phantom(), AFFINES["oblique"])
     assert cli.main(["list", str(tmp_path)]) == 0
-    assert "1 volume(s), 1 usable" in capsys.readouterr().out
+    assert "1 scan(s), 1 usable" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_with_its_exit_code(scan, tmp_path, monkeypatch, capsys):

@@ -231,19 +231,26 @@ def test_other_settings_do_not_replace_a_result_unless_that_is_asked_for(make, c
     assert make(SETTINGS).is_done(case)
 
 
-def test_a_page_is_added_without_redo_and_not_taken_away(make, case):
-    without, with_page = ({**SETTINGS, "report": report} for report in (False, True))
-    do(make(without), case)
-    record = make(with_page)
+def test_files_are_added_without_redo_and_those_there_stay(make, case):
+    do(make(write=["volume"]), case)
+    record = make(write=["report"])
     with record.case(case) as entry:
         assert entry.to_do
-        write(record, case, b"x", "_glade.nii.gz", "_report.html")
+        write(record, case, b"x", "_report.html")
         entry.done(volume((1, 1, 1)))
-    assert make(without).is_done(case)
-    assert make(with_page).is_done(case)
-    with make({**without, "sharpness": 1}).case(case) as entry:
+    assert rows(record)["knee"]["files"] == ["knee/knee_glade.nii.gz", "knee/knee_report.html"]
+    assert make(write=["volume", "report"]).is_done(case)
+    with make({**SETTINGS, "sharpness": 1}).case(case) as entry:
         assert not entry.to_do
-    assert (record.output_dir / "knee" / "knee_report.html").exists()
+    assert sorted(path.name for path in (record.output_dir / "knee").iterdir()) == [
+        "knee_glade.nii.gz",
+        "knee_report.html",
+    ]
+    other = make({**SETTINGS, "sharpness": 1}, write=["report"], redo=True)
+    with other.case(case) as entry:
+        write(other, case, b"y", "_report.html")
+        entry.done(volume((1, 1, 1)))
+    assert [path.name for path in (record.output_dir / "knee").iterdir()] == ["knee_report.html"]
 
 
 def test_a_case_in_hand_of_another_run_is_left_to_it(make, case, caplog):

@@ -139,7 +139,7 @@ def test_a_4d_scan_is_put_together_again(infer, four, caplog, tmp_path):
     assert content["Output"]["shape"] == list(image.shape)
     caplog.clear()
     infer()
-    assert caplog.text.count("already done") == 4
+    assert caplog.text.count(": already done") == 4
     assert visible(infer.out) == [*JOINED, "summary.json"]
     again = infer(frames=1, redo=True)
     assert again["dwi_f01"]["files"][0] == "dwi_f01/dwi_f01_added_detail.json"
