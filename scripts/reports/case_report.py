@@ -177,8 +177,8 @@ def write_overview(
 ) -> Path:
     """Write one page about several scans, the doubtful ones first, each with a link to its own report.
 
-    First come those outside the trained range, then those with the largest residual (over the noise where that is known)
-    and with the lowest confidence.
+    First come those outside the trained range, then those with the largest residual (over the noise where known) and
+    with the lowest confidence.
 
     Args:
         path: of the page.
