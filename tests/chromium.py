@@ -36,7 +36,7 @@ KEYS = {  # keys without a character: name -> Windows key code
     "ArrowDown": 40,
     "Tab": 9,
 }
-TIMEOUT_S = 30
+TIMEOUT_S = 180  # a loaded machine is slow; nothing waits longer than it must
 
 
 class Chromium:

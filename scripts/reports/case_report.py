@@ -74,6 +74,7 @@ class OverviewRow(NamedTuple):
         made: size of the result.
         warnings: in what the scan lies outside the trained range.
         residual: of the acquired slices; None where it was not measured.
+        residual_over_noise: of the result; None where it was not measured.
         confidence: mean inside the body, or None.
         seconds: duration.
     """
@@ -85,6 +86,7 @@ class OverviewRow(NamedTuple):
     made: str | None
     warnings: Sequence[str]
     residual: float | None
+    residual_over_noise: float | None
     confidence: float | None
     seconds: float | None
 
@@ -175,7 +177,8 @@ def write_overview(
 ) -> Path:
     """Write one page about several scans, the doubtful ones first, each with a link to its own report.
 
-    First come those outside the trained range, then those with the largest residual and the lowest confidence.
+    First come those outside the trained range, then those with the largest residual (over the noise where known) and
+    with the lowest confidence.
 
     Args:
         path: of the page.
@@ -188,9 +191,14 @@ def write_overview(
         The path.
     """
     rows = [_overview_row(case, folder) for case in cases]
-    rows.sort(key=lambda row: (-len(row.warnings), -(row.residual or 0.0), row.confidence or 0.0))
+    rows.sort(key=_doubt, reverse=True)
     failures = _failures(refused)
     return write_text(Path(path), render("overview.html", ["tables.js"], title=title, rows=rows, failures=failures))
+
+
+def _doubt(row: OverviewRow) -> tuple[int, float, float]:
+    residual = row.residual if row.residual_over_noise is None else row.residual_over_noise
+    return len(row.warnings), residual or 0.0, -(row.confidence or 0.0)
 
 
 def _overview_row(case: ReportedCase, folder: str) -> OverviewRow:
@@ -207,6 +215,7 @@ def _overview_row(case: ReportedCase, folder: str) -> OverviewRow:
         made=_geometry(row.output),
         warnings=row.warnings,
         residual=row.residual,
+        residual_over_noise=row.residual_over_noise,
         confidence=inside,
         seconds=row.seconds,
     )

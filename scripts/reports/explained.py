@@ -64,7 +64,7 @@ METRICS = {
         "cubic 0, in-plane 1",
         "Steepness of the edges through-plane on a scale on which cubic interpolation has 0 and the acquired planes, "
         "in-plane, have 1. Thick slices also soften the acquired planes, so true thin slices have 1 to 3, mostly "
-        "about 2.",
+        "about 2. In the csv files: sharpness_closed.",
         2,
     ),
     "spectrum_closed": Explained(
@@ -72,7 +72,8 @@ METRICS = {
         "cubic 0, in-plane 1",
         "Share of the power through-plane in detail that is too fine for the slices, on the same scale: cubic "
         "interpolation has 0, the acquired planes have 1, true thin slices have 1 to 3. Where the acquired planes hold "
-        "hardly more detail than the cubic interpolation, the scale is short and large values mean little.",
+        "hardly more detail than the cubic interpolation, the scale is short and large values mean little. In the csv "
+        "files: spectrum_closed.",
         2,
     ),
     "residual": Explained(

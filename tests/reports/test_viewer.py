@@ -18,9 +18,8 @@ from scripts.physics.acquisition import Acquisition, SliceGeometry
 from scripts.physics.interpolation import CubicInterpolation
 from scripts.reports import libraries, viewer
 from scripts.reports.libraries import LIBRARIES, embedded
-from scripts.reports.pages import render
 from scripts.reports.scene import Scene
-from scripts.reports.viewer import viewer_of
+from scripts.reports.viewer import viewer_of, write_viewer
 
 from ..chromium import WEBGL, Chromium, require_chromium
 
@@ -61,12 +60,7 @@ def in_ras(values: np.ndarray) -> np.ndarray:
 
 
 def written(scene: Scene, path):
-    made = viewer_of(scene)
-    text = render(
-        "viewer_page.html", ["unpack.js", "viewer.js"], ["viewer.css"], [made.library], title="viewer", viewer=made
-    )
-    path.write_text(text, encoding="utf-8")
-    return path
+    return write_viewer(path, viewer_of(scene), "report.html")
 
 
 @pytest.fixture(scope="module")
