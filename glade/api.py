@@ -126,6 +126,7 @@ class SuperResolver:
         with _plain_refusals(case.label), torch.random.fork_rng(devices=[]):
             parser = self._parser({key: value for key, value in given.items() if value is not None})
             entry = CaseEntry(parser.get_parsed_content("record"), case)
+            entry.describe_input()
             data = parser.get_parsed_content("preprocessing")({"case": case, "image": source})
             entry.loaded(data["image"])
             image = data["image"].to(self._device)

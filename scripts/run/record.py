@@ -360,13 +360,7 @@ class CaseEntry:
 
     def begin(self, locations: Collection[str | None] = ()) -> None:
         """Decide whether this process has to process the case, and note that it begins; `release` gives it back."""
-        self.row.input = {  # here, not in __init__: whatever the files' names and state, an error ends this case alone
-            "format": self.case.format,
-            "frame": self.case.frame,
-            "files": len(input_files(self.case)),
-            "fingerprint": fingerprint(self.case),
-            "location_hash": location_hash(self.case),
-        }
+        self.describe_input()  # not in __init__: whatever the files' names and state, an error ends this case alone
         free = self._lock.acquire(wait=False)
         refusal = self.case.refusal or (self.record.naming and self.record.naming.refusal(self.case))
         if refusal:
@@ -380,6 +374,16 @@ class CaseEntry:
             self._leave(f"{reason}: give another output_dir, or redo true")
         else:
             self._begin_work()
+
+    def describe_input(self) -> None:
+        """Note in the row what was read; the hashes tell the input from another without naming it."""
+        self.row.input = {
+            "format": self.case.format,
+            "frame": self.case.frame,
+            "files": len(input_files(self.case)),
+            "fingerprint": fingerprint(self.case),
+            "location_hash": location_hash(self.case),
+        }
 
     def release(self) -> None:
         """Let other processes have the case."""

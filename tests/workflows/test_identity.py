@@ -159,7 +159,7 @@ def test_no_output_log_or_temporary_file_holds_the_identity(tmp_path):
     write_faults(tmp_path / "scans")
     config, out = write_config(tmp_path), tmp_path / "out"
     (tmp_path / "tmp").mkdir()
-    command = [sys.executable, "-c", RUN, "run", "inference", "--config_file", str(config), "--report", "true"]
+    command = [sys.executable, "-c", RUN, "run", "inference", "--config_file", str(config), "--write", "all"]
     command += ["--dataset_dir", str(tmp_path / "scans"), "--output_dir", str(out)]
     environment = os.environ | {"KEPT": str(tmp_path / "kept"), "TMPDIR": str(tmp_path / "tmp"), "PYTHONUTF8": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -55,7 +55,7 @@ def scans(tmp_path) -> Path:
 def test_every_case_is_done_whatever_its_name(scans, tmp_path, locale):
     out = tmp_path / os.fsdecode(b"out\xff")
     command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(write_config(tmp_path))]
-    command += ["--dataset_dir", scans, "--output_dir", out, "--report", "true", "--rotations_deg", "[0]"]
+    command += ["--dataset_dir", scans, "--output_dir", out, "--write", "all", "--rotations_deg", "[0]"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **locale}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=300)
     said = (ended.stdout + ended.stderr).decode("utf-8", "surrogateescape")
