@@ -17,7 +17,8 @@ from monai.data import MetaTensor
 
 from ..data.acceptance import ScanProtocol
 from ..data.bids_names import BidsNames
-from ..data.case import SUMMARY, Case
+from ..data.case import DICOM, SUMMARY, Case
+from ..data.outputs import DICOM_SERIES
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, one_line, printable, reason_of
 from ..geometry.files import plain
@@ -241,6 +242,12 @@ class RunRecord:
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
 
+    def refusal(self, case: Case) -> str | None:
+        """Return why nothing can be written of a case, in one line; None where something can."""
+        if self.write == [DICOM_SERIES] and case.format != DICOM:
+            return f"{case.label}: write names {DICOM_SERIES} alone, which only a DICOM scan gets: add volume"
+        return None if self.naming is None else self.naming.refusal(case)
+
     def belongs_to_other_scan(self, case: Case, locations: Collection[str | None] = ()) -> bool:
         """Whether OUT holds, under the name of this case, a result of other files in another location.
 
@@ -362,7 +369,7 @@ class CaseEntry:
         """Decide whether this process has to process the case, and note that it begins; `release` gives it back."""
         self.describe_input()  # not in __init__: whatever the files' names and state, an error ends this case alone
         free = self._lock.acquire(wait=False)
-        refusal = self.case.refusal or (self.record.naming and self.record.naming.refusal(self.case))
+        refusal = self.case.refusal or self.record.refusal(self.case)
         if refusal:
             self.stop(REFUSED, refusal) if free else self._leave(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
