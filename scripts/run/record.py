@@ -17,7 +17,10 @@ from monai.data import MetaTensor
 
 from ..data.acceptance import ScanProtocol
 from ..data.bids_names import BidsNames
-from ..data.case import SUMMARY, Case
+from ..data.case import DICOM, SUMMARY, Case
+from ..data.outputs import DICOM_SERIES
+from ..data.saving import volume_file
+from ..data.sidecar import file_stem, json_object
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, one_line, printable, reason_of
 from ..geometry.files import plain
@@ -241,6 +244,12 @@ class RunRecord:
             and all((self.output_dir / file).exists() for file in row.get("files", []))
         )
 
+    def refusal(self, case: Case) -> str | None:
+        """Return why nothing can be written of a case, in one line; None where something can."""
+        if self.write == [DICOM_SERIES] and case.format != DICOM:
+            return f"{case.label}: write names {DICOM_SERIES} alone, which only a DICOM scan gets: add volume"
+        return None if self.naming is None else self.naming.refusal(case)
+
     def belongs_to_other_scan(self, case: Case, locations: Collection[str | None] = ()) -> bool:
         """Whether OUT holds, under the name of this case, a result of other files in another location.
 
@@ -248,11 +257,19 @@ class RunRecord:
             case: the case.
             locations: location hashes of all cases of this call; a result of one of them has merely changed its name.
         """
-        row = None if self.redo else self.rows.read(case.name)
-        results = [] if row is None else [case.name, *row.get("files", [])]  # frames put together lie elsewhere
-        known = row["input"] if row and any((self.output_dir / result).exists() for result in results) else {}
+        known = {} if self.redo else self._known_input(case)
         elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
+
+    def _known_input(self, case: Case) -> dict:
+        """What is known of the input of the result under the name of a case in OUT; {} where there is no result."""
+        row = self.rows.read(case.name)
+        if row is None:  # frames that were put together have no row of their own
+            volume = volume_file(self.output_dir, case.name)
+            sidecar = volume.with_name(f"{file_stem(volume)}.json")
+            return json_object(sidecar).get("Input", {}) if sidecar.is_file() else {}
+        results = [case.name, *row.get("files", [])]  # those frames lie elsewhere
+        return row.get("input", {}) if any((self.output_dir / result).exists() for result in results) else {}
 
     def other_settings(self, case: Case) -> list[str]:
         """Return what makes a result of this case in OUT another one than this run would make, as text."""
@@ -362,7 +379,7 @@ class CaseEntry:
         """Decide whether this process has to process the case, and note that it begins; `release` gives it back."""
         self.describe_input()  # not in __init__: whatever the files' names and state, an error ends this case alone
         free = self._lock.acquire(wait=False)
-        refusal = self.case.refusal or (self.record.naming and self.record.naming.refusal(self.case))
+        refusal = self.case.refusal or self.record.refusal(self.case)
         if refusal:
             self.stop(REFUSED, refusal) if free else self._leave(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):

@@ -153,6 +153,13 @@ def test_a_result_with_all_that_is_wanted_and_more_is_done(make, case):
     assert not make(write=["volume", "report"]).is_done(case)
 
 
+def test_a_scan_of_which_nothing_would_be_written_is_refused(make, case):
+    record = make(write=["dicom"])
+    with record.case(case) as entry:
+        assert not entry.to_do
+    assert rows(record)["knee"]["reason"].endswith("write names dicom alone, which only a DICOM scan gets: add volume")
+
+
 def test_other_weights_another_input_or_a_missing_file_make_a_case_new(make, case, tmp_path):
     (tmp_path / "a.pt").write_bytes(b"a")
     (tmp_path / "b.pt").write_bytes(b"b")

@@ -148,6 +148,15 @@ def test_a_4d_scan_is_put_together_again(infer, four, caplog, tmp_path):
     assert np.abs(nibabel.load(infer.out / "dwi/dwi_glade.nii.gz").get_fdata() - values).max() <= image.dataobj.slope
 
 
+def test_a_4d_result_is_not_replaced_by_that_of_another_scan_of_its_name(infer, four, tmp_path, caplog):
+    infer(write="volume")
+    before = (infer.out / "dwi/dwi_glade.nii.gz").read_bytes()
+    other = write_scan(tmp_path / "other/dwi.nii.gz")
+    infer(dataset_dir=str(other), write="volume")
+    assert "dwi: refused: out holds the result of another scan of this name" in caplog.text
+    assert (infer.out / "dwi/dwi_glade.nii.gz").read_bytes() == before
+
+
 def test_gradients_follow_the_axes_of_another_grid(infer, four, tmp_path):
     own = nibabel.load(infer.scans / "dwi.nii.gz").affine
     permuted = own[:, [1, 0, 2, 3]]  # the first two axes exchanged: a left-handed grid
