@@ -21,6 +21,8 @@ from .case import scan_name
 from .transforms import STORED, grid_of
 
 AUTO = "auto"
+THICKNESS_UNKNOWN = "unknown, taken equal to the slice spacing"
+TYPE_UNKNOWN = "acquisition type unknown"
 THICKEST = 2.0  # times the spacing; beyond it slices overlap by more than half, which no protocol asks for
 IMPLAUSIBLE_THICKNESS = 100.0  # times the spacing; likewise above it
 THINNEST = 0.1  # times the spacing; below it the thickness is more likely in another unit
@@ -43,7 +45,7 @@ class ScanProtocol:
         through_plane_axis: array axis across the slices.
         slice_spacing_mm: centre to centre, from the affine.
         slice_thickness_mm: FWHM of the slice profile.
-        profile: "rect", "gauss" or "fourier".
+        profile: "rect", "slr", "gauss" or "fourier".
         axis_source: setting, header or rule that gave the axis.
         thickness_source: likewise for the thickness.
         profile_source: likewise for the profile.
@@ -99,7 +101,7 @@ class AcceptScand(MapTransform):
         keys: scans, MetaTensors of shape (1, X, Y, Z).
         through_plane_axis: "auto", 0, 1 or 2.
         slice_thickness_mm: FWHM of the slice profile, mm; None: from the header.
-        slice_profile: "auto", "rect", "gauss" or "fourier".
+        slice_profile: "auto", "rect", "slr", "gauss" or "fourier".
         near_isotropic: True for training: a nearly isotropic scan has no through-plane axis and gets no protocol; all
             its planes are sharp. False: it is refused, since there is nothing to do.
         smallest_window_voxels: the smallest plane edge that the network takes; the isotropic volume must have it.
@@ -211,7 +213,7 @@ class AcceptScand(MapTransform):
         elif meta.get("slice_thickness_mm") is not None:
             thickness_mm, thickness_source = float(meta["slice_thickness_mm"]), meta.get("thickness_source", "header")
         else:
-            thickness_mm, thickness_source = spacing_mm, "unknown, taken equal to the slice spacing"
+            thickness_mm, thickness_source = spacing_mm, THICKNESS_UNKNOWN
         profile, profile_source = self._profile(meta)
         return ScanProtocol(
             through_plane_axis=axis,
@@ -242,7 +244,7 @@ class AcceptScand(MapTransform):
         kind = meta.get("acquisition_type")
         if kind in PROFILE_OF_ACQUISITION:
             return PROFILE_OF_ACQUISITION[kind], f"{kind} acquisition ({meta.get('acquisition_type_source', 'header')})"
-        return "rect", "acquisition type unknown"
+        return "rect", TYPE_UNKNOWN
 
     def _reasons_of_grid(self, grid: Grid, axis: int) -> list[str]:
         reasons = []

@@ -25,7 +25,7 @@ class SimulatedProtocol:
 
     Attributes:
         factor: slice spacing in voxels of the truth, a real number above 1.
-        profile: "rect", "gauss" or "fourier": the slice profile of the simulation.
+        profile: "rect", "slr", "gauss" or "fourier": the slice profile of the simulation.
         thickness_over_spacing: below 1 a gap between the slices, above 1 an overlap.
         assumed_profile: the profile that the methods assume; None: the true one.
         noise: standard deviation of Rician noise on the slices, on the intensity scale (0 to 1).

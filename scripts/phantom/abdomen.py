@@ -181,7 +181,7 @@ def acquire(
         grid: of the volume; the last axis becomes the through-plane axis.
         slice_spacing_mm: centre to centre.
         slice_thickness_mm: FWHM of the slice profile.
-        profile: "rect", "gauss" or "fourier".
+        profile: "rect", "slr", "gauss" or "fourier".
         noise_sigma: standard deviation of the noise in each channel, in the units of the volume; 0 for none.
         seed: of the noise.
 

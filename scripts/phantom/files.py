@@ -35,7 +35,7 @@ class PhantomScan:
         slices: (X, Y, N) float32, scanner units.
         slices_grid: of the slices, RAS mm.
         slice_thickness_mm: FWHM of the slice profile.
-        profile: "rect", "gauss" or "fourier".
+        profile: "rect", "slr", "gauss" or "fourier".
     """
 
     truth: np.ndarray
@@ -68,7 +68,7 @@ def make_scan(
         spacing_mm: of the truth.
         slice_spacing_mm: centre to centre.
         slice_thickness_mm: FWHM of the profile; None: the spacing.
-        profile: "rect", "gauss" or "fourier".
+        profile: "rect", "slr", "gauss" or "fourier".
         noise_sigma: standard deviation of the Rician noise, scanner units; the liver has 470.
         seed: of body and noise.
         centre_mm: of the field of view, RAS; (0, 0, 0) is the middle of the body.

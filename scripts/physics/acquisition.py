@@ -20,7 +20,7 @@ class SliceGeometry:
         slice_count: number N of acquired slices.
         slice_spacing_voxels: centre to centre; the anisotropy factor where the thin grid is isotropic.
         slice_thickness_voxels: FWHM of the slice profile.
-        profile: "rect", "gauss" or "fourier".
+        profile: "rect", "slr", "gauss" or "fourier".
         first_slice_voxels: centre of slice 0; None: the two fields of view share their centre.
 
     Raises:

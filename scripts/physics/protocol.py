@@ -19,7 +19,7 @@ class Protocol:
     Attributes:
         slice_spacing_mm: centre to centre.
         slice_thickness_mm: FWHM of the slice profile.
-        profile: "rect", "gauss" or "fourier".
+        profile: "rect", "slr", "gauss" or "fourier".
 
     Raises:
         ValueError: if the spacing or thickness is not positive, or the profile is unknown.

@@ -29,7 +29,7 @@ def test_a_gap_leaves_voxels_without_weight_by_hand():
 def test_profiles_have_their_full_width_at_half_maximum(thickness):
     step = 1e-3  # voxels a thousand times finer than the slice: the average over one voxel is the profile itself
     z = np.arange(-20, 20, step) / step
-    for profile in ("rect", "gauss"):
+    for profile in ("rect", "slr", "gauss"):
         weights = profile_weights(z, thickness / step, profile)
         above = z[weights >= weights.max() / 2] * step
         assert above[-1] - above[0] == pytest.approx(thickness, rel=2e-3)
@@ -87,19 +87,22 @@ def test_a_profile_passes_its_fourier_transform(ratio):
     sigma = ratio / (2 * np.sqrt(2 * np.log(2)))
     assert transfer(ratio, "rect", f) == pytest.approx(np.sinc(ratio * f), abs=1e-3)
     assert transfer(ratio, "gauss", f) == pytest.approx(np.exp(-2 * (np.pi * sigma * f) ** 2), abs=1e-3)
+    softened = np.sinc(ratio * f) * np.exp(-2 * (np.pi * 0.13 * ratio * f) ** 2)
+    assert transfer(ratio, "slr", f) == pytest.approx(softened, abs=1e-3)
     band = np.array([0.0, 0.25, 0.5, 1.0]) / ratio
     assert transfer(ratio, "fourier", band) == pytest.approx([1, 1, 0.5, 0], abs=0.01)
 
 
 def test_profiles_of_one_thickness_have_different_conditioning():
     rows = {profile: SliceGeometry(24, 6, 4, 4, profile).conditioning()[3:, 0] for profile in PROFILES}
-    assert min(np.abs(rows[a] - rows[b]).max() for a, b in combinations(PROFILES, 2)) > 0.1
+    assert min(np.abs(rows[a] - rows[b]).max() for a, b in combinations(("rect", "gauss", "fourier"), 2)) > 0.1
+    assert np.abs(rows["rect"] - rows["slr"]).max() > 0.04 < np.abs(rows["slr"] - rows["gauss"]).max()
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"profile": "box"}, "slice profile must be one of rect, gauss, fourier, got 'box'"),
+        ({"profile": "box"}, "slice profile must be one of rect, slr, gauss, fourier, got 'box'"),
         ({"slice_thickness_voxels": 0.0}, "slice_thickness_voxels must be positive"),
         ({"slice_spacing_voxels": float("nan")}, "slice_spacing_voxels must be positive"),
         ({"slice_count": 0}, "sizes must be positive"),
