@@ -139,7 +139,7 @@ def processing(function: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     type=FOLDER,
     metavar="SCAN ...",
-    help="NIfTI file, DICOM series or folder; several too.",
+    help="NIfTI, NRRD, MetaImage or MGH file, DICOM series, or folder; several too.",
 )
 @click.argument("more", nargs=-1, type=FOLDER)
 @click.option(
@@ -233,7 +233,7 @@ def _process(
 @commands.command("list")
 @click.argument("folders", nargs=-1, required=True, type=FOLDER)
 def list_scans(folders: tuple[Path, ...]) -> int:
-    """List the scans in folders: where they lie, which are usable, and why the others are not."""
+    """List the scans in folders (DICOM, NIfTI, NRRD, MetaImage, MGH): where they lie, which are usable, why not."""
     paths = existing_paths(folders if len(folders) > 1 else folders[0])
     from .listing import listed, table
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from glade.scripts.data.case import DICOM, Case
 from glade.scripts.data.discovery import find_nifti
-from glade.scripts.data.nifti import open_nifti
+from glade.scripts.data.formats import open_image
 from glade.scripts.data.trained_range import WARNINGS
 from glade.scripts.dicom.description import described, pixel_size_mm, plane_across, plane_of
 from glade.scripts.dicom.discovery import find_series
@@ -109,7 +109,7 @@ def _from_header(case: Case) -> Iterator[tuple[str, str]]:
             yield "thickness_mm", f"{thickness:.4g}"
     elif case.format != DICOM:
         try:
-            image = open_nifti(case.files[0])
+            image = open_image(case.files[0])
         except Exception:  # noqa: BLE001 - nibabel, gzip and zlib each raise their own errors; the verdict says why
             return
         yield "size", "x".join(map(str, image.dataobj.shape))

@@ -23,7 +23,7 @@ class Case:
     Attributes:
         name: unique within a run; names the folder of its results.
         files: files of the image; for DICOM in slice order. Empty where they are unknown.
-        format: "nifti" or "dicom": which reader reads it.
+        format: "dicom", or "nifti", which stands for NRRD, MetaImage and MGH too: which reader reads it.
         frame: index (from 0) of the volume in a 4-D NIfTI file; None for a 3-D file and for DICOM.
         volume: what DICOM discovery found (`scripts.dicom.discovery.Volume`), so that nothing is searched for again.
         more_volumes: of DICOM, where a result comes from several stacks: those of the stacks beside `volume`.

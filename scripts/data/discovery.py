@@ -1,4 +1,4 @@
-"""Discovery of NIfTI scans: the files at one or several paths as `Case` objects with unique names."""
+"""Discovery of NIfTI, NRRD, MetaImage and MGH scans: the files at some paths as `Case` objects with unique names."""
 
 import gzip
 import logging
@@ -10,11 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nibabel.arrayproxy import ArrayProxy
+
 from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal, one_line, printable
 from ..geometry.folders import Inputs, every_folder, existing_paths, input_paths
-from .case import SUFFIXES, Case, unique_names
-from .nifti import NiftiFile, image_of_pair, is_pair_header, open_content, open_nifti
+from .case import Case, unique_names
+from .formats import SUFFIXES, files_of, open_image
+from .nifti import NiftiFile, is_pair_header, open_content
 from .saving import POSTFIXES, volume_name
 from .sidecar import file_stem
 
@@ -22,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 def find_nifti(path: Inputs, frames: str | int | Sequence[int] = "all") -> list[Case]:
-    """Find the NIfTI scans at one or several paths: one case for each volume, in a fixed order.
+    """Find the scans that are not DICOM at one or several paths: one case for each volume, in a fixed order.
 
     A folder is searched at any depth; hidden files and folders, symbolic links that lead back, and GLADE's own results
     are skipped. A 4-D file gives a case for each chosen frame; a file that cannot be used, a case with a refusal.
 
     Args:
-        path: a *.nii or *.nii.gz file, or a folder, or several of them. Any other file gives no case.
+        path: a NIfTI, NRRD, MetaImage or MGH file, or a folder, or several of them. Any other file gives no case.
         frames: "all", or the index (from 0) or indices of the frames of 4-D files.
 
     Raises:
@@ -52,7 +55,8 @@ def require_cases(cases: Sequence[Case], path: Inputs) -> list[Case]:
     if not cases:
         where = " or ".join(map(str, input_paths(path)))
         raise Refusal(
-            f"no NIfTI file (*.nii, *.nii.gz) and no DICOM series in {where}: give a scan or a folder of them"
+            f"no NIfTI file (*.nii, *.nii.gz), NRRD, MetaImage or MGH file and no DICOM series in {where}: "
+            f"give a scan or a folder of them"
         )
     return unique_names(cases)
 
@@ -113,9 +117,8 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
     """The cases of one file, from its header alone."""
     case = Case(name, (file,))
     try:
-        if is_pair_header(file):
-            case = Case(name, (file, image_of_pair(file)))
-        image = open_nifti(file)
+        case = Case(name, files_of(file))
+        image = open_image(file)
     except Refusal as refusal:
         return [replace(case, refusal=one_line(str(refusal)))]
     except Exception as error:  # noqa: BLE001 - nibabel, gzip and zlib each raise their own errors for a damaged file
@@ -137,7 +140,7 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
     chosen = range(shape[3]) if wanted is None else [f for f in wanted if f < shape[3]]
     if not chosen:
         return [replace(case, refusal=f"{file.name}: has {shape[3]} frames, none of them {wanted}: correct frames")]
-    missing = _missing_bytes(case.files[-1], image)
+    missing = _missing_bytes(case.files[-1], image) if isinstance(image.dataobj, ArrayProxy) else 0
     if missing:
         return [replace(case, refusal=f"{file.name}: {missing} bytes short of {sizes} voxels: copy the file again")]
     digits = max(2, len(str(shape[3] - 1)))

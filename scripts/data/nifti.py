@@ -40,12 +40,14 @@ class NiftiFile:
         affine: 4 x 4, RAS, in the file's own unit.
         dataobj: the voxels; read when they are indexed.
         note: where sform and qform contradict each other, which of the two was taken; else None.
+        trailer: whether more may follow after the voxels, as in MGH files.
     """
 
     header: Any
     affine: np.ndarray
     dataobj: Any
     note: str | None = None
+    trailer: bool = False
 
     @property
     def needed_bytes(self) -> int:
@@ -129,7 +131,7 @@ def open_nifti(path: Path) -> NiftiFile:
     except nibabel.spatialimages.HeaderDataError as error:
         raise Refusal(f"{path.name}: the header is not valid ({error}): write the file again") from error
     affine, note = _affine(header, path.name)
-    source = _source(path if magic in SINGLE else image_of_pair(path))
+    source = source_of(path if magic in SINGLE else image_of_pair(path))
     try:
         voxels = ArrayProxy(source, header)
     except nibabel.spatialimages.HeaderDataError as error:  # of scl_slope and scl_inter
@@ -166,7 +168,7 @@ def nifti_of(image: SpatialImage, name: str) -> NiftiFile:
     return NiftiFile(header, affine, voxels)
 
 
-def _source(path: Path) -> Any:
+def source_of(path: Path) -> Any:
     """What nibabel reads the voxels from: the path, or the content where name and compression disagree."""
     if _is_compressed(path) == path.name.lower().endswith(".gz"):
         return str(path)

@@ -16,26 +16,24 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader
 from monai.transforms import EnsureChannelFirst, LoadImaged
 from monai.utils import MetaKeys, SpaceKeys
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
 from ..geometry.errors import Refusal, printable
 from .case import DICOM, NIFTI, Case
-from .discovery import SUFFIXES
+from .formats import LARGEST_PADDING, SUFFIXES, files_of, open_image
 from .nifti import (
     PAIR_SUFFIXES,
     SPATIAL_UNIT,
     UNIT_MM,
     NiftiFile,
-    image_of_pair,
     nifti_of,
     open_content,
-    open_nifti,
 )
 from .sidecar import read_sidecar
 
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 CHUNK_BYTES = 1 << 20
-LARGEST_PADDING = 15  # bytes after the last voxel; one row of the smallest scan is longer
 LARGEST_INPUT_VOXELS = 2**29  # of one volume, as for DICOM; 2 GiB in float32
 FEWEST_LEVELS = 1024  # with so many different values left, rounding does not show
 
@@ -43,7 +41,9 @@ logger = logging.getLogger(__name__)
 
 
 class NiftiScanReader(NibabelReader):
-    """Read one volume of a NIfTI file as float32 (X, Y, Z), scl_slope applied, with its RAS affine in mm.
+    """Read one volume of a NIfTI, NRRD, MetaImage or MGH file as float32 (X, Y, Z) with its RAS affine in mm.
+
+    The slope and intercept of NIfTI are applied.
 
     The BIDS sidecar beside the file, or inherited from a folder above, gives `slice_thickness_mm`, `thickness_source`,
     `acquisition_type`, `acquisition_type_source` and `stated_slice_spacing_mm` to the meta where it has them.
@@ -70,11 +70,10 @@ class NiftiScanReader(NibabelReader):
         path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
         self.filenames = (str(path),)
         try:
-            length = _content_length(path)
-            image = open_nifti(path)
-            if path.name.lower().endswith(PAIR_SUFFIXES):
-                length = _content_length(image_of_pair(path))
-            _check_length(image, path.name, length)
+            image = open_image(path)
+            if isinstance(image.dataobj, ArrayProxy):  # of others the length was checked when they were opened
+                _check_length(image, path.name, _content_length(files_of(path)[-1]))
+            _check_size(image, path.name)
             return self._scan(image, frame, path.name)
         except Refusal:
             raise
@@ -219,12 +218,17 @@ def _check_length(image: NiftiFile, name: str, length: int) -> None:
     missing = image.needed_bytes - length
     if missing > 0:
         raise Refusal(f"{name}: {missing} bytes short of {sizes} voxels: copy the file again")
-    if -missing > LARGEST_PADDING:
+    if -missing > LARGEST_PADDING and not image.trailer:
         raise Refusal(
             f"{name}: {-missing} bytes more than {sizes} voxels, so these sizes or the voxels' type may be wrong: "
             f"correct the header"
         )
+
+
+def _check_size(image: NiftiFile, name: str) -> None:
+    shape = image.dataobj.shape
     if math.prod(shape[:3]) > LARGEST_INPUT_VOXELS:
+        sizes = " x ".join(map(str, shape))
         raise Refusal(f"{name}: {sizes} voxels exceed the limit of {LARGEST_INPUT_VOXELS} a volume: crop the scan")
 
 

@@ -14,7 +14,8 @@ from scipy import ndimage
 
 from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
-from .nifti import SPATIAL_UNIT, UNIT_MM, open_nifti
+from .formats import open_image
+from .nifti import SPATIAL_UNIT, UNIT_MM
 
 FWHM_OVER_SIGMA = 8**0.5 * np.log(2) ** 0.5
 SAME = 1e-4  # voxels by which grids may differ and still count as one
@@ -26,7 +27,7 @@ class ReferenceGrid:
     Voxels outside of the field of view of the result become 0.
 
     Args:
-        path: of a NIfTI file; None: results stay on their own grid.
+        path: of a NIfTI, NRRD, MetaImage or MGH file; None: results stay on their own grid.
 
     Raises:
         Refusal: if there is no such file, or it has no grid of three axes.
@@ -70,11 +71,11 @@ class ReferenceGrid:
 
 def _grid_of_file(path: Path) -> Grid:
     try:
-        image = open_nifti(path)
+        image = open_image(path)
     except Refusal:
         raise
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise Refusal(f"{path.name}: cannot be read as NIfTI: give another file as like, or leave it out") from error
+        raise Refusal(f"{path.name}: cannot be read: give another file as like, or leave it out") from error
     shape = image.dataobj.shape
     if len(shape) < 3:
         raise Refusal(f"{path.name}: has the shape {shape}, not three axes: give another file as like")

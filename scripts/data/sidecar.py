@@ -15,12 +15,12 @@ LENGTHS = (("SliceThickness", "slice_thickness_mm"), ("SpacingBetweenSlices", "s
 
 
 def file_stem(path: str | os.PathLike) -> str:
-    """Return the name of a NIfTI file without .nii, .hdr or .img, and .gz.
+    """Return the name of an image file without the ending of its format, such as .nii.gz.
 
     >>> file_stem("scans/T2.nii.gz")
     'T2'
     """
-    return re.sub(r"\.(nii|hdr|img)(\.gz)?$", "", Path(path).name, flags=re.IGNORECASE)
+    return re.sub(r"\.((nii|hdr|img|mgh)(\.gz)?|nrrd|nhdr|mha|mhd|mgz)$", "", Path(path).name, flags=re.IGNORECASE)
 
 
 def sidecars_of(path: str | os.PathLike) -> list[Path]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..data.case import Case
 from ..data.coding import IntegerCoding
+from ..data.formats import open_image
 from ..data.nifti import SPATIAL_UNIT, NiftiFile, open_nifti
 from ..data.saving import POSTFIXES, case_folder, volume_name, write_sidecar
 from ..data.sidecar import file_stem
@@ -61,7 +62,7 @@ class FrameJoiner:
                 logger.warning("%s: its frames could not be put together (%s)", file.name, one_line(str(error)))
 
     def _join(self, file: Path, frames: Sequence[Case]) -> None:
-        out, source = self.record.output_dir, open_nifti(file)
+        out, source = self.record.output_dir, open_image(file)
         rows = [self.record.rows.read(case.name) for case in frames]
         done = [row for row in rows if row is not None and row["status"] == DONE]
         if not len(done) == len(frames) == source.dataobj.shape[3]:
