@@ -162,7 +162,7 @@ def write_case_report(folder: str | Path, case: ReportedCase) -> Path:
         "settings": settings(case.row.settings),
     }
     viewer = viewer_of(scene)
-    text = render("case.html", SCRIPTS, STYLES, [viewer.library], viewer=viewer, beside=None, **content)
+    text = render("case.html", (*SCRIPTS, "tables.js"), STYLES, [viewer.library], viewer=viewer, beside=None, **content)
     if len(text.encode()) > PAGE_BYTES:
         size = f"{write_viewer(beside, viewer, quote(page.name)).stat().st_size / MEGABYTE:.0f} MB"
         logger.info("%s: its viewer of %s is in %s, which keeps the report small", scene.case, size, beside.name)

@@ -31,7 +31,7 @@ RANGE_PERCENTILES = (0.01, 99.99)  # of all images: values beyond, which are few
 SAME_VALUE = 1e-3  # of the range: an interpolation computed anew is the same if it differs by less
 SMALLEST_WEIGHT = 1e-6  # of an interpolation; smaller ones are left out
 ACQUIRED = "as acquired"
-SCRIPTS, STYLES = ("unpack.js", "viewer.js", "tables.js"), ("viewer.css",)  # of a page with a viewer
+SCRIPTS, STYLES = ("unpack.js", "viewer.js"), ("viewer.css",)  # of a viewer; a page with tables adds theirs
 
 
 class Volume(NamedTuple):

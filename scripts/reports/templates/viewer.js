@@ -237,15 +237,22 @@
     window_();
   }
   function curtainTo(share) { state.curtain = clamp(share, 0, 1); controls(); draw(); }
+  // Where canvasPos2frac finds what is drawn at a pixel: WebGL cuts the position and the size of a tile, which it counts from
+  // below, to whole pixels; canvasPos2frac does not. Without this the voxel named is that of a pixel up to two away.
+  function placed(height, { leftTopWidthHeight: [left, top, wide, high] }, x, y) {
+    const [l, w, h, below] = [left, wide, high, height - top - high].map(Math.trunc);
+    return w && h ? [left + (x - l) * wide / w, top + (y - (height - below - h)) * high / h] : [x, y];
+  }
   // The view, the tile and the voxel under a point of the window; null outside the images
   function under(event) {
     const n = state.mode === "curtain" ? 0 : views.findIndex(view => { const box = view.canvas.getBoundingClientRect();
       return event.clientX >= box.left && event.clientX < box.right && event.clientY >= box.top && event.clientY < box.bottom; });
     if (n < 0) return null;
     const view = views[n], box = view.canvas.getBoundingClientRect(), dpr = view.uiData.dpr;
-    const x = (event.clientX - box.left) * dpr, y = (event.clientY - box.top) * dpr;
+    const middle = (at, start) => Math.floor(at * dpr) - Math.round(start * dpr) + 0.5; // of the pixel; a browser draws a canvas at whole pixels
+    const x = middle(event.clientX, box.left), y = middle(event.clientY, box.top);
     const tile = view.screenSlices.find(({ leftTopWidthHeight: [l, t, w, h] }) => !w || !h || x >= l && x < l + w && y >= t && y < t + h);
-    const frac = tile && tile.axCorSag < RENDERING ? view.canvasPos2frac([x, y]) : [-1];
+    const frac = tile && tile.axCorSag < RENDERING ? view.canvasPos2frac(placed(view.canvas.height, tile, x, y)) : [-1];
     const voxel = frac[0] < 0 ? null : [0, 1, 2].map(a => clamp(Math.floor(frac[a] * N[a]), 0, N[a] - 1));
     return { tile, voxel, rendering: state.view === RENDERING };
   }
