@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 
 from scripts.data.case import Case
 from scripts.data.discovery import find_nifti, require_cases
-from scripts.data.saving import POSTFIXES, write_nifti
+from scripts.data.saving import POSTFIXES, RESULT, write_volume
 from scripts.dicom.discovery import find_series
 from scripts.geometry.errors import Refusal, causes, one_line, reason_of
 from scripts.geometry.files import plain
@@ -165,8 +165,12 @@ def bundle_config(settings: Mapping) -> ConfigParser:
     return parser
 
 
-def write_result(volume: MetaTensor) -> Path:
-    """Write a volume (1, X, Y, Z) into the server's folder of results, complete or not at all.
+def write_result(volume: MetaTensor, postfix: str = RESULT) -> Path:
+    """Write a volume into the server's folder of results as `run inference` writes it, complete or not at all.
+
+    Args:
+        volume: (1, X, Y, Z), with the meta that the bundle's steps gave it.
+        postfix: which volume of the case it is, a key of `VOLUMES`.
 
     Raises:
         OSError: if it cannot be written; nothing is left of it.
@@ -176,7 +180,7 @@ def write_result(volume: MetaTensor) -> Path:
     handle, name = tempfile.mkstemp(suffix=".nii.gz", dir=folder)
     os.close(handle)
     try:
-        write_nifti(volume, Path(name), mode=0o600)  # other users of the server must not read it
+        write_volume(volume, Path(name), postfix, mode=0o600)  # other users of the server must not read it
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

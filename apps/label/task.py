@@ -64,11 +64,12 @@ class GladeTask(BundleInferTask):
         return self.deadline.between(super().post_transforms(data))
 
     def writer(self, data: dict, extension: str | None = None, dtype: object = None) -> tuple[str, dict]:
-        """Write the requested volume, float32 with its own affine, as the bundle writes it."""
+        """Write the requested volume with its own affine, byte for byte as the bundle writes it."""
+        postfix = data.get("volume", RESULT)
         part = self.bundle_config.get_parsed_content
         weights = {"weights_sha256": checksum(part("weights_path")), "sharpness": part("sharpness")}
         row = row_of(data["case"], data["pred"], data.get("settings", {})) | weights
-        return str(write_result(data[VOLUMES[data.get("volume", RESULT)]])), row
+        return str(write_result(data[VOLUMES[postfix]], postfix)), row
 
     def _get_network(self, device: str, data: dict | None) -> torch.nn.Module:
         return Checked(self.bundle_config.get_parsed_content("network").to(device), self.deadline).eval()

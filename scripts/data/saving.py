@@ -107,7 +107,7 @@ class SaveImageCased(SaveImaged):
 
     def _write_volume(self, volume: MetaTensor, path: Path, case: Case, postfix: str) -> None:
         volume = self.like(volume, order=1 if postfix == CONFIDENCE else 3)
-        write_nifti(volume, path, coding_of_result(volume, postfix))
+        write_volume(volume, path, postfix)
         if self.describe is not None:
             write_sidecar(path, self.describe(case, postfix, volume))
 
@@ -204,6 +204,18 @@ def coding_of_result(volume: MetaTensor, postfix: str = RESULT) -> IntegerCoding
     if postfix not in (RESULT, ADDED_DETAIL):
         return None
     return coding_by_noise(float(volume.min()), float(volume.max()), volume.meta.get("noise"))
+
+
+def write_volume(volume: MetaTensor, path: str | os.PathLike, postfix: str = RESULT, mode: int | None = None) -> None:
+    """Write a volume of a case, stored as `coding_of_result` says; the one way for every workflow and app.
+
+    Args:
+        volume: (1, X, Y, Z), with meta["noise"] in its unit where that was estimated.
+        path: of the .nii.gz file.
+        postfix: which volume it is.
+        mode: as in `atomic_file`.
+    """
+    write_nifti(volume, path, coding_of_result(volume, postfix), mode)
 
 
 def write_nifti(

@@ -18,10 +18,10 @@ from ..data.saving import (
     RESIDUAL,
     RESULT,
     case_folder,
-    coding_of_result,
     volume_name,
     write_nifti,
     write_series,
+    write_volume,
 )
 from ..data.transforms import OriginalOrientationd
 from ..geometry.errors import Refusal, one_line, refusal_of
@@ -143,8 +143,7 @@ class SaveStudy:
         case, fused = data["case"], data["fused"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in VOLUMES.items():
-                coding = None if postfix == COVERAGE else coding_of_result(data[key], postfix)
-                write_nifti(data[key], folder / volume_name(case.name, postfix), coding)
+                write_volume(data[key], folder / volume_name(case.name, postfix), postfix)
             residuals = folder / f"{case.name}_{RESIDUAL}"
             residuals.mkdir()
             for part in fused.stacks:

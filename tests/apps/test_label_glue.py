@@ -14,8 +14,10 @@ from monai.data import MetaTensor
 from apps.label import absent, glue
 from scripts.data.acceptance import ScanProtocol
 from scripts.data.case import Case
+from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, RESULT, SaveImageCased, volume_file
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
+from scripts.run.record import FIT
 
 from ..data.thick_scans import oblique_affine, voxels, write_scan
 
@@ -88,6 +90,15 @@ def test_a_request_cannot_set_more_than_plain_values_of_its_own_settings(setting
         glue.bundle_config(settings)
 
 
+@pytest.mark.parametrize(("postfix", "dtype"), [(RESULT, "int16"), (ADDED_DETAIL, "int16"), (CONFIDENCE, "uint8")])
+def test_the_bytes_are_those_that_inference_writes(folders, tmp_path, postfix, dtype):
+    volume = MetaTensor(torch.rand(1, 5, 6, 7), affine=torch.eye(4), meta={"noise": 0.02})
+    SaveImageCased("pred", tmp_path / "out", postfixes=[postfix])({"case": Case("knee", ()), "pred": volume})
+    path = glue.write_result(volume, postfix)
+    assert path.read_bytes() == volume_file(tmp_path / "out", "knee", postfix).read_bytes()
+    assert nibabel.load(path).get_data_dtype() == dtype
+
+
 def test_a_result_is_written_whole_with_its_own_grid_or_not_at_all(folders, monkeypatch):
     affine = torch.as_tensor(oblique_affine((1.0, 1.0, 1.0)))
     volume = MetaTensor(torch.rand(1, 5, 6, 7), affine=affine)
@@ -97,11 +108,11 @@ def test_a_result_is_written_whole_with_its_own_grid_or_not_at_all(folders, monk
     assert np.array_equal(image.get_fdata(dtype=np.float32), volume[0].numpy())
     assert np.allclose(image.affine, affine, atol=1e-6)
 
-    def full(volume, path, mode):
+    def full(volume, path, postfix, mode):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(glue, "write_nifti", full)
+    monkeypatch.setattr(glue, "write_volume", full)
     with pytest.raises(OSError, match="No space") as error:
         glue.write_result(volume)
     assert list(path.parent.iterdir()) == [path]
@@ -110,11 +121,17 @@ def test_a_result_is_written_whole_with_its_own_grid_or_not_at_all(folders, monk
 
 def test_the_row_that_is_sent_is_that_of_the_run_record():
     protocol = ScanProtocol(2, 6.0, 5.0, "gauss", "header", "header", "header")
-    meta = {"protocol": protocol, "residual": 2e-3, "warnings": ["noise 0.2 is outside the trained range"]}
+    meta = {
+        "protocol": protocol,
+        "residual": 2e-3,
+        "noise": 17.5,
+        "warnings": ["noise 0.2 is outside the trained range"],
+    }
     pred = MetaTensor(torch.zeros(1, 4, 4, 12), affine=torch.eye(4), meta=meta)
     row = glue.row_of(Case("knee", ()), pred, {"detail": 1})
-    assert list(row) == ["case", "protocol", "residual", "warnings", "output", "settings"]
-    assert (row["case"], row["residual"], row["warnings"]) == ("knee", 2e-3, meta["warnings"])
+    assert list(row) == ["case", "protocol", *FIT, "warnings", "output", "settings"]
+    assert (row["case"], row["warnings"]) == ("knee", meta["warnings"])
+    assert {name: row[name] for name in FIT} == {"residual": 2e-3, "noise": 17.5, "residual_over_noise": None}
     assert row["protocol"] == protocol.as_row()
     assert row["output"] == {"shape": [4, 4, 12], "spacing_mm": [1.0] * 3, "affine": np.eye(4).tolist()}
     assert row["settings"] == {"detail": 1}
