@@ -134,7 +134,7 @@ def results_of(path: Path, factor: float, size: int | None, folder: Path) -> Ite
     sidecar = SimulatedProtocol(4, "rect").sidecar(float(thick.spacing_mm[2]))
     (folder / "scan.json").write_text(json.dumps(sidecar), encoding="utf-8")
     mask, span = body_mask(truth), robust_range(truth)
-    for name, option in (("acquired", ()), ("stored", ("--isotropic_spacing_mm", "stored"))):
+    for name, option in (("acquired", ("--isotropic_spacing_mm", "None")), ("stored", ("--isotropic_spacing_mm", "stored"))):
         out = folder / name
         command = bundle("inference", ["configs/inference.yaml"], dataset_dir=folder / "scan.nii.gz", output_dir=out)
         subprocess.run([*command, *option], cwd=ROOT, check=True, capture_output=True)
