@@ -94,11 +94,11 @@ def _open_by_itk(path: Path) -> NiftiFile:
     try:
         file = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
         if file is None:
-            raise ValueError("no header that ITK knows")
+            raise Refusal(f"{path.name}: its header is not one that ITK knows: copy the file again")
         file.SetFileName(str(path))
         file.ReadImageInformation()
     except RuntimeError as error:  # of ITK, in several lines
-        raise ValueError("ITK cannot read the header") from error
+        raise Refusal(f"{path.name}: ITK cannot read the header: write the file again") from error
     shape = tuple(int(file.GetDimensions(axis)) for axis in range(file.GetNumberOfDimensions()))
     if file.GetNumberOfComponents() != 1:
         raise Refusal(
@@ -132,11 +132,11 @@ class _ItkVoxels:
             reader = ITKReader(pixel_type=itk.D, fallback_only=True)
             values, _ = reader.get_data(reader.read(str(self.path)))
         except (RuntimeError, TypeError, KeyError) as error:
-            raise ValueError("ITK cannot read the voxels") from error
+            raise Refusal(f"{self.path.name}: ITK cannot read the voxels: write the file again") from error
         finally:
             itk.Object.SetGlobalWarningDisplay(warns)
         if values.shape != self.shape:
-            raise ValueError("other voxels than the header states")
+            raise Refusal(f"{self.path.name}: other voxels than the header states: write the file again")
         return np.array(values, dtype=dtype)
 
     def __getitem__(self, part: Any) -> np.ndarray:
@@ -167,7 +167,7 @@ def _text_header(path: Path) -> _TextHeader:
 
 def _nrrd(path: Path, start: bytes) -> _TextHeader:
     if not start.startswith(b"NRRD000"):
-        raise ValueError("no NRRD header")
+        raise Refusal(f"{path.name}: does not begin with an NRRD header: copy the file again")
     lines, end = [], 0
     while end < len(start):
         line, end = start[end:].split(b"\n", 1)[0], (start.find(b"\n", end) + 1) or len(start)
@@ -207,7 +207,7 @@ def _meta(path: Path, start: bytes) -> _TextHeader:
         fields[key.strip().lower()] = value.strip()
     place = fields.get("elementdatafile")
     if place is None:
-        raise ValueError("no MetaImage header")
+        raise Refusal(f"{path.name}: has no MetaImage header: copy the file again")
     if fields.get("headersize", "0") != "0":
         raise Refusal(f"{path.name}: HeaderSize is not supported: write the file again")
     if fields.get("binarydata", "true").lower() != "true":
