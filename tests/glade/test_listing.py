@@ -26,7 +26,7 @@ def rows(capsys, *paths) -> tuple[int, list[list[str]]]:
 def study(tmp_path):
     """DICOM and NIfTI, usable and not, at several depths."""
     folder = tmp_path / "study"
-    write_series(folder / "one/a", phantom(), AFFINES["oblique"])
+    write_series(folder / "one/a", phantom(), AFFINES["oblique"], slice_thickness_mm=3.0)
     write_series(folder / "few", phantom((8, 8, 3)), AFFINES["sagittal"], series_number=2)
     write_scan(folder / "nifti/knee.nii.gz")
     write_scan(folder / "nifti/cube.nii.gz", voxels((20, 20, 20)), spacing=(1, 1, 1))
