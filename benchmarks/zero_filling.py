@@ -134,10 +134,10 @@ def results_of(path: Path, factor: float, size: int | None, folder: Path) -> Ite
     sidecar = SimulatedProtocol(4, "rect").sidecar(float(thick.spacing_mm[2]))
     (folder / "scan.json").write_text(json.dumps(sidecar), encoding="utf-8")
     mask, span = body_mask(truth), robust_range(truth)
-    for name, option in (("acquired", ("--isotropic_spacing_mm", "None")), ("stored", ("--isotropic_spacing_mm", "stored"))):
+    for name, spacing in (("acquired", "None"), ("stored", "stored")):
         out = folder / name
         command = bundle("inference", ["configs/inference.yaml"], dataset_dir=folder / "scan.nii.gz", output_dir=out)
-        subprocess.run([*command, *option], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run([*command, "--isotropic_spacing_mm", spacing], cwd=ROOT, check=True, capture_output=True)
         (row,) = json.loads((out / "summary.json").read_text(encoding="utf-8"))["cases"]
         result = nibabel.load(out / "scan" / "scan_glade.nii.gz")
         at_truth = on_grid(np.asarray(result.dataobj, dtype=np.float32), Grid(result.shape, result.affine), where)
