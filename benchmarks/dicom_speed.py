@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .memory import peak_bytes
+
 SLICES = 1000
 PLANE = (256, 256)
 REPEATS = 2
@@ -37,11 +39,6 @@ def read_itk(folder: str) -> np.ndarray:
     return itk.array_from_image(itk.imread(list(names.GetFileNames(series[0])), itk.F))
 
 
-def peak_kib() -> int:
-    """Return the peak resident memory of this process (Linux)."""
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
-
-
 def measure(reader: str, folder: str, pipe: multiprocessing.connection.Connection) -> None:
     """Send wall and processor seconds, increase of peak memory in KiB, and the sum of the voxels."""
     import itk
@@ -51,11 +48,11 @@ def measure(reader: str, folder: str, pipe: multiprocessing.connection.Connectio
 
     _ = (itk.GDCMSeriesFileNames, itk.imread, discovery, dicom_reader)  # imported before the clock starts
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which the imports may have set
-    before = peak_kib()
+    before = peak_bytes()
     start, start_processor = time.perf_counter(), time.process_time()
     array = {"glade": read_glade, "itk": read_itk}[reader](folder)
     seconds, processor = time.perf_counter() - start, time.process_time() - start_processor
-    pipe.send((seconds, processor, peak_kib() - before, float(array.sum(dtype=np.float64))))
+    pipe.send((seconds, processor, (peak_bytes() - before) >> 10, float(array.sum(dtype=np.float64))))
 
 
 def main(arguments: list[str]) -> int:

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .memory import peak_bytes
+
 HANG_S = 5.0
 """Longest processor time of one file; wall time would count other work of a busy machine."""
 PATIENCE_S = 120.0
@@ -79,7 +81,7 @@ def worker(pipe: multiprocessing.connection.Connection, examine: Callable[[str],
         except Exception as error:  # noqa: BLE001 - whatever a mutated file causes is an outcome to count
             outcome = f"UNEXPECTED {type(error).__name__}: {error}"
         seconds = time.process_time() - start
-        pipe.send((outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, seconds))
+        pipe.send((outcome, peak_bytes(), seconds))
 
 
 class Examiner:

@@ -9,7 +9,6 @@ summary.json, and the memory of the process beyond that of its libraries. Each n
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -21,6 +20,8 @@ from monai.data import MetaTensor
 from scripts.data.case import Case
 from scripts.data.saving import case_folder
 from scripts.run.record import RunRecord
+
+from .memory import peak_bytes
 
 CASES = (1_000, 10_000, 100_000)
 
@@ -46,7 +47,7 @@ def measure(count: int) -> str:
     pred = MetaTensor(torch.zeros(1, 4, 4, 4), affine=torch.eye(4, dtype=torch.float64))
     cases = [Case(f"study_{index:06d}_T2_TSE_cor", ()) for index in range(count)]
     with tempfile.TemporaryDirectory() as folder:
-        memory = peak_memory_mb()
+        memory = peak_bytes() / 2**20
         first, seconds = timed(lambda: process(Path(folder), cases, pred))
         second, again = timed(lambda: process(Path(folder), cases, pred))
         if (first.counts["done"], second.counts["kept"]) != (count, count):
@@ -54,7 +55,7 @@ def measure(count: int) -> str:
         _, merge = timed(second.merge)
         megabytes = (Path(folder) / "summary.json").stat().st_size / 1e6
     numbers = [f"{seconds:.1f}", f"{1000 * seconds / count:.2f}", f"{again:.1f}", f"{merge:.2f}", f"{megabytes:.1f}"]
-    return " | ".join([str(count), *numbers, f"{peak_memory_mb() - memory:.0f}"])
+    return " | ".join([str(count), *numbers, f"{peak_bytes() / 2**20 - memory:.0f}"])
 
 
 def process(output_dir: Path, cases: list[Case], pred: MetaTensor) -> RunRecord:
@@ -75,11 +76,6 @@ def timed(work):
     """Return what the work returns, and its seconds of processor time."""
     begun = time.process_time()
     return work(), time.process_time() - begun
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":
