@@ -90,9 +90,9 @@ class BidsNames:
             "SourceDatasets": [origin],
             "DatasetLinks": {RAW: raw},
         }
-        kept = {key: source[key] for key in ("License", "Authors") if source.get(key)}
-        if not (out / ROOT).is_file() or json_object(out / ROOT) != plain({**content, **kept}):
-            write_json(out / ROOT, {**content, **kept})
+        content |= {key: source[key] for key in ("License", "Authors") if source.get(key)}
+        if not (out / ROOT).is_file() or json_object(out / ROOT) != plain(content):
+            write_json(out / ROOT, content)
         for name, text in (("README.md", README), (".bidsignore", "".join(f"{line}\n" for line in IGNORED))):
             if not (out / name).is_file():
                 write_text(out / name, text)

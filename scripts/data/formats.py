@@ -1,7 +1,9 @@
 """Opening of a scan of any format but DICOM: NIfTI, NRRD and MetaImage (by ITK), MGH (by nibabel)."""
 
+import io
 import math
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -165,16 +167,22 @@ def _text_header(path: Path) -> _TextHeader:
     return _nrrd(path, start) if path.name.lower().endswith(NRRD_SUFFIXES) else _meta(path, start)
 
 
+def _lines(start: bytes) -> Iterator[tuple[str, int]]:
+    """The lines of a header without the spaces around them, and the byte at which the next one begins."""
+    file = io.BytesIO(start)
+    for line in file:
+        yield line.strip().decode("utf-8", "replace"), file.tell()
+
+
 def _nrrd(path: Path, start: bytes) -> _TextHeader:
     if not start.startswith(b"NRRD000"):
         raise Refusal(f"{path.name}: does not begin with an NRRD header: copy the file again")
     lines, end = [], 0
-    while end < len(start):
-        line, end = start[end:].split(b"\n", 1)[0], (start.find(b"\n", end) + 1) or len(start)
-        text = line.strip().decode("utf-8", "replace")
-        if not text:
+    for line, following in _lines(start):
+        end = following
+        if not line:
             break
-        lines.append(text)
+        lines.append(line)
     fields = {
         key.strip().lower(): value.strip()
         for key, colon, value in (line.partition(":") for line in lines[1:])
@@ -201,10 +209,12 @@ def _nrrd(path: Path, start: bytes) -> _TextHeader:
 def _meta(path: Path, start: bytes) -> _TextHeader:
     fields: dict[str, str] = {}
     end = 0
-    while end < len(start) and "elementdatafile" not in fields:
-        line, end = start[end:].split(b"\n", 1)[0], (start.find(b"\n", end) + 1) or len(start)
-        key, _, value = line.decode("utf-8", "replace").partition("=")
+    for line, following in _lines(start):
+        end = following
+        key, _, value = line.partition("=")
         fields[key.strip().lower()] = value.strip()
+        if "elementdatafile" in fields:
+            break
     place = fields.get("elementdatafile")
     if place is None:
         raise Refusal(f"{path.name}: has no MetaImage header: copy the file again")

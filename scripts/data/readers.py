@@ -21,7 +21,7 @@ from nibabel.spatialimages import SpatialImage
 
 from ..geometry.errors import Refusal, printable
 from .case import DICOM, NIFTI, Case
-from .formats import LARGEST_PADDING, SUFFIXES, files_of, open_image
+from .formats import CHUNK_BYTES, LARGEST_PADDING, SUFFIXES, files_of, open_image
 from .nifti import (
     PAIR_SUFFIXES,
     SPATIAL_UNIT,
@@ -33,7 +33,6 @@ from .nifti import (
 from .sidecar import read_sidecar
 
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
-CHUNK_BYTES = 1 << 20
 LARGEST_INPUT_VOXELS = 2**29  # of one volume, as for DICOM; 2 GiB in float32
 FEWEST_LEVELS = 1024  # with so many different values left, rounding does not show
 

@@ -1,6 +1,5 @@
 """Saving of results: all files of a case are written into a hidden folder, which then becomes the case's folder."""
 
-import hashlib
 import os
 import shutil
 import zlib
@@ -15,6 +14,7 @@ from monai.config import KeysCollection
 from monai.data import ImageWriter, MetaTensor
 from monai.transforms import SaveImaged
 
+from ..geometry.checksums import sha256_of
 from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
 from .coding import IntegerCoding, coding_by_noise, eight_bits
@@ -128,9 +128,7 @@ def volume_file(output_dir: str | os.PathLike, case: str, postfix: str = RESULT)
 
 def write_sidecar(volume: Path, content: Mapping[str, Any]) -> None:
     """Write the JSON file beside a NIfTI file: the content, and the checksum of the NIfTI file as it is now."""
-    with volume.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_json(volume.with_name(f"{file_stem(volume)}.json"), {**content, "SHA256": digest})
+    write_json(volume.with_name(f"{file_stem(volume)}.json"), {**content, "SHA256": sha256_of(volume)})
 
 
 def write_series(writer: ImageWriter, volume: MetaTensor, case: Case, folder: Path) -> None:

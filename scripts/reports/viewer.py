@@ -23,9 +23,7 @@ from .tiles import anatomical_axis
 PAGE_BYTES = 15_000_000  # of a page; one with a larger viewer has it in a file beside it
 VOLUMES_BYTES = 13_000_000  # of the page's volumes; the rest is the library and the pictures
 FINE_LEVELS, COARSE_LEVELS = 4096, 256  # of an image: 12 bits where they fit, else 8
-OVERLAY_LEVELS = (
-    64  # of the colour map: finer ones cannot be told apart and take much space; even, so that 0 is between two
-)
+OVERLAY_LEVELS = 64  # of the colour map: finer ones look alike and take much space; even, so that 0 is between two
 MARGIN_MM = 10.0  # about the body; what lies farther away is cut off
 RANGE_PERCENTILES = (0.01, 99.99)  # of all images: values beyond, which are few, are stored as the nearest one
 SAME_VALUE = 1e-3  # of the range: an interpolation computed anew is the same if it differs by less

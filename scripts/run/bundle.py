@@ -1,9 +1,8 @@
 """The bundle that this code belongs to: its folder and its version."""
 
 import json
-from pathlib import Path
 
-BUNDLE = Path(__file__).resolve().parents[2]
+from ..geometry.checksums import BUNDLE, METADATA
 
 
 def find_bundle() -> str:
@@ -13,5 +12,4 @@ def find_bundle() -> str:
 
 def bundle_version() -> str:
     """Return the version in configs/metadata.json."""
-    metadata = (BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8")
-    return str(json.loads(metadata)["version"])
+    return str(json.loads(METADATA.read_text(encoding="utf-8"))["version"])

@@ -74,9 +74,8 @@ def show_refusals_in_one_line() -> None:
         sys.excepthook = _excepthook
         for handler in logging.getLogger().handlers:
             stream = getattr(handler, "stream", None)
-            if (
-                isinstance(stream, io.TextIOWrapper) and not stream.closed
-            ):  # else a log line with such a letter is lost to a traceback
+            if isinstance(stream, io.TextIOWrapper) and not stream.closed:
+                # else a log line with such a letter is lost to a traceback
                 stream.reconfigure(errors="backslashreplace")
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,9 +24,7 @@ from .prior import FLOOR, directional_mean
 from .registration import Registration, no_motion, register
 from .stack import Stack
 
-EXPECTED_ERROR = (
-    0.04  # of the prior, root mean square, intensity scale: measured on a held-back person (docs/stacks.md)
-)
+EXPECTED_ERROR = 0.04  # of the prior, root mean square, intensity scale: from a held-back person (docs/stacks.md)
 SMOOTHNESS = 0.2  # of the prior's errors across the slices of each stack, in slice spacings; as for one stack
 LEAST_NOISE = 1e-3  # of the intensity scale: simulated slices without any noise
 HALF = 0.5  # share of a voxel that must lie in the field of view
@@ -260,9 +258,7 @@ class Fusion:
         )
         solve = JointConsistency(tau, smoothness.round(6).tolist())
         solution = solve(prior, stacks)
-        silent = [
-            Observation(stack.operator, torch.zeros_like(stack.slices), stack.sigma, stack.weights) for stack in stacks
-        ]
+        silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
         # the solution is affine in the prior: what the network adds to it is the solution for its part, without slices
         added = solve(prior - without_network, silent).volume
         return Fused(
@@ -328,8 +324,7 @@ def _weighted(fused: FusedStack, prior: torch.Tensor) -> FusedStack:
     bad = [f"{index} ({float(weight):.2f})" for index, weight in enumerate(weights) if weight < 1]
     if bad:
         logger.warning("%s: slices with less weight: %s", fused.stack.case.name, ", ".join(bad))
-    observation = Observation(seen.operator, seen.slices, seen.sigma, seen.weights * weights)
-    return FusedStack(fused.stack, fused.motion, fused.match, observation, weights.cpu())
+    return replace(fused, observation=replace(seen, weights=seen.weights * weights), slice_weights=weights.cpu())
 
 
 def _direction(stack: Stack, grid: Grid, motion: Registration) -> np.ndarray:
