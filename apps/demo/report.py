@@ -12,8 +12,9 @@ from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.measures import OF_TRUTH
 from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE, INPUT
 from scripts.evaluation.volumes import on_grid, read_volume
-from scripts.reports.case_report import ReportedCase, write_case_report, write_overview
+from scripts.reports.case_report import ReportedCase, write_case_report
 from scripts.reports.explained import explained, number
+from scripts.reports.overview import OverviewRow, write_overview
 from scripts.reports.scene import Scene
 from scripts.run.record import DONE, Row, read_summary
 
@@ -43,14 +44,14 @@ def report(
     baselines = Baselines(config, scan, parsed(overrides))
     rows = [row for row in read_summary(results) if row.case in baselines.cases]  # others are of an earlier run
     refused = [row for row in rows if row.status != DONE]
-    cases = []
+    cases, pages = [], {}
     for row in rows:
         if row.status == DONE:
             true = truth if row.input["format"] == DICOM else None
             description = None if truth is None else PHANTOM if true else EXAMPLE
             cases.append(ReportedCase(row, scene(row, baselines, results, true), description))
-            write_case_report(page.parent, cases[-1])
-    write_overview(page, cases, "GLADE: demo", refused)
+            pages[row.case] = write_case_report(page.parent, cases[-1])
+    write_overview(page, [OverviewRow.of(row, pages.get(row.case), page.parent) for row in rows], "GLADE: demo")
     lines = [line for case in cases if case.scene.truth is not None for line in _against_truth(case)]
     lines += [""] if lines else []
     lines.append(f"{'scan':<34}{'acquired':<42}{'made':<40}{'residual':>10}{'seconds':>9}")

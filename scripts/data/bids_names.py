@@ -6,7 +6,7 @@ from typing import Any
 
 from ..geometry.files import plain, write_json, write_text
 from .bids import BidsFile
-from .case import SUMMARY, Case
+from .case import OVERVIEW, SUMMARY, Case
 from .saving import ADDED_DETAIL, CONFIDENCE, RESULT, volume_name
 from .sidecar import ROOT, file_stem, json_object
 
@@ -14,7 +14,7 @@ VERSION = "1.10.0"  # of the specification
 FIGURES = "figures"
 RAW = "raw"  # how URIs of derivatives call the data set they were made from
 DESCRIPTIONS = {RESULT: "glade", ADDED_DETAIL: "addeddetail", CONFIDENCE: "confidence"}  # values of the entity desc
-IGNORED = (SUMMARY, f"**/{FIGURES}")  # files of a run that BIDS does not know
+IGNORED = (SUMMARY, OVERVIEW, f"**/{FIGURES}")  # files of a run that BIDS does not know
 README = """# GLADE derivatives
 
 Isotropic volumes made from the thick-slice scans of a BIDS data set by GLADE. Research only.

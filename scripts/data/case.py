@@ -12,7 +12,8 @@ from ..geometry.errors import printable
 NIFTI, DICOM = "nifti", "dicom"
 SUFFIXES = (".nii.gz", ".nii")  # of NIfTI files
 SUMMARY = "summary.json"  # what a run says of all its cases
-RESERVED = (SUMMARY, "adapted")  # what a run itself writes into OUT
+OVERVIEW = "overview.html"  # the page about all cases, where reports are written
+RESERVED = (SUMMARY, OVERVIEW, "adapted")  # what a run itself writes into OUT
 LONGEST_NAME = 120  # bytes; suffixes must fit within the 255 of common file systems
 
 

@@ -1,13 +1,10 @@
 """The report of single scans, with or without a truth: acquisition, result, added detail and measures."""
 
-# ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -23,10 +20,11 @@ from ..metrics.pique import shared_window
 from ..run.record import Row, RunRecord
 from .evaluation_report import explanations
 from .explained import explained, number, ordered, ordered_metrics
+from .overview import Glance, size_and_spacing
 from .pages import Table, render, setting, settings
 from .scene import Scene, scene_charts, scene_figure
 from .tables import head_cell
-from .tiles import Picture, anatomical_axis, thumbnail
+from .tiles import anatomical_axis, thumbnail
 from .viewer import PAGE_BYTES, SCRIPTS, STYLES, viewer_of, write_viewer
 
 MEASURES = (Fidelity(), HighBandDetail(), Pique(), Closure())  # the same as in an evaluation
@@ -61,34 +59,6 @@ class ReportedCase:
     def scores(self) -> dict[str, list[Score]]:
         """Method -> scores."""
         return self.measured[0]
-
-
-class OverviewRow(NamedTuple):
-    """One scan in the table of several.
-
-    Attributes:
-        name: of the case.
-        page: address of its report, relative to the table's page.
-        picture: its result, small.
-        acquired: size of the scan.
-        made: size of the result.
-        warnings: in what the scan lies outside the trained range.
-        residual: of the acquired slices; None where it was not measured.
-        residual_over_noise: of the result; None where it was not measured.
-        confidence: mean inside the body, or None.
-        seconds: duration.
-    """
-
-    name: str
-    page: str
-    picture: Picture
-    acquired: str | None
-    made: str | None
-    warnings: Sequence[str]
-    residual: float | None
-    residual_over_noise: float | None
-    confidence: float | None
-    seconds: float | None
 
 
 class CaseReport:
@@ -150,6 +120,7 @@ def write_case_report(folder: str | Path, case: ReportedCase) -> Path:
     page, beside = (Path(folder) / f"{scene.case}{ending}" for ending in (REPORT, VIEWER))
     content = {
         "title": f"GLADE: {scene.case}",
+        "glance": glance(scene).content,
         "description": case.description,
         "warnings": case.row.warnings,
         "facts": _facts(case.row, scene),
@@ -172,53 +143,11 @@ def write_case_report(folder: str | Path, case: ReportedCase) -> Path:
     return write_text(page, text)
 
 
-def write_overview(
-    path: str | Path, cases: Sequence[ReportedCase], title: str, refused: Sequence[Row] = (), folder: str = ""
-) -> Path:
-    """Write one page about several scans, the doubtful ones first, each with a link to its own report.
-
-    First come those outside the trained range, then those with the largest residual (over the noise where known) and
-    with the lowest confidence.
-
-    Args:
-        path: of the page.
-        cases: the scans; their reports are written by `write_case_report`.
-        title: of the page.
-        refused: rows of the scans without a result.
-        folder: of the reports, relative to the page; {case} in it is the name of the case.
-
-    Returns:
-        The path.
-    """
-    rows = [_overview_row(case, folder) for case in cases]
-    rows.sort(key=_doubt, reverse=True)
-    failures = _failures(refused)
-    return write_text(Path(path), render("overview.html", ["tables.js"], title=title, rows=rows, failures=failures))
-
-
-def _doubt(row: OverviewRow) -> tuple[int, float, float]:
-    residual = row.residual if row.residual_over_noise is None else row.residual_over_noise
-    return len(row.warnings), residual or 0.0, -(row.confidence or 0.0)
-
-
-def _overview_row(case: ReportedCase, folder: str) -> OverviewRow:
-    row, scene = case.row, case.scene
-    inside = None if scene.confidence is None else float(scene.confidence[scene.body].mean())
-    page = "/".join(part for part in (folder.format(case=scene.case), f"{scene.case}{REPORT}") if part)
+def glance(scene: Scene) -> Glance:
+    """Return what an overview of several scans shows of this one."""
     acquired = anatomical_axis(scene.grid.affine, scene.through_plane_axis)
     picture = thumbnail(scene.methods[GLADE], scene.grid.affine, scene.shown, scene.centre_mm, acquired, scene.case)
-    return OverviewRow(
-        name=scene.case,
-        page=quote(page),
-        picture=picture,
-        acquired=_geometry(row.input),
-        made=_geometry(row.output),
-        warnings=row.warnings,
-        residual=row.residual,
-        residual_over_noise=row.residual_over_noise,
-        confidence=inside,
-        seconds=row.seconds,
-    )
+    return Glance(picture, None if scene.confidence is None else float(scene.confidence[scene.body].mean()))
 
 
 def meaningful(scores: Mapping[str, Sequence[Score]]) -> tuple[dict[str, list[Score]], list[str]]:
@@ -276,11 +205,6 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
     return scores, list(undefined)
 
 
-def _failures(refused: Sequence[Row]) -> Table | None:
-    rows = [(row.case, row.status, row.reason) for row in refused]
-    return Table("Without a result", ("scan", "status", "reason"), rows, kind="words") if rows else None
-
-
 def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
     protocol, residual, confidence = row.protocol, row.residual, None
     if scene.confidence is not None:
@@ -289,8 +213,8 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         confidence = f"{share:.1%} of the body's voxels above {CONFIDENT:g}; mean {mean:.2f}"
     of_noise = "" if row.residual_over_noise is None else f", {row.residual_over_noise:.2f} of their noise"
     return [
-        ("acquired", _geometry(row.input)),
-        ("made", _geometry(row.output)),
+        ("acquired", size_and_spacing(row.input)),
+        ("made", size_and_spacing(row.output)),
         ("slice spacing", f"{protocol.slice_spacing_mm:.4g} mm"),
         ("slice thickness", f"{protocol.slice_thickness_mm:.4g} mm ({protocol.thickness_source})"),
         ("slice profile", f"{protocol.profile} ({protocol.profile_source})"),
@@ -299,13 +223,6 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         ("confidence", confidence),
         ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
     ]
-
-
-def _geometry(grid: Mapping | None) -> str | None:
-    if not grid or "shape" not in grid:
-        return None
-    size, spacing = (" × ".join(f"{v:.3g}" for v in grid[key]) for key in ("shape", "spacing_mm"))
-    return f"{size} voxels of {spacing} mm"
 
 
 def _score_table(scores: Mapping[str, Sequence[Score]], scene: Scene) -> Table:

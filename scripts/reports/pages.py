@@ -1,6 +1,7 @@
 """Pages rendered from jinja2 templates: everything is escaped, and no path of the machine reaches a page."""
 
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -103,6 +104,18 @@ def identifier(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def percent(share: float) -> str:
+    """Write a share in percent with two significant digits.
+
+    >>> percent(0.0123), percent(0.2), percent(1.5e-7)
+    ('1.2 %', '20 %', '0.000015 %')
+    """
+    if not share:
+        return "0 %"
+    places = max(1 - math.floor(math.log10(abs(100 * share))), 0)
+    return f"{100 * share:.{places}f} %"
+
+
 def setting(value) -> str:
     """Write the value of a setting as one would type it.
 
@@ -146,7 +159,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["identifier"] = identifier
+    environment.filters |= {"identifier": identifier, "percent": percent}
     return environment
 
 

@@ -6,10 +6,11 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
@@ -17,7 +18,7 @@ from monai.data import MetaTensor
 
 from ..data.acceptance import ScanProtocol
 from ..data.bids_names import BidsNames
-from ..data.case import DICOM, SUMMARY, Case
+from ..data.case import DICOM, OVERVIEW, SUMMARY, Case
 from ..data.outputs import DICOM_SERIES
 from ..data.saving import volume_file
 from ..data.sidecar import file_stem, json_object
@@ -300,12 +301,19 @@ class RunRecord:
         """
         return self.entries[case.name].snapshot(pred)
 
+    def all_rows(self) -> Iterator[Row]:
+        """Yield the row of each case in OUT, by name; one at a time, since there may be very many."""
+        return (Row.of(json.loads(text)) for text, _ in self.rows.all())
+
     def merge(self) -> None:
         """Make summary.json of all rows in OUT; a failure to write it counts as a row that could not be written."""
         self.unwritten += not self.rows.merge()
 
-    def conclude(self) -> None:
+    def conclude(self, overview: Callable[["RunRecord"], Any] | None = None) -> None:
         """Wait for the other processes, merge summary.json, log the counts and end the run.
+
+        Args:
+            overview: writes a page about all cases in OUT; None: no such page.
 
         Raises:
             SystemExit: with code 1, if any case of this call, in any process, was refused or failed, if a row or
@@ -317,6 +325,8 @@ class RunRecord:
             first = idist.get_rank() == 0
             if first:
                 self.merge()
+                if overview is not None:
+                    self._write(overview)
             lost = int(idist.all_reduce(self.unwritten + self.rows.missing()))
             counts = {key: int(idist.all_reduce(count)) for key, count in counts.items()}
         except RuntimeError as error:  # gloo's, when the connection to a process is lost
@@ -334,6 +344,13 @@ class RunRecord:
             logger.error("%s is not complete, or could not be written: run this again", SUMMARY)
         if counts[REFUSED] or counts[FAILED] or lost:
             raise SystemExit(1)
+
+    def _write(self, overview: Callable[["RunRecord"], Any]) -> None:
+        try:
+            overview(self)
+        except OSError as error:
+            self.unwritten += 1
+            logger.error("%s cannot be written: %s", OVERVIEW, error.strerror)
 
     def _differences(self, row: Mapping) -> list[str]:
         """What differs between the settings and weights of a row and those of this record."""

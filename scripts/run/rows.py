@@ -117,7 +117,7 @@ class Rows:
             temporary.open("w", encoding="utf-8") as file,
             tempfile.TemporaryFile("w+", encoding="utf-8") as cases,  # whose number is known when all are read
         ):
-            for text, status in self._all():
+            for text, status in self.all():
                 cases.write(",\n" if counts else "\n")
                 cases.write("  " + text.rstrip().replace("\n", "\n  "))  # each row has been indented already
                 counts[status] += 1
@@ -131,8 +131,8 @@ class Rows:
     def _is_due(self) -> bool:
         return time.monotonic() >= self._next_merge
 
-    def _all(self) -> Iterator[tuple[str, str]]:
-        """The text and status of each row, by name of the case."""
+    def all(self) -> Iterator[tuple[str, str]]:
+        """Yield the text and the status of each row, by name of the case."""
         for path in sorted(self.folder.glob("*.json")):
             text = _text(path)
             row = _parsed(text)

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import re
 from urllib.parse import unquote
@@ -15,7 +14,7 @@ from scripts.evaluation.statistics import Statistics
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
 from scripts.reports import case_report
-from scripts.reports.case_report import ReportedCase, write_case_report, write_overview
+from scripts.reports.case_report import ReportedCase, write_case_report
 from scripts.reports.evaluation_report import write_evaluation_report
 from scripts.reports.explained import number, ordered, ordered_metrics, title_of
 from scripts.reports.scene import Scene, along, steepest_voxel
@@ -342,21 +341,6 @@ def test_a_viewer_that_makes_the_page_too_large_is_a_file_beside_it(tmp_path, mo
     monkeypatch.undo()
     write_case_report(tmp_path, ReportedCase(ROW, scene()))
     assert not (tmp_path / "knee & co_viewer.html").exists()  # that of the earlier report
-
-
-def test_the_overview_lists_doubtful_scans_first_with_pictures_links_and_refusals(tmp_path):
-    quiet = dataclasses.replace(ROW, warnings=[], residual=1e-7)
-    rows = {"fine": quiet, "far off": dataclasses.replace(quiet, residual=0.2), "warned": ROW}
-    cases = [ReportedCase(row, scene(case=name)) for name, row in rows.items()]
-    for case in cases:
-        write_case_report(tmp_path, case)
-    refused = RunRow("other", "refused", "other.nii.gz: a 2-D image")
-    page = check_page(write_overview(tmp_path / "index.html", cases, "several", [refused]))
-    links = [anchor["href"] for anchor in page.all("a") if anchor["href"].endswith("_report.html")]
-    assert links[::2] == ["warned_report.html", "far%20off_report.html", "fine_report.html"]
-    assert len(page.all("img")) == 3
-    for words in ("a 2-D image", "noise 0.2 is outside the trained range", "2.0e-01", "0.75"):
-        assert words in page.text
 
 
 def test_a_measure_whose_scale_is_too_short_is_left_out_and_named(tmp_path):
