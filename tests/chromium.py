@@ -141,6 +141,15 @@ class Chromium:
             at = {"x": x + (u - x) * share, "y": y + (v - y) * share}
             self.call("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **at)
 
+    def touch(self, start: tuple[float, float], stop: tuple[float, float], steps: int = 4) -> None:
+        """Drags one finger from one point of the page to another, CSS pixels; see `size`, mobile."""
+        (x, y), (u, v) = start, stop
+        for i in range(steps + 1):
+            at = {"x": x + (u - x) * i / steps, "y": y + (v - y) * i / steps}
+            kind = "touchMove" if i else "touchStart"
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[at])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def size(self, width: int, height: int, mobile: bool = False) -> None:
         """Sets the size of the page, CSS pixels."""
         given = {"width": width, "height": height, "deviceScaleFactor": 2 if mobile else 1, "mobile": mobile}

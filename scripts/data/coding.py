@@ -6,7 +6,7 @@ import numpy as np
 
 LOST = 0.1  # of the noise: the root mean square of what rounding changes; it raises the noise by half a percent
 STEP_OVER_DEVIATION = 12**0.5  # rounding to a step changes values by the step over sqrt(12), root mean square
-EIGHT_BITS = 255
+EIGHT_BITS = 256  # levels
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,17 @@ def coding_by_noise(low: float, high: float, noise: float | None) -> IntegerCodi
     return IntegerCoding("int16", step, float(np.float32(steps_off * step)))
 
 
-def eight_bits(low: float, high: float) -> IntegerCoding:
-    """Return the coding of a range of values as 256 integers.
+def coding_of_range(low: float, high: float, levels: int = EIGHT_BITS) -> IntegerCoding:
+    """Return the coding of a range of values as the integers 0 to levels - 1.
 
     Args:
         low: smallest value.
         high: largest value, above `low`.
+        levels: at most 65,536; more than 256 take 16 bits.
 
-    >>> share = eight_bits(0, 1)
+    >>> share = coding_of_range(0, 1)
     >>> share.encode(np.array([0, 0.5, 1])), round(share.precision, 4)
     (array([  0, 127, 255], dtype=uint8), 0.002)
     """
-    return IntegerCoding("uint8", float(np.float32((high - low) / EIGHT_BITS)), float(np.float32(low)))
+    slope, intercept = float(np.float32((high - low) / (levels - 1))), float(np.float32(low))  # as files store them
+    return IntegerCoding("uint8" if levels <= EIGHT_BITS else "uint16", slope, intercept)

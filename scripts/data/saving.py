@@ -17,7 +17,7 @@ from monai.transforms import SaveImaged
 from ..geometry.checksums import sha256_of
 from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
-from .coding import IntegerCoding, coding_by_noise, eight_bits
+from .coding import IntegerCoding, coding_by_noise, coding_of_range
 from .outputs import DICOM_SERIES, OUTPUTS, REPORT_PAGE, VOLUME, chosen_outputs
 from .reference import ReferenceGrid
 from .sidecar import file_stem
@@ -198,7 +198,7 @@ def coding_of_result(volume: MetaTensor, postfix: str = RESULT) -> IntegerCoding
         None for float32: other volumes, and where the noise is not known or integers would lose over a tenth of it.
     """
     if postfix == CONFIDENCE:
-        return eight_bits(0, 1)
+        return coding_of_range(0, 1)
     if postfix not in (RESULT, ADDED_DETAIL):
         return None
     return coding_by_noise(float(volume.min()), float(volume.max()), volume.meta.get("noise"))

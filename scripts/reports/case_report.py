@@ -19,9 +19,9 @@ from ..geometry.views import VIEWS
 from ..metrics.pique import shared_window
 from ..run.record import Row, RunRecord
 from .evaluation_report import explanations
-from .explained import explained, number, ordered, ordered_metrics
+from .explained import ACQUIRED, explained, number, ordered, ordered_metrics, what_is_shown
 from .overview import Glance, size_and_spacing
-from .pages import Table, render, setting, settings
+from .pages import Table, percent, render, setting, settings
 from .scene import Scene, scene_charts, scene_figure
 from .tables import head_cell
 from .tiles import anatomical_axis, thumbnail
@@ -30,6 +30,8 @@ from .viewer import PAGE_BYTES, SCRIPTS, STYLES, viewer_of, write_viewer
 MEASURES = (Fidelity(), HighBandDetail(), Pique(), Closure())  # the same as in an evaluation
 MEGABYTE = 1_000_000
 LEFT_OUT = ("nrmse", "hfen")  # not shown: the page of one scan has the main measures only
+INPUT_OF_SCAN = "Cubic interpolation is what the network gets"
+INPUT_OF_STACKS = "Cubic: the stacks put together in the same way from cubic interpolations, without the network"
 CONFIDENT = 0.5  # confidence above which a voxel counts as confident
 FINE_DETAIL, SHORT_SCALE = "spectrum_closed", 4.0  # true thin slices have 1 to 3; far beyond, its scale is too short
 
@@ -44,11 +46,13 @@ class ReportedCase:
         row: of the run record.
         scene: its volumes.
         description: a sentence about the scan, or None.
+        tables: shown beside the facts about the scan.
     """
 
     row: Row
     scene: Scene
     description: str | None = None
+    tables: Sequence[Table] = ()
 
     @cached_property
     def measured(self) -> tuple[dict[str, list[Score]], list[str]]:
@@ -124,11 +128,12 @@ def write_case_report(folder: str | Path, case: ReportedCase) -> Path:
         "description": case.description,
         "warnings": case.row.warnings,
         "facts": _facts(case.row, scene),
+        "tables": case.tables,
         "scores": _score_table(shown, scene) if any(shown.values()) else None,
         "undefined": [*undefined, *notes],
         "views": scene_figure(scene),
         "charts_of_scan": scene_charts(scene),
-        "explanations": explanations([*metrics, "residual"]),
+        "explanations": [*_pictures(scene), *explanations([*metrics, "residual"])],
         "made_with": _made_with(case.row),
         "settings": settings(case.row.settings),
     }
@@ -211,15 +216,16 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         inside = scene.confidence[scene.body]
         share, mean = float((inside > CONFIDENT).mean()), float(inside.mean())
         confidence = f"{share:.1%} of the body's voxels above {CONFIDENT:g}; mean {mean:.2f}"
-    of_noise = "" if row.residual_over_noise is None else f", {row.residual_over_noise:.2f} of their noise"
+    ratio = row.residual_over_noise
+    of_noise = "" if ratio is None else f"; {ratio:.2f} of their noise (below 1: they agree to within the noise)"
     return [
         ("acquired", size_and_spacing(row.input)),
         ("made", size_and_spacing(row.output)),
         ("slice spacing", f"{protocol.slice_spacing_mm:.4g} mm"),
         ("slice thickness", f"{protocol.slice_thickness_mm:.4g} mm ({protocol.thickness_source})"),
         ("slice profile", f"{protocol.profile} ({protocol.profile_source})"),
-        ("through-plane axis", f"{protocol.through_plane_axis} ({protocol.axis_source})"),
-        ("residual", None if residual is None else f"{number(residual)} of the acquired slices{of_noise}"),
+        ("through-plane axis", f"array axis {protocol.through_plane_axis} ({protocol.axis_source})"),
+        ("residual", None if residual is None else f"{percent(residual)} of the acquired slices{of_noise}"),
         ("confidence", confidence),
         ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
     ]
@@ -237,8 +243,13 @@ def _score_table(scores: Mapping[str, Sequence[Score]], scene: Scene) -> Table:
         head.append(title._replace(text=f"{title.text}, {_plane(scene, int(axis))}") if axis else title)
     cells = {(method, s.metric, s.axis): s.value for method, values in scores.items() for s in values}
     rows = [(method, *(number(cells.get((method, *key)), key[0]) for key in keys)) for method in scores]
-    caption = "Cubic interpolation is the input of the network; one intensity window for all methods."
+    caption = f"{INPUT_OF_STACKS if scene.first_stack else INPUT_OF_SCAN}; one intensity window for all methods."
     return Table(caption, ("method", *head), rows, [GLADE])
+
+
+def _pictures(scene: Scene) -> list[tuple[str, str]]:
+    names = [ACQUIRED, *scene.methods, "added detail", "confidence", *([] if scene.truth is None else ["truth"])]
+    return what_is_shown(names, **({CUBIC: f"{INPUT_OF_STACKS}."} if scene.first_stack else {}))
 
 
 def _plane(scene: Scene, axis: int) -> str:

@@ -22,7 +22,7 @@ from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..run.record import DONE
 from .curves import colour_variable
-from .explained import HEADLINE, explained, ordered, ordered_metrics, title_of
+from .explained import HEADLINE, SHOWN, explained, ordered, ordered_metrics, title_of, what_is_shown
 from .libraries import CHARTJS, embedded
 from .pages import Cell, Table, render, setting, settings
 from .scene import HIDDEN, CaptionedChart, Scene, ViewsFigure, scene_charts, scene_figure
@@ -141,7 +141,10 @@ def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3,
         study=readers_study,
         cases=_case_parts(folder, record, scores, figures_per_source),
         all_scores=all_scores(found, scores),
-        explanations=explanations(row.metric for row in scores),
+        explanations=[
+            *what_is_shown(SHOWN if scores else []),
+            *explanations(row.metric for row in scores),
+        ],
         command=record.command,
         made_with=_made_with(record),
         settings=settings(record.settings),
@@ -221,7 +224,7 @@ def _bars(found: Sequence[Statistic], methods: Sequence[str]) -> list[Bars]:
             ends = (s.low, s.high) if np.isfinite([s.low, s.high]).all() else None
             groups[s.metric, s.profile].append(Bar(s.method, colour_variable(s.method, methods), s.mean, ends))
     order = sorted(groups, key=lambda group: (HEADLINE.index(group[0]), list(KINDS).index(group[1])))
-    titles = {(m, kind): f"{explained(m).title}, {KINDS[kind]}: {explained(m).hint}" for m, kind in order}
+    titles = {(m, kind): f"{explained(m).title}, {KINDS[kind]} ({explained(m).hint})" for m, kind in order}
     return [Bars(titles[group], groups[group]) for group in order]
 
 

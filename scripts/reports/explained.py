@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..evaluation.method_names import GLADE, METHOD_ORDER
+from ..evaluation.method_names import CONSISTENT, GLADE, METHOD_ORDER
 
+HIGHER, LOWER, ONE = "higher is better", "lower is better", "1 is best"
 MINUS, MISSING = "−", "–"
 SMALLEST_PLAIN = 0.001  # smaller numbers are written with an exponent
 
@@ -30,38 +31,38 @@ class Explained(NamedTuple):
 METRICS = {
     "psnr": Explained(
         "PSNR",
-        "higher",
+        HIGHER,
         "Peak signal-to-noise ratio against the truth inside the body, dB. It is highest for the result with the "
         "smallest error, which is seldom the sharpest.",
         2,
     ),
     "ssim": Explained(
-        "SSIM", "higher", "Structural similarity to the truth inside the body; 1 if both are identical.", 3
+        "SSIM", HIGHER, "Structural similarity to the truth inside the body; 1 if both are identical.", 3
     ),
     "high_band_energy": Explained(
         "High-band energy",
-        "near 1",
+        ONE,
         "Energy of the detail that is too fine for the slices, result over truth: 1 is as much as in the truth, below "
         "1 smoother, above 1 rougher. It does not say whether the detail is the true one.",
         3,
     ),
     "high_band_error": Explained(
         "High-band error",
-        "lower",
+        LOWER,
         "Energy of the error of that detail over the truth's energy: 0 if all of it is recovered, 1 if none is, above "
         "1 if invented detail makes the result worse than no detail.",
         3,
     ),
     "pique": Explained(
         "PIQUE",
-        "lower",
+        LOWER,
         "Perceived quality of the planes across the slices without a reference, 0 to 100: under 20 excellent, to 35 "
         "good, to 50 fair. All methods of a scan share one intensity window.",
         1,
     ),
     "sharpness_closed": Explained(
         "Relative edge sharpness",
-        "cubic 0, in-plane 1",
+        "0 as cubic, 1 as in-plane",
         "Steepness of the edges through-plane on a scale on which cubic interpolation has 0 and the acquired planes, "
         "in-plane, have 1. Thick slices also soften the acquired planes, so true thin slices have 1 to 3, mostly "
         "about 2. In the csv files: sharpness_closed.",
@@ -69,7 +70,7 @@ METRICS = {
     ),
     "spectrum_closed": Explained(
         "Relative fine detail",
-        "cubic 0, in-plane 1",
+        "0 as cubic, 1 as in-plane",
         "Share of the power through-plane in detail that is too fine for the slices, on the same scale: cubic "
         "interpolation has 0, the acquired planes have 1, true thin slices have 1 to 3. Where the acquired planes hold "
         "hardly more detail than the cubic interpolation, the scale is short and large values mean little. In the csv "
@@ -78,45 +79,45 @@ METRICS = {
     ),
     "residual": Explained(
         "Residual",
-        "lower",
+        LOWER,
         "Agreement with the scan: relative difference of slices simulated from the result to the acquired ones.",
     ),
     "cross_plane_correlation": Explained(
         "Cross-plane correlation",
-        "higher",
+        HIGHER,
         "Local correlation with a scan of the same anatomy that is sharp in this plane.",
         3,
     ),
     "cross_plane_coherence": Explained(
         "Cross-plane coherence",
-        "higher",
+        HIGHER,
         "Agreement of the fine detail with a scan of the same anatomy that is sharp in this plane: 1 if the detail is "
         "real, near 0 if it is invented.",
         3,
     ),
     "nrmse": Explained(
-        "NRMSE", "lower", "Root mean square error over the root mean square of the truth, inside the body.", 4
+        "NRMSE", LOWER, "Root mean square error over the root mean square of the truth, inside the body.", 4
     ),
     "hfen": Explained(
-        "HFEN", "lower", "Error of fine structures (Laplacian of Gaussian) over their size in the truth.", 3
+        "HFEN", LOWER, "Error of fine structures (Laplacian of Gaussian) over their size in the truth.", 3
     ),
-    "edge": Explained("Edge steepness", "higher", "99th percentile of the gradient along an axis, 1/mm.", 3),
+    "edge": Explained("Edge steepness", HIGHER, "99th percentile of the gradient along an axis, 1/mm.", 3),
     "slice_period_banding": Explained(
         "Slice banding",
-        "near 1",
+        ONE,
         "Power of stripes at the slice distance over that of neighbouring frequencies; 1 if there are none.",
         2,
     ),
     "slice_period_steps": Explained(
         "Slice steps",
-        "near 1",
+        ONE,
         "Power of detail that repeats with the slices, as in a staircase, over that of neighbouring frequencies; 1 if "
         "there is none. It detects the artefact; the modulation says how large it is.",
         2,
     ),
     "slice_period_modulation": Explained(
         "Slice modulation",
-        "lower",
+        LOWER,
         "Variation, with the period of the slices, of the change from plane to plane, as a share of the mean change; "
         "some hundredths without artefact.",
         3,
@@ -129,7 +130,7 @@ METRICS = {
     ),
     "slice_period_stripes": Explained(
         "Slice stripes",
-        "lower",
+        LOWER,
         "Brightness differences of whole planes with the period of the slices or alternating from plane to plane, as a "
         "share of the mean change from plane to plane; some thousandths without artefact, some hundredths where "
         "slices are few.",
@@ -139,14 +140,12 @@ METRICS = {
         "Slice stripes of the truth", "", "The same of the truth: the value that this anatomy has without artefact.", 3
     ),
     "slice_period_banding_to_truth": Explained(
-        "Slice banding / truth", "near 1", "Slice banding over that of the truth.", 2
+        "Slice banding / truth", ONE, "Slice banding over that of the truth.", 2
     ),
-    "slice_period_steps_to_truth": Explained(
-        "Slice steps / truth", "near 1", "Slice steps over those of the truth.", 2
-    ),
+    "slice_period_steps_to_truth": Explained("Slice steps / truth", ONE, "Slice steps over those of the truth.", 2),
     "confidence_rank_correlation": Explained(
         "Confidence rank correlation",
-        "lower",
+        LOWER,
         "Spearman correlation of the confidence with the absolute error: −1 if the confidence ranks all errors "
         "correctly, 0 if it says nothing about them.",
         2,
@@ -155,16 +154,33 @@ METRICS = {
     "confident_share": Explained("Confident share", "", "Share of the body's voxels with a confidence above 0.5.", 3),
     "sharpness_closed_of_truth": Explained("Relative edge sharpness of the truth", "", "The same of the truth.", 2),
     "spectrum_closed_of_truth": Explained("Relative fine detail of the truth", "", "The same of the truth.", 2),
-    "border_raw": Explained("Border gradient", "higher", "Steepest gradient across the given border, 1/mm.", 3),
-    "border_sigmoid": Explained(
-        "Border gradient, sigmoid", "higher", "The same of a sigmoid fitted to each profile.", 3
-    ),
-    "border_polynomial": Explained("Border gradient, polynomial", "higher", "The same of a fitted polynomial.", 3),
-    "border_rise_mm": Explained("Border rise", "lower", "Distance from 10 to 90 % of the step at the border, mm.", 2),
+    "border_raw": Explained("Border gradient", HIGHER, "Steepest gradient across the given border, 1/mm.", 3),
+    "border_sigmoid": Explained("Border gradient, sigmoid", HIGHER, "The same of a sigmoid fitted to each profile.", 3),
+    "border_polynomial": Explained("Border gradient, polynomial", HIGHER, "The same of a fitted polynomial.", 3),
+    "border_rise_mm": Explained("Border rise", LOWER, "Distance from 10 to 90 % of the step at the border, mm.", 2),
     "border_overshoot": Explained(
-        "Border overshoot", "lower", "Intensity beyond the plateaus on both sides of the border, over the step.", 3
+        "Border overshoot",
+        LOWER,
+        "Intensity beyond the plateaus on both sides of the border, over the step.",
+        3,
     ),
 }
+ACQUIRED = "as acquired"
+SHOWN = {
+    ACQUIRED: "The slices of the scan, as thick as they are.",
+    "nearest": "Each voxel has the value of the nearest slice.",
+    "linear": "Linear interpolation between the slices.",
+    "cubic": "Cubic interpolation between the slices, without a network. It invents nothing and stays blurred.",
+    CONSISTENT: "Cubic interpolation, corrected so that thick slices made from it agree with the acquired ones, as "
+    "those of GLADE do. No network: what GLADE has beyond it is its added detail.",
+    GLADE: "The result: with fine detail that a network predicts, corrected so that thick slices made from it agree "
+    "with the acquired ones.",
+    "truth": "What the thick slices were made from: known for simulated scans only.",
+    "added detail": "GLADE minus consistent cubic, in the units of the scan: what comes from the network alone. Red is "
+    "brighter, blue darker.",
+    "confidence": "How well the scan and the network's predictions determine a voxel, from 0 (not at all) to 1.",
+}
+"""What each picture, curve and method is."""
 HEADLINE = tuple(METRICS)[:10]  # columns of the main tables, in this order; without values there is no column
 
 
@@ -175,6 +191,20 @@ def explained(metric: str) -> Explained:
     ('PSNR', 'my metric')
     """
     return METRICS.get(metric, Explained(metric.replace("_", " "), "", ""))
+
+
+def what_is_shown(names: Iterable[str], **other: str) -> list[tuple[str, str]]:
+    """Return the name and the description of pictures, curves and methods; those of other methods have none.
+
+    Args:
+        names: of what is on a page.
+        other: descriptions that replace those of `SHOWN`.
+
+    >>> what_is_shown(["truth", "ECLARE"])
+    [('truth', 'What the thick slices were made from: known for simulated scans only.')]
+    """
+    wanted = set(names)
+    return [(name, text) for name, text in {**SHOWN, **other}.items() if name in wanted]
 
 
 def title_of(metric: str, axis: str = "", unit: str = "") -> str:

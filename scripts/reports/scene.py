@@ -17,7 +17,7 @@ from ..metrics.arrays import bounding_box
 from ..metrics.mask import body_mask
 from ..metrics.spectrum import NYQUIST, power_spectrum
 from .curves import Chart, profile_chart, spectrum_chart
-from .explained import ordered
+from .explained import ACQUIRED, ordered
 from .planes import robust_window
 from .tiles import SHARE, SIGNED, ColourBar, Tile, ViewPictures, anatomical_axis, colour_bar, view_pictures
 
@@ -49,7 +49,8 @@ class Scene:
         confidence: of GLADE, 0 to 1, or None.
         window: intensities shown as black and white; None: percentiles of the cubic input.
         point_mm: point where the three planes meet, RAS mm; None: the body's centre of mass.
-        stacks: further stacks of the study that the result was made from, name -> slices and their grid.
+        first_stack: name of the stack of these slices, where the result was made from several; else empty.
+        stacks: the other ones of these, name -> slices and their grid.
     """
 
     case: str
@@ -63,6 +64,7 @@ class Scene:
     confidence: np.ndarray | None = None
     window: tuple[float, float] | None = None
     point_mm: Sequence[float] | None = None
+    first_stack: str = ""
     stacks: Mapping[str, tuple[np.ndarray, Grid]] = field(default_factory=dict)
 
     @property
@@ -110,7 +112,7 @@ class CaptionedChart(NamedTuple):
 
 
 def scene_figure(scene: Scene) -> ViewsFigure:
-    """Draw input, methods, truth, differences from it, added detail and confidence in three views."""
+    """Draw slices, methods, truth, differences from it, added detail and confidence in three views."""
     (low, high), span = scene.shown, scene.detail_span
     signed = (-span, span)
 
@@ -122,7 +124,7 @@ def scene_figure(scene: Scene) -> ViewsFigure:
     tiles = [Tile(name, here(scene.methods[name]), scene.shown) for name in ours]
     if scene.slices is not None:
         thick = scene.slices[0], np.array(scene.slices[1].affine)
-        tiles.insert(0, Tile("input", thick, scene.shown))
+        tiles.insert(0, Tile(ACQUIRED, thick, scene.shown))
     if scene.truth is not None:
         tiles.append(Tile("truth", here(scene.truth), scene.shown))
         tiles += [Tile(f"{n} − truth", here(scene.methods[n] - scene.truth), signed, SIGNED) for n in ours]
@@ -143,7 +145,8 @@ def scene_figure(scene: Scene) -> ViewsFigure:
     point = ", ".join(f"{v:.0f}" for v in scene.centre_mm)
     scales = (
         f"One intensity window for all: {low:.4g} to {high:.4g} in the scan's own units. "
-        f"True proportions; the planes meet at ({point}) mm RAS. Voxels are not smoothed."
+        f"True proportions; the planes meet at ({point}) mm (towards the patient's right, front, head). "
+        "Voxels are not smoothed."
     )
     body = scene.body, np.array(scene.grid.affine)
     return ViewsFigure(view_pictures(tiles, scene.case, body, scene.centre_mm, axis), bars, scales)
@@ -224,9 +227,11 @@ def _profile(scene: Scene) -> CaptionedChart:
     dots = _slices_along(scene, edge, direction)
     where = ", ".join(f"{v:.0f}" for v in edge)
     chart = profile_chart(offsets, curves, dots, f"{scene.case}: intensities across an edge, along the slices' axis")
-    return CaptionedChart(
-        chart, f"Profile across the edge where the cubic input changes most through-plane, at ({where}) mm RAS."
+    caption = (
+        "Intensities along a line across the slices, through the edge where the cubic interpolation changes most, "
+        f"at ({where}) mm. A steeper step is a sharper edge."
     )
+    return CaptionedChart(chart, caption)
 
 
 def _slices_along(scene: Scene, edge: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -260,8 +265,11 @@ def _spectra(scene: Scene) -> CaptionedChart:
         curves[name] = frequencies / spacing[axis], power / total
     if scene.truth is None:
         curves["in-plane"] = _in_plane(reference, axis, spacing, curves[CUBIC][0])
-    aim = "that of the truth" if scene.truth is not None else "the input's own in-plane spectrum (dotted)"
-    caption = f"Power spectra through-plane inside the body, over the cubic input's total power; the aim is {aim}."
+    aim = "that of the truth" if scene.truth is not None else "that of the acquired planes, in-plane (dotted)"
+    caption = (
+        "Power spectra across the slices, inside the body. Left: coarse structures; right of the vertical line (the "
+        f"Nyquist frequency of the slices): detail that is too fine for the slices. The aim is {aim}."
+    )
     chart = spectrum_chart(
         curves, NYQUIST / scene.slice_spacing_mm, f"{scene.case}: power spectra along the slices' axis"
     )

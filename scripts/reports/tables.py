@@ -82,7 +82,7 @@ def head_cell(metric: str, unit: str = "", more: str = "") -> Cell:
     """Make the head of a metric's column: its title, which direction is good, its unit, and what else is given.
 
     >>> head_cell("psnr", "dB", "n 12")
-    Cell(text='PSNR', small='higher · dB · n 12', bold=False)
+    Cell(text='PSNR', small='higher is better · dB · n 12', bold=False)
     """
     known = explained(metric)
     parts = (known.hint, "" if unit in UNITS_NOT_SHOWN else unit, more)

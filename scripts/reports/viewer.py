@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.coding import coding_of_range
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..geometry.files import write_text
 from ..geometry.grid import AXES, Grid
 from ..metrics.arrays import bounding_box
 from ..physics.acquisition import SliceGeometry
 from ..physics.interpolation import CubicInterpolation
-from .explained import ordered
+from .explained import ACQUIRED, ordered
 from .libraries import NIIVUE, Embedded, embedded
 from .packing import Packed, packed
 from .pages import render
@@ -28,7 +29,6 @@ MARGIN_MM = 10.0  # about the body; what lies farther away is cut off
 RANGE_PERCENTILES = (0.01, 99.99)  # of all images: values beyond, which are few, are stored as the nearest one
 SAME_VALUE = 1e-3  # of the range: an interpolation computed anew is the same if it differs by less
 SMALLEST_WEIGHT = 1e-6  # of an interpolation; smaller ones are left out
-ACQUIRED = "as acquired"
 SCRIPTS, STYLES = ("unpack.js", "viewer.js"), ("viewer.css",)  # of a viewer; a page with tables adds theirs
 
 
@@ -201,14 +201,14 @@ class _Store:
 
     def viewer(self) -> Viewer:
         """The viewer, after everything is stored."""
-        images = self._acquired_and_cubic()
+        acquired, images = self._acquired_and_cubic()
         for name, values in self.shown.items():
-            if name != CUBIC or not any(image.name == CUBIC for image in images):
+            if name != CUBIC or not images:
                 images.append(Image(name, self._store(values[self.box], self.grid, self.levels, self.low, self.high)))
         overlays = [self._overlay(overlay) for overlay in overlays_of(self.scene)]
         at = np.linalg.inv(self.grid.affine) @ [*self.scene.centre_mm, 1]
         point = np.clip(np.rint(at[:AXES]), 0, np.array(self.grid.shape) - 1).astype(int)
-        order = [ACQUIRED, CUBIC, GLADE, "truth"]
+        order = [CUBIC, GLADE, "truth"]
         images.sort(key=lambda image: order.index(image.name) if image.name in order else len(order))
         return Viewer(
             case=self.scene.case,
@@ -216,7 +216,7 @@ class _Store:
             affine=_numbers(self.grid.affine),
             point=[int(i) for i in point],
             window=self.scene.shown,
-            images=images,
+            images=[*acquired, *images],
             overlays=overlays,
             volumes=self.volumes,
             bits=int(np.log2(self.levels)),
@@ -231,10 +231,10 @@ class _Store:
         index = self._store(values, self.grid, OVERLAY_LEVELS, overlay.low, overlay.high)
         return OverlayOf(overlay.name, index, overlay.low, overlay.high, overlay.unit)
 
-    def _acquired_and_cubic(self) -> list[Image]:
-        """The slices, and the cubic interpolation of them by its weights where that gives the same volume."""
+    def _acquired_and_cubic(self) -> tuple[list[Image], list[Image]]:
+        """The slices of each stack, and the cubic interpolation by its weights where that gives the same volume."""
         if self.scene.slices is None:
-            return []
+            return [], []
         values, affine = canonical(self.scene.slices[0], self.scene.slices[1].affine)
         thick = Grid(values.shape, affine)
         weights = self._weights(values, thick)
@@ -243,15 +243,15 @@ class _Store:
             values, thick = values[part], _cut(thick, part)
         in_plane = [a for a in range(AXES) if a != self.axis]
         volume = self._store(values, thick, FINE_LEVELS, self.low, self.high, in_plane)
-        images = [Image(ACQUIRED, volume)]
+        images = [Image(f"{self.scene.first_stack} {ACQUIRED}".strip(), volume)]
         for name, (stack, grid) in self.scene.stacks.items():
             other, affine = canonical(stack, grid.affine)
             kept = self._store(other, Grid(other.shape, affine), FINE_LEVELS, self.low, self.high, in_plane)
             images.append(Image(f"{name} {ACQUIRED}", kept))
-        if weights is not None:
-            rounded = np.where(np.abs(weights) < SMALLEST_WEIGHT, 0, weights)[self.box[self.axis]]
-            images.append(Image(CUBIC, volume, self.axis, np.round(rounded, 6).tolist()))
-        return images
+        if weights is None:
+            return images, []
+        rounded = np.where(np.abs(weights) < SMALLEST_WEIGHT, 0, weights)[self.box[self.axis]]
+        return images, [Image(CUBIC, volume, self.axis, np.round(rounded, 6).tolist())]
 
     def _weights(self, slices: np.ndarray, thick: Grid) -> np.ndarray | None:
         """The matrix of `U`, if it makes the scene's cubic volume from the slices; None if not."""
@@ -275,13 +275,11 @@ class _Store:
         """Keep a volume (X, Y, Z); return its index. `axes` are those to subtract neighbours along."""
         if axes is None:  # across the slices, and along one axis of the slices
             axes = [self.axis, next(a for a in range(AXES) if a != self.axis)]
-        step = (high - low) / (levels - 1)
-        values = np.nan_to_num(values)
-        cut = bool(values.min() < low - step / 2), bool(values.max() > high + step / 2)
-        numbers = np.rint((np.clip(values, low, high) - low) / step)
-        kind = np.uint8 if levels <= COARSE_LEVELS else np.uint16
-        kept = packed(numbers.astype(kind).transpose(2, 1, 0), [AXES - 1 - a for a in axes])
-        self.volumes.append(Volume(kept, _numbers(grid.affine), float(low), float(step), levels - 1, cut))
+        coding, values = coding_of_range(low, high, levels), np.nan_to_num(values)
+        cut = bool(values.min() < low - coding.precision), bool(values.max() > high + coding.precision)
+        numbers = coding.encode(np.clip(values, low, high)).transpose(2, 1, 0)
+        kept = packed(numbers, [AXES - 1 - a for a in axes])
+        self.volumes.append(Volume(kept, _numbers(grid.affine), coding.intercept, coding.slope, levels - 1, cut))
         return len(self.volumes) - 1
 
 

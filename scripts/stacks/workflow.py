@@ -124,6 +124,7 @@ class SaveStudy:
         output_dir: OUT.
         dicom_writer: as for `SaveImageCased`.
         replacing: as for `case_folder`.
+        report: writes a page about the study, called with the data and the folder that is being filled; None: no page.
     """
 
     def __init__(
@@ -131,8 +132,10 @@ class SaveStudy:
         output_dir: str | os.PathLike,
         dicom_writer: ImageWriter | None = None,
         replacing: Callable[[Case, list[str]], Any] | None = None,
+        report: Callable[[Mapping, Path], Any] | None = None,
     ):
-        self.output_dir, self.dicom_writer, self.replacing = Path(output_dir), dicom_writer, replacing
+        self.output_dir, self.dicom_writer = Path(output_dir), dicom_writer
+        self.replacing, self.report = replacing, report
 
     def __call__(self, data: Mapping) -> None:
         """Write the volumes of `VOLUMES` and the residuals of data["fused"] for the case data["case"].
@@ -152,6 +155,8 @@ class SaveStudy:
                 write_nifti(volume, residuals / f"{part.stack.case.name}.nii.gz")
             if case.format == DICOM and self.dicom_writer is not None:
                 write_series(self.dicom_writer, data["pred"], case, folder)
+            if self.report is not None:
+                self.report(data, folder)
 
 
 def data_of(case: Case, fused: Fused) -> dict[str, Any]:

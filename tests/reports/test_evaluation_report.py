@@ -158,11 +158,12 @@ def test_tables_hold_the_numbers_of_the_files(original):
 def test_every_case_has_its_figure_profile_and_spectrum(original):
     page = check_page(original / "report.html")
     alts = [image["alt"] for image in page.all("img")]
-    with_truth = ["input", "cubic", "GLADE", "truth", "cubic − truth", "GLADE − truth", "added detail", "confidence"]  # noqa: RUF001
+    with_truth = ["as acquired", "cubic", "GLADE", "truth", "added detail", "confidence"]
+    with_truth += ["cubic − truth", "GLADE − truth"]  # noqa: RUF001
     for view in ("sagittal", "coronal", "axial"):
         for tile in with_truth:
             assert f"knee_4x: {tile}, {view} plane" in alts
-        for tile in ("input", "cubic", "GLADE", "added detail", "confidence"):
+        for tile in ("as acquired", "cubic", "GLADE", "added detail", "confidence"):
             assert f"real <b>: {tile}, {view} plane" in alts
     assert len(alts) == 3 * (8 + 8 + 5) + 3 * BARS
     labels = " ".join(svg["aria-label"] for svg in page.all("svg"))
@@ -301,7 +302,7 @@ def test_case_report_says_what_was_done_and_measures_before_and_after(tmp_path):
         "28 × 30 × 40 voxels of 1 × 1 × 1 mm",  # noqa: RUF001
         "3.5 mm (the sidecar of …/knee.json)",
         "gauss (2D acquisition)",
-        "1.5e-07 of the acquired slices",
+        "0.000015 % of the acquired slices",
         "12.3 s",
         "cd" * 32,
         "9.8.7",

@@ -272,6 +272,36 @@ def test_the_curtain_shows_the_left_image_on_its_left(screen, scene):
     assert float(screen.browser.js("document.getElementById('viewer-curtain').value")) < 45
 
 
+def test_on_a_telephone_a_finger_moves_the_crosshair_and_the_curtain(page, tmp_path):
+    require_chromium()
+    with Chromium(tmp_path / "browser", 390, 844, WEBGL) as browser:
+        browser.size(390, 844, mobile=True)
+        browser.open(page)
+        screen = Screen(browser)
+        screen.settled()
+        browser.js("document.getElementById('viewer-stage').scrollIntoView()")
+        assert browser.js("document.documentElement.scrollWidth") <= 390
+        where = "document.getElementById('viewer-reading').dataset.voxel"
+        at_first, scrolled = browser.js(where), browser.js("window.scrollY")
+        (x, y, voxel), (u, v, other), *_ = probes(screen, "left")[2][::7]
+        browser.touch((x, y), (x, y))
+        screen.settled()
+        assert browser.js(where) == " ".join(map(str, voxel)) != at_first
+        browser.touch((x, y), (u, v))
+        screen.settled()
+        assert browser.js(where) == " ".join(map(str, other)) != " ".join(map(str, voxel))
+        browser.js("document.getElementById('viewer-swipe').click()")
+        browser.js("document.getElementById('viewer-stage').scrollIntoView()")
+        screen.settled()
+        line = "(b => [b.left, b.top + 20])(document.querySelector('.viewer .line').getBoundingClientRect())"
+        x, y = browser.js(line)
+        browser.touch((x, y), (x - 40, y))
+        screen.settled()
+        assert browser.js(line)[0] == pytest.approx(x - 40, abs=2)
+        assert float(browser.js("document.getElementById('viewer-curtain').value")) < 45
+        assert browser.js("window.scrollY") >= scrolled  # the finger moves the curtain, not the page
+
+
 def test_overlays_switch_and_fade(screen, scene):
     inside = ndimage.binary_erosion(in_ras(scene.confidence)[shown_part(scene)] > 0, iterations=2)
     spots = [(x, y) for x, y, v in probes(screen, "right")[1] if inside[v]]

@@ -350,7 +350,7 @@
   for (const view of views) sizes.observe(view.canvas);
 
   const named = name => content.images.findIndex(image => image.name === name);
-  state.left = Math.max(0, named("as acquired")); state.right = Math.max(0, named("GLADE"));
+  state.right = Math.max(0, named("GLADE")); // on the left the first one, which is what was acquired
   if (state.left === state.right) state.right = content.images.length - 1;
   await load();
   $("state").hidden = true;
