@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..data.saving import REPORT, VIEWER
-from ..evaluation.measures import CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
+from ..evaluation.measures import OF_TRUTH, CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
@@ -32,6 +32,7 @@ MEGABYTE = 1_000_000
 LEFT_OUT = ("nrmse", "hfen")  # not shown: the page of one scan has the main measures only
 INPUT_OF_SCAN = "Cubic interpolation is what the network gets"
 INPUT_OF_STACKS = "Cubic: the stacks put together in the same way from cubic interpolations, without the network"
+TRUTH = "truth"
 CONFIDENT = 0.5  # confidence above which a voxel counts as confident
 FINE_DETAIL, SHORT_SCALE = "spectrum_closed", 4.0  # true thin slices have 1 to 3; far beyond, its scale is too short
 
@@ -120,7 +121,7 @@ def write_case_report(folder: str | Path, case: ReportedCase) -> Path:
     """
     scene, (scores, undefined) = case.scene, case.measured
     shown, notes = meaningful(scores)
-    metrics = [score.metric for found in shown.values() for score in found]
+    metrics = [s.metric for found in shown.values() for s in found if not s.metric.endswith(OF_TRUTH)]
     page, beside = (Path(folder) / f"{scene.case}{ending}" for ending in (REPORT, VIEWER))
     content = {
         "title": f"GLADE: {scene.case}",
@@ -232,23 +233,27 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
 
 
 def _score_table(scores: Mapping[str, Sequence[Score]], scene: Scene) -> Table:
-    """Methods x measures; PIQUE of either view across the slices beside its mean."""
-    keys = dict.fromkeys((s.metric, s.axis) for values in scores.values() for s in values)
+    """Methods and the truth x measures; PIQUE of either view across the slices beside its mean."""
+    own = {method: [s for s in values if not s.metric.endswith(OF_TRUTH)] for method, values in scores.items()}
+    of_truth = [s for s in next(iter(scores.values())) if s.metric.endswith(OF_TRUTH)]  # the same for each method
+    if of_truth:
+        own[TRUTH] = [s._replace(metric=s.metric.removesuffix(OF_TRUTH)) for s in of_truth]
+    keys = dict.fromkeys((s.metric, s.axis) for values in own.values() for s in values)
     order = {metric: index for index, metric in enumerate(ordered_metrics(metric for metric, _ in keys))}
     keys = sorted(keys, key=lambda key: (order[key[0]], key[1]))
-    units = {(s.metric, s.axis): s.unit for values in scores.values() for s in values}
+    units = {(s.metric, s.axis): s.unit for values in own.values() for s in values}
     head = []
     for metric, axis in keys:
         title = head_cell(metric, units[metric, axis])
         head.append(title._replace(text=f"{title.text}, {_plane(scene, int(axis))}") if axis else title)
-    cells = {(method, s.metric, s.axis): s.value for method, values in scores.items() for s in values}
-    rows = [(method, *(number(cells.get((method, *key)), key[0]) for key in keys)) for method in scores]
+    cells = {(method, s.metric, s.axis): s.value for method, values in own.items() for s in values}
+    rows = [(method, *(number(cells.get((method, *key)), key[0]) for key in keys)) for method in own]
     caption = f"{INPUT_OF_STACKS if scene.first_stack else INPUT_OF_SCAN}; one intensity window for all methods."
     return Table(caption, ("method", *head), rows, [GLADE])
 
 
 def _pictures(scene: Scene) -> list[tuple[str, str]]:
-    names = [ACQUIRED, *scene.methods, "added detail", "confidence", *([] if scene.truth is None else ["truth"])]
+    names = [ACQUIRED, *scene.methods, "added detail", "confidence", *([] if scene.truth is None else [TRUTH])]
     return what_is_shown(names, **({CUBIC: f"{INPUT_OF_STACKS}."} if scene.first_stack else {}))
 
 

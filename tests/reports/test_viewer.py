@@ -283,7 +283,7 @@ def test_on_a_telephone_a_finger_moves_the_crosshair_and_the_curtain(page, tmp_p
         assert browser.js("document.documentElement.scrollWidth") <= 390
         where = "document.getElementById('viewer-reading').dataset.voxel"
         at_first, scrolled = browser.js(where), browser.js("window.scrollY")
-        (x, y, voxel), (u, v, other), *_ = probes(screen, "left")[2][::7]
+        (x, y, voxel), (u, v, other), *_ = probes(screen, "left", margin=0)[1][::7]
         browser.touch((x, y), (x, y))
         screen.settled()
         assert browser.js(where) == " ".join(map(str, voxel)) != at_first

@@ -7,7 +7,7 @@ import yaml
 from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks import ablation, adaptation, fidelity, tables, training_curves
+from benchmarks import ablation, adaptation, fidelity, tables, training_curves, viewer
 from scripts.evaluation.scores import Row
 from scripts.evaluation.statistics import Statistic, read_statistics
 from tests.conftest import ROOT

@@ -1,4 +1,4 @@
-// Tables of more than two rows are sorted by a click on the head of a column, long ones have a field that filters their rows.
+// Tables of several rows are sorted by a click on the head of a column, long ones have a field that filters their rows.
 (() => {
   "use strict";
   const LONG = 8; // rows; shorter tables have no filter
@@ -18,7 +18,7 @@
     body.append(...rows.map(([, row]) => row));
   }
   for (const table of document.querySelectorAll(".scroll > table")) {
-    if (!table.tHead || table.tBodies[0].rows.length < 3) continue;
+    if (!table.tHead || table.tBodies[0].rows.length < 2) continue;
     [...table.tHead.rows[0].cells].forEach((cell, column) => {
       const button = document.createElement("button");
       button.append(...cell.childNodes); cell.append(button);
