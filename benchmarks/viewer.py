@@ -18,15 +18,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from scripts.data.acceptance import ScanProtocol
 from scripts.data.saving import REPORT, VIEWER
 from scripts.evaluation.method_names import CUBIC, GLADE
 from scripts.phantom.files import make_scan
 from scripts.physics.acquisition import SliceGeometry
 from scripts.physics.interpolation import CubicInterpolation
-from scripts.reports.case_report import ReportedCase, write_case_report
 from scripts.reports.scene import Scene
-from scripts.run.record import DONE, Row
+from scripts.reports.viewer import viewer_of, write_viewer
 from tests.chromium import WEBGL, Chromium
 
 from .dicom_page import machine
@@ -47,7 +45,8 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, default=ROOT / "out" / "demo", help="output_dir of the demo")
     demo = parser.parse_args().demo.resolve()
     with tempfile.TemporaryDirectory() as name:
-        rows = [measured(page, Path(name)) for page in (*sorted(demo.glob(f"*{REPORT}")), large(Path(name)))]
+        rows = [measured(viewer_page(report), Path(name)) for report in sorted(demo.glob(f"*{REPORT}"))]
+        rows.append(measured(large(Path(name)), Path(name)))
     publish("viewer", rows, table_of(rows), PAGE)
     sys.stdout.write(f"{machine()}\n{table_of(rows)}\n")
 
@@ -58,29 +57,33 @@ def table_of(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join([f"| {' | '.join(TITLES)} |", "|---" * len(TITLES) + "|", *lines])
 
 
+def viewer_page(report: Path) -> Path:
+    """Return the page that has the viewer of a report: the report, or the file beside it."""
+    beside = report.with_name(f"{report.name.removesuffix(REPORT)}{VIEWER}")
+    return beside if beside.is_file() else report
+
+
 def measured(page: Path, folder: Path) -> dict[str, str]:
-    """Open the page with the viewer of a report; return a row of the table.
+    """Open a page with a viewer; return a row of the table.
 
     Raises:
         TimeoutError: if nothing is drawn.
     """
-    name = page.name.removesuffix(REPORT)
-    beside = page.with_name(f"{name}{VIEWER}")
-    opened = beside if beside.is_file() else page
+    name, is_alone = page.name.removesuffix(REPORT).removesuffix(VIEWER), page.name.endswith(VIEWER)
     with Chromium(folder / f"browser of {name}", *WINDOW, WEBGL) as browser:
         begun = time.monotonic()
-        browser.open(opened)
+        browser.open(page)
         browser.wait("document.body.dataset.viewer === 'ready'", PATIENCE_S)
         browser.js("document.getElementById('viewer-stage').scrollIntoView()")
         while not all(share > DRAWN for share in bright_shares(browser)):
             if time.monotonic() - begun > PATIENCE_S:
-                raise TimeoutError(f"{opened.name}: nothing is drawn after {PATIENCE_S} s")
+                raise TimeoutError(f"{page.name}: nothing is drawn after {PATIENCE_S} s")
         seconds = time.monotonic() - begun
         shape = browser.js("JSON.parse(document.getElementById('viewer-content').textContent).shape")
     return {
         "scan": name,
         "voxels": " x ".join(map(str, shape)),
-        "page": f"{opened.stat().st_size / BYTES:.1f} MB" + (", beside the report" if opened == beside else ""),
+        "page": f"{page.stat().st_size / BYTES:.1f} MB" + (", beside the report" if is_alone else ""),
         "seconds": f"{seconds:.0f} s",
         "load": f"{os.getloadavg()[0]:.1f}",
     }
@@ -100,7 +103,7 @@ def bright_shares(browser: Chromium) -> Iterator[float]:
 
 
 def large(folder: Path) -> Path:
-    """Write the report of a phantom of `LARGE` voxels; its result is half way from cubic interpolation to the truth."""
+    """Write the viewer of a phantom of `LARGE` voxels; its result is half way from cubic interpolation to the truth."""
     scan = make_scan(LARGE, SPACING_MM, FACTOR * SPACING_MM)
     geometry = SliceGeometry(LARGE[2], LARGE[2] // FACTOR, FACTOR, FACTOR)
     cubic = CubicInterpolation(geometry)(torch.from_numpy(scan.slices)).numpy()
@@ -115,10 +118,7 @@ def large(folder: Path) -> Path:
         added_detail=added,
         confidence=1 / (1 + np.abs(added) / added.std()),
     )
-    known = "the phantom"
-    spacing = FACTOR * SPACING_MM
-    protocol = ScanProtocol(2, spacing, spacing, scan.profile, known, known, known)
-    return write_case_report(folder, ReportedCase(Row(scene.case, DONE, protocol=protocol), scene))
+    return write_viewer(folder / f"{scene.case}{VIEWER}", viewer_of(scene), "")
 
 
 if __name__ == "__main__":
