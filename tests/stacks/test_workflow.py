@@ -156,6 +156,8 @@ def test_the_workflow_runs_on_files(tmp_path: Path):
         str(tmp_path / "out"),
         "--inference",
         "{'views': [0], 'rotations_deg': [0]}",
+        "--report",
+        "true",
     ]
     done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -165,3 +167,5 @@ def test_the_workflow_runs_on_files(tmp_path: Path):
     volume = nibabel.load(tmp_path / "out" / "body" / "body_glade.nii.gz")
     assert volume.shape == (SIZE,) * 3
     assert np.isfinite(volume.get_fdata()).all()
+    assert "body_cor as acquired" in (tmp_path / "out" / "body" / "body_report.html").read_text()
+    assert "body/body_report.html" in (tmp_path / "out" / "overview.html").read_text()
