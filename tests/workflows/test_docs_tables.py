@@ -7,7 +7,7 @@ import yaml
 from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks import ablation, adaptation, fidelity, tables, training_curves
+from benchmarks import ablation, adaptation, fidelity, tables, training_curves, viewer
 from scripts.evaluation.scores import Row
 from scripts.evaluation.statistics import Statistic, read_statistics
 from tests.conftest import ROOT
@@ -102,6 +102,7 @@ def test_tables_are_written_when_all_of_their_arms_are_done(tmp_path):
         ("cases", fidelity.PAGES[fidelity.CASES], fidelity.case_table),
         ("reproduction", fidelity.PAGES[fidelity.REPRODUCTION], fidelity.method_table),
         ("adaptation", tables.DOCS.name, adaptation.table_of),
+        ("viewer", viewer.PAGE.name, viewer.table_of),
         (fidelity.PAPER, tables.DOCS.name, fidelity.method_table),
     ],
 )
