@@ -13,7 +13,7 @@ from typing import Any
 from nibabel.arrayproxy import ArrayProxy
 
 from ..geometry.checks import is_whole
-from ..geometry.errors import Refusal, one_line, printable
+from ..geometry.errors import Refusal, one_line, printable, why_unavailable
 from ..geometry.folders import Inputs, every_folder, existing_paths, input_paths
 from .case import Case, unique_names
 from .formats import SUFFIXES, files_of, open_image
@@ -122,10 +122,12 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
     except Refusal as refusal:
         return [replace(case, refusal=one_line(str(refusal)))]
     except Exception as error:  # noqa: BLE001 - nibabel, gzip and zlib each raise their own errors for a damaged file
-        if isinstance(error, OSError) and error.strerror:
-            line = f"{file.name}: the header cannot be read ({error.strerror}): make the file available"
+        if why := why_unavailable(error):
+            line = f"{file.name}: the header cannot be read ({why}): make the file available"
         else:
-            line = f"{file.name}: the header cannot be read (corrupt, truncated or no NIfTI): copy the file again"
+            line = (
+                f"{file.name}: the header cannot be read (corrupt, truncated or of another format): copy the file again"
+            )
         return [replace(case, refusal=one_line(line))]
     shape = image.dataobj.shape
     while len(shape) > 3 and shape[-1] == 1:

@@ -25,8 +25,10 @@ MGH_SUFFIXES = (".mgh", ".mgz", ".mgh.gz")
 ITK_SUFFIXES = (*NRRD_SUFFIXES, *META_SUFFIXES)
 SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *MGH_SUFFIXES)
 
+MGH_VERSION = b"\0\0\0\1"  # the first bytes of an MGH file
 GOOD_RAS = 28  # byte of an MGH file at which goodRASFlag stands
 LONGEST_HEADER = 1 << 20  # bytes of text
+LONGEST_LINE = 4096  # bytes; ITK reads longer ones only in part
 CHUNK_BYTES = 1 << 20
 LARGEST_PADDING = 15  # bytes after the last voxel; one row of the smallest scan is longer
 MM = {"mm": 1.0, "millimeter": 1.0, "um": 0.001, "µm": 0.001, "cm": 10.0, "m": 1000.0, "": 1.0, "?": 1.0}
@@ -193,6 +195,12 @@ def _nrrd(path: Path, start: bytes) -> _TextHeader:
         raise Refusal(f"{path.name}: the encoding of the voxels is neither raw nor gzip: write the file again")
     if any(fields.get(key, fields.get(key.replace(" ", ""), "0")) != "0" for key in ("line skip", "byte skip")):
         raise Refusal(f"{path.name}: line skip and byte skip are not supported: write the file again")
+    sizes = fields.get("sizes", "").split()
+    if len(sizes) > 3 and "1" not in (sizes[0], sizes[-1]):
+        raise Refusal(
+            f"{path.name}: {len(sizes)} axes (several volumes, colours or vectors), of which NRRD files are not read: "
+            f"write each volume to a file of its own, or all to a 4-D NIfTI file"
+        )
     directions = fields.get("space directions", "")
     units = {unit.strip('"').lower() for unit in fields.get("space units", "").split()}
     place = fields.get("data file", fields.get("datafile"))
@@ -222,6 +230,16 @@ def _meta(path: Path, start: bytes) -> _TextHeader:
         raise Refusal(f"{path.name}: HeaderSize is not supported: write the file again")
     if fields.get("binarydata", "true").lower() != "true":
         raise Refusal(f"{path.name}: voxels written as text are not supported: write the file again")
+    sizes = fields.get("dimsize", "").split()
+    if (
+        not all(size.isdecimal() and int(size) > 0 for size in sizes)
+        or [str(len(sizes))] != fields.get("ndims", "").split()
+    ):
+        raise Refusal(f"{path.name}: DimSize does not hold a size for each of NDims axes: write the file again")
+    if "elementtype" not in fields:
+        raise Refusal(f"{path.name}: ElementType is missing: write the file again")
+    if max(map(len, start[:end].split(b"\n"))) > LONGEST_LINE:
+        raise Refusal(f"{path.name}: a line of its header is longer than {LONGEST_LINE} bytes: write the file again")
     matrix = next((fields[key] for key in ("transformmatrix", "rotation", "orientation") if key in fields), None)
     origin = any(key in fields for key in ("offset", "position", "origin"))
     if matrix is not None:
@@ -282,9 +300,15 @@ def _check_length(path: Path, text: _TextHeader, shape: tuple[int, ...], size: i
 
 def _open_mgh(path: Path) -> NiftiFile:
     with open_content(path) as file:
-        has_position = file.read(GOOD_RAS + 2)[GOOD_RAS:] == b"\0\1"  # nibabel puts a default where it is 0
+        start = file.read(GOOD_RAS + 2)
+        if start[:4] != MGH_VERSION:
+            raise Refusal(f"{path.name}: does not begin with an MGH header of version 1: copy the file again")
+        has_position = start[GOOD_RAS:] == b"\0\1"  # nibabel puts a default where it is 0
         file.seek(0)
-        header = nibabel.freesurfer.MGHImage.header_class.from_fileobj(file)
+        try:
+            header = nibabel.freesurfer.MGHImage.header_class.from_fileobj(file)
+        except TypeError as error:  # of numpy, for fewer bytes than a header has
+            raise Refusal(f"{path.name}: ends within its header: copy the file again") from error
     if not has_position:
         raise Refusal(f"{path.name}: missing affine (goodRASFlag is 0): set the scan's position in the header")
     affine = header.get_affine()

@@ -19,7 +19,7 @@ from monai.utils import MetaKeys, SpaceKeys
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
-from ..geometry.errors import Refusal, printable
+from ..geometry.errors import Refusal, printable, why_unavailable
 from .case import DICOM, NIFTI, Case
 from .formats import CHUNK_BYTES, LARGEST_PADDING, SUFFIXES, files_of, open_image
 from .nifti import (
@@ -76,10 +76,9 @@ class NiftiScanReader(NibabelReader):
             return self._scan(image, frame, path.name)
         except Refusal:
             raise
-        except (FileNotFoundError, PermissionError) as error:
-            why = "it was there before: removed or renamed" if isinstance(error, FileNotFoundError) else "no permission"
-            raise Refusal(f"{path.name}: cannot be opened ({why}): make it available") from error
         except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
+            if why := why_unavailable(error):
+                raise Refusal(f"{path.name}: cannot be opened ({why}): make it available") from error
             raise Refusal(f"{path.name}: cannot be read, corrupt or truncated: copy the file again") from error
 
     def _scan(self, image: NiftiFile, frame: int | None, name: str) -> SpatialImage:

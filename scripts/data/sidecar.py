@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..geometry.checks import is_number, is_positive
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, why_unavailable
 
 ROOT = "dataset_description.json"  # marks the top of a BIDS data set
 PHASE_AXES = {"i": 0, "j": 1, "k": 2}  # of PhaseEncodingDirection
@@ -95,6 +95,8 @@ def json_object(sidecar: Path) -> dict:
             text = raw.decode("latin-1")
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
+        if why := why_unavailable(error):
+            raise Refusal(f"{sidecar.name}: the sidecar cannot be opened ({why}): make it available") from error
         raise Refusal(f"{sidecar.name}: the sidecar is not valid JSON: correct or remove it") from error
     if not isinstance(content, dict):
         raise Refusal(f"{sidecar.name}: the sidecar is not a JSON object: correct or remove it")

@@ -7,7 +7,7 @@ One series may hold several volumes (echoes, magnitude and phase, time points, b
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from ..geometry.errors import Refusal, printable
 from ..geometry.folders import Inputs, input_paths
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
-from .files import DamagedError, each, looks_like_dicom, regular_files, seems_damaged
+from .files import DamagedError, UnavailableError, each, looks_like_dicom, regular_files, seems_damaged
 from .gate import Stack, examine
 from .grouping import Group, group_planes
-from .headers import UNCOUNTED, Frame, read_frames
+from .headers import NUMBERS, UNCOUNTED, Frame, read_frames
 from .partitions import zero_filling
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,14 @@ MADE_BY_GLADE = "already a result of GLADE"
 """Reason that counts for a volume found in a folder; whoever names its files wants to read it."""
 MAX_DAMAGED_NAMED = 3
 """Number of damaged files that a message names; of further ones it gives the number."""
+PLACE: dict[str, Callable[[Frame], object]] = {
+    "ImagePositionPatient": lambda frame: frame.position_mm,
+    "ImageOrientationPatient": lambda frame: frame.orientation,
+    "PixelSpacing": lambda frame: frame.pixel_spacing_mm,
+}
+"""Attributes that place an image, without which it is not used."""
+ALIKE = {**PLACE, "EchoTime": lambda frame: frame.echo_time_ms}
+"""Attributes that all images of a series have, or none."""
 MODALITIES = (
     "CR CT DX ECG ES IO KO M3D MG NM OP OPT OT PR PT PX REG RF RTDOSE RTIMAGE RTPLAN RTSTRUCT RWV SC SEG SM SR US XA XC"
 )
@@ -103,11 +111,13 @@ class Damaged:
         file: its path.
         reason: what is wrong, in one line.
         series: its SeriesInstanceUID; "" where it could not be read.
+        away: whether it could not be opened.
     """
 
     file: str
     reason: str
     series: str = ""
+    away: bool = False
 
     def belongs_to(self, frames: Sequence[Frame]) -> bool:
         """Whether its slice may be missing in a volume: in its series, or in its folder where its series is unknown."""
@@ -159,6 +169,9 @@ def find_series(path: Inputs, keep_names: bool | str = False, components: Sequen
     if alone is not None:
         volumes = [_with_offer(volume, alone) for volume in volumes]
     cases = [volume.as_case() for volume in volumes]
+    if alone is not None and found.without_image:
+        line = "a DICOM file without an image, such as a DICOMDIR or a report: give the folder of the images"
+        cases.append(Case("no_image", (alone,), DICOM, refusal=f"{printable(alone.name)}: {line}"))
     unnamed = [file for file in found.damaged if not any(file.belongs_to(volume.frames) for volume in volumes)]
     if unnamed:
         cases.append(Case("damaged_dicom", tuple(paths), DICOM, refusal=damage(unnamed)))
@@ -174,7 +187,7 @@ def _with_offer(volume: Volume, file: Path) -> Volume:
         for other in survey(file.parent).volumes:
             if len(other.files) > 1 and file in map(Path, other.files):
                 offer = f"{printable(file.name)} is one of {len(other.files)} files of a volume: give its folder"
-                return replace(volume, reasons=(offer,))
+                return replace(volume, reasons=(offer, *other.reasons))
     return volume
 
 
@@ -212,10 +225,17 @@ def survey_files(
             ignored += 1
             doubtful += [file] if seems_damaged(file) and not file.name.startswith(".") else []
         elif isinstance(found, DamagedError):
-            damaged.append(Damaged(str(file), str(found), found.series))
+            away = isinstance(found, UnavailableError)
+            if away and file.name.startswith("."):
+                ignored += 1
+                continue
+            damaged.append(Damaged(str(file), str(found), found.series, away))
         else:
             frames += found
             without_image += not found
+    incomplete = {(frame.file, frame.index): (frame, why) for frame, why in _incomplete(frames)}
+    frames = [frame for frame in frames if (frame.file, frame.index) not in incomplete]
+    damaged += [Damaged(frame.file, why, frame.series) for frame, why in incomplete.values()]
     siblings = {(file.parent, file.suffix.lower()) for file in (Path(f.file) for f in [*frames, *damaged])}
     lost = [file for file in doubtful if (file.parent, file.suffix.lower()) in siblings]
     ignored -= len(lost)
@@ -245,8 +265,11 @@ def damage(files: Sequence[Damaged]) -> str:
     """Return one line that names damaged files, and what is wrong with each; of many the first few."""
     text = "; ".join(f"{printable(Path(file.file).name)}: {file.reason}" for file in files[:MAX_DAMAGED_NAMED])
     more = len(files) - MAX_DAMAGED_NAMED
-    number = "a damaged file" if len(files) == 1 else f"{len(files)} damaged files"
-    return f"{number} ({text}{f'; and {more} more' if more > 0 else ''}): copy the series again"
+    away = all(file.away for file in files)
+    kind = "file" if away else "damaged file"
+    number = f"a {kind}" if len(files) == 1 else f"{len(files)} {kind}s"
+    remedy = "make the series available" if away else "copy the series again"
+    return f"{number} ({text}{f'; and {more} more' if more > 0 else ''}): {remedy}"
 
 
 def volumes_of(
@@ -310,7 +333,7 @@ def _examine(frames: list[Frame], minimum_slices: int) -> Stack | None:
         np.array([frame.orientation for frame in frames]),
         first.pixel_spacing_mm,
         slice_thickness_mm=first.slice_thickness_mm if same else None,
-        note_of_absence="SliceThickness is absent" if same else "SliceThickness differs from slice to slice: not used",
+        note_of_absence=f"SliceThickness {'is absent or 0' if same else 'differs from slice to slice: not used'}",
         slice_spacing_tag_mm=first.slice_spacing_tag_mm,
         acquisition_type=first.acquisition_type,
         zero_filling=zero_filling(first.file, len(frames)) if encoded else None,
@@ -321,6 +344,7 @@ def _examine(frames: list[Frame], minimum_slices: int) -> Stack | None:
 def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequence[str]) -> list[str]:
     """Every reason not to use a volume: kind of image first, then its geometry."""
     first, reasons = frames[0], []
+    unreadable = [n for n in (*PLACE, "SliceThickness") if any(n in frame.unreadable for frame in frames)]
     if first.modality != "MR":
         reasons.append(f"not MR (Modality {_known(first.modality, MODALITIES.split())})")
     if first.samples != 1 or not first.photometric.startswith("MONOCHROME"):
@@ -336,17 +360,32 @@ def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequenc
     if first.made_by_glade:
         reasons.append(MADE_BY_GLADE)
     if stack is None:
-        absent = [
-            name
-            for name, value in (
-                ("ImagePositionPatient", all(f.position_mm is not None for f in frames)),
-                ("ImageOrientationPatient", all(f.orientation is not None for f in frames)),
-                ("PixelSpacing", first.pixel_spacing_mm is not None),
-            )
-            if not value
-        ]
-        return [*reasons, f"no geometry: {', '.join(absent)} absent"]
-    return reasons + list(stack.reasons)
+        absent = [name for name in PLACE if any(PLACE[name](f) is None for f in frames) and name not in unreadable]
+        reasons += [f"no geometry: {', '.join(absent)} absent"] if absent else []
+    reasons += [f"{_unreadable(name)}: correct the headers" for name in unreadable]
+    return reasons + list(stack.reasons if stack else ())
+
+
+def _unreadable(name: str) -> str:
+    number = NUMBERS[name]
+    wanted = "a number" if number == 1 else f"{number} numbers"
+    return f"{name} cannot be read as {wanted} (a decimal comma?)"
+
+
+def _incomplete(frames: Iterable[Frame]) -> Iterator[tuple[Frame, str]]:
+    """Yield images that lack what others of their series, size and kind have, and what is wrong with each.
+
+    Grouped by themselves, they would be missing in the volume of the others.
+    """
+    alike = defaultdict(list)
+    for frame in frames:
+        series = frame.series or str(Path(frame.file).parent)
+        alike[series, frame.rows, frame.columns, frame.component, frame.samples].append(frame)
+    for part in alike.values():
+        for name, value in ALIKE.items():
+            without = [frame for frame in part if value(frame) is None]
+            for frame in without if len(without) < len(part) else ():
+                yield frame, _unreadable(name) if name in frame.unreadable else f"{name} is absent"
 
 
 def _known(value: str, values: Sequence[str], otherwise: str = "") -> str:

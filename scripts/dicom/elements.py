@@ -10,6 +10,7 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.valuerep import DS
 
@@ -112,6 +113,21 @@ def numbers_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] 
     except TypeError:
         return None
     return numbers if len(numbers) == count and None not in numbers else None
+
+
+def is_unreadable(dataset: Dataset, keyword: str) -> bool:
+    """Return whether an attribute has a value that pydicom cannot convert, such as 0,9 with a decimal comma.
+
+    >>> dataset = Dataset()
+    >>> dataset[0x00180050] = pydicom.dataelem.RawDataElement(Tag(0x00180050), "DS", 4, b"0,9 ", 0, False, True)
+    >>> is_unreadable(dataset, "SliceThickness"), is_unreadable(dataset, "EchoTime")
+    (True, False)
+    """
+    element = dataset.get_item(_tag(keyword))
+    value = None if element is None else element.value
+    if isinstance(value, bytes):  # not converted yet, or not to be converted
+        return bool(value.strip(b" \0\\"))
+    return any(map(str, value)) if isinstance(value, MultiValue) else value not in (None, "")
 
 
 def first_number_of(dataset: Dataset, keyword: str) -> float | None:

@@ -1,5 +1,6 @@
 """Finding DICOM files in folders, and parsing them with bounded memory and time."""
 
+import logging
 import re
 import stat
 import time
@@ -24,6 +25,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from ..geometry.errors import why_unavailable
 from ..geometry.folders import every_folder
 from .elements import number_of
 
@@ -46,6 +48,8 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 FRAGMENT, END_OF_FRAGMENTS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 """Encoded tags of fragments (PS3.5, A.4), which are always little endian."""
 CHUNK_BYTES = 2**20
+LOGGERS = ("pydicom", "openjpeg", "pylibjpeg")
+"""Loggers of the libraries that parse and decode."""
 PREAMBLE_BYTES = 128
 SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 """Ends of names that programs give to DICOM files alone; many give none."""
@@ -72,6 +76,17 @@ class DamagedError(ValueError):
     """
 
     series = ""
+
+
+class UnavailableError(DamagedError):
+    """A file that cannot be opened, such as one that was removed since it was found.
+
+    Args:
+        error: of the operating system.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot be opened ({why_unavailable(error) or type(error).__name__})")
 
 
 @dataclass(frozen=True)
@@ -155,17 +170,15 @@ def looks_like_dicom(path: Path) -> bool:
     The prefix follows PS3.10, 7.1; files of old archives have neither preamble nor prefix.
 
     Raises:
-        DamagedError: the file cannot be opened.
+        UnavailableError: the file cannot be opened, or is gone.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
         with path.open("rb") as file:
             head = file.read(PREAMBLE_BYTES + 4)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        raise DamagedError("the file cannot be opened") from None
+    except OSError as error:
+        raise UnavailableError(error) from None
     if head[PREAMBLE_BYTES:] == b"DICM":
         return True
     # Without preamble: element (0002,00xx) or (0008,00xx), then a value representation or a length below 64 KiB.
@@ -206,6 +219,7 @@ def read_header(path: str | Path, tags: Collection[int] | None = None, pixels: b
         The data set, and how far it reaches.
 
     Raises:
+        UnavailableError: the file cannot be opened, or is gone.
         DamagedError: pydicom cannot parse the file, it inflates beyond `MAX_INFLATED_BYTES`, or it holds more than
             `MAX_ELEMENTS` elements or `MAX_ITEMS` items.
     """
@@ -230,20 +244,27 @@ def read_header(path: str | Path, tags: Collection[int] | None = None, pixels: b
     # Damaged bytes raise errors of any kind (KeyError, struct.error, RecursionError ...). Their messages may quote the
     # bytes, and so the patient's name, and are left out.
     except Exception as error:  # noqa: BLE001 - see above
+        if isinstance(error, OSError) and why_unavailable(error):
+            raise UnavailableError(error) from None
         raise DamagedError(f"not readable as DICOM ({type(error).__name__})") from None
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Switch off pydicom's validation and warnings: they quote values, among them patients' names."""
-    disabled = pydicom.config.logger.disabled
-    pydicom.config.logger.disabled = True
+    """Switch off pydicom's validation and warnings: they quote values, among them patients' names.
+
+    The lines of its decoders and of openjpeg too, which name no file; what is serious raises an error.
+    """
+    before = [(logger, logger.level) for logger in map(logging.getLogger, LOGGERS)]
+    for logger, _ in before:
+        logger.setLevel(logging.CRITICAL + 1)  # unlike `disabled`, it also holds for the loggers below this one
     try:
         with pydicom.config.disable_value_validation(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        pydicom.config.logger.disabled = disabled
+        for logger, level in before:
+            logger.setLevel(level)
 
 
 def _stop(pixels: bool, file: BinaryIO | None, extent: Extent) -> Callable[[int, str | None, int], bool]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -23,6 +23,7 @@ from .elements import (
     first_private_of,
     functional_groups,
     integer_of,
+    is_unreadable,
     items_of,
     macro_items,
     number_of,
@@ -32,7 +33,7 @@ from .elements import (
     text_of,
     texts_of,
 )
-from .files import UNDEFINED_LENGTH, DamagedError, Extent, quiet, read_header
+from .files import UNDEFINED_LENGTH, DamagedError, Extent, UnavailableError, quiet, read_header
 from .protocol_words import protocol_words
 
 MAX_REMEMBERED = 8192
@@ -48,6 +49,14 @@ KEYWORDS = (
     "PatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique"
 )
 """Attributes that are parsed; the patient's name and number only to leave their words out of case names."""
+NUMBERS = {
+    "PixelSpacing": 2,
+    "ImageOrientationPatient": 6,
+    "ImagePositionPatient": 3,
+    "SliceThickness": 1,
+    "EchoTime": 1,
+}
+"""Attributes of which it is known whether they are absent or cannot be read, and how many numbers each has."""
 DESCRIPTIONS = ("SeriesDescription", "ProtocolName")
 REPEAT_MACROS = {
     "InversionTime": None,
@@ -114,6 +123,7 @@ class Frame:
         stack: StackID.
         mosaic_images: number of slices in a Siemens mosaic; 0 for any other image.
         has_lookup_table: whether values go through a ModalityLUTSequence.
+        unreadable: of `NUMBERS`, those that have a value but not the numbers that they must have.
         made_by_glade: whether GLADE is among the contributing equipment.
         repeats: keyword and value of each of `REPEAT_MACROS`, of each number of DimensionIndexValues and of the
             vendors' diffusion attributes, where the header has them; times are in seconds.
@@ -154,6 +164,7 @@ class Frame:
     instance_number: int | None
     mosaic_images: int
     has_lookup_table: bool
+    unreadable: tuple[str, ...]
     made_by_glade: bool
     repeats: tuple[tuple[str, float | str], ...]
 
@@ -168,12 +179,12 @@ def read_frames(path: str | Path) -> tuple[Frame, ...]:
         One `Frame` for a classic image, one per frame for an enhanced image, none for an object without an image.
 
     Raises:
-        DamagedError: the file cannot be parsed.
+        DamagedError: the file cannot be opened or parsed.
     """
     try:
         status = Path(path).stat()
-    except OSError:
-        raise DamagedError("the file cannot be opened") from None
+    except OSError as error:
+        raise UnavailableError(error) from None
     return _read_frames(str(path), status.st_mtime_ns, status.st_size)
 
 
@@ -279,6 +290,17 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
     kind = macro_items(groups, "MRImageFrameTypeSequence", dataset)
     diffusion = macro_items(groups, "MRDiffusionSequence", dataset)
     image_type = tuple(first_of(kind, "FrameType", texts_of) or first_of(kind, "ImageType", texts_of) or ())
+    holders = {
+        "PixelSpacing": measures,
+        "ImageOrientationPatient": plane,
+        "ImagePositionPatient": position,
+        "SliceThickness": measures,
+        "EchoTime": [dataset],
+    }
+    found = {
+        name: first_of(items, name, partial(numbers_of, count=NUMBERS[name]) if NUMBERS[name] > 1 else number_of)
+        for name, items in holders.items()
+    }
     return Frame(
         file=path,
         index=index,
@@ -300,14 +322,14 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         columns=integer_of(dataset, "Columns") or 0,
         samples=integer_of(dataset, "SamplesPerPixel") or 1,
         photometric=text_of(dataset, "PhotometricInterpretation") or "",
-        pixel_spacing_mm=first_of(measures, "PixelSpacing", lambda d, k: numbers_of(d, k, 2)),
-        orientation=first_of(plane, "ImageOrientationPatient", lambda d, k: numbers_of(d, k, 6)),
-        position_mm=first_of(position, "ImagePositionPatient", lambda d, k: numbers_of(d, k, 3)),
+        pixel_spacing_mm=found["PixelSpacing"],
+        orientation=found["ImageOrientationPatient"],
+        position_mm=found["ImagePositionPatient"],
         slice_thickness_mm=first_of(measures, "SliceThickness", positive_of),
         slice_spacing_tag_mm=first_of(measures, "SpacingBetweenSlices", positive_of),
         acquisition_type=text_of(dataset, "MRAcquisitionType"),
         acquisition_matrix=numbers_of(dataset, "AcquisitionMatrix", 4),
-        echo_time_ms=first_of(echo, "EffectiveEchoTime", number_of) or first_of([dataset], "EchoTime", number_of),
+        echo_time_ms=first_of(echo, "EffectiveEchoTime", number_of) or found["EchoTime"],
         echo_number=integer_of(dataset, "EchoNumbers"),
         temporal_position=first_of(content, "TemporalPositionIndex", integer_of)
         or integer_of(dataset, "TemporalPositionIdentifier"),
@@ -316,6 +338,11 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         instance_number=integer_of(dataset, "InstanceNumber") if index is None else index + 1,
         mosaic_images=_mosaic_images(dataset, image_type),
         has_lookup_table=bool(items_of(dataset, "ModalityLUTSequence")),
+        unreadable=tuple(
+            name
+            for name, value in found.items()
+            if value is None and any(is_unreadable(item, name) for item in holders[name])
+        ),
         made_by_glade=any(
             (text_of(item, "Manufacturer") or "").startswith("GLADE")
             for item in items_of(dataset, "ContributingEquipmentSequence")

@@ -11,7 +11,7 @@ from pydicom.tag import Tag
 
 from ..geometry.errors import Refusal, printable
 from .codestreams import decode, encoded_frame
-from .elements import first_of, functional_groups, macro_items, number_of
+from .elements import first_of, functional_groups, is_unreadable, macro_items, number_of
 from .files import DamagedError, each, quiet, read_dataset
 from .headers import Frame, length_problem
 
@@ -144,12 +144,15 @@ def rescale_of(dataset: Dataset, frame: Frame) -> tuple[float, float]:
     """Return RescaleSlope and RescaleIntercept of one plane; 1 and 0 where there are none.
 
     Raises:
-        DamagedError: the slope is 0.
+        DamagedError: the slope is 0, or one of them cannot be read.
     """
     groups = functional_groups(dataset, frame.index or 0)
     items = macro_items(groups, "PixelValueTransformationSequence", dataset)
     slope = first_of(items, "RescaleSlope", number_of)
     intercept = first_of(items, "RescaleIntercept", number_of)
+    for name, value in (("RescaleSlope", slope), ("RescaleIntercept", intercept)):
+        if value is None and any(is_unreadable(item, name) for item in items):
+            raise DamagedError(f"{name} cannot be read as a number (a decimal comma?): correct it in all files")
     if slope == 0:
         raise DamagedError("RescaleSlope is 0")
     return (1.0 if slope is None else slope), (intercept or 0.0)

@@ -1,5 +1,7 @@
 """`Refusal`, the error for an input that is not processed, and the original cause of errors that MONAI wraps."""
 
+import errno
+
 SURROGATES = 0xDC00  # a byte b of a file name that is no UTF-8 is the character SURROGATES + b
 INTERRUPTED = "interrupted: what is done is kept; the same command continues from there"
 LONGEST_REASON = 400  # characters; longer lines are unreadable in a terminal and in a table
@@ -38,6 +40,22 @@ def _escape(character: str) -> str:
     """A lone surrogate as the byte that it stands for, another character as Python writes it in a literal."""
     code = ord(character)
     return f"\\x{code - SURROGATES:02x}" if 0x80 <= code - SURROGATES <= 0xFF else ascii(character)[1:-1]
+
+
+def why_unavailable(error: BaseException) -> str:
+    """Return why a file that was found before cannot be opened or read; "" where its content is to blame.
+
+    >>> why_unavailable(FileNotFoundError(2, "No such file or directory")), why_unavailable(EOFError())
+    ('no such file any more: removed, renamed or a broken link', '')
+    >>> why_unavailable(PermissionError(13, "Permission denied"))
+    'permission denied'
+    """
+    if isinstance(error, FileNotFoundError):
+        return "no such file any more: removed, renamed or a broken link"
+    # EINVAL is also the error of a damaged file that leads its reader to a place before the file's beginning.
+    if not isinstance(error, OSError) or not error.strerror or error.errno == errno.EINVAL:
+        return ""
+    return error.strerror[0].lower() + error.strerror[1:]
 
 
 def causes(error: BaseException) -> list[BaseException]:

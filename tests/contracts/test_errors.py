@@ -11,7 +11,11 @@ RAISED = {  # what each package may raise by name; Refusal for a user's mistake,
     "geometry": {"Refusal"},
     "physics": {"ValueError"},
     "data": {"Refusal", "OSError"},  # OSError: a full disk
-    "dicom": {"Refusal", "DamagedError"},  # of one file; discovery turns it into a refusal of the series
+    "dicom": {
+        "Refusal",
+        "DamagedError",
+        "UnavailableError",
+    },  # of one file; discovery turns it into a refusal of the series
     "derived_series": {"Refusal"},
     "phantom": {"Refusal"},
     "metrics": {"Refusal", "ValueError"},

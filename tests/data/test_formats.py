@@ -185,6 +185,35 @@ def test_each_frame_of_a_4d_file_is_a_case(tmp_path, name, write):
         np.testing.assert_allclose(scan.affine.numpy(), oblique_affine(), atol=1e-4)
 
 
+ROWS = " ".join("(" + ",".join(map(repr, map(float, oblique_affine()[:3, axis]))) + ")" for axis in range(3))
+FOUR_AXES = {
+    "list first": {"kinds": "list domain domain domain", "space_directions": f"none {ROWS}"},
+    "list last": {"kinds": "domain domain domain list", "space_directions": f"{ROWS} none"},
+    "time": {"kinds": "domain domain domain time", "space_directions": f"{ROWS} none"},
+    "no kinds": {"drop": ["kinds"], "space_directions": f"{ROWS} none"},
+    "vector": {"kinds": "vector domain domain domain", "space_directions": f"none {ROWS}"},
+    "space and time": {"space": "right-anterior-superior-time", "space_origin": "(0,0,0,0)"},
+}
+
+
+@pytest.mark.parametrize("name", FOUR_AXES)
+def test_an_nrrd_file_of_several_volumes_is_one_refusal(tmp_path, name):
+    first = FOUR_AXES[name]["space_directions"].startswith("none") if name != "space and time" else False
+    data = np.stack([voxels(seed=seed) for seed in range(3)], 0 if first else -1)
+    (case,) = find_nifti(nrrd(tmp_path / "dyn.nrrd", data, oblique_affine(), dimension="4", **FOUR_AXES[name]))
+    assert "dyn.nrrd: 4 axes" in case.refusal
+    assert case.refusal.endswith("write each volume to a file of its own, or all to a 4-D NIfTI file")
+
+
+@pytest.mark.parametrize("name", ["list first", "list last"])
+def test_an_nrrd_file_of_a_single_volume_with_a_fourth_axis_is_read(tmp_path, name):
+    data = voxels()[None] if name == "list first" else voxels()[..., None]
+    (case,) = find_nifti(nrrd(tmp_path / "one.nrrd", data, oblique_affine(), dimension="4", **FOUR_AXES[name]))
+    scan = load(case.as_item())["image"]
+    np.testing.assert_array_equal(scan.numpy()[0], voxels())
+    np.testing.assert_allclose(scan.affine.numpy(), oblique_affine(), atol=1e-4)
+
+
 def test_the_sidecar_counts_for_every_format(tmp_path):
     for name in ("a.nrrd", "b.mha", "c.mgz"):
         WRITERS.get(name, {"a": nrrd, "b": meta, "c": mgh}[name[0]])(tmp_path / name, voxels(), oblique_affine())

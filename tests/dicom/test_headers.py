@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from scripts.dicom import files
-from scripts.dicom.files import DamagedError, looks_like_dicom, quiet, read_dataset
+from scripts.dicom.files import DamagedError, UnavailableError, looks_like_dicom, quiet, read_dataset
 from scripts.dicom.headers import read_frames
 from scripts.dicom.synthetic_series import write_series
 
@@ -38,9 +38,10 @@ def test_dicom_is_recognised_by_the_first_bytes(tmp_path, head, expected):
     assert looks_like_dicom(tmp_path / "file") is expected
 
 
-def test_folders_and_absent_files_are_not_dicom(tmp_path):
+def test_a_folder_is_not_dicom_and_of_an_absent_file_it_is_not_known(tmp_path):
     assert not looks_like_dicom(tmp_path)
-    assert not looks_like_dicom(tmp_path / "absent")
+    with pytest.raises(UnavailableError, match="removed, renamed"):
+        looks_like_dicom(tmp_path / "absent")
 
 
 def test_a_header_is_read_as_it_was_written(tmp_path):
