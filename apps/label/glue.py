@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 
 from scripts.data.case import Case
 from scripts.data.discovery import find_nifti, require_cases
+from scripts.data.formats import WITH_PAIRS
 from scripts.data.saving import POSTFIXES, RESULT, write_volume
 from scripts.dicom.discovery import find_series
 from scripts.geometry.errors import Refusal, causes, one_line, reason_of
@@ -104,7 +105,7 @@ def study_of(image: object, studies: Path, uploads: Path) -> Path:
     """Return the file or folder that a request names: in the studies' folder, or uploaded with the request.
 
     Args:
-        image: path relative to the studies' folder, or absolute; with or without .nii or .nii.gz.
+        image: path relative to the studies' folder, or absolute; with or without the ending of a format that is read.
         studies: folder that is served.
         uploads: folder of this server's uploads.
 
@@ -112,12 +113,12 @@ def study_of(image: object, studies: Path, uploads: Path) -> Path:
         RequestError: 404, if there is no such study; what lies elsewhere on the server counts as absent.
     """
     text = str(image or "")
-    for name in (text, f"{text}.nii.gz", f"{text}.nii"):
+    for name in (text, *(f"{text}{suffix}" for suffix in WITH_PAIRS)):
         with contextlib.suppress(OSError, ValueError):  # too long a name, a null byte
             path = (studies / name).resolve()
             if text and path.exists() and any(path.is_relative_to(root.resolve()) for root in (studies, uploads)):
                 return path
-    raise RequestError(404, f"no study is called {text!r}: give a NIfTI file or DICOM folder of the served studies")
+    raise RequestError(404, f"no study is called {text!r}: give a file or DICOM folder of the served studies")
 
 
 def case_of(study: Path, frames: object = "all", wanted: str | None = None) -> Case:

@@ -16,7 +16,7 @@ from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal, one_line, printable, why_unavailable
 from ..geometry.folders import Inputs, every_folder, existing_paths, input_paths
 from .case import Case, unique_names
-from .formats import SUFFIXES, files_of, open_image
+from .formats import SUFFIXES, files_of, length_problem, open_image
 from .nifti import NiftiFile, is_pair_header, open_content
 from .saving import POSTFIXES, volume_name
 from .sidecar import file_stem
@@ -143,8 +143,8 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
     if not chosen:
         return [replace(case, refusal=f"{file.name}: has {shape[3]} frames, none of them {wanted}: correct frames")]
     missing = _missing_bytes(case.files[-1], image) if isinstance(image.dataobj, ArrayProxy) else 0
-    if missing:
-        return [replace(case, refusal=f"{file.name}: {missing} bytes short of {sizes} voxels: copy the file again")]
+    if problem := length_problem(file.name, shape, -missing):
+        return [replace(case, refusal=problem)]
     digits = max(2, len(str(shape[3] - 1)))
     return [replace(case, name=f"{name}_f{f:0{digits}d}", frame=f) for f in chosen]
 

@@ -24,6 +24,7 @@ META_SUFFIXES = (".mha", ".mhd")
 MGH_SUFFIXES = (".mgh", ".mgz", ".mgh.gz")
 ITK_SUFFIXES = (*NRRD_SUFFIXES, *META_SUFFIXES)
 SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *MGH_SUFFIXES)
+WITH_PAIRS = (*SUFFIXES, *PAIR_SUFFIXES)  # whether a .hdr file is the header of a scan, its first bytes decide
 
 MGH_VERSION = b"\0\0\0\1"  # the first bytes of an MGH file
 GOOD_RAS = 28  # byte of an MGH file at which goodRASFlag stands
@@ -275,6 +276,28 @@ def _beside(path: Path, name: str) -> Path:
     return file
 
 
+def length_problem(name: str, shape: tuple[int, ...], excess: int) -> str | None:
+    """Return why a file has the wrong length for its voxels; None where it has the right one.
+
+    Args:
+        name: what the message calls the file.
+        shape: of the voxels.
+        excess: bytes that it has more than it needs, or negative that it has fewer.
+
+    >>> length_problem("a.nii", (4, 4, 2), -8)
+    'a.nii: 8 bytes short of 4 x 4 x 2 voxels: copy the file again'
+    """
+    sizes = " x ".join(map(str, shape))
+    if excess < 0:
+        return f"{name}: {-excess} bytes short of {sizes} voxels: copy the file again"
+    if excess > LARGEST_PADDING:
+        return (
+            f"{name}: at least {excess} bytes more than {sizes} voxels, so these sizes or the voxels' type may be wrong: "
+            f"correct the header"
+        )
+    return None
+
+
 def _check_length(path: Path, text: _TextHeader, shape: tuple[int, ...], size: int) -> None:
     """Refuse a file with another number of bytes than its voxels need; ITK would fill up what is missing."""
     wanted = math.prod(shape) * size
@@ -288,14 +311,8 @@ def _check_length(path: Path, text: _TextHeader, shape: tuple[int, ...], size: i
                     block = unpacker.unconsumed_tail
         else:
             found = file.seek(0, 2) - text.offset
-    sizes = " x ".join(map(str, shape))
-    if found < wanted:
-        raise Refusal(f"{path.name}: {wanted - found} bytes short of {sizes} voxels: copy the file again")
-    if found > wanted + LARGEST_PADDING:
-        raise Refusal(
-            f"{path.name}: more bytes than {sizes} voxels, so these sizes or the voxels' type may be wrong: "
-            f"correct the header"
-        )
+    if problem := length_problem(path.name, shape, found - wanted):
+        raise Refusal(problem)
 
 
 def _open_mgh(path: Path) -> NiftiFile:

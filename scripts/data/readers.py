@@ -21,9 +21,8 @@ from nibabel.spatialimages import SpatialImage
 
 from ..geometry.errors import Refusal, printable, why_unavailable
 from .case import DICOM, NIFTI, Case
-from .formats import CHUNK_BYTES, LARGEST_PADDING, SUFFIXES, files_of, open_image
+from .formats import CHUNK_BYTES, WITH_PAIRS, files_of, length_problem, open_image
 from .nifti import (
-    PAIR_SUFFIXES,
     SPATIAL_UNIT,
     UNIT_MM,
     NiftiFile,
@@ -170,7 +169,7 @@ class LoadImageCased(LoadImaged):
         else:
             single = isinstance(source, (str, os.PathLike))
             name = Path(source).name if single else f"{len(source)} files"
-            kind = NIFTI if single and name.lower().endswith((*SUFFIXES, *PAIR_SUFFIXES)) else DICOM
+            kind = NIFTI if single and name.lower().endswith(WITH_PAIRS) else DICOM
         if kind not in self.readers:
             raise Refusal(f"{name}: no reader for the format {kind}: have {sorted(self.readers)}")
         return self.readers[kind]
@@ -211,16 +210,9 @@ def _check_length(image: NiftiFile, name: str, length: int) -> None:
         name: what messages call it.
         length: uncompressed bytes of the file of the voxels.
     """
-    shape = image.dataobj.shape
-    sizes = " x ".join(map(str, shape))
-    missing = image.needed_bytes - length
-    if missing > 0:
-        raise Refusal(f"{name}: {missing} bytes short of {sizes} voxels: copy the file again")
-    if -missing > LARGEST_PADDING and not image.trailer:
-        raise Refusal(
-            f"{name}: {-missing} bytes more than {sizes} voxels, so these sizes or the voxels' type may be wrong: "
-            f"correct the header"
-        )
+    excess = length - image.needed_bytes
+    if problem := length_problem(name, image.dataobj.shape, min(excess, 0) if image.trailer else excess):
+        raise Refusal(problem)
 
 
 def _check_size(image: NiftiFile, name: str) -> None:

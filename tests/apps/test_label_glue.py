@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from apps.label import absent, glue
 from scripts.data.acceptance import ScanProtocol
 from scripts.data.case import Case
+from scripts.data.formats import WITH_PAIRS
 from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, RESULT, SaveImageCased, volume_file
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
@@ -38,6 +39,16 @@ def test_a_study_is_found_where_it_may_be(folders, name):
         path.write_bytes(b"")
     found = glue.study_of(name.format(studies=studies, uploads=uploads), *folders)
     assert found in {studies, studies / "a.nii.gz", uploads / "up.nii.gz"}
+
+
+@pytest.mark.parametrize("ending", WITH_PAIRS)
+def test_a_study_of_every_format_is_found_without_its_ending(folders, ending):
+    path = folders[0] / f"knee{ending}"
+    path.write_bytes(b"")
+    assert glue.study_of("knee", *folders) == path
+    (folders[0] / "knee.nii.gz").write_bytes(b"")
+    assert glue.study_of("knee", *folders).name == "knee.nii.gz"  # of several NIfTI comes first
+    assert glue.study_of(f"knee{ending}", *folders) == path
 
 
 @pytest.mark.parametrize("name", ["", "b", "../secret.nii.gz", "{root}/secret.nii.gz", "/", "a\0b", "x" * 5000, None])

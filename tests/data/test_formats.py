@@ -148,7 +148,7 @@ def test_an_mgh_file_without_orientation_is_refused(tmp_path):
     ("name", "write", "reason"),
     [
         ("a.nrrd", lambda *scan: nrrd(*scan, cut=100), "100 bytes short of 24 x 20 x 8"),
-        ("a.nrrd", lambda *scan: nrrd(*scan, sizes="24 20 7"), "more bytes than 24 x 20 x 7"),
+        ("a.nrrd", lambda *scan: nrrd(*scan, sizes="24 20 7"), "960 bytes more than 24 x 20 x 7"),
         ("a.nrrd", lambda *scan: nrrd(*scan, encoding="gzip", cut=3000), "bytes short of"),
         ("a.nrrd", lambda *scan: nrrd(*scan, data_file="../other.raw"), "one file beside it"),
         ("a.nrrd", lambda *scan: nrrd(*scan, space_units='"inch" "inch" "inch"'), "unit of length"),
