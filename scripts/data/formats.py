@@ -292,8 +292,8 @@ def length_problem(name: str, shape: tuple[int, ...], excess: int) -> str | None
         return f"{name}: {-excess} bytes short of {sizes} voxels: copy the file again"
     if excess > LARGEST_PADDING:
         return (
-            f"{name}: at least {excess} bytes more than {sizes} voxels, so these sizes or the voxels' type may be wrong: "
-            f"correct the header"
+            f"{name}: at least {excess} bytes more than {sizes} voxels, so these sizes or the voxels' type may be "
+            f"wrong: correct the header"
         )
     return None
 
