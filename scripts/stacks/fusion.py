@@ -13,9 +13,10 @@ from ..geometry.grid import AXES, Grid
 from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.joint import (
     JointConsistency,
+    JointSolution,
     Observation,
     StackOperator,
-    expected_prior_error,
+    deviation_of_slices,
     slice_weights,
 )
 from ..physics.rigid import RigidResampling
@@ -32,6 +33,7 @@ PARALLEL_DEG = 10.0  # between the normals of two stacks that count as one orien
 BYTES_PER_VOXEL = 4
 VOLUMES_AT_ONCE = 14  # of the size of the result that the joint solution holds, beside four of each stack
 VOLUMES_A_STACK = 6
+DISAGREEING = 2.0  # times the noise, from which a stack is warned of
 SMALLEST = 1e-4  # distance of a confidence from 0 and from 1
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ class FusedStack:
         stack: the stack.
         motion: RAS mm of the reference -> RAS mm of this stack.
         match: factors to the intensities of the reference.
-        observation: its slices as the joint solution sees them.
+        observation: its slices as the joint solution sees them; sigma is their noise and their disagreement with others.
+        noise: standard deviation of their noise alone, same units.
         slice_weights: (N,), below 1 for a slice that contradicts the others.
     """
 
@@ -53,7 +56,13 @@ class FusedStack:
     motion: Registration
     match: IntensityMatch | None
     observation: Observation
+    noise: float
     slice_weights: torch.Tensor
+
+    @property
+    def deviation_over_noise(self) -> float:
+        """How far its slices are from what the stacks agree on, as a multiple of their noise; 1 where noise is all."""
+        return self.observation.sigma / self.noise
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,8 @@ class Fused:
                 "registration": fused.motion.as_row(),
                 "intensity": None if fused.match is None else fused.match.as_row(),
                 "noise": fused.stack.noise,
-                "residual_over_noise": fused.observation.residual_rms(self.volume) / fused.observation.sigma,
+                "deviation_over_noise": fused.deviation_over_noise,
+                "residual_over_noise": fused.observation.residual_rms(self.volume) / fused.noise,
                 "slices_with_less_weight": {
                     int(index): round(float(weight), 3)
                     for index, weight in enumerate(fused.slice_weights)
@@ -116,7 +126,7 @@ class Fusion:
         isotropic_spacing_mm: voxel size; None: the finest of the stacks' own.
         field_of_view: "reference" or "union": of the first stack, or of all of them.
         registration: False where the stacks are known to be registered.
-        expected_error: of the prior, on the intensity scale; it is raised where the slices show more.
+        expected_error: of the prior, root mean square, on the intensity scale.
         smoothness: of the prior's errors, in slice spacings.
         floor: of the directional mean.
         memory_gib: refuse a study that needs more.
@@ -245,10 +255,9 @@ class Fusion:
         prior, without_network = (
             directional_mean(parts, coverage, directions, geometries, self.floor) for parts in (volumes, cubic)
         )
-        fused = [_weighted(part, prior) for part in fused]
+        tau = self.expected_error * fused[0].stack.intensity_range
+        fused = [_weighted(part, prior, tau, self.smoothness) for part in fused]
         stacks = [part.observation for part in fused]
-        scale = fused[0].stack.intensity_range
-        tau = max(self.expected_error * scale, expected_prior_error(prior, stacks))
         smoothness = np.max(
             [
                 self.smoothness * geometry.slice_spacing_voxels * np.abs(direction)
@@ -271,7 +280,7 @@ class Fusion:
             left_out=left_out,
             tau=tau,
             iterations=solution.iterations,
-            warnings=tuple(_warnings(directions)),
+            warnings=tuple(_warnings(directions, fused, solution)),
         )
 
 
@@ -314,17 +323,19 @@ def _observed(stack: Stack, grid: Grid, motion: Registration, match: IntensityMa
         factors = torch.where(inside, operator(torch.from_numpy(match.factors).to(slices)), match.gain)
         slices, noise = slices * factors, noise * match.gain
     observation = Observation(operator, slices, noise, inside.to(slices.dtype))
-    return FusedStack(stack, motion, match, observation, torch.ones(operator.shape[-1]))
+    return FusedStack(stack, motion, match, observation, noise, torch.ones(operator.shape[-1]))
 
 
-def _weighted(fused: FusedStack, prior: torch.Tensor) -> FusedStack:
-    """The same with less weight for slices that contradict the prior."""
+def _weighted(fused: FusedStack, prior: torch.Tensor, tau: float, smoothness: float) -> FusedStack:
+    """The same with less weight for slices that contradict the prior, and for a stack that does so as a whole."""
     seen = fused.observation
     weights = slice_weights(seen, prior)
     bad = [f"{index} ({float(weight):.2f})" for index, weight in enumerate(weights) if weight < 1]
     if bad:
         logger.warning("%s: slices with less weight: %s", fused.stack.case.name, ", ".join(bad))
-    return replace(fused, observation=replace(seen, weights=seen.weights * weights), slice_weights=weights.cpu())
+    weighted = replace(seen, weights=seen.weights * weights)
+    sigma = deviation_of_slices(weighted, prior, tau, smoothness)
+    return replace(fused, observation=replace(weighted, sigma=sigma), noise=seen.sigma, slice_weights=weights.cpu())
 
 
 def _direction(stack: Stack, grid: Grid, motion: Registration) -> np.ndarray:
@@ -376,11 +387,20 @@ def _enlarged(reference: Grid, others: Sequence[tuple[Grid, np.ndarray]]) -> Gri
     return Grid((first, second, third), affine)
 
 
-def _warnings(directions: list[np.ndarray]) -> list[str]:
+def _warnings(directions: list[np.ndarray], fused: list[FusedStack], solution: JointSolution) -> list[str]:
+    warnings = [
+        f"{part.stack.case.name}: its slices are {part.deviation_over_noise:.1f} times their noise away from what the "
+        f"stacks agree on, and are trusted less for it: motion that is not rigid, fat displaced by chemical shift, "
+        f"or another contrast"
+        for part in fused
+        if part.deviation_over_noise > DISAGREEING
+    ]
+    if not solution.converged:
+        warnings.append(f"the joint solution had not converged after {solution.iterations} steps")
     cosines = [abs(float(directions[0] @ other)) for other in directions[1:]]
     if min(cosines) > np.cos(np.radians(PARALLEL_DEG)):
-        return [
+        warnings.append(
             "all stacks have one orientation: together they sample it more finely and lower the noise, "
             "but detail across the slices is measured only where the stacks are offset"
-        ]
-    return []
+        )
+    return warnings

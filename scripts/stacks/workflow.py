@@ -166,7 +166,7 @@ def data_of(case: Case, fused: Fused) -> dict[str, Any]:
     meta = {
         **reference.stack.meta,
         "residual": float(residual.norm() / reference.observation.slices.norm()),
-        "residual_over_noise": reference.observation.residual_rms(fused.volume) / reference.observation.sigma,
+        "residual_over_noise": reference.observation.residual_rms(fused.volume) / reference.noise,
     }
     values = (fused.volume, fused.added_detail, fused.confidence, fused.coverage)
     item = {key: _volume(value, fused.grid, meta) for key, value in zip(VOLUMES, values, strict=True)}

@@ -12,7 +12,7 @@ from scripts.physics.joint import (
     JointConsistency,
     Observation,
     StackOperator,
-    expected_prior_error,
+    deviation_of_slices,
     slice_weights,
 )
 from scripts.physics.projection import DataConsistency
@@ -160,12 +160,22 @@ def test_a_bad_slice_loses_its_weight_and_no_other_does(spoil: str):
         assert slice_weights(stack, prior).min() > 0.8
 
 
-def test_tau_is_the_error_of_the_prior():
+def test_the_deviation_of_the_slices_is_their_noise_where_the_error_of_the_prior_explains_the_rest():
     truth = smooth(40)
     stacks = [observed(operator, truth, 0.1) for operator in orthogonal(40)]
     error = 0.5 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(2), dtype=truth.dtype)
-    assert expected_prior_error(truth + error, stacks) == pytest.approx(0.5, rel=0.1)
-    assert 0 < expected_prior_error(truth, stacks) < 0.1
+    for stack in stacks:
+        assert deviation_of_slices(stack, truth + error, 0.5) == pytest.approx(0.1, rel=0.3)
+        assert deviation_of_slices(stack, truth, 0.5) == 0.1  # a better prior does not make the noise smaller
+
+
+def test_a_stack_that_contradicts_the_others_is_as_far_away_as_it_was_changed():
+    truth = smooth(40)
+    stacks = [observed(operator, truth, 0.1) for operator in orthogonal(40)]
+    other = ndimage.gaussian_filter(np.random.default_rng(4).standard_normal(stacks[0].slices.shape), 3)
+    other = torch.from_numpy(other / other.std())
+    changed = Observation(stacks[0].operator, stacks[0].slices + other, 0.1, stacks[0].weights)
+    assert deviation_of_slices(changed, truth, 0.05, 0.2) == pytest.approx(1.0, rel=0.1)
 
 
 def test_settings_that_make_no_sense_are_errors():
