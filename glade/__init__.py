@@ -1,4 +1,4 @@
-"""GLADE: isotropic volumes from thick-slice MRI, by `super_resolve` or the command `glade`.
+"""GLADE: isotropic volumes from thick-slice MRI, by `super_resolve`, `fuse` or the command `glade`.
 
 The bundle's own code is imported as `glade.scripts`, so that no other package called scripts gets into its way, nor it
 into theirs.
@@ -9,7 +9,7 @@ from typing import Any
 from .location import ROOT
 
 __path__.append(str(ROOT))  # makes glade.scripts of the bundle's folder scripts
-__all__ = ["Refusal", "Result", "SuperResolver", "__version__", "super_resolve"]
+__all__ = ["FusedResult", "Refusal", "Result", "SuperResolver", "__version__", "fuse", "super_resolve"]
 
 
 def __getattr__(name: str) -> Any:

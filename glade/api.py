@@ -1,7 +1,7 @@
 """Isotropic volumes from Python: an image in, images out, by the bundle's inference workflow; no files are written."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -16,7 +16,7 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike
 
-from glade.scripts.data.case import Case
+from glade.scripts.data.case import Case, unique_names
 from glade.scripts.data.discovery import find_nifti, require_cases
 from glade.scripts.data.readers import image_name
 from glade.scripts.data.saving import nifti_image
@@ -25,8 +25,11 @@ from glade.scripts.geometry.errors import Refusal, refusal_of
 from glade.scripts.geometry.files import plain
 from glade.scripts.run.keys import refuse_unknown_keys
 from glade.scripts.run.record import DONE, CaseEntry
+from glade.scripts.stacks.study import Study, find_studies
+from glade.scripts.stacks.workflow import as_row, data_of, fuse_study, warnings_of
 
-from .workflow import inference_parser, refuse_absent_device
+from .location import STACKS
+from .workflow import bundle_parser, refuse_absent_device
 
 OF_THE_SCAN = ("slice_thickness_mm", "slice_profile", "through_plane_axis")  # arguments of each call
 OF_THE_COMMAND = (  # about files
@@ -42,6 +45,7 @@ OF_THE_COMMAND = (  # about files
 )
 VOLUMES = {"volume": "pred", "added_detail": "added_detail", "confidence": "confidence"}  # by key of the workflow
 Scan = str | PathLike[str] | SpatialImage | ArrayLike
+Stack = str | PathLike[str] | SpatialImage
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class SuperResolver:
 
     def __init__(self, device: str | None = None, **settings: Any):
         refuse_absent_device(device)
-        parser = inference_parser({})
+        parser = bundle_parser({})
         refuse_unknown_keys(settings, parser.get())
         _refuse_of_the_command(settings)
         self._overrides = {**settings, "inferer::progress": False}
@@ -145,6 +149,80 @@ class SuperResolver:
         parser = ConfigParser(copy.deepcopy(self._config))
         parser.update({**self._overrides, **overrides})
         return parser
+
+
+@dataclass(frozen=True)
+class FusedResult(Result):
+    """What becomes of several stacks of a study, on one grid and in the units of the reference.
+
+    Attributes:
+        volume, added_detail, confidence: as of one scan; the added detail is what no stack determines.
+        coverage: number of stacks that see a voxel.
+        record: of each stack its registration, gain, noise and residual; what was left out and why; warnings.
+    """
+
+    coverage: Nifti1Image
+
+
+def fuse(
+    stacks: Sequence[str | PathLike[str] | SpatialImage], device: str | None = None, **settings: Any
+) -> FusedResult:
+    """Return one isotropic volume of several stacks of one contrast and one session.
+
+    Args:
+        stacks: paths of NIfTI files or DICOM series, or images of nibabel; the first is the reference.
+        device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.
+        settings: of configs/stacks.yaml, as field_of_view="union".
+
+    Raises:
+        Refusal: if ITK is missing, or stacks or a setting cannot be used; the line says why.
+
+    >>> import nibabel, numpy
+    >>> ball = 1000 * (numpy.linalg.norm(numpy.indices((24, 24, 24)).T - 11.5, axis=-1) < 8).astype("float32")
+    >>> axial = nibabel.Nifti1Image(ball.reshape(24, 24, 6, 4).mean(3), numpy.diag([1, 1, 4, 1]))
+    >>> coronal = nibabel.Nifti1Image(ball.reshape(24, 6, 4, 24).mean(2), numpy.diag([1, 4, 1, 1]))
+    >>> quick = {"sharpness": 0.0, "views": [1], "rotations_deg": [0]}
+    >>> fused = fuse([axial, coronal], device="cpu", registration=False, inference=quick)
+    >>> fused.volume.shape, int(fused.coverage.get_fdata().max()), len(fused.record["stacks"])
+    ((24, 24, 24), 2, 2)
+    """
+    refuse_absent_device(device)
+    refuse_unknown_keys(settings, bundle_parser({}, STACKS).get())
+    _refuse_of_the_command(settings)
+    if device is not None:
+        settings["device"] = f"$torch.device('{device}')"
+    study, images = _study(stacks, settings.get("reference"))
+    with _plain_refusals(study.case.name), torch.random.fork_rng(devices=[]):
+        parser = bundle_parser(settings, STACKS)
+        single = parser.get_parsed_content("single")
+        single.load()
+        fused, left_out = fuse_study(study, single, parser.get_parsed_content("fusion"), images=images)
+    data = data_of(study.case, fused)
+    volumes = {name: nifti_image(data[key]) for name, key in {**VOLUMES, "coverage": "coverage"}.items()}
+    record = {**as_row(fused, left_out), "warnings": warnings_of(fused, left_out)}
+    return FusedResult(**volumes, record=plain(record))
+
+
+def _study(stacks: Sequence[Stack], reference: str | None) -> tuple[Study, list[SpatialImage] | None]:
+    """The study, and the images of stacks that are no files."""
+    if isinstance(stacks, (str, PathLike)):
+        stacks = [stacks]
+    if not stacks:
+        raise Refusal("stacks: give at least one path or image")
+    if all(isinstance(stack, (str, PathLike)) for stack in stacks):
+        studies = find_studies([str(stack) for stack in stacks], reference=reference)
+        if len(studies) > 1:
+            names = ", ".join(study.case.name for study in studies)
+            raise Refusal(f"the stacks are {len(studies)} studies or contrasts ({names}): give those of one")
+        return studies[0], None
+    if not all(isinstance(stack, SpatialImage) for stack in stacks):
+        raise Refusal("stacks must all be paths or all be images of nibabel")
+    cases = unique_names(Case(image_name(stack), ()) for stack in stacks)
+    order = sorted(range(len(cases)), key=lambda index: cases[index].name != reference)
+    if reference is not None and cases[order[0]].name != reference:
+        raise Refusal(f"reference: there is no stack {reference}: have {', '.join(case.name for case in cases)}")
+    named = tuple(cases[index] for index in order)
+    return Study(Case("study", ()), named), [stacks[index] for index in order]
 
 
 def super_resolve(scan: Scan, affine: ArrayLike | None = None, **options: Any) -> Result:

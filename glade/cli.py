@@ -3,6 +3,7 @@
 What can be checked without torch is checked before it is imported, so that a wrong path or option is refused at once.
 """
 
+import functools
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ from glade.scripts.run.bundle import bundle_version
 from glade.scripts.run.keys import refuse_unknown_keys
 from glade.scripts.run.threads import thread_settings
 
-from .location import CONFIG
+from .location import CONFIG, STACKS
 
 NAME = "glade"
 DEFAULT = "run"  # the command that `glade -i ...` means
@@ -79,6 +80,26 @@ def setting(name: str, **options: Any) -> Any:
     return click.option(f"--{name.replace('_', '-')}", name, default=None, **options)
 
 
+RUNNING = (
+    setting("redo", is_flag=True, help="Process again what OUT already holds."),
+    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; a GPU where there is one by default."),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Of the processor; as many as it has cores for this program by default.",
+    ),
+    click.option(
+        "--set",
+        "pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any setting of the workflow, as --set views=[1]; may be repeated.",
+    ),
+    click.option("--print-config", is_flag=True, help="Show the workflow with these settings, and do nothing."),
+)
+"""Options of how a workflow runs."""
+
 OPTIONS = (
     setting(
         "sharpness",
@@ -104,29 +125,18 @@ OPTIONS = (
         metavar="NAME[,NAME ...]",
         help=f"Of {', '.join(OUTPUTS)}; or all. All but the report, a page of figures and measures, by default.",
     ),
-    setting("redo", is_flag=True, help="Process again what OUT already holds."),
-    click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; a GPU where there is one by default."),
-    click.option(
-        "--threads",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Of the processor; as many as it has cores for this program by default.",
-    ),
-    click.option(
-        "--set",
-        "pairs",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Any setting of the workflow, as --set views=[1]; may be repeated.",
-    ),
-    click.option("--print-config", is_flag=True, help="Show the workflow with these settings, and do nothing."),
+    *RUNNING,
 )
 """Options of all commands that process scans."""
 
 
 def processing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of processing; it is called with what `_process` takes."""
-    for option in reversed(OPTIONS):
+    return _with(function, OPTIONS)
+
+
+def _with(function: Callable[..., Any], options: Sequence[Any]) -> Callable[..., Any]:
+    for option in reversed(options):
         function = option(function)
     return function
 
@@ -186,6 +196,27 @@ def bids(dataset: Path, output: Path, participants: tuple[str, ...], sessions: t
     _process(scans, output=output, bids_dir=str(dataset.absolute()), **options)
 
 
+@commands.command("fuse")
+@click.option("-i", "--input", "scans", multiple=True, type=FOLDER, metavar="STACK ...", help="As the argument.")
+@click.argument("more", nargs=-1, type=FOLDER, metavar="STACK ...")
+@click.option("-o", "--output", type=FOLDER, metavar="OUT", help="Folder of the results: a folder a study.")
+@setting("reference", metavar="NAME", help="Stack that stays in place and gives units and orientation; else the first.")
+@setting("isotropic_spacing_mm", type=float, metavar="MM", help="Voxel size; by default the finest of the stacks.")
+@setting(
+    "field_of_view", type=click.Choice(["reference", "union"]), help="Of the reference (default) or of all stacks."
+)
+@functools.partial(_with, options=RUNNING)
+def fuse(scans: tuple[Path, ...], more: tuple[Path, ...], **options: Any) -> None:
+    """Make one isotropic volume of two or more stacks of a study: one contrast, several orientations.
+
+    STACK is a NIfTI file or DICOM series, or a folder of them. NIfTI files are taken as one study; DICOM series are
+    fused where study, frame of reference and contrast agree.
+    """
+    if not find_spec("itk"):
+        raise Refusal("glade fuse needs itk: pip install 'glade-mri[stacks]'")
+    _process([*scans, *more], config=STACKS, **options)
+
+
 def _process(
     scans: Sequence[Path],
     output: Path | None,
@@ -193,16 +224,17 @@ def _process(
     threads: int | None,
     pairs: tuple[str, ...],
     print_config: bool,
+    config: Path = CONFIG,
     **settings: Any,
 ) -> None:
-    """Run the workflow on scans with these settings, or show it."""
+    """Run a workflow on scans with these settings, or show it."""
     overrides = {key: value for key, value in settings.items() if value is not None}
     if device is not None:
         if not DEVICE.fullmatch(device):
             raise Refusal(f"device must be cpu, cuda or cuda:N, got {device}")
         overrides["device"] = f"$torch.device('{device}')"
     overrides |= _pairs(pairs)
-    refuse_unknown_keys(overrides, yaml.safe_load(CONFIG.read_text(encoding="utf-8")))
+    refuse_unknown_keys(overrides, yaml.safe_load(config.read_text(encoding="utf-8")))
     if isinstance(overrides.get("like"), Path):
         overrides["like"] = str(existing_paths([overrides["like"]])[0])
     if "write" in overrides:
@@ -221,13 +253,13 @@ def _process(
         refuse_unwritable(output)
         overrides["output_dir"] = str(output.absolute())
     if print_config:
-        _print_config(overrides)
+        _print_config(config, overrides)
         return
     for key, option in (("dataset_dir", "-i SCAN"), ("output_dir", "-o OUT")):
         if key not in overrides:
             raise click.UsageError(f"{option} is missing")
     os.environ.update(thread_settings(os.environ, threads))  # before torch is loaded
-    _run(overrides, device)
+    _run(config, overrides, device)
 
 
 @commands.command("list")
@@ -268,25 +300,25 @@ def _pairs(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _print_config(overrides: Mapping[str, Any]) -> None:
+def _print_config(config: Path, overrides: Mapping[str, Any]) -> None:
     from monai.bundle import ConfigParser
 
-    parser = ConfigParser(ConfigParser.load_config_file(CONFIG))
+    parser = ConfigParser(ConfigParser.load_config_file(config))
     parser.update(dict(overrides))
     click.echo(yaml.safe_dump(parser.get(), sort_keys=False, width=120), nl=False)
 
 
-def _run(overrides: Mapping[str, Any], device: str | None = None) -> None:
+def _run(config: Path, overrides: Mapping[str, Any], device: str | None = None) -> None:
     """Run the workflow.
 
     Raises:
         Refusal: if the run cannot begin; MONAI may have wrapped it in errors of its own.
         SystemExit: with code 1, if a scan was refused or failed.
     """
-    from .workflow import inference_workflow, refuse_absent_device
+    from .workflow import bundle_workflow, refuse_absent_device
 
     refuse_absent_device(device)
-    workflow = inference_workflow(overrides)
+    workflow = bundle_workflow(config, overrides)
     workflow.initialize()
     workflow.run()
     workflow.finalize()

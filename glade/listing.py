@@ -18,7 +18,7 @@ from glade.scripts.dicom.description import described, pixel_size_mm, plane_acro
 from glade.scripts.dicom.discovery import find_series
 from glade.scripts.geometry.errors import printable, reason_of
 
-from .workflow import inference_parser
+from .workflow import bundle_parser
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def listed(paths: Sequence[Path]) -> Iterator[Listed]:
     Raises:
         Refusal: if one of them does not exist.
     """
-    prepare = inference_parser({}).get_parsed_content("preprocessing")
+    prepare = bundle_parser({}).get_parsed_content("preprocessing")
     with _quiet():
         roots = [path if path.is_dir() else path.parent for path in paths]
         for case in [*find_nifti(list(map(str, paths))), *find_series(list(map(str, paths)))]:

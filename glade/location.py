@@ -7,3 +7,4 @@ INSTALLED = PACKAGE / "bundle"
 ROOT = INSTALLED if (INSTALLED / "configs").is_dir() else PACKAGE.parent
 """The folder with configs, models and scripts."""
 CONFIG = ROOT / "configs" / "inference.yaml"
+STACKS = ROOT / "configs" / "stacks.yaml"

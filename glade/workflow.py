@@ -1,39 +1,40 @@
-"""The bundle's inference workflow under the names that its code has inside this package."""
+"""The bundle's workflows under the names that their code has inside this package."""
 
-import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from glade.scripts.geometry.errors import Refusal
+from glade.scripts.run.bundle import in_this_package
 
 from .location import CONFIG
 
-SCRIPTS = re.compile(r"^(\$from |\$import |)scripts\.")  # as `_target_` and imports name the bundle's code
 
-
-def inference_workflow(overrides: Mapping[str, Any]) -> ConfigWorkflow:
-    """Return configs/inference.yaml as MONAI's workflow; `initialize`, `run` and `finalize` run it.
+def bundle_workflow(config: Path, overrides: Mapping[str, Any]) -> ConfigWorkflow:
+    """Return a workflow of the bundle as MONAI's; `initialize`, `run` and `finalize` run it.
 
     Args:
-        overrides: values of settings, as of `monai.bundle run inference`.
+        config: its file in the folder configs.
+        overrides: values of settings, as of `monai.bundle run`.
     """
-    workflow = ConfigWorkflow(str(CONFIG), workflow_type="inference", **overrides)
-    workflow.parser.set(_renamed(workflow.parser.get()))
+    workflow = ConfigWorkflow(str(config), workflow_type="inference", **overrides)
+    workflow.parser.set(in_this_package(workflow.parser.get()))
     return workflow
 
 
-def inference_parser(overrides: Mapping[str, Any]) -> ConfigParser:
-    """Return configs/inference.yaml for its parts: network, preprocessing, inferer, postprocessing.
+def bundle_parser(overrides: Mapping[str, Any], config: Path = CONFIG) -> ConfigParser:
+    """Return a workflow of the bundle for its parts: network, preprocessing, inferer, postprocessing.
 
     Args:
         overrides: as above.
+        config: as above.
     """
-    parser = ConfigParser(ConfigParser.load_config_file(CONFIG))
+    parser = ConfigParser(ConfigParser.load_config_file(config))
     parser.update(dict(overrides))
-    parser.set(_renamed(parser.get()))
+    parser.set(in_this_package(parser.get()))
     return parser
 
 
@@ -56,12 +57,3 @@ def refuse_absent_device(name: str | None) -> None:
         raise Refusal(
             f"device {name}: torch finds no such GPU: give --device cpu, or install the driver and a torch for it"
         )
-
-
-def _renamed(part: Any) -> Any:
-    """The same part of a config with glade.scripts in place of scripts."""
-    if isinstance(part, Mapping):
-        return {key: _renamed(value) for key, value in part.items()}
-    if isinstance(part, list):
-        return [_renamed(value) for value in part]
-    return SCRIPTS.sub(r"\1glade.scripts.", part) if isinstance(part, str) else part

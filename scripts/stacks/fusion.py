@@ -47,7 +47,7 @@ class FusedStack:
         stack: the stack.
         motion: RAS mm of the reference -> RAS mm of this stack.
         match: factors to the intensities of the reference.
-        observation: its slices as the joint solution sees them; sigma is their noise and their disagreement with others.
+        observation: its slices as the joint solution sees them; sigma is noise and disagreement with other stacks.
         noise: standard deviation of their noise alone, same units.
         slice_weights: (N,), below 1 for a slice that contradicts the others.
     """

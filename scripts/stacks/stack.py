@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from nibabel.spatialimages import SpatialImage
 
 from ..data.acceptance import ScanProtocol
 from ..data.case import Case
 from ..data.transforms import OriginalOrientationd, geometry_of, grid_of
 from ..geometry.grid import Grid
 from ..physics.acquisition import SliceGeometry
+from ..run.bundle import in_this_package
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,7 @@ class SingleStackInference:
     def __init__(self, config: str | Path | list[str], overrides: Mapping[str, Any]):
         parser = ConfigParser(ConfigParser.load_config_files(config))
         parser.update(dict(overrides))
+        parser.set(in_this_package(parser.get()))
         self._config = copy.deepcopy(parser.get())  # parsing replaces parts of it
         self._parser = parser
 
@@ -85,13 +88,17 @@ class SingleStackInference:
         end = next(index for index, step in enumerate(steps) if isinstance(step, OriginalOrientationd))
         self._finish = steps[:end]  # the joint solution needs all stacks with their through-plane axis last
 
-    def __call__(self, case: Case) -> Stack:
+    def __call__(self, case: Case, image: SpatialImage | None = None) -> Stack:
         """Return the stack of a case.
+
+        Args:
+            case: of the stack.
+            image: its slices, for a case without files.
 
         Raises:
             Refusal: if the scan cannot be processed rightly.
         """
-        item = self._preprocessing(case.as_item())
+        item = self._preprocessing(case.as_item() if image is None else {"case": case, "image": image})
         image = item["image"].to(self._device)
         network = self._network.eval()
         with torch.no_grad():

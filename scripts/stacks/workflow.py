@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import ImageWriter, MetaTensor
+from nibabel.spatialimages import SpatialImage
 
 from ..data.case import DICOM, Case
 from ..data.saving import (
@@ -76,42 +77,74 @@ class StudyRun:
                     self._process(study, entry)
 
     def _process(self, study: Study, entry: CaseEntry) -> None:
-        left_out = dict(study.left_out)
-        stacks = self._stacks(study, left_out)
-        if not stacks:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-            raise Refusal(f"none of the stacks can be used: {reasons}")
-        first = stacks[0]
-        entry.loaded(MetaTensor(first.volume[None], meta=dict(first.meta)))
-        fused = self.fusion(stacks)
-        left_out |= fused.left_out
-        entry.row.input |= {
-            "stacks": fused.as_rows(),
-            "stacks_left_out": left_out,
-            "expected_error_of_prior": fused.tau,
-            "iterations": fused.iterations,
-        }
-        entry.row.warnings += [*fused.warnings, *(f"{name} left out: {why}" for name, why in left_out.items())]
+        fused, left_out = fuse_study(study, self.single, self.fusion, lambda first: _loaded(entry, first))
+        entry.row.input |= as_row(fused, left_out)
+        entry.row.warnings += warnings_of(fused, left_out)
         item = data_of(study.case, fused)
         self.saving(item)
         entry.done(item["pred"])
 
-    def _stacks(self, study: Study, left_out: dict[str, str]) -> list[Stack]:
-        stacks: list[Stack] = []
-        for case in study.stacks:
-            try:
-                stack = self.single(case)
-                twin = next((other for other in stacks if _same(stack, other)), None)
-                if twin is not None:
-                    raise Refusal(f"the same image as {twin.case.name}: give each stack once")
-                stacks.append(stack)
-            except Exception as error:
-                refusal = refusal_of(error)
-                if refusal is None:
-                    raise
-                left_out[case.name] = one_line(str(refusal)).removeprefix(f"{case.label}: ")
-                logger.warning("%s: left out: %s", case.name, left_out[case.name])
-        return stacks
+
+def _loaded(entry: CaseEntry, first: Stack) -> None:
+    entry.loaded(MetaTensor(first.volume[None], meta=dict(first.meta)))
+
+
+def fuse_study(
+    study: Study,
+    single: SingleStackInference,
+    fusion: Fusion,
+    began: Callable[[Stack], Any] | None = None,
+    images: Sequence[SpatialImage | None] | None = None,
+) -> tuple[Fused, dict[str, str]]:
+    """Return the fused volume of a study, and the name of each stack that was left out with the reason.
+
+    Args:
+        study: its stacks, the reference first.
+        single: makes the volume of each stack alone.
+        fusion: of the stacks.
+        began: called with the reference before the fusion begins.
+        images: of each stack, where it has no file.
+
+    Raises:
+        Refusal: if no stack can be used, or the fusion would need too much memory.
+    """
+    left_out = dict(study.left_out)
+    stacks: list[Stack] = []
+    for case, image in zip(study.stacks, images or [None] * len(study.stacks), strict=True):
+        try:
+            stack = single(case, image)
+            twin = next((other for other in stacks if _same(stack, other)), None)
+            if twin is not None:
+                raise Refusal(f"the same image as {twin.case.name}: give each stack once")
+            stacks.append(stack)
+        except Exception as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            left_out[case.name] = one_line(str(refusal)).removeprefix(f"{case.label}: ")
+            logger.warning("%s: left out: %s", case.name, left_out[case.name])
+    if not stacks:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise Refusal(f"none of the stacks can be used: {reasons}")
+    if began is not None:
+        began(stacks[0])
+    fused = fusion(stacks)
+    return fused, left_out | fused.left_out
+
+
+def as_row(fused: Fused, left_out: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the run record says of a study."""
+    return {
+        "stacks": fused.as_rows(),
+        "stacks_left_out": dict(left_out),
+        "expected_error_of_prior": fused.tau,
+        "iterations": fused.iterations,
+    }
+
+
+def warnings_of(fused: Fused, left_out: Mapping[str, str]) -> list[str]:
+    """Return the sentences that the run record warns with."""
+    return [*fused.warnings, *(f"{name} left out: {why}" for name, why in left_out.items())]
 
 
 class SaveStudy:

@@ -26,11 +26,16 @@ def scan(tmp_path):
     return write_scan(tmp_path / "scans" / "knee.nii.gz")
 
 
+def of_stacks(config):
+    """What tells that the workflow is that of stacks."""
+    return {"workflow": config.name} if config != CONFIG else {}
+
+
 @pytest.fixture
 def ran(monkeypatch):
     """What the command hands to the workflow, which is not run; the environment is put back."""
     found = {}
-    monkeypatch.setattr(cli, "_run", lambda overrides, _: found.update(overrides))
+    monkeypatch.setattr(cli, "_run", lambda config, overrides, _: found.update(overrides, **of_stacks(config)))
     monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "KMP_"))})
     return found
 
@@ -63,6 +68,36 @@ def test_several_scans_follow_one_option(scan, tmp_path, ran):
     assert ran["dataset_dir"] == [str(scan), str(other)]
     assert cli.main(["-i", str(scan), "-i", str(other), "-o", str(tmp_path / "out")]) == 0
     assert ran["dataset_dir"] == [str(scan), str(other)]
+
+
+@pytest.mark.parametrize("words", [["fuse"], ["fuse", "-i"]])
+def test_fuse_runs_the_workflow_of_stacks(scan, tmp_path, ran, words):
+    other = write_scan(tmp_path / "b.nii.gz")
+    options = [
+        "-o",
+        str(tmp_path / "out"),
+        "--field-of-view",
+        "union",
+        "--reference",
+        "b",
+        "--set",
+        "registration=False",
+    ]
+    assert cli.main([*words, str(scan), str(other), *options]) == 0
+    assert ran == {
+        "workflow": "stacks.yaml",
+        "dataset_dir": [str(scan), str(other)],
+        "output_dir": f"{tmp_path}/out",
+        "field_of_view": "union",
+        "reference": "b",
+        "registration": False,
+    }
+
+
+def test_fuse_refuses_a_setting_that_only_other_workflows_have(scan, tmp_path, ran, capsys):
+    assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), "--set", "adapt=True"]) == 1
+    assert "no setting is called adapt" in capsys.readouterr().err
+    assert not ran
 
 
 def test_threads_are_set_before_torch_is_loaded(scan, tmp_path, ran):
@@ -137,7 +172,7 @@ def test_print_config_shows_the_workflow_with_the_settings(scan, tmp_path, ran, 
 
 
 def test_every_scripts_reference_of_the_config_gets_the_name_it_has_in_the_package():
-    parser = workflow.inference_parser({})
+    parser = workflow.bundle_parser({})
     text = json.dumps(parser.get())
     assert text.count("glade.scripts.") > 20
     assert text.replace("glade.scripts.", "").count("scripts.") == 0

@@ -38,7 +38,7 @@ class MadeStacks:
     def load(self) -> None:
         pass
 
-    def __call__(self, case: Case) -> Stack:
+    def __call__(self, case: Case, image: object = None) -> Stack:
         return replace(self.make(case), case=case)
 
 
