@@ -5,11 +5,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
+from ..physics.rigid import RigidResampling
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 BINS = 32  # of the joint histogram, along each axis
@@ -22,6 +24,7 @@ STEPS = 200  # of each level, at most
 LARGEST_DEG = 20.0  # between stacks of one session; more is another position of the patient
 LARGEST_MM = 30.0
 LEAST_OVERLAP = 0.1  # of the smaller of the two volumes
+FINEST_MM = 1.0  # voxels on which two volumes are compared; half of it found the same transform in five times the time
 PROBES = 20  # points along each axis that tell how far two fields of view overlap
 FEWEST_SHARED = 100  # voxels of the overlap, for a correlation
 LEAST_CORRELATION = 0.5  # inside the overlap afterwards; below, the registration has failed
@@ -78,8 +81,8 @@ def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_gri
     """Find the rigid transform under which the two volumes share the most information.
 
     Mattes' mutual information (Mattes et al. 2003, IEEE Trans Med Imaging 22:120) at three resolutions, by gradient
-    descent with regular steps, from no motion at all. It does not need the same intensities in both volumes. One
-    thread and a fixed random draw: the same volumes always give the same transform.
+    descent with regular steps, from no motion at all, on voxels of at least 1 mm. It does not need the same intensities
+    in both volumes. One thread and a fixed random draw: the same volumes always give the same transform.
 
     Args:
         fixed: (X, Y, Z).
@@ -96,6 +99,7 @@ def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_gri
             f"{overlap:.0%} of the field of view are shared, at least {LEAST_OVERLAP:.0%} are needed: "
             f"give stacks of the same part of the body"
         )
+    (fixed, fixed_grid), (moving, moving_grid) = _coarse(fixed, fixed_grid), _coarse(moving, moving_grid)
     images = _image(fixed, fixed_grid), _image(moving, moving_grid)
     matrix = np.eye(AXES + 1)
     correlation = before = _correlation(fixed, fixed_grid, moving, moving_grid, matrix)
@@ -116,6 +120,15 @@ def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_gri
         overlap,
     )
     return found
+
+
+def _coarse(volume: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """The volume on voxels of at least `FINEST_MM`."""
+    coarse = grid.resampled(np.maximum(grid.spacing_mm, FINEST_MM))
+    if coarse.shape == grid.shape:
+        return volume, grid
+    values = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))
+    return RigidResampling(grid, coarse)(values).numpy(), coarse
 
 
 def _refined(
