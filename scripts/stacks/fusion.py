@@ -71,6 +71,7 @@ class Fused:
 
     Attributes:
         volume: (X, Y, Z).
+        prior: the mean of the stacks' volumes from which the joint solution started, likewise.
         added_detail: what the network put where no stack determines the volume, likewise.
         confidence: 0 to 1, likewise; higher where stacks overlap.
         coverage: number of stacks that see a voxel, likewise.
@@ -83,6 +84,7 @@ class Fused:
     """
 
     volume: torch.Tensor
+    prior: torch.Tensor
     added_detail: torch.Tensor
     confidence: torch.Tensor
     coverage: torch.Tensor
@@ -272,6 +274,7 @@ class Fusion:
         added = solve(prior - without_network, silent).volume
         return Fused(
             volume=solution.volume,
+            prior=prior,
             added_detail=added,
             confidence=_confidence(fused, grid, coverage),
             coverage=sum(inside.to(prior.dtype) for inside in coverage),
@@ -295,6 +298,7 @@ def _alone(
     """One stack: the result is that of `run inference`, which has weighed its noise already."""
     return Fused(
         volume=volume,
+        prior=volume,
         added_detail=volume - interpolated,
         confidence=_confidence([part], grid, [inside]),
         coverage=inside.to(volume.dtype),

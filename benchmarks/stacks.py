@@ -1,0 +1,270 @@
+"""Several stacks of a study: simulated ones against the truth, real ones against the slices of one that is left out.
+
+    python -m benchmarks.stacks simulated SCANS --table stacks_held_back --patterns '*saganon*' --crop 96
+    python -m benchmarks.stacks left-out TRA COR SAG --table stacks_left_out [--spacing 0.8]
+
+simulated: three orthogonal stacks of each near-isotropic scan, with Rician noise; the second and third are moved by up
+to 2 degrees and 2 mm (the truth is interpolated by splines of order 5 at the moved voxels, not by the resampling of the
+method). Rows: each stack alone, two and three stacks fused, and what is lost without a part of the method.
+
+left-out: two of the stacks are fused as by `run stacks`, the slices of the third are acquired of the result and
+compared with its own, inside the field of view that all three share.
+
+Each run writes docs/tables/TABLE.csv and the table TABLE of docs/stacks.md.
+"""
+
+import argparse
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+
+import nibabel
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from scripts.data.case import Case
+from scripts.data.discovery import find_nifti
+from scripts.evaluation.crossplane import Pair, high_band_coherence, local_correlation
+from scripts.evaluation.simulation import cubes
+from scripts.geometry.grid import AXES, Grid
+from scripts.metrics.fidelity import psnr, robust_range, ssim
+from scripts.metrics.mask import body_mask
+from scripts.metrics.spectrum import NYQUIST, high_band
+from scripts.physics.acquisition import Acquisition, SliceGeometry
+from scripts.physics.joint import StackOperator
+from scripts.physics.noise import add_rician_noise
+from scripts.physics.rigid import RigidResampling
+from scripts.stacks.fusion import HALF, Fused, Fusion
+from scripts.stacks.registration import register
+from scripts.stacks.stack import SingleStackInference, Stack
+
+from .noise import cropped
+from .tables import DOCS, ROOT, publish
+
+CONFIG = ROOT / "configs" / "inference.yaml"
+PAGE = DOCS.with_name("stacks.md")
+NAMES = ("tra", "cor", "sag")  # slices across the third, second and first axis of a scan in RAS order
+LARGEST_DEG, LARGEST_MM, LEAST_SHARE = 2.0, 2.0, 0.3  # of the motion; the least is a share of the largest
+ALL_OF_SENSITIVITY = 0.99
+Row = dict[str, str | float]
+
+
+def random_motion(random: np.random.Generator) -> np.ndarray:
+    """Return a rigid motion, 4 x 4 in RAS mm, about the origin."""
+    motion = np.eye(AXES + 1)
+    turn, shift = (vector / np.linalg.norm(vector) for vector in random.standard_normal((2, AXES)))
+    degrees, millimetres = random.uniform(LEAST_SHARE, 1, 2) * (LARGEST_DEG, LARGEST_MM)
+    motion[:AXES, :AXES] = Rotation.from_rotvec(degrees * turn, degrees=True).as_matrix()
+    motion[:AXES, AXES] = millimetres * shift
+    return motion
+
+
+def simulated_stack(
+    truth: np.ndarray, grid: Grid, axis: int, factor: float, noise: float, motion: np.ndarray, seed: int
+) -> nibabel.Nifti1Image:
+    """Return slices across an axis of a moved truth, in the place where they would lie without motion.
+
+    Args:
+        truth: (X, Y, Z).
+        grid: of it.
+        axis: across the slices.
+        factor: slice spacing and thickness, voxels of the truth.
+        noise: standard deviation, on the scale of the truth.
+        motion: 4 x 4, RAS mm of the stack -> RAS mm of the truth.
+        seed: of the noise.
+    """
+    count = int(grid.shape[axis] / factor)
+    shape = list(grid.shape)
+    shape[axis] = int(count * factor + 0.5)
+    index = np.linalg.inv(grid.affine) @ motion @ grid.affine
+    places = np.tensordot(index[:AXES, :AXES], np.indices(shape), 1) + index[:AXES, AXES, None, None, None]
+    moved = ndimage.map_coordinates(truth, places, order=5, mode="nearest").astype(np.float32)
+    geometry = SliceGeometry(shape[axis], count, factor, factor)
+    slices = Acquisition(geometry)(torch.from_numpy(np.ascontiguousarray(np.moveaxis(moved, axis, -1))))
+    if noise > 0:
+        slices = add_rician_noise(slices, noise, torch.Generator().manual_seed(seed))
+    affine = np.array(grid.affine)
+    affine[:AXES, AXES] += affine[:AXES, axis] * geometry.first_slice_voxels
+    affine[:AXES, axis] *= factor
+    return nibabel.Nifti1Image(np.moveaxis(slices.numpy(), -1, axis), affine)
+
+
+def simulated_rows(path: Path, factor: float, noise: float, size: int | None) -> Iterator[Row]:
+    """Yield the scores of all methods for one scan."""
+    values, grid = cropped(path, size)
+    grid = cubes(grid)
+    low, high = np.percentile(values, (0.5, 99.5))
+    truth = ((values - low) / (high - low)).astype(np.float32)
+    centred = np.array(grid.affine)
+    centred[:AXES, AXES] = -centred[:AXES, :AXES] @ (np.array(grid.shape) - 1) / 2
+    grid = Grid(grid.shape, centred)
+    name = path.name.removesuffix(".nii.gz")
+    random = np.random.default_rng(zlib.crc32(f"{name} {factor}".encode()))
+    motions = [np.eye(AXES + 1), random_motion(random), random_motion(random)]
+    single = _single({"slice_thickness_mm": factor * float(grid.spacing_mm[0]), "slice_profile": "rect"})
+    stacks = []
+    for index, (title, motion) in enumerate(zip(NAMES, motions, strict=True)):
+        image = simulated_stack(truth, grid, 2 - index, factor, noise, motion, seed=index)
+        stacks.append(single(Case(title, ()), image))
+    mask, drange = body_mask(truth), robust_range(truth)
+
+    def scored(method: str, volume: torch.Tensor, its: Grid, back: np.ndarray | None, **more: float) -> Row:
+        found = RigidResampling(its, grid, back)(volume).numpy()
+        bands = [high_band(found, truth, factor, axis, mask) for axis in range(AXES)]
+        return {
+            "scan": name,
+            "factor": factor,
+            "noise": noise,
+            "method": method,
+            "psnr": psnr(found, truth, mask, drange),
+            "ssim": ssim(found, truth, mask, drange),
+            "high_band_error": fmean(band.error for band in bands),
+            "deg": more.get("deg", np.nan),
+            "mm": more.get("mm", np.nan),
+            "deviation": more.get("deviation", np.nan),
+            "iterations": more.get("iterations", np.nan),
+            "seconds": more.get("seconds", np.nan),
+        }
+
+    for stack, motion in zip(stacks, motions, strict=True):
+        yield scored(f"{stack.case.name} alone", stack.volume, stack.grid, np.linalg.inv(motion))
+    cubic = [replace(stack, volume=stack.interpolated) for stack in stacks]
+    for method, used, fusion in (
+        ("two stacks", stacks[:2], Fusion()),
+        ("three stacks", stacks, Fusion()),
+        ("without registration", stacks, Fusion(registration=False)),
+        ("slices fitted without regard to noise", stacks, Fusion(expected_error=1.0)),
+        ("from cubic", cubic, Fusion()),
+    ):
+        start = perf_counter()
+        fused = fusion(used)
+        yield scored(method, fused.volume, fused.grid, None, seconds=perf_counter() - start, **_quality(fused, motions))
+        if method == "three stacks":
+            yield scored("mean of three, by direction", fused.prior, fused.grid, None)
+
+
+def _single(overrides: dict) -> SingleStackInference:
+    settings = {"bundle_root": str(ROOT), "sharpness": 0.0, "inferer::progress": False, **overrides}
+    single = SingleStackInference(CONFIG, settings)
+    single.load()
+    return single
+
+
+def _quality(fused: Fused, motions: Sequence[np.ndarray]) -> dict[str, float]:
+    """How far the registrations are from the truth, at most, and what the fusion said."""
+    apart = [part.motion.matrix @ motion for part, motion in zip(fused.stacks, motions, strict=False)]
+    return {
+        "deg": max(float(np.degrees(Rotation.from_matrix(m[:AXES, :AXES]).magnitude())) for m in apart),
+        "mm": max(float(np.linalg.norm(m[:AXES, AXES])) for m in apart),  # of the centre, which is the origin
+        "deviation": max(part.deviation_over_noise for part in fused.stacks),
+        "iterations": fused.iterations,
+    }
+
+
+def left_out_rows(paths: Sequence[Path], spacing_mm: float | None) -> Iterator[Row]:
+    """Yield the scores of all methods against the slices of each stack in turn."""
+    single = _single({})
+    stacks = [single(case) for case in find_nifti([str(path) for path in paths])]
+    for index, left_out in enumerate(stacks):
+        used = [stack for other, stack in enumerate(stacks) if other != index]
+        fused = Fusion(isotropic_spacing_mm=spacing_mm)(used)
+        inside = [part.motion.matrix for part in fused.stacks]
+        places = [RigidResampling(s.grid, fused.grid, m) for s, m in zip(used, inside, strict=True)]
+        shared = torch.stack([place.covered() > HALF for place in places]).all(dim=0)
+        alone = [place(stack.volume) for place, stack in zip(places, used, strict=True)]
+        motion = register(fused.prior.numpy(), fused.grid, left_out.volume.numpy(), left_out.grid)
+        there = RigidResampling(fused.grid, left_out.grid, np.linalg.inv(motion.matrix))
+        operator = StackOperator(Acquisition(left_out.geometry), there)
+        slices = left_out.slices.numpy()
+        mask = (operator(shared.float()) > ALL_OF_SENSITIVITY).numpy() & body_mask(slices)
+        pairs = [_pair(slices, mask, left_out, stack, m) for stack, m in zip(used, inside, strict=True)]
+        volumes = {f"{stack.case.name} alone": volume for stack, volume in zip(used, alone, strict=True)}
+        volumes |= {"mean": sum(alone) / len(alone), "mean, by direction": fused.prior, "fused": fused.volume}
+        for method, volume in volumes.items():
+            image = operator(volume).numpy()
+            yield {
+                "left_out": left_out.case.name,
+                "method": method,
+                "correlation": local_correlation(image, pairs[0]),
+                "coherence": fmean(high_band_coherence(image, pair) for pair in pairs),
+                "deg": fused.stacks[1].motion.angle_deg,
+                "mm": fused.stacks[1].motion.shift_mm,
+                "deviation": max(part.deviation_over_noise for part in fused.stacks),
+            }
+
+
+def _pair(slices: np.ndarray, mask: np.ndarray, left_out: Stack, stack: Stack, motion: np.ndarray) -> Pair:
+    """The left-out slices with the axis along which a stack has its slices."""
+    across = motion[:AXES, :AXES].T @ stack.grid.affine[:AXES, 2]
+    axes = left_out.grid.affine[:AXES, :2] / left_out.grid.spacing_mm[:2]
+    along = int(np.abs(axes.T @ across).argmax())
+    pixel = float(left_out.grid.spacing_mm[along])
+    return Pair(slices, mask, None, None, along, pixel, NYQUIST * pixel / float(stack.slice_grid.spacing_mm[2]))
+
+
+def simulated_table(rows: Sequence[Row]) -> str:
+    """Return the scores of every scan as a Markdown table."""
+    titles = ["scan", "factor", "method", "PSNR dB", "SSIM", "high-band error", "registration", "s"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in rows:
+        scores = [f"{row['psnr']:.2f}", f"{row['ssim']:.3f}", f"{row['high_band_error']:.2f}"]
+        known = row["deg"] == row["deg"] and row["method"] != "without registration"
+        scores += [f"{row['deg']:.2f} deg, {row['mm']:.2f} mm" if known else ""]
+        scores += [f"{row['seconds']:.0f}" if row["seconds"] == row["seconds"] else ""]
+        lines.append(f"| {row['scan']} | {row['factor']:g} | {row['method']} | {' | '.join(scores)} |")
+    return "\n".join(lines)
+
+
+def left_out_table(rows: Sequence[Row]) -> str:
+    """Return the scores against each left-out stack as a Markdown table."""
+    titles = ["left out", "method", "local correlation", "coherence of the high band", "found between the other two"]
+    lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+    for row in rows:
+        motion = f"{row['deg']:.2f} deg, {row['mm']:.2f} mm; {row['deviation']:.1f} x noise"
+        scores = [f"{row['correlation']:.3f}", f"{row['coherence']:.3f}", motion if row["method"] == "fused" else ""]
+        lines.append(f"| {row['left_out']} | {row['method']} | {' | '.join(scores)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and publish one table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stacks", description=__doc__.splitlines()[0])
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    simulated = kinds.add_parser("simulated")
+    simulated.add_argument("scans", type=Path)
+    simulated.add_argument("--patterns", nargs="+", default=["iso_*"])
+    simulated.add_argument("--factors", nargs="+", type=float, default=[4.0, 6.0])
+    simulated.add_argument("--noise", type=float, default=0.02)
+    simulated.add_argument("--crop", type=int)
+    simulated.add_argument("--table", default="stacks")
+    left_out = kinds.add_parser("left-out")
+    left_out.add_argument("scans", type=Path, nargs="+")
+    left_out.add_argument("--spacing", type=float)
+    left_out.add_argument("--table", default="stacks_left_out")
+    options = parser.parse_args()
+    if options.kind == "simulated":
+        files = sorted(p for p in options.scans.iterdir() if any(fnmatch(p.name, f"{q}*") for q in options.patterns))
+        rows = []
+        for path in files:
+            for factor in options.factors:
+                rows += list(simulated_rows(path, factor, options.noise, options.crop))
+                sys.stdout.write(f"{path.name}, {factor:g}x\n")
+                sys.stdout.flush()
+        content = simulated_table(rows)
+    else:
+        rows = list(left_out_rows(options.scans, options.spacing))
+        content = left_out_table(rows)
+    publish(options.table, rows, content, PAGE)
+    sys.stdout.write(content + "\n")
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()
