@@ -34,6 +34,7 @@ BYTES_PER_VOXEL = 4
 VOLUMES_AT_ONCE = 14  # of the size of the result that the joint solution holds, beside four of each stack
 VOLUMES_A_STACK = 6
 DISAGREEING = 2.0  # times the noise, from which a stack is warned of
+COARSE = 0.05  # tolerance of the conjugate gradients for the added detail, which is only looked at
 SMALLEST = 1e-4  # distance of a confidence from 0 and from 1
 
 logger = logging.getLogger(__name__)
@@ -271,7 +272,7 @@ class Fusion:
         solution = solve(prior, stacks)
         silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
         # the solution is affine in the prior: what the network adds to it is the solution for its part, without slices
-        added = solve(prior - without_network, silent).volume
+        added = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)(prior - without_network, silent).volume
         return Fused(
             volume=solution.volume,
             prior=prior,
