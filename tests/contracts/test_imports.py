@@ -17,7 +17,7 @@ LIBRARIES = {
     "derived_series": {"numpy", "torch", "monai", "pydicom"},
     "phantom": {"numpy", "torch", "monai"},
     "metrics": {"numpy", "scipy", "torch", "skimage"},
-    "stacks": {"numpy", "scipy", "torch", "monai", "itk"},
+    "stacks": {"numpy", "scipy", "torch", "monai", "nibabel", "itk"},
     "learning": {"numpy", "scipy", "torch", "monai", "ignite", "PIL"},  # TensorBoard through torch.utils
     "run": {"numpy", "torch", "monai", "ignite", "nibabel", "filelock"},
     "evaluation": {"numpy", "scipy", "torch", "monai", "nibabel", "skimage"},
