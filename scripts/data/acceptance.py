@@ -95,6 +95,7 @@ class AcceptScand(MapTransform):
     A setting takes precedence over the header, the header over the rule. Axis: else the slices of the DICOM series,
     else the axis of the largest spacing. Thickness: else from DICOM or the BIDS sidecar, else the slice spacing.
     Profile: else fourier for a 3-D acquisition, gauss for 2-D, rect where the type is unknown (docs/physics.md).
+    Inference replaces an assumed thickness by an estimate (`EstimateProfiled`).
     Writes meta["protocol"], a `ScanProtocol`.
 
     Args:

@@ -13,6 +13,8 @@ WITHOUT_UNIT = {  # a ratio of two lengths; where a value comes from
     ("scripts/evaluation/cases.py", "EvaluatedCase", "thickness_over_spacing"),
     ("scripts/evaluation/simulation.py", "SimulatedProtocol", "thickness_over_spacing"),
     ("scripts/physics/profile.py", "transfer", "thickness_over_spacing"),
+    ("scripts/physics/profile_estimate.py", "ProfileEstimate", "thickness_over_spacing"),
+    ("scripts/physics/profile_estimate.py", "fit_profiles", "thickness_over_spacing"),
 }
 DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

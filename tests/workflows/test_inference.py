@@ -96,6 +96,21 @@ def test_a_scan_becomes_isotropic_in_place_and_true_to_its_slices(run, thick):
     assert not list(out.glob(".*partial"))
 
 
+def test_an_estimated_thickness_is_in_the_summary_and_the_sidecar(run):
+    frequencies = np.meshgrid(np.fft.fftfreq(40), np.fft.fftfreq(40), np.fft.rfftfreq(48), indexing="ij")
+    fall = 1 / (0.02 + np.linalg.norm(frequencies, axis=0)) ** 2  # as the spectra of anatomy fall
+    white = np.fft.rfftn(np.random.default_rng(0).standard_normal((40, 40, 48)))
+    texture = np.fft.irfftn(fall * white, s=(40, 40, 48), axes=(0, 1, 2))
+    slices = 500 + 100 * (texture / texture.std()).reshape(40, 40, 12, FACTOR).mean(3)  # boxes of 8 mm without gaps
+    save(slices, np.diag([2.0, 2.0, 8.0, 1.0]), run.scans / "silent.nii.gz")
+    rows, out = run(slice_profile="rect")
+    protocol = rows["silent"]["protocol"]
+    assert protocol["thickness_source"].startswith("estimated from the spectrum, ")
+    assert protocol["slice_thickness_mm"] == pytest.approx(8, rel=0.25)  # twelve slices
+    sidecar = json.loads((out / "silent" / "silent_glade.json").read_text())
+    assert sidecar["Acquisition"] == protocol
+
+
 def test_the_dial_at_zero_is_consistent_cubic(run, thick):
     slices, affine = thick
     save(slices, affine, run.scans / "pelvis.nii.gz")
