@@ -5,8 +5,9 @@ SCAN ?=
 OUT ?= out/demo
 STUDIES ?= studies
 PORT ?= 8000
-# Threads of torch that wait for each other sleep: other programs then slow them less
+# Threads of torch that wait for each other soon sleep, as scripts/run/threads.py says: other programs slow them less
 export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 1000
 
 .PHONY: help setup lock licences demo test fast contracts lint format docs json wheel weights check deploy label clean
 help: ## list the targets

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.phantom.files import make_scan, write_scan
-from scripts.run.threads import NUMBERS, PASSIVE
+from scripts.run.threads import NUMBERS, WAITING
 
 ROOT = Path(__file__).resolve().parents[1]
 GLADE, SINGLE, MONAI = "glade", "glade --threads 1", "monai.bundle run inference"
@@ -36,7 +36,7 @@ def seconds(way: str, scan: Path, out: Path) -> float:
         command += ["--dataset_dir", str(scan), "--output_dir", str(out)]
     else:
         command = ["-m", "glade", "-i", str(scan), "-o", str(out), *way.split()[1:]]
-    plain = {name: value for name, value in os.environ.items() if name not in (*NUMBERS, *PASSIVE)}
+    plain = {name: value for name, value in os.environ.items() if name not in (*NUMBERS, *WAITING)}
     subprocess.run([sys.executable, *command], cwd=ROOT, env=plain, check=True, stdout=subprocess.DEVNULL)
     (row,) = json.loads((out / "summary.json").read_text(encoding="utf-8"))["cases"]
     return row["seconds"]

@@ -69,8 +69,8 @@ class Result:
 class SuperResolver:
     """Make isotropic volumes of scans, one after the other, with weights that are loaded once.
 
-    Torch's threads should sleep while they wait: where other programs run too, set OMP_WAIT_POLICY=PASSIVE in the
-    environment before Python starts, as the command `glade` does.
+    Torch's threads should soon sleep while they wait: where other programs run too, set OMP_WAIT_POLICY=PASSIVE and
+    GOMP_SPINCOUNT=1000 in the environment before Python starts, as the command `glade` does.
 
     Args:
         device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.

@@ -36,7 +36,8 @@ def ran(monkeypatch):
     """What the command hands to the workflow, which is not run; the environment is put back."""
     found = {}
     monkeypatch.setattr(cli, "_run", lambda config, overrides, _: found.update(overrides, **of_stacks(config)))
-    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "KMP_"))})
+    ours = ("OMP_", "KMP_", "GOMP_")
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith(ours)})
     return found
 
 
@@ -104,6 +105,7 @@ def test_threads_are_set_before_torch_is_loaded(scan, tmp_path, ran):
     assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--threads", "3"]) == 0
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"
     assert ran
 
 

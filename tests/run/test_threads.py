@@ -80,7 +80,13 @@ def test_a_system_without_affinity_counts_its_cpus(tmp_path, monkeypatch):
 
 def test_settings_of_the_user_stay_unless_the_number_of_threads_is_given(monkeypatch):
     monkeypatch.setattr(threads, "usable_cores", lambda: 6)
-    assert thread_settings({}) == {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": "6"}
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+    assert thread_settings({}) == {**waiting, "OMP_NUM_THREADS": "6"}
+    assert thread_settings({"GOMP_SPINCOUNT": "9"}) == {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "KMP_BLOCKTIME": "0",
+        "OMP_NUM_THREADS": "6",
+    }
     own = {"OMP_WAIT_POLICY": "active", "KMP_BLOCKTIME": "200", "OMP_NUM_THREADS": "3"}
     assert thread_settings(own) == {}
     assert {*thread_settings(own, threads=2).values()} == {"2"}
