@@ -12,8 +12,8 @@ from pathlib import Path
 
 POLICY, SPIN = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
 NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# GNU's OpenMP, that of torch on Linux, puts SPIN above POLICY. Seconds of a phantom of 40 x 40 x 30 / 96 x 96 x 60 voxels,
-# two threads on two cores, alone and with the other core busy:
+# GNU's OpenMP, that of torch on Linux, puts SPIN above POLICY. Seconds of a phantom of 40 x 40 x 30 / 96 x 96 x 60
+# voxels, two threads on two cores, alone and with the other core busy:
 #     turns of spinning   alone         other core busy
 #     none (PASSIVE)      0.86 / 3.81   0.75 /  5.0
 #     1,000               0.52 / 3.1    1.03 /  5.83
@@ -27,7 +27,7 @@ SMALLEST_SHARE = 0.7  # of the wall time that a computing thread has a core on a
 
 
 def thread_settings(environment: Mapping[str, str], threads: int | None = None) -> dict[str, str]:
-    """Return the environment variables that give a process the right number of threads, which soon sleep when they wait.
+    """Return environment variables that give a process the right number of threads, which soon sleep when they wait.
 
     They act only where they are set before torch is loaded.
 
