@@ -149,7 +149,9 @@ def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3,
         made_with=_made_with(record),
         settings=settings(record.settings),
     )
-    return write_text(folder.report, text)
+    write_text(folder.report, text)
+    logger.info("report in %s", folder.report)
+    return folder.report
 
 
 def explanations(metrics: Iterable[str]) -> list[tuple[str, str]]:

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from ..data.case import Case
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..geometry.folders import Inputs, input_paths
+from ..geometry.progress import SECONDS_BETWEEN_LINES
 from .child import run_child
 from .fingerprints import fingerprint, fingerprint_of_files
 from .locks import OutputLock
@@ -25,6 +28,7 @@ from .threads import thread_settings
 OVERLAYS = ("train.yaml", "adapt.yaml")
 WEIGHTS = "model.pt"  # the file name in a training's output_dir
 RECORD = "adapted_from.json"
+LIMIT = "10 minutes"  # the time limit of configs/adapt.yaml, loading included
 TRAINING = ".adapting-"  # how the folder of a training begins
 # Variables of torchrun; the training runs in a single process and must not see them
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -106,8 +110,8 @@ def _adapt(root: Path, dataset_dir: Inputs, weights_path: str, target: Path, set
         configs = str([str(root / "configs" / name) for name in OVERLAYS])
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", configs]
         command += [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
-        logger.info("adapting the weights to %s, which takes up to 10 minutes", ", ".join(scans))
-        with log.open("w", encoding="utf-8") as file:
+        logger.info("adapting the weights to %s, which takes up to %s", ", ".join(scans), LIMIT)
+        with log.open("w", encoding="utf-8") as file, _progress(log):
             code = run_child(command, cwd=root, env=alone, stdout=file, stderr=subprocess.STDOUT)
         adapted = Path(training) / WEIGHTS
         if code or not adapted.is_file():
@@ -117,6 +121,31 @@ def _adapt(root: Path, dataset_dir: Inputs, weights_path: str, target: Path, set
         target.with_name(RECORD).unlink(missing_ok=True)  # it does not describe the new weights
         adapted.replace(target)
         write_text(target.with_name(RECORD), record)
-    for line in log.read_text(encoding="utf-8").splitlines():
-        if "began with:" in line:
-            logger.info("adapted: %s", line.partition("INFO ")[2] or line)
+    for line in _lines(log, "began with:"):
+        logger.info("adapted: %s", line)
+
+
+@contextmanager
+def _progress(log: Path) -> Iterator[None]:
+    """Say twice a minute how far the training is that writes this log, a process without a terminal of its own."""
+    ended, begun = threading.Event(), time.monotonic()
+
+    def follow() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LINES):
+            minutes, seconds = divmod(round(time.monotonic() - begun), 60)
+            last = [f": {line}" for line in _lines(log, "epoch ")[-1:]]
+            logger.info("adapting the weights, %02d:%02d of up to %s%s", minutes, seconds, LIMIT, *last or [""])
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _lines(log: Path, words: str) -> list[str]:
+    """The messages in a log that contain these words, without time and level."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line.partition("INFO ")[2] or line for line in lines if words in line]

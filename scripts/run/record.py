@@ -19,8 +19,8 @@ from monai.data import MetaTensor
 from ..data.acceptance import ScanProtocol
 from ..data.bids_names import BidsNames
 from ..data.case import DICOM, OVERVIEW, SUMMARY, Case
-from ..data.outputs import DICOM_SERIES
-from ..data.saving import volume_file
+from ..data.outputs import DICOM_SERIES, REPORT_PAGE
+from ..data.saving import REPORT, volume_file
 from ..data.sidecar import file_stem, json_object
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, one_line, printable, reason_of
@@ -473,6 +473,10 @@ class CaseEntry:
             self._move(self.record.naming)
         self._end(DONE, None)
         logger.info("%s: done in %.1f s", self.case.name, self.row.seconds)
+        if REPORT_PAGE in self.record.write:
+            for file in self.row.files:
+                if file.endswith(REPORT):
+                    logger.info("%s: report in %s", self.case.name, printable(str(self.record.output_dir / file)))
 
     def stop(self, status: str, reason: str) -> None:
         """End the case as refused or failed."""

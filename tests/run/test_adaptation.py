@@ -20,14 +20,14 @@ from tests.conftest import ROOT
 def adapt(tmp_path, monkeypatch):
     """`adapt_weights` with a training that writes model.pt and ends with `code`; counts how often it ran."""
 
-    def run(code: int = 0, **more):
-        def training(command, env, **_):
+    def run(code: int = 0, training=None, **more):
+        def quick(command, env, **_):
             run.count += 1
             run.env, given = env, dict(zip(command[6::2], command[7::2], strict=True))
             (Path(given["--output_dir"]) / "model.pt").write_text(f"weights {run.count}")
             return CompletedProcess(command, code)
 
-        monkeypatch.setattr(child.subprocess, "run", training)
+        monkeypatch.setattr(child.subprocess, "run", training or quick)
         monkeypatch.setattr(adaptation, "fingerprint", lambda case: f"of {case.name}")
         monkeypatch.setattr(adaptation, "fingerprint_of_files", lambda files: f"of {files[0]}")
         given = {"settings": {"slice_profile": "rect", "frames": None}, "cases": [Case("a", ())], **more}
@@ -46,6 +46,25 @@ def test_an_adaptation_is_kept_for_the_same_scans_weights_and_settings_only(adap
     assert adapt(**other, settings={"slice_profile": "gauss"}, redo=True) == "weights 4"
     record = json.loads(adapt.target.with_name(adaptation.RECORD).read_text())
     assert record == {"inputs": ["of model.pt", "of b"], "settings": {"slice_profile": "gauss"}}
+
+
+def test_how_far_the_training_is_stands_in_the_log(adapt, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(adaptation, "SECONDS_BETWEEN_LINES", 0.01)
+
+    def slow(command, env, stdout, **_):
+        for line in ("12:00:01 INFO training on 1 scans: a", "12:00:07 INFO epoch 3: val_psnr 28.100 dB"):
+            print(line, file=stdout, flush=True)
+            waited = time.monotonic() + 10
+            while not any(line.partition("INFO ")[2] in found for found in caplog.messages) and "epoch" in line:
+                assert time.monotonic() < waited, caplog.text
+                time.sleep(0.01)
+        return CompletedProcess(command, 1)
+
+    with pytest.raises(Refusal):
+        adapt(training=slow)
+    found = [message for message in caplog.messages if message.startswith("adapting the weights, ")]
+    assert found[-1] == "adapting the weights, 00:00 of up to 10 minutes: epoch 3: val_psnr 28.100 dB"
 
 
 def test_a_failed_training_leaves_no_weights(adapt):

@@ -104,6 +104,21 @@ def test_a_done_case_has_a_whole_row(make, case, tmp_path):
     assert (read.case, read.protocol, read.as_row()) == ("knee", PROTOCOL, row)
 
 
+def test_the_log_names_the_report_that_was_written(make, case, caplog):
+    caplog.set_level("INFO")
+    do(make(), case)
+    assert "report" not in caplog.text
+    record = make(write=["volume", "report"], redo=True)
+    with record.case(case) as entry:
+        image = volume()
+        image.meta["protocol"] = PROTOCOL
+        entry.loaded(image)
+        write(record, case, b"x", "_glade.nii.gz", "_report.html", "_viewer.html")
+        entry.done(volume((1, 1, 1), (24, 20, 32)))
+    named = [line for line in caplog.messages if "report" in line]
+    assert named == [f"knee: report in {record.output_dir}/knee/knee_report.html"]
+
+
 def test_a_row_is_there_as_soon_as_its_case_ends(make, case):
     record = make()
     do(record, case)
