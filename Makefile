@@ -54,7 +54,7 @@ format: setup ## correct and format with ruff
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-docs: setup ## the documentation site in site/, from docs/, configs/ and docstrings
+docs: setup ## the documentation site in site/, from docs/, configs/ and docstrings; runs the notebook
 	.venv/bin/sphinx-build -q -W --keep-going -b html docs site
 
 json: setup ## configs/inference.json from inference.yaml, for monai.bundle.load

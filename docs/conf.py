@@ -1,15 +1,17 @@
-"""Documentation site: Sphinx with furo; `make docs` writes it into site/, without network."""
+"""Documentation site: Sphinx with furo; `make docs` writes it into site/, without network. It runs the notebook."""
 
+import os
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+os.environ["PYTHONPATH"] = str(ROOT)  # for the process in which the notebook runs
 
 project = "GLADE"
 html_title = "GLADE"
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
@@ -18,6 +20,9 @@ extensions = [
 ]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"  # notebooks are committed without results
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds for a cell
 html_theme = "furo"
 html_static_path = ["static"]
 html_css_files = ["site.css"]

@@ -21,6 +21,7 @@ FAMILIES = {
     "MIT": r"\bmit\b|mit-cmu",
     "PSF": r"psf|python software foundation|matplotlib",
     "Zlib": r"zlib",
+    "ISC": r"\bisc\b|iscl",
     "public domain": r"cc0|0bsd|unlicense",
     "MPL": r"mpl|mozilla public",
     "LGPL": r"lgpl|lesser general public",
@@ -30,7 +31,7 @@ FAMILIES = {
 """Kinds of licence, and how packages write them."""
 GROUPS = ("dependencies", "train", "evaluate", "dev")
 """What pyproject.toml asks for, and its optional groups."""
-ACCEPTED = {"Apache", "BSD", "MIT", "PSF", "Zlib", "public domain", "MPL"}
+ACCEPTED = {"Apache", "BSD", "MIT", "PSF", "Zlib", "ISC", "public domain", "MPL"}
 """Permissive ones, and MPL, whose conditions hold for its own files alone: they are used unchanged."""
 
 READ = {"docutils": "public domain and BSD; GPL-3 for tools/editors/emacs alone, which is not installed (COPYING.rst)"}

@@ -23,6 +23,7 @@ def test_every_package_states_an_accepted_licence(group):
         ("GNU Lesser General Public License v3", {"LGPL"}),
         ("GNU Affero General Public License v3", {"AGPL"}),
         ("Other/Proprietary License", set()),
+        ("ISC License (ISCL)", {"ISC"}),
         ("BSD-3-Clause AND GPL-2.0-only", {"BSD", "GPL"}),
     ],
 )

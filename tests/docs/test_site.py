@@ -1,5 +1,6 @@
 """The documentation site builds without a warning and without network, and shows the settings of the YAML."""
 
+import json
 import re
 import subprocess
 import sys
@@ -42,3 +43,23 @@ def test_a_file_of_the_repository_is_shown_with_links_to_pages(site):
     assert 'href="developers/contributing.html"' in page
     assert 'src="_images/pelvis.png"' in page
     assert "shows:" not in page
+
+
+@pytest.mark.slow
+def test_the_notebook_was_run_and_its_pictures_are_on_the_page(site):
+    page = (site / "tutorial" / "notebook.html").read_text("utf-8")
+    pictures = re.findall(r'src="([^"]+\.png)"', page)
+    assert len(pictures) == 2
+    assert all((site / "tutorial" / picture).stat().st_size > 10_000 for picture in pictures)
+    errors = {
+        name: float(error) for name, error in re.findall(r"(GLADE|slices alone): root mean square error ([\d.]+)", page)
+    }
+    assert errors["GLADE"] < 0.9 * errors["slices alone"]
+    assert "Traceback" not in page
+
+
+def test_the_notebook_is_committed_without_results():
+    cells = json.loads((ROOT / "docs/tutorial/notebook.ipynb").read_text("utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) >= 5
+    assert [cell["source"] for cell in code if cell["outputs"] or cell["execution_count"]] == []
