@@ -1,6 +1,6 @@
 """Pictures of the documentation: planes across the slices, methods side by side, one window, true proportions.
 
-python -m benchmarks.pictures --demo out/demo                # docs/images/pelvis.png and phantom.png, after `make demo`
+python -m benchmarks.pictures --demo out/demo/examples       # docs/images/pelvis.png and phantom.png, after `make demo`
 python -m benchmarks.pictures --evaluation out/evaluation    # best.png, median.png, worst.png by PSNR gain of GLADE
 """
 

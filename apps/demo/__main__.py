@@ -3,10 +3,15 @@
     python -m apps.demo [--scan PATH] [--output_dir out/demo]
 
 Without a scan of one's own: a phantom with known truth, as a DICOM series, and the real scan of docs/example. Further
-options are overrides of the configuration and go to the inference as they are.
+options are overrides of the configuration and go to the inference as they are. Each input has a folder of its own:
+
+    OUT/<name of the input, or examples>/index.html            all its scans
+    OUT/<name of the input, or examples>/results/<case>/       volumes and report of one
 """
 
 import argparse
+import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -15,13 +20,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.data.case import SUMMARY
+from scripts.data.sidecar import file_stem
 from scripts.geometry.errors import Refusal
+from scripts.geometry.files import write_text
 from scripts.run.threads import thread_settings
 
 from .report import report
 from .scans import copy_example, make_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = "examples"
+INPUT = ".input"  # in the folder of an input: which one it is, as a checksum of its path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,7 +52,7 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
     """Prepare the scans, run the inference on them, write the report, print its table.
 
     Args:
-        out: where everything goes.
+        out: where everything goes, into a folder for each input.
         config: configs/inference.yaml.
         scan: the user's scans; None: the phantom and the real scan of docs/example.
         overrides: of the configuration, as `--weights_path models/model.pt`.
@@ -51,7 +60,7 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
     Returns:
         The inference's exit code.
     """
-    begun, truth = time.time(), None
+    begun, truth, out = time.time(), None, folder_of(out, scan)
     if scan is None:
         scan, truth = out / "scans", out / "truth" / "phantom_truth.nii.gz"
         sys.stdout.write("making the phantom ...\n")
@@ -72,6 +81,29 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
         sys.stdout.flush()
         sys.stderr.write(f"demo: the inference ended with exit code {code}: its lines above say why\n")
     return code
+
+
+def folder_of(out: Path, scan: Path | None) -> Path:
+    """Return the folder in `out` for an input, and make it: the same one in each call, and none of another input.
+
+    Args:
+        out: the output folder of the demo.
+        scan: absolute path of the input; None for the examples.
+    """
+    name = EXAMPLES if scan is None else file_stem(scan) if scan.is_file() else scan.name or "scans"
+    mark = hashlib.sha256(os.fsencode(scan or EXAMPLES)).hexdigest()
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    folder = next(out / name for name in names if _is_of(out / name, mark))
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        write_text(folder / INPUT, mark)
+    return folder
+
+
+def _is_of(folder: Path, mark: str) -> bool:
+    """Whether a folder is that of an input, or free."""
+    file = folder / INPUT
+    return not folder.exists() or (file.is_file() and file.read_text(encoding="ascii") == mark)
 
 
 def infer(config: Path, scan: Path, results: Path, overrides: Sequence[str]) -> int:

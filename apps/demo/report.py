@@ -1,7 +1,8 @@
 """The page and the printed table of the demo, made from the files of the inference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fire.parser import DefaultParseValue
 
@@ -25,19 +26,19 @@ EXAMPLE = (
     f"A real scan, docs/example, cut to the middle {EXAMPLE_PIXELS} by {EXAMPLE_PIXELS} pixels of each slice so that "
     "the demo is quick; all of its slices are used."
 )
-COLUMNS = 24  # characters of a measure in the printed table
+GAP = "  "  # between the columns of a printed table
 
 
 def report(
     config: Path, scan: Path, results: Path, page: Path, truth: Path | None, overrides: Sequence[str] = ()
 ) -> list[str]:
-    """Write a page about each case of this run and one about all of them; return the lines of the table.
+    """Write a page about each case of this run and one about all of them; return the lines of the tables.
 
     Args:
         config: configs/inference.yaml.
         scan: the input of the inference.
         results: its output_dir.
-        page: the HTML file about all of them; those of the cases go beside it.
+        page: the HTML file about all of them, in a folder above `results`; those of the cases go to their volumes.
         truth: of the phantom, which is the DICOM case; None for the user's own scans.
         overrides: of the configuration, as on the command line.
     """
@@ -50,12 +51,13 @@ def report(
             true = truth if row.input["format"] == DICOM else None
             description = None if truth is None else PHANTOM if true else EXAMPLE
             cases.append(ReportedCase(row, scene(row, baselines, results, true), description))
-            pages[row.case] = write_case_report(page.parent, cases[-1])
-    write_overview(page, [OverviewRow.of(row, pages.get(row.case), page.parent) for row in rows], "GLADE: demo")
+            pages[row.case] = write_case_report(results / row.case, cases[-1])
+    described = {case.row.case: case.description for case in cases}
+    of_cases = [OverviewRow.of(row, pages.get(row.case), page.parent, described.get(row.case)) for row in rows]
+    write_overview(page, of_cases, "GLADE: demo")
     lines = [line for case in cases if case.scene.truth is not None for line in _against_truth(case)]
     lines += [""] if lines else []
-    lines.append(f"{'scan':<34}{'acquired':<42}{'made':<40}{'residual':>10}{'seconds':>9}")
-    lines += [_row(case.row) for case in cases]
+    lines += aligned([("scan", "acquired", "made", "residual", "seconds"), *map(_row, cases)], words=3) if cases else []
     return lines + [f"{row.case}: {row.status}: {row.reason}" for row in refused]
 
 
@@ -95,17 +97,42 @@ def _against_truth(case: ReportedCase) -> list[str]:
         method: [s for s in found if not s.axis and not s.metric.endswith(OF_TRUTH)]
         for method, found in case.scores.items()
     }
-    first = next(iter(scores.values()), [])
-    lines = [f"{'phantom against its truth':<34}" + "".join(f"{explained(s.metric).title:>{COLUMNS}}" for s in first)]
-    for method, found in scores.items():
-        lines.append(f"{method:<34}" + "".join(f"{number(s.value, s.metric):>{COLUMNS}}" for s in found))
-    return lines
+    names = {s.metric: explained(s.metric).title for found in scores.values() for s in found}
+    values = {(method, s.metric): number(s.value, s.metric) for method, found in scores.items() for s in found}
+    rows = [[title, *(values.get((method, metric), "-") for method in scores)] for metric, title in names.items()]
+    return [f"{case.row.case}, the phantom, against its truth:", *aligned([["", *scores], *rows])]
 
 
-def _row(row: Row) -> str:
-    acquired, made = (
-        f"{' x '.join(map(str, grid['shape']))}, {' x '.join(f'{s:.3g}' for s in grid['spacing_mm'])} mm"
-        for grid in (row.input, row.output)
-    )
+def aligned(rows: Sequence[Sequence[str]], words: int = 1) -> list[str]:
+    """Return rows of text as lines with columns of equal width.
+
+    Args:
+        rows: cells, as many in each.
+        words: columns that are aligned at the left, the first ones; the others hold numbers.
+
+    >>> aligned([("scan", "seconds"), ("knee", "9.5"), ("shoulder", "12.0")])
+    ['scan      seconds', 'knee          9.5', 'shoulder     12.0']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        GAP.join(
+            cell.ljust(width) if index < words else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _row(case: ReportedCase) -> tuple[str, ...]:
+    row = case.row
+    name = row.case if case.scene.truth is None else f"{row.case} (phantom)"
     residual = "-" if row.residual is None else f"{row.residual:.1e}"
-    return f"{row.case:<34}{acquired:<42}{made:<40}{residual:>10}{row.seconds:>9.1f}"
+    return name, _size(row.input), _size(row.output), residual, f"{row.seconds:.1f}"
+
+
+def _size(grid: Mapping[str, Any]) -> str:
+    """Voxels and spacing of a grid; one number where the spacing is the same in all directions."""
+    spacing = [f"{s:.3g}" for s in grid["spacing_mm"]]
+    return (
+        f"{' x '.join(map(str, grid['shape']))} of {' x '.join(spacing if len(set(spacing)) > 1 else spacing[:1])} mm"
+    )

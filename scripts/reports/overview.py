@@ -60,23 +60,27 @@ class OverviewRow(NamedTuple):
         row: of the run record.
         page: address of its page, relative to the overview; None if it has none.
         glance: at that page; None if it has none.
+        description: a sentence about the scan, or None.
     """
 
     row: Row
     page: str | None
     glance: Glance | None
+    description: str | None = None
 
     @classmethod
-    def of(cls, row: Row, page: Path | None, folder: Path) -> "OverviewRow":
+    def of(cls, row: Row, page: Path | None, folder: Path, description: str | None = None) -> "OverviewRow":
         """Return the row of a scan.
 
         Args:
             row: of the run record.
             page: of the scan, or None.
             folder: of the overview; the page is in it, or in a folder inside.
+            description: a sentence about the scan, or None.
         """
         glance = None if page is None else Glance.of_page(page)
-        return cls(row, None if page is None or glance is None else quote(page.relative_to(folder).as_posix()), glance)
+        address = None if page is None or glance is None else quote(page.relative_to(folder).as_posix())
+        return cls(row, address, glance, description)
 
     @property
     def acquired(self) -> str | None:

@@ -59,6 +59,21 @@ def test_demo_hands_overrides_to_the_inference(tmp_path, monkeypatch):
     assert list(taken[0][3]) == ["--weights_path", "w.pt"]
 
 
+def test_every_input_has_a_folder_of_its_own_also_in_a_later_call(tmp_path):
+    scans = [tmp_path / "a" / "knee.nii.gz", tmp_path / "b" / "knee.nii.gz", tmp_path / "series"]
+    for scan in scans[:2]:
+        scan.parent.mkdir()
+        scan.write_text("x")
+    scans[2].mkdir()
+    names = [demo.folder_of(tmp_path / "out", scan).name for scan in (*scans, None)]
+    assert names == ["knee", "knee-2", "series", "examples"]
+    assert [demo.folder_of(tmp_path / "out", scan).name for scan in (*scans, None)] == names
+    foreign = tmp_path / "other" / "knee"
+    foreign.mkdir(parents=True)
+    assert demo.folder_of(tmp_path / "other", scans[0]).name == "knee-2"
+    assert list(foreign.iterdir()) == []
+
+
 def test_report_names_what_was_refused(tmp_path, monkeypatch):
     row = {"case": "a", "status": "refused", "reason": "a.nii.gz: a 2-D image", "input": {"format": "nifti"}}
     (tmp_path / "summary.json").write_text(json.dumps({"cases": [row, {**row, "case": "of_an_earlier_run"}]}))
@@ -78,7 +93,7 @@ def test_report_names_what_was_refused(tmp_path, monkeypatch):
     assert "earlier" not in page.text
 
 
-def test_demo_measures_the_phantom_against_its_truth_and_writes_its_pages(tmp_path, monkeypatch):
+def test_demo_measures_the_phantom_against_its_truth_and_writes_its_pages(tmp_path, monkeypatch, capsys):
     """The shipped workflow with a tiny generator, in this process, on a small phantom."""
     config = write_config(tmp_path)
     merged = ConfigParser.load_config_files(config)
@@ -97,9 +112,18 @@ def test_demo_measures_the_phantom_against_its_truth_and_writes_its_pages(tmp_pa
     monkeypatch.setattr(demo, "infer", infer)
     out = tmp_path / "out"
     assert demo.run(out, whole, None) == 0
-    table = check_page(out / "index.html")
+    printed = capsys.readouterr().out.splitlines()
+    table = check_page(out / "examples" / "index.html")
     assert len(table.all("img")) == 1
-    page = check_page(out / table.all("a")[-1]["href"])
+    assert "whose truth is known" in table.text
+    link = table.all("a")[-1]["href"]
+    folder, name = link.rsplit("/", 2)[-2:]
+    assert name == f"{folder}_report.html"
+    assert (out / "examples" / "results" / folder / f"{folder}_glade.nii.gz").is_file()
+    assert any(line.startswith(f"{folder}, the phantom, against its truth") for line in printed)
+    assert any(line.startswith(f"{folder} (phantom) ") for line in printed)
+    assert max(map(len, printed)) <= 120
+    page = check_page(out / "examples" / link)
     assert len(page.all("img")) == 3 * 8 + 3  # with the truth and the differences to it, and the bars of their colours
     for words in ("PSNR", "High-band error", "consistent cubic", "whose truth is known", "DICOM SliceThickness"):
         assert words in page.text
