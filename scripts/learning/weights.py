@@ -1,6 +1,7 @@
 """Network weights from files: the ones that fit, interpolated where asked for, or a refusal; never random ones."""
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from ..geometry.checks import is_number
-from ..geometry.checksums import OWN, origin_of, require_intact, sha256_of
+from ..geometry.checksums import BUNDLE, OWN, origin_of, require_intact, sha256_of
 from ..geometry.errors import Refusal, printable
 
 FARTHEST_RELATED = 0.5  # relative distance of weights; within one training it stays far below, between two it is 1
@@ -192,8 +193,9 @@ def _remedy(found: Mapping[str, tuple[int, ...]]) -> str:
     config = RESNET_CONFIGS.get(found.get(RESNET_FIRST, (0,))[0])
     if config is None:
         return "give the network_def these weights were trained with"
+    place = os.path.relpath(BUNDLE / config)  # MONAI looks for it from the folder of this process
     return (
-        f'these are weights of {config}: add --network_def "%{config}::network_def" --views "[1]" '
+        f'these are weights of {config}: add --network_def "%{place}::network_def" --views "[1]" '
         f'--rotations_deg "[0]" --consistent false --sharpness 0'
     )
 

@@ -21,12 +21,12 @@ BASES = [name for name in CONFIGS if name not in OVERLAYS]
 
 def load(name: str) -> dict:
     """One file, as it stands."""
-    return ConfigParser.load_config_file(f"configs/{name}")
+    return ConfigParser.load_config_file(ROOT / "configs" / name)
 
 
 def resolved(name: str) -> dict:
     """The config with its macros put in, on top of what it is an overlay of."""
-    files = [f"configs/{n}" for n in (OVERLAYS.get(name), name) if n]
+    files = [ROOT / "configs" / n for n in (OVERLAYS.get(name), name) if n]
     parser = ConfigParser(ConfigParser.load_config_files(files))
     parser.resolve_macro_and_relative_ids()
     return parser.get()

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 from .config_files import BASES, CONFIGS, OVERLAYS, load, resolved, walk
 
-RUNS = {"imports", "initialize", "training", "inference", "evaluation", "stacks", "study", "study_scores", "run"}
+RUNS = {"imports", "training", "inference", "evaluation", "stacks", "study", "study_scores", "run"}
 SPEAK_FOR_THEMSELVES = {"bundle_root", "device", "batch_size", "validation_patches", "max_epochs"}
 LONGEST_EXPRESSION = 120
 PROPERTIES = {p[BundlePropertyConfig.ID].split("::")[0] for p in (TrainProperties | InferProperties).values()}
@@ -96,6 +96,12 @@ def test_an_overlay_overrides_only_what_is_there(name, base):
         there = parser[key]
         if isinstance(value, dict) and isinstance(there, dict) and "_target_" not in value:
             assert value.keys() == there.keys(), f"{name}: {key}"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_can_be_read_from_any_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MONAI looks for the file of a macro, %file, from here
+    assert resolved(name)
 
 
 def test_training_and_inference_have_one_generator():

@@ -1,4 +1,6 @@
 import logging
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from scripts.learning.weights import (
     load_interpolated,
     load_weights,
 )
+from tests.conftest import ROOT
 
 
 def generator(seed: int) -> Generator:
@@ -151,10 +154,15 @@ def test_the_detail_gain_grows_with_sharpness_and_the_number_of_predictions():
     assert default_detail_gain("far", 2) == default_detail_gain(0, 2)  # refused elsewhere, with a line of its own
 
 
-def test_weights_of_the_papers_recipe_name_the_settings_that_read_them(tmp_path):
+def test_weights_of_the_papers_recipe_name_the_settings_that_read_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
     path = tmp_path / "model.pt"
     torch.save(ResnetGenerator(64, 1).state_dict(), path)
     with pytest.raises(
         Refusal, match=r'weights of configs/paper\.yaml: add --network_def "%configs/paper\.yaml::network'
     ):
         load_weights(Generator(8, 1, (2, 2), 6), str(path))
+    monkeypatch.chdir(tmp_path)  # the path is one that this process can open
+    with pytest.raises(Refusal) as refused:
+        load_weights(Generator(8, 1, (2, 2), 6), str(path))
+    assert Path(re.search('"%(.*)::network_def"', str(refused.value))[1]).samefile(ROOT / "configs" / "paper.yaml")

@@ -250,3 +250,14 @@ def test_two_processes_keep_equal_weights(scans, tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     state = torch.load(tmp_path / "two" / "last.pt", weights_only=True)
     assert state["trainer"]["iteration"] == 4  # 8 patches, 2 processes, 2 a batch, 2 epochs
+
+
+@pytest.mark.slow
+def test_a_training_with_overlays_starts_from_any_folder(tmp_path):
+    files = [str(ROOT / "configs" / name) for name in ("train.yaml", "paper.yaml", "paper_small.yaml")]
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+    command += ["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("refused: "), ended.stderr  # there are no scans in that folder
