@@ -4,6 +4,7 @@ What can be checked without torch is checked before it is imported, so that a wr
 """
 
 import functools
+import logging
 import os
 import re
 import sys
@@ -40,7 +41,8 @@ class Commands(click.Group):
         named = not args or args[0] in (*self.commands, *ctx.help_option_names, "--version")
         if not named and not args[0].startswith("-"):
             raise click.UsageError(
-                f"no command is called {args[0]}: commands are {', '.join(self._others())}; scans: -i"
+                f"no command is called {args[0]}: commands are {', '.join(self._others())}; "
+                f"scans follow -i: {NAME} -i SCAN -o OUT"
             )
         return super().parse_args(ctx, args if named else [DEFAULT, *args])
 
@@ -95,6 +97,15 @@ RUNNING = (
         multiple=True,
         metavar="KEY=VALUE",
         help="Any setting of the workflow, as --set views=[1]; may be repeated.",
+    ),
+    click.option("-q", "--quiet", "level", flag_value=logging.WARNING, type=int, help="Log warnings and errors alone."),
+    click.option(
+        "-v",
+        "--verbose",
+        "level",
+        flag_value=logging.DEBUG,
+        type=int,
+        help="Log more: MONAI's summary, reasons of errors.",
     ),
     click.option("--print-config", is_flag=True, help="Show the workflow with these settings, and do nothing."),
 )
@@ -223,6 +234,7 @@ def _process(
     device: str | None,
     threads: int | None,
     pairs: tuple[str, ...],
+    level: int | None,
     print_config: bool,
     config: Path = CONFIG,
     **settings: Any,
@@ -239,19 +251,15 @@ def _process(
         overrides["like"] = str(existing_paths([overrides["like"]])[0])
     if "write" in overrides:
         overrides["write"] = chosen_outputs(overrides["write"])
-    asked = {"adapt"} if overrides.get("adapt") in (True, "true") else set()
-    for name in sorted({*asked, *overrides.get("write", [])} & set(NEEDS)):
-        extra, packages = NEEDS[name]
-        absent = [package for package in packages if not find_spec(package)]
-        if absent:
-            option = f"--write {name}" if name in OUTPUTS else f"--{name}"
-            raise Refusal(f"{option} needs {', '.join(absent)}: pip install 'glade-mri[{extra}]'")
+    _refuse_missing_packages(overrides)
     if scans:
         found = [str(path.absolute()) for path in existing_paths(scans)]
         overrides["dataset_dir"] = found[0] if len(found) == 1 else found
     if output is not None:
         refuse_unwritable(output)
         overrides["output_dir"] = str(output.absolute())
+    if level == logging.WARNING and config == CONFIG:  # no bars either
+        overrides |= {"inferer::progress": False, "dataloader::progress": False}
     if print_config:
         _print_config(config, overrides)
         return
@@ -259,7 +267,22 @@ def _process(
         if key not in overrides:
             raise click.UsageError(f"{option} is missing")
     os.environ.update(thread_settings(os.environ, threads))  # before torch is loaded
-    _run(config, overrides, device)
+    _run(config, overrides, device, logging.INFO if level is None else level)
+
+
+def _refuse_missing_packages(overrides: Mapping[str, Any]) -> None:
+    """Refuse what needs packages that an extra of the installation brings.
+
+    Raises:
+        Refusal: the line names the extra.
+    """
+    asked = {"adapt"} if overrides.get("adapt") in (True, "true") else set()
+    for name in sorted({*asked, *overrides.get("write", [])} & set(NEEDS)):
+        extra, packages = NEEDS[name]
+        absent = [package for package in packages if not find_spec(package)]
+        if absent:
+            option = f"--write {name}" if name in OUTPUTS else f"--{name}"
+            raise Refusal(f"{option} needs {', '.join(absent)}: pip install 'glade-mri[{extra}]'")
 
 
 @commands.command("list")
@@ -308,8 +331,14 @@ def _print_config(config: Path, overrides: Mapping[str, Any]) -> None:
     click.echo(yaml.safe_dump(parser.get(), sort_keys=False, width=120), nl=False)
 
 
-def _run(config: Path, overrides: Mapping[str, Any], device: str | None = None) -> None:
+def _run(config: Path, overrides: Mapping[str, Any], device: str | None = None, level: int = logging.INFO) -> None:
     """Run the workflow.
+
+    Args:
+        config: of the workflow.
+        overrides: settings of the config.
+        device: that was asked for, by name.
+        level: of the log.
 
     Raises:
         Refusal: if the run cannot begin; MONAI may have wrapped it in errors of its own.
@@ -319,15 +348,28 @@ def _run(config: Path, overrides: Mapping[str, Any], device: str | None = None) 
 
     refuse_absent_device(device)
     workflow = bundle_workflow(config, overrides)
+    if level != logging.INFO:
+        _set_log_level(level)  # after MONAI has read configs/logging.conf
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+def _set_log_level(level: int) -> None:
+    """Let the log show less, or more of this package and of MONAI; other packages below a warning stay out of it."""
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(level)
+    logging.getLogger(NAME).setLevel(level)
+    logging.getLogger("monai").setLevel(max(level, logging.INFO))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 for a scan or setting that is refused, 2 for a wrong option."""
     try:
         return commands.main(arguments, prog_name=NAME, standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:  # its message is the help
+        click.echo(error.format_message(), err=True)
+        return WRONG_COMMAND_LINE
     except click.ClickException as error:
         return _refused(error.format_message(), WRONG_COMMAND_LINE)
     except click.Abort:

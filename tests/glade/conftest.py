@@ -21,5 +21,5 @@ def tiny(tmp_path, monkeypatch):
     overlay.pop("inferer::_target_")
     overlay["network_def"]["_target_"] = f"glade.{overlay['network_def']['_target_']}"
     run = cli._run
-    monkeypatch.setattr(cli, "_run", lambda config, overrides, device: run(config, {**overlay, **overrides}, device))
+    monkeypatch.setattr(cli, "_run", lambda config, overrides, *more: run(config, {**overlay, **overrides}, *more))
     return config

@@ -35,7 +35,7 @@ def of_stacks(config):
 def ran(monkeypatch):
     """What the command hands to the workflow, which is not run; the environment is put back."""
     found = {}
-    monkeypatch.setattr(cli, "_run", lambda config, overrides, _: found.update(overrides, **of_stacks(config)))
+    monkeypatch.setattr(cli, "_run", lambda config, overrides, *_: found.update(overrides, **of_stacks(config)))
     ours = ("OMP_", "KMP_", "GOMP_")
     monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if not k.startswith(ours)})
     return found
@@ -272,3 +272,21 @@ def test_a_wrong_path_is_refused_within_two_seconds(tmp_path):
     # a machine with other work takes longer for anything: the limit grows with what Python itself takes to start
     ratios = [seconds(command) / seconds([sys.executable, "-c", "pass"]) for _ in range(5)]
     assert sorted(ratios)[2] < 20 or min(seconds(command) for _ in range(3)) < 2
+
+
+def test_without_arguments_the_help_is_shown_as_it_is(capsys):
+    assert cli.main([]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Usage: glade -i SCAN")
+    assert "refused" not in shown
+    assert len(shown.splitlines()) > 20
+
+
+@pytest.mark.parametrize(("option", "shown"), [("--quiet", False), ("--verbose", True)])
+def test_quiet_leaves_errors_alone(tiny, scan, tmp_path, capsys, option, shown):
+    flat = write_scan(tmp_path / "scans" / "isotropic.nii.gz", spacing=(1.0, 1.0, 1.0))
+    with pytest.raises(SystemExit):
+        cli.main(["-i", str(scan), str(flat), "-o", str(tmp_path / "out"), option])
+    log = capsys.readouterr().out
+    assert ("through-plane axis" in log) == ("done in" in log) == ("1 refused" in log) == shown
+    assert "isotropic: refused" in log
