@@ -1,24 +1,36 @@
 """Every command of README and tutorials that is meant to be pasted runs: blocks marked `sh` and `python`.
 
-Blocks marked `console` are shown only: they take long, or need more than a scan.
+Blocks marked `console` are not run: they take long, or need more than a scan. Of these, and of the commands that other
+pages show, it is checked that target, module, config and settings exist.
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import nibabel
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 
+from glade import cli
 from scripts.dicom.synthetic_series import write_series
+from scripts.run.keys import literal, refuse_unknown_keys
 from tests.conftest import ROOT
 
 PAGES = ["README.md", *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs" / "tutorial").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KINDS = {"sh", "python", "console"}
+EVERY_PAGE = [
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted({*PAGES, *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md"))}),
+]
+COMMAND = re.compile(r"^(?: {4})?(?:\$ )?((?:python3? -m|glade|make|torchrun) .*)$", re.MULTILINE)
 AFFINE = np.diag([1.5, 1.5, 5.0, 1.0])
 
 
@@ -62,3 +74,50 @@ def test_commands_work_as_pasted(page, folder):
     for command, text in runs:
         ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, f"{text}\n{ran.stdout}\n{ran.stderr}"
+
+
+def commands(page: str) -> list[list[str]]:
+    """The commands of a page, in words; lines that a backslash continues are one."""
+    text = (ROOT / page).read_text("utf-8").replace("\\\n", " ")
+    return [[word for word in shlex.split(line, comments=True) if word != "..."] for line in COMMAND.findall(text)]
+
+
+def problem(command: list[str]) -> str | None:
+    """What is wrong with a command, as far as its names tell."""
+    if command[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return next((f"no target {w}" for w in command[1:] if "=" not in w and w not in targets), None)
+    if command[0] == "glade":
+        group = cli.commands.commands
+        named = group.get(command[1], group[cli.DEFAULT])
+        known = {option.replace("_", "-") for part in named.params for option in part.opts} | {
+            "--help",
+            "--version",
+            "-h",
+        }
+        return next(
+            (f"no option {w}" for w in command[1:] if w.startswith("-") and w.replace("_", "-") not in known), None
+        )
+    command = command[command.index("-m") + 1 :]
+    if command[:2] != ["monai.bundle", "run"]:
+        return None if find_spec(command[0]) else f"no module {command[0]}"
+    given = {w.removeprefix("--"): v for w, v in zip(command, [*command[1:], ""], strict=True) if w.startswith("--")}
+    files = literal(given.pop("config_file"))
+    written = given.pop(command[2], None)  # a workflow may stand on the command line itself
+    config = ConfigParser.load_config_files([ROOT / name for name in ([files] if isinstance(files, str) else files)])
+    refuse_unknown_keys(given, config)
+    return None if command[2] in config or written else f"no workflow {command[2]}"
+
+
+@pytest.mark.parametrize("page", [page for page in EVERY_PAGE if commands(page)])
+def test_what_a_command_names_is_there(page):
+    found = {
+        " ".join(command): problem(command)
+        for command in commands(page)
+        if "--config_file" in command or "monai.bundle" not in command
+    }
+    assert {command: wrong for command, wrong in found.items() if wrong} == {}
+
+
+def test_most_pages_with_commands_are_checked():
+    assert len([page for page in EVERY_PAGE if commands(page)]) >= 10
