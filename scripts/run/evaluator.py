@@ -61,6 +61,7 @@ class CaseEvaluator(SupervisedEvaluator):
         self.record, self.cases = record, cases
         self._locations: set[str | None] = set()
         self._computing = ComputingTime()
+        self.logger.setLevel(logging.CRITICAL)  # what ends a run is shown where it ends; Ignite would log it once more
 
     def run(self) -> None:
         """Process all cases.
