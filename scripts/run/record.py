@@ -351,6 +351,8 @@ class RunRecord:
         except OSError as error:
             self.unwritten += 1
             logger.error("%s cannot be written: %s", OVERVIEW, error.strerror)
+        else:
+            logger.info("page about all scans in %s", printable(str(self.output_dir / OVERVIEW)))
 
     def _differences(self, row: Mapping) -> list[str]:
         """What differs between the settings and weights of a row and those of this record."""
