@@ -98,11 +98,13 @@ RUNNING = (
         metavar="KEY=VALUE",
         help="Any setting of the workflow, as --set views=[1]; may be repeated.",
     ),
-    click.option("-q", "--quiet", "level", flag_value=logging.WARNING, type=int, help="Log warnings and errors alone."),
+    click.option(
+        "-q", "--quiet", "log_level", flag_value=logging.WARNING, type=int, help="Log warnings and errors alone."
+    ),
     click.option(
         "-v",
         "--verbose",
-        "level",
+        "log_level",
         flag_value=logging.DEBUG,
         type=int,
         help="Log more: MONAI's summary, reasons of errors.",
@@ -234,7 +236,7 @@ def _process(
     device: str | None,
     threads: int | None,
     pairs: tuple[str, ...],
-    level: int | None,
+    log_level: int | None,
     print_config: bool,
     config: Path = CONFIG,
     **settings: Any,
@@ -258,7 +260,7 @@ def _process(
     if output is not None:
         refuse_unwritable(output)
         overrides["output_dir"] = str(output.absolute())
-    if level == logging.WARNING and config == CONFIG:  # no bars either
+    if log_level == logging.WARNING and config == CONFIG:  # no bars either
         overrides |= {"inferer::progress": False, "dataloader::progress": False}
     if print_config:
         _print_config(config, overrides)
@@ -267,7 +269,7 @@ def _process(
         if key not in overrides:
             raise click.UsageError(f"{option} is missing")
     os.environ.update(thread_settings(os.environ, threads))  # before torch is loaded
-    _run(config, overrides, device, logging.INFO if level is None else level)
+    _run(config, overrides, device, logging.INFO if log_level is None else log_level)
 
 
 def _refuse_missing_packages(overrides: Mapping[str, Any]) -> None:
