@@ -17,7 +17,7 @@ import argparse
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import fmean
@@ -53,7 +53,48 @@ PAGE = DOCS.with_name("stacks.md")
 NAMES = ("tra", "cor", "sag")  # slices across the third, second and first axis of a scan in RAS order
 LARGEST_DEG, LARGEST_MM, LEAST_SHARE = 2.0, 2.0, 0.3  # of the motion; the least is a share of the largest
 ALL_OF_SENSITIVITY = 0.99
+ORDER = 5  # of the splines that move the truth
+PERCENTILES = (0.5, 99.5)
 Row = dict[str, str | float]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A near-isotropic scan on cubic voxels about the origin, its robust range mapped to 0 and 1.
+
+    Attributes:
+        values: (X, Y, Z), RAS order.
+        coefficients: of the spline through them.
+        grid: of both.
+    """
+
+    values: np.ndarray
+    coefficients: np.ndarray
+    grid: Grid
+
+    @classmethod
+    def of(cls, path: Path) -> "Scan":
+        """Read it."""
+        values, grid = cropped(path, None)
+        low, high = np.percentile(values, PERCENTILES)
+        values = ((values - low) / (high - low)).astype(np.float32)
+        affine = np.array(cubes(grid).affine)
+        affine[:AXES, AXES] = -affine[:AXES, :AXES] @ (np.array(grid.shape) - 1) / 2
+        return cls(values, ndimage.spline_filter(values, ORDER, np.float32, "nearest"), Grid(grid.shape, affine))
+
+    def centre(self, size: int | None) -> Grid:
+        """Return the grid of the central cube of so many voxels; None: of all."""
+        shape = tuple(n if size is None else min(n, size) for n in self.grid.shape)
+        affine = np.array(self.grid.affine)
+        affine[:AXES, AXES] = self.grid.world_mm(self._start(shape))
+        return Grid(shape, affine)
+
+    def part(self, grid: Grid) -> np.ndarray:
+        """Return the values on the grid of a central cube."""
+        return self.values[tuple(slice(s, s + n) for s, n in zip(self._start(grid.shape), grid.shape, strict=True))]
+
+    def _start(self, shape: Sequence[int]) -> np.ndarray:
+        return (np.array(self.grid.shape) - shape) // 2
 
 
 def random_motion(random: np.random.Generator) -> np.ndarray:
@@ -67,25 +108,26 @@ def random_motion(random: np.random.Generator) -> np.ndarray:
 
 
 def simulated_stack(
-    truth: np.ndarray, grid: Grid, axis: int, factor: float, noise: float, motion: np.ndarray, seed: int
+    source: Scan, grid: Grid, axis: int, factor: float, noise: float, motion: np.ndarray, seed: int
 ) -> nibabel.Nifti1Image:
-    """Return slices across an axis of a moved truth, in the place where they would lie without motion.
+    """Return slices across an axis of a moved volume, in the place where they would lie without motion.
 
     Args:
-        truth: (X, Y, Z).
-        grid: of it.
+        source: the whole volume, of which the grid is a part: motion brings in what lies beside that part.
+        grid: field of view of the stack, on the voxels of the source.
         axis: across the slices.
-        factor: slice spacing and thickness, voxels of the truth.
-        noise: standard deviation, on the scale of the truth.
-        motion: 4 x 4, RAS mm of the stack -> RAS mm of the truth.
+        factor: slice spacing and thickness, voxels of the source.
+        noise: standard deviation, on the scale of the source.
+        motion: 4 x 4, RAS mm of the stack -> RAS mm of the source.
         seed: of the noise.
     """
     count = int(grid.shape[axis] / factor)
     shape = list(grid.shape)
     shape[axis] = int(count * factor + 0.5)
-    index = np.linalg.inv(grid.affine) @ motion @ grid.affine
+    index = np.linalg.inv(source.grid.affine) @ motion @ grid.affine
     places = np.tensordot(index[:AXES, :AXES], np.indices(shape), 1) + index[:AXES, AXES, None, None, None]
-    moved = ndimage.map_coordinates(truth, places, order=5, mode="nearest").astype(np.float32)
+    moved = ndimage.map_coordinates(source.coefficients, places, order=ORDER, mode="nearest", prefilter=False)
+    moved = moved.astype(np.float32)
     geometry = SliceGeometry(shape[axis], count, factor, factor)
     slices = Acquisition(geometry)(torch.from_numpy(np.ascontiguousarray(np.moveaxis(moved, axis, -1))))
     if noise > 0:
@@ -98,20 +140,16 @@ def simulated_stack(
 
 def simulated_rows(path: Path, factor: float, noise: float, size: int | None) -> Iterator[Row]:
     """Yield the scores of all methods for one scan."""
-    values, grid = cropped(path, size)
-    grid = cubes(grid)
-    low, high = np.percentile(values, (0.5, 99.5))
-    truth = ((values - low) / (high - low)).astype(np.float32)
-    centred = np.array(grid.affine)
-    centred[:AXES, AXES] = -centred[:AXES, :AXES] @ (np.array(grid.shape) - 1) / 2
-    grid = Grid(grid.shape, centred)
+    source = Scan.of(path)
+    grid = source.centre(size)
+    truth = source.part(grid)
     name = path.name.removesuffix(".nii.gz")
     random = np.random.default_rng(zlib.crc32(f"{name} {factor}".encode()))
     motions = [np.eye(AXES + 1), random_motion(random), random_motion(random)]
     single = _single({"slice_thickness_mm": factor * float(grid.spacing_mm[0]), "slice_profile": "rect"})
     stacks = []
     for index, (title, motion) in enumerate(zip(NAMES, motions, strict=True)):
-        image = simulated_stack(truth, grid, 2 - index, factor, noise, motion, seed=index)
+        image = simulated_stack(source, grid, 2 - index, factor, noise, motion, seed=index)
         stacks.append(single(Case(title, ()), image))
     mask, drange = body_mask(truth), robust_range(truth)
 

@@ -220,7 +220,7 @@ def _correlation(
     inside = _inside(places, moving_grid.shape)
     if inside.sum() < FEWEST_SHARED:
         return 0.0
-    there = ndimage.map_coordinates(moving, places[inside].T, order=1)
+    there = ndimage.map_coordinates(moving, places[inside].T, order=1, mode="nearest")  # up to half a voxel outside
     here = fixed[tuple(index.reshape(-1, AXES)[inside].T)]
     if min(here.std(), there.std()) == 0:
         return 0.0

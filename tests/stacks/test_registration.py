@@ -95,3 +95,12 @@ def test_a_motion_that_no_session_has_is_refused():
     far = Registration(np.eye(4), 25.0, 1.0, 0.9, 0.5, 1.0)
     with pytest.raises(Refusal, match=r"25\.0 degrees and 1\.0 mm of motion"):
         far.check()
+
+
+def test_a_motion_is_found_where_the_body_fills_the_fields_of_view():
+    near = grid((30, 30, 30)), grid((30, 30, 30), (1, 2, 0))  # a part of the head, bright up to every border
+    true = rigid((1.2, -0.8, 1.0), (0.6, -0.5, 0.4))
+    found = register(on(near[0]), near[0], on(near[1], np.linalg.inv(true)), near[1])
+    assert found.correlation > found.correlation_before
+    assert errors(found.matrix, true) < (0.3, 0.2)
+    assert errors(found.matrix, true)[1] < 0.2
