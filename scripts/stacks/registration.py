@@ -24,6 +24,7 @@ STEPS = 200  # of each level, at most
 LARGEST_DEG = 20.0  # between stacks of one session; more is another position of the patient
 LARGEST_MM = 30.0
 LEAST_OVERLAP = 0.1  # of the smaller of the two volumes
+SMOOTH_VOXELS = 1.0  # Gaussian sigma before the correlation
 FINEST_MM = 1.0  # voxels on which two volumes are compared; half of it found the same transform in five times the time
 PROBES = 20  # points along each axis that tell how far two fields of view overlap
 FEWEST_SHARED = 100  # voxels of the overlap, for a correlation
@@ -101,6 +102,8 @@ def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_gri
         )
     (fixed, fixed_grid), (moving, moving_grid) = _coarse(fixed, fixed_grid), _coarse(moving, moving_grid)
     images = _image(fixed, fixed_grid), _image(moving, moving_grid)
+    # smooth: else interpolation, which lowers noise, would make any motion look better than none
+    fixed, moving = (ndimage.gaussian_filter(v.astype(np.float32), SMOOTH_VOXELS) for v in (fixed, moving))
     matrix = np.eye(AXES + 1)
     correlation = before = _correlation(fixed, fixed_grid, moving, moving_grid, matrix)
     try:
