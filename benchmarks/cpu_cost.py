@@ -114,7 +114,9 @@ def main() -> None:
         before = convolution_rate(channels)
         costs = {precision: run(work / "scans", work / "results" / precision, precision) for precision in PRECISIONS}
         after = convolution_rate(channels)
-        errors = {postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "confidence")}
+        errors = {
+            postfix: difference(work / "results", postfix) for postfix in ("added_detail", "glade", "uncertainty")
+        }
     per_pixel = 2 * multiply_adds(network)
     shape, settings = costs["float32"].row.output["shape"], costs["float32"].row.settings
     planes = [math.prod(InPlaneRotation(degrees, shape).rotated_shape) for degrees in settings["rotations_deg"]]

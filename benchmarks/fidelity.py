@@ -34,7 +34,8 @@ MEASURES = {  # metric -> title, format
     "pique": ("PIQUE", ".1f"),
     "slice_period_modulation": ("slice modulation", ".3f"),
     "slice_period_stripes": ("slice stripes", ".3f"),
-    "confidence_rank_correlation": ("confidence correlation", ".2f"),
+    "uncertainty_coverage": ("uncertainty coverage", ".3f"),
+    "uncertainty_rank_correlation": ("uncertainty correlation", ".2f"),
     "sharpness_closed": ("relative edge sharpness", ".2f"),
     "spectrum_closed": ("relative fine detail", ".2f"),
     "residual": ("residual", ".1e"),
@@ -43,11 +44,11 @@ MEASURES = {  # metric -> title, format
 }
 FIDELITY = ("psnr", "ssim", "high_band_energy", "high_band_error")
 SLICES = ("slice_period_modulation", "slice_period_stripes")
-CONFIDENCE = "confidence_rank_correlation"
+UNCERTAINTY = ("uncertainty_coverage", "uncertainty_rank_correlation")
 COLUMNS = {  # table -> its metrics
-    "fidelity": (*FIDELITY, "pique", *SLICES, CONFIDENCE, "residual"),
+    "fidelity": (*FIDELITY, "pique", *SLICES, *UNCERTAINTY, "residual"),
     "real": ("pique", "sharpness_closed", "spectrum_closed", *SLICES, "residual"),
-    "sharpness": (*FIDELITY, *SLICES, "pique", CONFIDENCE),  # of held-back scans, at further values of the sharpness
+    "sharpness": (*FIDELITY, *SLICES, "pique", *UNCERTAINTY),  # of held-back scans, at further values of the sharpness
     "peers": (*FIDELITY, "pique", "residual"),  # of an evaluation with --pairs and --others
     "cross_plane": ("cross_plane_correlation", "cross_plane_coherence"),
 }
@@ -72,7 +73,7 @@ REPRODUCED = (
 )
 CASES = "cases"  # all simulated cases: docs/cases.md
 PAGES = {CASES: "cases.md", REPRODUCTION: "paper.md"}  # tables that are not in docs/README.md
-CASES_SHOWN = ("psnr", "ssim", "high_band_error", "high_band_energy", "confidence_rank_correlation")
+CASES_SHOWN = ("psnr", "ssim", "high_band_error", "high_band_energy", *UNCERTAINTY)
 PAPER_COLUMNS = ("pique", "sharpness_closed", *PAPER_BORDER)
 BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation of the benchmark
 SIMPLE = ("nearest", "linear")  # shown for pooled protocols only
@@ -192,7 +193,7 @@ def case_table(rows: Sequence[Mapping[str, str]]) -> str:
         by_case.setdefault(row["case"], {})[row["method"]] = row
     ours = [m for m in ordered({row["method"] for row in rows}) if m.startswith(GLADE)]
     titles = ["case", f"{CONSISTENT}: PSNR dB", "SSIM", "high-band error"]
-    of_each = ("PSNR dB", "SSIM", "error", "energy", "confidence")
+    of_each = ("PSNR dB", "SSIM", "error", "energy", "coverage", "uncertainty correlation")
     titles += [f"{method}: {title}" for method in ours for title in of_each]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for case, methods in by_case.items():
@@ -201,7 +202,7 @@ def case_table(rows: Sequence[Mapping[str, str]]) -> str:
         for method in ours:
             row = methods.get(method, {})
             cells += [_cell(row, metric, base) for metric in ("psnr", "ssim")]
-            cells += [_cell(row, metric) for metric in ("high_band_error", "high_band_energy", CONFIDENCE)]
+            cells += [_cell(row, metric) for metric in ("high_band_error", "high_band_energy", *UNCERTAINTY)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -21,7 +21,7 @@ from scripts.data.saving import POSTFIXES, RESULT, coding_of_result, nifti_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 SCANS = ROOT.parent / "shared" / "data" / "benchmark"
-NAMES = dict(zip(POSTFIXES, ("volume", "added_detail", "confidence"), strict=True))
+NAMES = dict(zip(POSTFIXES, ("volume", "added_detail", "uncertainty"), strict=True))
 MEGABYTE = 1e6
 TARGET = 0.25  # of the bytes in float32
 

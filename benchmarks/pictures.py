@@ -14,7 +14,7 @@ import nibabel
 import numpy as np
 
 from scripts.data.case import DICOM
-from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, volume_file
+from scripts.data.saving import ADDED_DETAIL, UNCERTAINTY, volume_file
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.layout import EvaluationFolder
@@ -32,12 +32,12 @@ ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 INFERENCE = ROOT / "configs" / "inference.yaml"
 DENIED = "denied by the slices"
-SCALES = {  # volumes with a scale of their own
-    "added detail": ("RdBu_r", None),
-    "confidence": ("viridis", (0.0, 1.0)),
-    DENIED: ("RdBu_r", None),
+SCALES = {  # volumes with colours of their own, up to a quarter of the window, and the lower end over the upper one
+    "added detail": ("RdBu_r", -1.0),
+    "uncertainty": ("viridis", 0.0),
+    DENIED: ("RdBu_r", -1.0),
 }
-BESIDE = {"added detail": ADDED_DETAIL, "confidence": CONFIDENCE}  # title -> postfix of a volume beside a result
+BESIDE = {"added detail": ADDED_DETAIL, "uncertainty": UNCERTAINTY}  # title -> postfix of a volume beside a result
 INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> name in `Baselines`
 SIDE_MM = 100.0  # of the square shown of a case of the evaluation
 WIDTH_INCHES, DOTS_PER_INCH = 14.0, 110
@@ -71,9 +71,9 @@ def draw(
         layout="constrained",
     )
     for (name, view), (picture, (high, wide)) in planes.items():
-        colours, own = SCALES.get(name, ("gray", window))
+        colours, lowest = SCALES.get(name, ("gray", None))
         reach = 0.25 * (window[1] - window[0])
-        low, top = own or (-reach, reach)
+        low, top = window if lowest is None else (lowest * reach, reach)
         axis = cells[list(views).index(view), list(volumes).index(name)]
         axis.imshow(picture, cmap=colours, vmin=low, vmax=top, aspect=high / wide, interpolation="nearest")
         axis.set(xticks=[], yticks=[])

@@ -116,7 +116,7 @@ def large(folder: Path) -> Path:
         slices=(scan.slices, scan.slices_grid),
         methods={CUBIC: cubic, GLADE: cubic + added},
         added_detail=added,
-        confidence=1 / (1 + np.abs(added) / added.std()),
+        uncertainty=np.abs(added),
     )
     return write_viewer(folder / f"{scene.case}{VIEWER}", viewer_of(scene), "")
 

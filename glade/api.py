@@ -43,7 +43,7 @@ OF_THE_COMMAND = (  # about files
     "dicom_plane",
     "bids_dir",
 )
-VOLUMES = {"volume": "pred", "added_detail": "added_detail", "confidence": "confidence"}  # by key of the workflow
+VOLUMES = {"volume": "pred", "added_detail": "added_detail", "uncertainty": "uncertainty"}  # by key of the workflow
 Scan = str | PathLike[str] | SpatialImage | ArrayLike
 Stack = str | PathLike[str] | SpatialImage
 
@@ -55,14 +55,14 @@ class Result:
     Attributes:
         volume: the isotropic volume, float32, in the scan's own units and orientation.
         added_detail: what the network put into the part that the slices leave open, likewise.
-        confidence: 0 to 1 per voxel.
+        uncertainty: half-width that holds the error in 90 % of voxels, in the scan's units, likewise.
         record: geometry, protocol and where each value came from, warnings, residual, settings, checksum of the
             weights, seconds; as a row of summary.json.
     """
 
     volume: Nifti1Image
     added_detail: Nifti1Image
-    confidence: Nifti1Image
+    uncertainty: Nifti1Image
     record: dict[str, Any]
 
 

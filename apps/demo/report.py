@@ -7,7 +7,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 
 from scripts.data.case import DICOM
-from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, volume_file
+from scripts.data.saving import ADDED_DETAIL, UNCERTAINTY, volume_file
 from scripts.data.transforms import grid_of
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.measures import OF_TRUTH
@@ -86,7 +86,7 @@ def scene(row: Row, baselines: Baselines, results: Path, truth: Path | None) -> 
         methods={CUBIC: on_grid(cubic[0].numpy(), grid_of(cubic), grid), CONSISTENT: result - added, GLADE: result},
         truth=None if truth is None else on_grid(*read_volume(truth), grid),
         added_detail=added,
-        confidence=read_volume(volume_file(results, row.case, CONFIDENCE))[0],
+        uncertainty=read_volume(volume_file(results, row.case, UNCERTAINTY))[0],
         point_mm=None if truth is None else PHANTOM_POINT_MM,
     )
 

@@ -25,7 +25,7 @@ from scripts.run.record import FIT, Row
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG = BUNDLE / "configs" / "inference.yaml"
 MODEL = "glade"
-VOLUMES = dict(zip(POSTFIXES, ("pred", "added_detail", "confidence"), strict=True))  # keys of the postprocessing
+VOLUMES = dict(zip(POSTFIXES, ("pred", "added_detail", "uncertainty"), strict=True))  # keys of the postprocessing
 PARAMS = ("settings", "volume", "case")  # of a request
 SETTINGS = (  # of inference.yaml, that a request may set; the others belong to the site
     "frames",

@@ -20,7 +20,7 @@ class GladeTask(BundleInferTask):
 
     The stock task would resize the result to the thick grid (Restored), take weights that do not fit, and give the
     file the extension of the input. A request's params may hold "settings" (`glue.SETTINGS`), "volume" (glade,
-    added_detail or confidence) and "case" (which scan of a folder of several). Requests come one at a time.
+    added_detail or uncertainty) and "case" (which scan of a folder of several). Requests come one at a time.
 
     Args:
         conf: Label's --conf; its "deadline_s" are the seconds that a request may take.

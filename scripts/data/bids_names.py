@@ -7,20 +7,21 @@ from typing import Any
 from ..geometry.files import plain, write_json, write_text
 from .bids import BidsFile
 from .case import OVERVIEW, SUMMARY, Case
-from .saving import ADDED_DETAIL, CONFIDENCE, RESULT, volume_name
+from .saving import ADDED_DETAIL, RESULT, UNCERTAINTY, volume_name
 from .sidecar import ROOT, file_stem, json_object
 
 VERSION = "1.10.0"  # of the specification
 FIGURES = "figures"
 RAW = "raw"  # how URIs of derivatives call the data set they were made from
-DESCRIPTIONS = {RESULT: "glade", ADDED_DETAIL: "addeddetail", CONFIDENCE: "confidence"}  # values of the entity desc
+DESCRIPTIONS = {RESULT: "glade", ADDED_DETAIL: "addeddetail", UNCERTAINTY: "uncertainty"}  # values of the entity desc
 IGNORED = (SUMMARY, OVERVIEW, f"**/{FIGURES}")  # files of a run that BIDS does not know
 README = """# GLADE derivatives
 
 Isotropic volumes made from the thick-slice scans of a BIDS data set by GLADE. Research only.
 
 `desc-glade` is the volume, `desc-addeddetail` what the network added to the part of it that the slices leave open,
-`desc-confidence` the confidence in each voxel, from 0 to 1. The JSON file beside each says how it was made.
+`desc-uncertainty` the half-width that holds the error in 90 % of voxels, in the scan's units. The JSON file beside each
+says how it was made.
 `summary.json` has all scans, also those that were refused, with the reasons.
 """
 

@@ -7,6 +7,7 @@ import numpy as np
 LOST = 0.1  # of the noise: the root mean square of what rounding changes; it raises the noise by half a percent
 STEP_OVER_DEVIATION = 12**0.5  # rounding to a step changes values by the step over sqrt(12), root mean square
 EIGHT_BITS = 256  # levels
+FINEST = 0.1  # of the median: the largest step of 8 bits for which 16 are not taken
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class IntegerCoding:
         dtype: of the integers, a name of numpy.
         slope: positive.
         intercept: in the unit of the values.
+        rounds_up: whether values between two steps become the upper one, in place of the nearer one.
 
     >>> coding = IntegerCoding("uint8", 0.5)
     >>> coding.encode(np.array([0, 1.6, 1000]))
@@ -26,6 +28,7 @@ class IntegerCoding:
     dtype: str
     slope: float = 1.0
     intercept: float = 0.0
+    rounds_up: bool = False
 
     @property
     def is_identity(self) -> bool:
@@ -35,12 +38,13 @@ class IntegerCoding:
     @property
     def precision(self) -> float:
         """Largest error of rounding, in the unit of the values."""
-        return self.slope / 2
+        return self.slope if self.rounds_up else self.slope / 2
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Return the stored integers of values of any shape; values out of range are clipped."""
         info = np.iinfo(self.dtype)
-        stored = np.rint((values.astype(np.float64) - self.intercept) / self.slope)
+        steps = (values.astype(np.float64) - self.intercept) / self.slope
+        stored = np.ceil(steps) if self.rounds_up else np.rint(steps)
         return np.clip(stored, info.min, info.max).astype(self.dtype)
 
 
@@ -90,3 +94,26 @@ def coding_of_range(low: float, high: float, levels: int = EIGHT_BITS) -> Intege
     """
     slope, intercept = float(np.float32((high - low) / (levels - 1))), float(np.float32(low))  # as files store them
     return IntegerCoding("uint8" if levels <= EIGHT_BITS else "uint16", slope, intercept)
+
+
+def coding_upwards(values: np.ndarray) -> IntegerCoding:
+    """Return the coding of values from 0 up as whole steps that are rounded up, never down.
+
+    8 bits where the steps are at most a tenth of the median of the positive values, else 16 bits.
+
+    Args:
+        values: of any shape, 0 or more, finite.
+
+    >>> coding = coding_upwards(np.array([0.0, 1.0, 1.51, 2.55]))
+    >>> stored = coding.encode(np.array([0.0, 1.0, 1.51, 2.55]))
+    >>> (stored * coding.slope).round(2), coding.dtype
+    (array([0.  , 1.01, 1.52, 2.55]), 'uint8')
+    """
+    positive = values[values > 0]
+    highest = float(values.max(initial=0.0))
+    if not positive.size:
+        return IntegerCoding("uint8", rounds_up=True)
+    dtype = "uint8" if highest / (EIGHT_BITS - 1) <= FINEST * float(np.median(positive)) else "uint16"
+    # a step a little above the exact one, so that the highest value is not beyond the last step; as files store it
+    step = float(np.nextafter(np.float32(highest / np.iinfo(dtype).max), np.float32(np.inf)))
+    return IntegerCoding(dtype, step, rounds_up=True)

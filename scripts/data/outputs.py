@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ..geometry.errors import Refusal
 
 VOLUME, DICOM_SERIES, REPORT_PAGE = "volume", "dicom", "report"
-OUTPUTS = (VOLUME, "added_detail", "confidence", DICOM_SERIES, REPORT_PAGE)
+OUTPUTS = (VOLUME, "added_detail", "uncertainty", DICOM_SERIES, REPORT_PAGE)
 ALL = "all"
 
 

@@ -17,12 +17,12 @@ from monai.transforms import SaveImaged
 from ..geometry.checksums import sha256_of
 from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
-from .coding import IntegerCoding, coding_by_noise, coding_of_range
+from .coding import IntegerCoding, coding_by_noise, coding_upwards
 from .outputs import DICOM_SERIES, OUTPUTS, REPORT_PAGE, VOLUME, chosen_outputs
 from .reference import ReferenceGrid
 from .sidecar import file_stem
 
-RESULT, ADDED_DETAIL, CONFIDENCE = POSTFIXES = ("glade", "added_detail", "confidence")  # of the volumes of a case
+RESULT, ADDED_DETAIL, UNCERTAINTY = POSTFIXES = ("glade", "added_detail", "uncertainty")  # of the volumes of a case
 SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
 REPORT = "_report.html"  # ends the name of the page about a case
 VIEWER = "_viewer.html"  # ends the name of the page with its viewer, where that is too large for the report
@@ -106,7 +106,7 @@ class SaveImageCased(SaveImaged):
         return d
 
     def _write_volume(self, volume: MetaTensor, path: Path, case: Case, postfix: str) -> None:
-        volume = self.like(volume, order=1 if postfix == CONFIDENCE else 3)
+        volume = self.like(volume, order=1 if postfix == UNCERTAINTY else 3)
         write_volume(volume, path, postfix)
         if self.describe is not None:
             write_sidecar(path, self.describe(case, postfix, volume))
@@ -115,8 +115,8 @@ class SaveImageCased(SaveImaged):
 def volume_name(case: str, postfix: str = RESULT) -> str:
     """Return the file name of a volume of a case.
 
-    >>> volume_name("knee"), volume_name("knee", CONFIDENCE)
-    ('knee_glade.nii.gz', 'knee_confidence.nii.gz')
+    >>> volume_name("knee"), volume_name("knee", UNCERTAINTY)
+    ('knee_glade.nii.gz', 'knee_uncertainty.nii.gz')
     """
     return f"{case}_{postfix}.nii.gz"
 
@@ -188,7 +188,7 @@ def _link(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
 
 def coding_of_result(volume: MetaTensor, postfix: str = RESULT) -> IntegerCoding | None:
-    """Return how a volume of a case is stored: result and added detail by the noise, the confidence in 8 bits.
+    """Return how a volume of a case is stored: result and added detail by the noise, the uncertainty rounded up.
 
     Args:
         volume: (1, X, Y, Z), with meta["noise"] in its unit where that was estimated.
@@ -197,8 +197,8 @@ def coding_of_result(volume: MetaTensor, postfix: str = RESULT) -> IntegerCoding
     Returns:
         None for float32: other volumes, and where the noise is not known or integers would lose over a tenth of it.
     """
-    if postfix == CONFIDENCE:
-        return coding_of_range(0, 1)
+    if postfix == UNCERTAINTY:
+        return coding_upwards(volume.detach().cpu().numpy())
     if postfix not in (RESULT, ADDED_DETAIL):
         return None
     return coding_by_noise(float(volume.min()), float(volume.max()), volume.meta.get("noise"))

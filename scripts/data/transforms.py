@@ -29,6 +29,7 @@ from .case import scan_name
 
 AUTO = "auto"
 ZERO_FILLED = 0.85  # of the stored pixels along an axis; a header that states less is worth a line in the log
+PREDICTIONS = "predictions"  # meta key: how many of them were fused
 STORED = "stored"  # isotropic spacing: the smaller in-plane spacing of the file, zero-filled or not
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class ThroughPlaneLastd(MapTransform):
                 continue
             step = Reorientation.through_plane_last(grid, volume.meta["protocol"].through_plane_axis)
             meta = {**volume.meta, "reorientation": step}
-            out[key] = _volume(step.apply(volume.as_tensor()), step.apply_grid(grid), meta)
+            out[key] = with_grid(step.apply(volume.as_tensor()), step.apply_grid(grid), meta)
         return out
 
 
@@ -98,7 +99,7 @@ class OriginalOrientationd(MapTransform):
         for key in self.key_iterator(out):
             volume = out[key]
             step = volume.meta["reorientation"].inverse()
-            out[key] = _volume(step.apply(volume.as_tensor()), step.apply_grid(grid_of(volume)), volume.meta)
+            out[key] = with_grid(step.apply(volume.as_tensor()), step.apply_grid(grid_of(volume)), volume.meta)
         return out
 
 
@@ -134,7 +135,7 @@ class ScaleIntensityRobustd(MapTransform):
                 raise Refusal("all voxels have the same value: give a scan with an image in it")
             scaled = (volume.as_tensor() - float(low)) / float(high - low)
             meta = {**volume.meta, "intensity": IntensityScale(float(low), float(high - low))}
-            out[key] = _volume(scaled, grid_of(volume), meta)
+            out[key] = with_grid(scaled, grid_of(volume), meta)
         return out
 
 
@@ -197,7 +198,7 @@ class AcquiredResolutiond(MapTransform):
             acquired = tuple(float(grid.spacing_mm[axis]) / acquired_fraction(voxels, axis) for axis in (0, 1))
             target = self._target(grid, acquired)
             tensor, pixels = (volume.as_tensor(), grid) if target is None else _sampled(volume, (target, target))
-            out[key] = _volume(tensor, pixels, {**volume.meta, "acquired_pixel_mm": acquired})
+            out[key] = with_grid(tensor, pixels, {**volume.meta, "acquired_pixel_mm": acquired})
             _log_resolution(scan_name(out, key), volume.meta, grid, acquired, target)
         return out
 
@@ -257,7 +258,7 @@ class EstimateNoised(MapTransform):
             volume = out[key]
             acquired, _ = _sampled(volume, volume.meta.get("acquired_pixel_mm", (0.0, 0.0)))
             meta = {**volume.meta, "noise": estimate_noise(acquired[0].numpy())}
-            out[key] = _volume(volume.as_tensor(), grid_of(volume), meta)
+            out[key] = with_grid(volume.as_tensor(), grid_of(volume), meta)
         return out
 
 
@@ -307,7 +308,7 @@ class SquarePixelsd(MapTransform):
                     volume = step(volume.movedim(1 + axis, -1)).movedim(-1, 1 + axis)
                     if "noise" in meta:
                         meta["noise"] *= float(np.sqrt((step.matrix**2).sum(axis=1).mean()))
-            out[key] = _volume(volume.contiguous(), new, meta)
+            out[key] = with_grid(volume.contiguous(), new, meta)
         return out
 
 
@@ -341,7 +342,7 @@ class InterpolateSlicesd(MapTransform):
         geometry = protocol_of(scan).geometry(thin.shape[-1], thick.shape[-1], thin.spacing_mm[-1])
         out[self.slices_key] = scan
         cubic = CubicInterpolation(geometry)(scan.as_tensor())
-        out[key] = _volume(cubic, thin, {**scan.meta, "slices": geometry})
+        out[key] = with_grid(cubic, thin, {**scan.meta, "slices": geometry})
         return out
 
 
@@ -356,7 +357,7 @@ class FuseViewsd(MapTransform):
         detail_gain: factor on the detail of the mean, 1 for none; docs/physics.md says how it was chosen.
         image_key: U b, the input of the network.
         disagreement_key: where the root mean square distance of the predictions from their mean goes, (1, X, Y, Z);
-            0 for a single prediction.
+            0 for a single prediction; their number is in its meta["predictions"].
 
     >>> cubic = MetaTensor(torch.zeros(1, 2, 2, 2), affine=torch.eye(4))
     >>> predictions = MetaTensor(torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1).expand(2, 2, 2, 2), affine=torch.eye(4))
@@ -382,12 +383,13 @@ class FuseViewsd(MapTransform):
         views = out[self.keys[0]]
         tensor, grid = views.as_tensor(), grid_of(views)
         mean, cubic = tensor.mean(0, keepdim=True), out[self.image_key].as_tensor().to(tensor.device)
-        out[self.keys[0]] = _volume(cubic + self.detail_gain * (mean - cubic), grid, views.meta)
+        meta = {**views.meta, PREDICTIONS: len(tensor)}
+        out[self.keys[0]] = with_grid(cubic + self.detail_gain * (mean - cubic), grid, meta)
         square = torch.zeros_like(mean)
         for prediction in tensor:  # one at a time: all differences at once would set the peak memory of a run
             square += (prediction - mean).square_()
         disagreement = square.div_(len(tensor)).sqrt_()
-        out[self.disagreement_key] = _volume(disagreement, grid, views.meta)
+        out[self.disagreement_key] = with_grid(disagreement, grid, meta)
         return out
 
 
@@ -480,65 +482,17 @@ class DataConsistencyd(MapTransform):
             misfit = (P.acquisition(result) - slices)[body].square().mean().sqrt()
             meta["residual_over_noise"] = float(misfit) / noise_of(out[self.image_key])
         grid = grid_of(out[self.image_key])
-        out[key] = _volume(result, grid, meta)
-        out[self.added_key] = _volume(result - baseline, grid, meta)
-        out[self.correction_key] = _volume(correction, grid, meta)
+        out[key] = with_grid(result, grid, meta)
+        out[self.added_key] = with_grid(result - baseline, grid, meta)
+        out[self.correction_key] = with_grid(correction, grid, meta)
         return out
 
 
-class Confidenced(MapTransform):
-    """Estimate a confidence from 0 to 1 per voxel, `1 / (1 + u / level)`.
+def smoothed(volume: torch.Tensor, sigma_voxels: float) -> torch.Tensor:
+    """Return the Gaussian mean over the voxels inside a volume (1, X, Y, Z).
 
-    u is the root mean square, over a Gaussian neighbourhood, of the predictions' disagreement and a share of the
-    correction by the projection: `u^2 = G_sigma * (disagreement^2 + (share * correction)^2)`. Where all predictions
-    agree and explain the slices, u is small. docs/README.md has its measured rank correlation with the true error.
-
-    Args:
-        keys: where the confidence goes.
-        level: u at which the confidence is one half, on the intensity scale.
-        share: weight of the correction against the disagreement.
-        sigma_voxels: of the Gaussian neighbourhood.
-        correction_key: from `DataConsistencyd`, (1, X, Y, Z), on the intensity scale.
-        disagreement_key: from `FuseViewsd`.
-
-    >>> correction = MetaTensor(torch.full((1, 2, 2, 2), 0.2), affine=torch.eye(4))
-    >>> disagreement = MetaTensor(torch.zeros(1, 2, 2, 2), affine=torch.eye(4))
-    >>> estimate = Confidenced("confidence", level=0.1, share=0.5, sigma_voxels=1)
-    >>> out = estimate({"correction": correction, "disagreement": disagreement})
-    >>> round(float(out["confidence"].mean()), 3)  # u = 0.5 * 0.2 is the level
-    0.5
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        level: float,
-        share: float,
-        sigma_voxels: float,
-        correction_key: str = "correction",
-        disagreement_key: str = "disagreement",
-    ):
-        super().__init__(keys)
-        if level <= 0:
-            raise Refusal(f"the level of half confidence must be positive, got {level}")
-        self.level, self.share, self.sigma_voxels = level, share, sigma_voxels
-        self.correction_key, self.disagreement_key = correction_key, disagreement_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The data with the confidence added."""
-        out = dict(data)
-        volume = out[self.correction_key]
-        correction, disagreement = volume.as_tensor(), out[self.disagreement_key].as_tensor()
-        square = disagreement.square() + (self.share * correction).square()
-        u = _smooth(square, self.sigma_voxels).clamp(min=0).sqrt()
-        out[self.keys[0]] = _volume(1 / (1 + u / self.level), grid_of(volume), volume.meta)
-        return out
-
-
-def _smooth(volume: torch.Tensor, sigma_voxels: float) -> torch.Tensor:
-    """Gaussian mean over the voxels inside the volume (1, X, Y, Z), by a small matrix with rows of sum 1 for each axis.
-
-    A matrix product along each axis takes a tenth of the time of MONAI's GaussianFilter (a convolution).
+    Each axis has a small matrix with rows of the sum 1: nothing is taken from beyond the faces. It takes a
+    tenth of the time of MONAI's GaussianFilter (a convolution).
     """
     kernel = gaussian_1d(torch.tensor(float(sigma_voxels)))
     reach = len(kernel) // 2
@@ -551,7 +505,8 @@ def _smooth(volume: torch.Tensor, sigma_voxels: float) -> torch.Tensor:
     return volume
 
 
-def _volume(tensor: torch.Tensor, grid: Grid, meta: Mapping) -> MetaTensor:
+def with_grid(tensor: torch.Tensor, grid: Grid, meta: Mapping) -> MetaTensor:
+    """Return a tensor (1, X, Y, Z) as a volume with the affine of a grid and a copy of the meta."""
     volume = MetaTensor(tensor, meta=dict(meta))
     volume.affine = torch.as_tensor(np.array(grid.affine))
     return volume

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..data.case import SUMMARY
-from ..data.saving import CONFIDENCE, POSTFIXES, RESULT, VIEWER, volume_file, volume_name
+from ..data.saving import POSTFIXES, RESULT, UNCERTAINTY, VIEWER, volume_file, volume_name
 from ..geometry.errors import Refusal
 
 SUFFIX = ".nii.gz"
@@ -30,8 +30,8 @@ class EvaluationFolder:
     >>> out = EvaluationFolder("out")
     >>> out.scores.as_posix(), out.truth_file("knee").as_posix()
     ('out/scores.csv', 'out/truth/knee.nii.gz')
-    >>> out.inference_file("GLADE", "knee", "confidence").as_posix()
-    'out/methods/GLADE/knee/knee_confidence.nii.gz'
+    >>> out.inference_file("GLADE", "knee", "uncertainty").as_posix()
+    'out/methods/GLADE/knee/knee_uncertainty.nii.gz'
     """
 
     def __init__(self, root: str | Path):
@@ -155,8 +155,8 @@ def method_file(folder: Path, method: str, case: str, cases: Sequence[str]) -> P
     return (named or found)[0]
 
 
-def confidence_file(path: Path) -> Path | None:
-    """Return the confidence volume that lies beside a result of our inference; None for any other file."""
+def uncertainty_file(path: Path) -> Path | None:
+    """Return the uncertainty that lies beside a result of our inference; None for any other file."""
     case = path.name.removesuffix(volume_name(""))
-    beside = path.with_name(volume_name(case, CONFIDENCE))
+    beside = path.with_name(volume_name(case, UNCERTAINTY))
     return beside if case != path.name and beside.is_file() else None

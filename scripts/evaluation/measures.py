@@ -1,7 +1,7 @@
 """Measures of a method's result: small callables that configs/evaluate.yaml lists.
 
 Each takes the volumes of a case and a result, and returns scores; none where it does not apply (no truth, no
-confidence).
+uncertainty).
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
 from ..metrics.arrays import bounding_box
 from ..metrics.closure import sharpness_closed, spectrum_closed
-from ..metrics.confidence import error_per_decile, rank_correlation
 from ..metrics.fidelity import HFEN_RADIUS_VOXELS, hfen, nrmse, psnr, robust_range, ssim
 from ..metrics.pique import pique_of_planes
 from ..metrics.residual import Acquires, relative_residual
 from ..metrics.sharpness import axis_sharpness
 from ..metrics.spectrum import high_band, slice_period_artefact
+from ..metrics.uncertainty import coverage, error_per_decile, rank_correlation
 
 MARGIN_VOXELS = HFEN_RADIUS_VOXELS + 1  # how far the filter of a measure reaches beyond the mask
 
@@ -88,10 +88,10 @@ class CaseVolumes:
 
 
 class Result(NamedTuple):
-    """A method's volume on the grid of the case, and its confidence volume where it has one."""
+    """A method's volume on the grid of the case, and its uncertainty (half-widths, same units) where it has one."""
 
     values: np.ndarray
-    confidence: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
 
 
 class Fidelity:
@@ -217,23 +217,28 @@ class Closure:
         return scores
 
 
-class Confidence:
-    """Rank correlation of the confidence with the absolute error, and the mean error in each tenth of the voxels.
+class Uncertainty:
+    """Coverage of the uncertainty, its rank correlation with the absolute error, and the mean error in each tenth.
 
     >>> truth = np.zeros((8, 8, 8), np.float32)
     >>> scan = {"interpolated": truth, "slices": truth, "acquisition": None, "mask": truth == 0, "window": (0, 1)}
     >>> case = CaseVolumes("knee", Grid(truth.shape, np.eye(4)), axis=2, factor=4.0, truth=truth, **scan)
     >>> error = np.random.default_rng(0).random(truth.shape, np.float32)
-    >>> correlation, least, *_, most = Confidence()(case, Result(error, confidence=1 / (1 + error)))
-    >>> round(correlation.value, 3), round(least.value, 2), round(most.value, 2)  # -1: least where it is wrong
-    (-1.0, 0.96, 0.05)
+    >>> covered, correlation, width, least, *_, most = Uncertainty()(case, Result(error, uncertainty=2 * error))
+    >>> covered.value, round(correlation.value, 3), round(least.value, 2), round(most.value, 2)
+    (1.0, 1.0, 0.05, 0.96)
     """
 
     def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
-        """Return eleven scores, the least confident tenth first; none without truth or confidence."""
-        if case.truth is None or result.confidence is None:
+        """Return thirteen scores, the least uncertain tenth first; none without truth or uncertainty."""
+        if case.truth is None or result.uncertainty is None:
             return []
-        volumes = (result.confidence, result.values, case.truth, case.mask)
+        volumes = (result.uncertainty, result.values, case.truth, case.mask)
         tenths = enumerate(error_per_decile(*volumes), start=1)
         errors = [Score(f"error_decile_{number:02d}", float(e), "scan units") for number, e in tenths if np.isfinite(e)]
-        return [Score("confidence_rank_correlation", rank_correlation(*volumes)), *errors]
+        return [
+            Score("uncertainty_coverage", coverage(*volumes)),
+            Score("uncertainty_rank_correlation", rank_correlation(*volumes)),
+            Score("uncertainty_mean", float(result.uncertainty[case.mask].mean()), "scan units"),
+            *errors,
+        ]

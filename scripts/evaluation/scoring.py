@@ -18,7 +18,7 @@ from ..physics.acquisition import Acquisition
 from ..physics.interpolation import resampling
 from ..physics.protocol import Protocol
 from .cases import EvaluatedCase
-from .layout import confidence_file, method_file
+from .layout import method_file, uncertainty_file
 from .measures import CaseVolumes, Result, Score
 from .method_names import CUBIC
 from .record import EvaluationRecord
@@ -148,10 +148,10 @@ class Scoring:
 
 
 def read_result(path: Path, grid: Grid) -> Result:
-    """Read a method's volume onto a grid, with the confidence volume where one lies beside it."""
-    beside = confidence_file(path)
-    confidence = None if beside is None else on_grid(*read_volume(beside), grid)
-    return Result(on_grid(*read_volume(path), grid), confidence)
+    """Read a method's volume onto a grid, with the uncertainty where one lies beside it."""
+    beside = uncertainty_file(path)
+    uncertainty = None if beside is None else on_grid(*read_volume(beside), grid)
+    return Result(on_grid(*read_volume(path), grid), uncertainty)
 
 
 def acquired(path: Path, grid: Grid, case: EvaluatedCase) -> tuple[np.ndarray, Acquisition]:

@@ -33,7 +33,6 @@ LEFT_OUT = ("nrmse", "hfen")  # not shown: the page of one scan has the main mea
 INPUT_OF_SCAN = "Cubic interpolation is what the network gets"
 INPUT_OF_STACKS = "Cubic: the stacks put together in the same way from cubic interpolations, without the network"
 TRUTH = "truth"
-CONFIDENT = 0.5  # confidence above which a voxel counts as confident
 FINE_DETAIL, SHORT_SCALE = "spectrum_closed", 4.0  # true thin slices have 1 to 3; far beyond, its scale is too short
 
 logger = logging.getLogger(__name__)
@@ -83,7 +82,7 @@ class CaseReport:
         """Write the page.
 
         Args:
-            data: of the postprocessing: case, pred, added_detail, confidence (on the scan's own scale and axes), image
+            data: of the postprocessing: case, pred, added_detail, uncertainty (on the scan's own scale and axes), image
                 and slices (on the scale and axes of the network).
             folder: folder of the case's files.
 
@@ -102,7 +101,7 @@ class CaseReport:
             slices=(_array(restored["slices"]), _grid(restored["slices"])),
             methods={CUBIC: _array(restored["image"]), CONSISTENT: pred - added, GLADE: pred},
             added_detail=added,
-            confidence=_array(data["confidence"]),
+            uncertainty=_array(data["uncertainty"]),
         )
         return write_case_report(folder, ReportedCase(row, scene))
 
@@ -153,7 +152,15 @@ def glance(scene: Scene) -> Glance:
     """Return what an overview of several scans shows of this one."""
     acquired = anatomical_axis(scene.grid.affine, scene.through_plane_axis)
     picture = thumbnail(scene.methods[GLADE], scene.grid.affine, scene.shown, scene.centre_mm, acquired, scene.case)
-    return Glance(picture, None if scene.confidence is None else float(scene.confidence[scene.body].mean()))
+    return Glance(picture, *(_uncertainty(scene) or (None, None)))
+
+
+def _uncertainty(scene: Scene) -> tuple[float, float] | None:
+    """The mean uncertainty of the body, in the scan's units and as a share of the intensity window."""
+    if scene.uncertainty is None:
+        return None
+    mean = float(scene.uncertainty[scene.body].mean())
+    return mean, mean / (scene.shown[1] - scene.shown[0])
 
 
 def meaningful(scores: Mapping[str, Sequence[Score]]) -> tuple[dict[str, list[Score]], list[str]]:
@@ -212,11 +219,11 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
 
 
 def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
-    protocol, residual, confidence = row.protocol, row.residual, None
-    if scene.confidence is not None:
-        inside = scene.confidence[scene.body]
-        share, mean = float((inside > CONFIDENT).mean()), float(inside.mean())
-        confidence = f"{share:.1%} of the body's voxels above {CONFIDENT:g}; mean {mean:.2f}"
+    protocol, residual, uncertainty = row.protocol, row.residual, None
+    found = _uncertainty(scene)
+    if found is not None:
+        mean, share = found
+        uncertainty = f"mean ± {number(mean)} in the body ({share:.1%} of the window); made to hold 90 % of the errors"
     ratio = row.residual_over_noise
     of_noise = "" if ratio is None else f"; {ratio:.2f} of their noise (below 1: they agree to within the noise)"
     return [
@@ -227,7 +234,7 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         ("slice profile", f"{protocol.profile} ({protocol.profile_source})"),
         ("through-plane axis", f"array axis {protocol.through_plane_axis} ({protocol.axis_source})"),
         ("residual", None if residual is None else f"{percent(residual)} of the acquired slices{of_noise}"),
-        ("confidence", confidence),
+        ("uncertainty", uncertainty),
         ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
     ]
 
@@ -253,7 +260,7 @@ def _score_table(scores: Mapping[str, Sequence[Score]], scene: Scene) -> Table:
 
 
 def _pictures(scene: Scene) -> list[tuple[str, str]]:
-    names = [ACQUIRED, *scene.methods, "added detail", "confidence", *([] if scene.truth is None else [TRUTH])]
+    names = [ACQUIRED, *scene.methods, "added detail", "uncertainty", *([] if scene.truth is None else [TRUTH])]
     return what_is_shown(names, **({CUBIC: f"{INPUT_OF_STACKS}."} if scene.first_stack else {}))
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..data.saving import ADDED_DETAIL, CONFIDENCE
+from ..data.saving import ADDED_DETAIL, UNCERTAINTY
 from ..evaluation.cases import EvaluatedCase
 from ..evaluation.layout import EvaluationFolder, all_methods, method_file, parse_others
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
@@ -318,7 +318,7 @@ def _scene(folder: EvaluationFolder, record: SavedRecord, case: EvaluatedCase) -
             methods[method] = on_grid(*read_volume(method_file(path, method, name, names)), grid)
         except Refusal as refusal:
             missing.append(f"{method} is not shown: {refusal}")
-    beside = {kind: folder.inference_file(GLADE, name, kind) for kind in (ADDED_DETAIL, CONFIDENCE)}
+    beside = {kind: folder.inference_file(GLADE, name, kind) for kind in (ADDED_DETAIL, UNCERTAINTY)}
     truth, thick = folder.truth_file(name), folder.scan_file(name)
     scan = read_volume(thick) if thick.is_file() else None
     axis = case.through_plane_axis

@@ -143,15 +143,20 @@ METRICS = {
         "Slice banding / truth", ONE, "Slice banding over that of the truth.", 2
     ),
     "slice_period_steps_to_truth": Explained("Slice steps / truth", ONE, "Slice steps over those of the truth.", 2),
-    "confidence_rank_correlation": Explained(
-        "Confidence rank correlation",
-        LOWER,
-        "Spearman correlation of the confidence with the absolute error: −1 if the confidence ranks all errors "
-        "correctly, 0 if it says nothing about them.",
+    "uncertainty_coverage": Explained(
+        "Uncertainty coverage",
+        "near 0.9",
+        "Share of the body's voxels whose absolute error is at most the uncertainty, which is made to hold 0.9.",
+        3,
+    ),
+    "uncertainty_rank_correlation": Explained(
+        "Uncertainty rank correlation",
+        HIGHER,
+        "Spearman correlation of the uncertainty with the absolute error: 1 if it ranks all errors correctly, 0 if it "
+        "says nothing about them.",
         2,
     ),
-    "confidence_mean": Explained("Mean confidence", "", "Mean of the confidence inside the body, 0 to 1.", 2),
-    "confident_share": Explained("Confident share", "", "Share of the body's voxels with a confidence above 0.5.", 3),
+    "uncertainty_mean": Explained("Mean uncertainty", "", "Mean of the uncertainty inside the body, scan units.", 3),
     "sharpness_closed_of_truth": Explained("Relative edge sharpness of the truth", "", "The same of the truth.", 2),
     "spectrum_closed_of_truth": Explained("Relative fine detail of the truth", "", "The same of the truth.", 2),
     "border_raw": Explained("Border gradient", HIGHER, "Steepest gradient across the given border, 1/mm.", 3),
@@ -178,7 +183,7 @@ SHOWN = {
     "truth": "What the thick slices were made from: known for simulated scans only.",
     "added detail": "GLADE minus consistent cubic, in the units of the scan: what comes from the network alone. Red is "
     "brighter, blue darker.",
-    "confidence": "How well the scan and the network's predictions determine a voxel, from 0 (not at all) to 1.",
+    "uncertainty": "Half-width in the units of the scan, made so that the error is not larger in 90 % of the voxels.",
 }
 """What each picture, curve and method is."""
 HEADLINE = tuple(METRICS)[:10]  # columns of the main tables, in this order; without values there is no column

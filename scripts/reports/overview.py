@@ -28,16 +28,18 @@ class Glance(NamedTuple):
 
     Attributes:
         picture: of the result, small.
-        confidence: mean inside the body, 0 to 1; None where there is none.
+        uncertainty: mean inside the body, in the scan's units; None where there is none.
+        uncertainty_share: the same over the intensity window.
     """
 
     picture: Picture
-    confidence: float | None
+    uncertainty: float | None
+    uncertainty_share: float | None
 
     @property
     def content(self) -> dict:
         """Plain values for the page."""
-        return {"picture": self.picture._asdict(), "confidence": self.confidence}
+        return {**self._asdict(), "picture": self.picture._asdict()}
 
     @classmethod
     def of_page(cls, page: Path) -> "Glance | None":
@@ -50,7 +52,9 @@ class Glance(NamedTuple):
         if found is None:
             return None
         content = json.loads(found.group(1))
-        return cls(Picture(**content["picture"]), content["confidence"])
+        if set(content) != set(cls._fields):  # a page of another version
+            return None
+        return cls(**{**content, "picture": Picture(**content["picture"])})
 
 
 class OverviewRow(NamedTuple):
@@ -94,10 +98,10 @@ class OverviewRow(NamedTuple):
 
     @property
     def doubt(self) -> tuple[int, float, float]:
-        """Larger for a scan that should be looked at earlier: warnings, then residual, then low confidence."""
-        row, confidence = self.row, None if self.glance is None else self.glance.confidence
+        """Larger for a scan that should be looked at earlier: warnings, then residual, then uncertainty."""
+        row, share = self.row, None if self.glance is None else self.glance.uncertainty_share
         residual = row.residual if row.residual_over_noise is None else row.residual_over_noise
-        return len(row.warnings), residual or 0.0, -(confidence or 0.0)
+        return len(row.warnings), residual or 0.0, share or 0.0
 
 
 class RunOverview:
@@ -114,7 +118,7 @@ def write_overview(path: Path, rows: Iterable[OverviewRow], title: str) -> Path:
     """Write one page about several scans, completely or not at all.
 
     First come scans with the most warnings, among these those with the largest residual (over the noise where that is
-    known) and with the lowest confidence. Of very many the page has the `MOST` first ones.
+    known) and with the largest uncertainty over the intensity window. Of very many the page has the `MOST` first ones.
 
     Args:
         path: of the page.

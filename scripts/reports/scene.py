@@ -28,7 +28,9 @@ SAMPLES = 241  # points of a profile
 EDGE_SIGMA_MM = 2.0  # smoothing before the search, so that an extended edge is found and not a speck
 INSIDE_MM = 5.0  # distance from the body's surface: the edge between skin and air shows little
 SPLINE_MARGIN_VOXELS = 12  # voxels farther away do not change a spline value
-ADDED_SHARE = 4  # added detail and differences are shown from minus to plus a fourth of the window
+ADDED_SHARE = (
+    4  # added detail and differences are shown from minus to plus a fourth of the window, the uncertainty from 0
+)
 LINES_AT_MOST = 120  # of a spectrum along each direction: more lines do not change the chart visibly
 TOLERANCE_MM = 0.01  # of positions
 
@@ -46,7 +48,7 @@ class Scene:
         methods: name -> volume; "cubic" must be among them.
         truth: the true volume, or None.
         added_detail: of GLADE, or None.
-        confidence: of GLADE, 0 to 1, or None.
+        uncertainty: of GLADE, half-widths in the scan's units, or None.
         window: intensities shown as black and white; None: percentiles of the cubic input.
         point_mm: point where the three planes meet, RAS mm; None: the body's centre of mass.
         first_stack: name of the stack of these slices, where the result was made from several; else empty.
@@ -61,7 +63,7 @@ class Scene:
     methods: Mapping[str, np.ndarray]
     truth: np.ndarray | None = None
     added_detail: np.ndarray | None = None
-    confidence: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
     window: tuple[float, float] | None = None
     point_mm: Sequence[float] | None = None
     first_stack: str = ""
@@ -69,7 +71,7 @@ class Scene:
 
     @property
     def detail_span(self) -> float:
-        """Added detail and differences are shown from minus to plus this value."""
+        """Added detail and differences are shown from minus to plus this value, the uncertainty from 0 to it."""
         return (self.shown[1] - self.shown[0]) / ADDED_SHARE
 
     @cached_property
@@ -112,7 +114,7 @@ class CaptionedChart(NamedTuple):
 
 
 def scene_figure(scene: Scene) -> ViewsFigure:
-    """Draw slices, methods, truth, differences from it, added detail and confidence in three views."""
+    """Draw slices, methods, truth, differences from it, added detail and uncertainty in three views."""
     (low, high), span = scene.shown, scene.detail_span
     signed = (-span, span)
 
@@ -130,8 +132,8 @@ def scene_figure(scene: Scene) -> ViewsFigure:
         tiles += [Tile(f"{n} − truth", here(scene.methods[n] - scene.truth), signed, SIGNED) for n in ours]
     if scene.added_detail is not None:
         tiles.append(Tile("added detail", here(scene.added_detail), signed, SIGNED))
-    if scene.confidence is not None:
-        tiles.append(Tile("confidence", here(scene.confidence), (0, 1), SHARE))
+    if scene.uncertainty is not None:
+        tiles.append(Tile("uncertainty", here(scene.uncertainty), (0, span), SHARE))
     for name in others:
         tiles.append(Tile(name, here(scene.methods[name]), scene.shown))
         if scene.truth is not None:
@@ -139,8 +141,8 @@ def scene_figure(scene: Scene) -> ViewsFigure:
     bars = [colour_bar("images", scene.shown, "gray")]
     if any(tile.colours == SIGNED for tile in tiles):
         bars.append(colour_bar("added detail and differences", signed, SIGNED))
-    if scene.confidence is not None:
-        bars.append(colour_bar("confidence", (0, 1), SHARE))
+    if scene.uncertainty is not None:
+        bars.append(colour_bar("uncertainty", (0, span), SHARE))
     axis = anatomical_axis(scene.grid.affine, scene.through_plane_axis)
     point = ", ".join(f"{v:.0f}" for v in scene.centre_mm)
     scales = (

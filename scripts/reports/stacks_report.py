@@ -67,7 +67,7 @@ def scene_of(case: str, fused: Fused) -> Scene:
         slices=(_array(first.observation.slices), first.stack.slice_grid),
         methods={CUBIC: volume - added, GLADE: volume},
         added_detail=added,
-        confidence=_array(fused.confidence),
+        uncertainty=_array(fused.uncertainty),
         first_stack=first.stack.case.name,
         stacks={part.stack.case.name: (_array(part.observation.slices), in_reference(part)) for part in others},
     )

@@ -25,7 +25,7 @@ HANGING = {
     "coronal": "the patient's right on the left, head up",
     "axial": "the patient's right on the left, front up",
 }
-SIGNED, SHARE = "RdBu_r", "viridis"  # colour maps of differences and of shares from 0 to 1
+SIGNED, SHARE = "RdBu_r", "viridis"  # colour maps of differences, and of what is 0 or more
 SMALL_PIXELS = 112  # of a thumbnail's longer side
 BAR_PIXELS = 128  # of a colour bar
 

@@ -147,8 +147,8 @@ def overlays_of(scene: Scene) -> list[Overlay]:
     found = []
     if scene.added_detail is not None:
         found.append(Overlay("added detail", scene.added_detail, -scene.detail_span, scene.detail_span))
-    if scene.confidence is not None:
-        found.append(Overlay("confidence", scene.confidence, 0.0, 1.0, "0 to 1"))
+    if scene.uncertainty is not None:
+        found.append(Overlay("uncertainty", scene.uncertainty, 0.0, scene.detail_span))
     return found
 
 

@@ -17,7 +17,7 @@ from ..data.case import Case
 from ..data.coding import IntegerCoding
 from ..data.formats import open_image
 from ..data.nifti import SPATIAL_UNIT, NiftiFile, open_nifti
-from ..data.saving import POSTFIXES, case_folder, volume_name, write_sidecar
+from ..data.saving import POSTFIXES, UNCERTAINTY, case_folder, volume_name, write_sidecar
 from ..data.sidecar import file_stem
 from ..geometry.errors import one_line
 from ..geometry.files import write_text
@@ -73,7 +73,7 @@ class FrameJoiner:
         if any(place.index is None for found in places.values() for place in found):
             with case_folder(out, Case(name, (file,))) as folder:
                 for postfix, found in places.items():
-                    _write(folder / volume_name(name, postfix), found, source)
+                    _write(folder / volume_name(name, postfix), found, source, rounds_up=postfix == UNCERTAINTY)
                 _write_gradients(file, folder / volume_name(name), source.affine)
         self._move(frames, done, name, list(places))
 
@@ -129,10 +129,10 @@ def _place(out: Path, case: Case, name: str, postfix: str) -> _Place:
     return _Place(own) if own.is_file() else _Place(out / name / volume_name(name, postfix), case.frame)
 
 
-def _write(path: Path, places: Sequence[_Place], source: NiftiFile) -> None:
+def _write(path: Path, places: Sequence[_Place], source: NiftiFile, rounds_up: bool) -> None:
     """Write a 4-D file and its sidecar, holding one frame at a time."""
     images = [place.image() for place in places]
-    coding = _common_coding(places, images)
+    coding = _common_coding(places, images, rounds_up)
     first, count = images[0], len(images)
     header = first.header.copy()
     header.set_data_shape((*first.dataobj.shape[:3], count))
@@ -151,7 +151,7 @@ def _write(path: Path, places: Sequence[_Place], source: NiftiFile) -> None:
                 stored = (stored * np.float64(slope) + intercept).astype(np.float32)
             elif (slope, intercept) != (coding.slope, coding.intercept):
                 stored = coding.encode(stored * np.float64(slope) + intercept)
-            file.write(packer.compress(np.asarray(stored).tobytes(order="F")))
+            file.write(packer.compress(np.asarray(stored, header.get_data_dtype()).tobytes(order="F")))
         file.write(packer.flush())
     sidecar = places[0].path.with_name(f"{file_stem(places[0].path)}.json")
     if sidecar.is_file():
@@ -165,12 +165,15 @@ def _scaling(image: NiftiFile) -> tuple[float, float]:
     return float(image.dataobj.slope), float(image.dataobj.inter)
 
 
-def _common_coding(places: Sequence[_Place], images: Sequence[NiftiFile]) -> IntegerCoding | None:
+def _common_coding(places: Sequence[_Place], images: Sequence[NiftiFile], rounds_up: bool) -> IntegerCoding | None:
     """The finest of the frames' codings, where it holds the values of all of them; else None, for float32."""
     if any(image.dataobj.dtype.kind == "f" for image in images):
         return None
     slope, intercept = min(map(_scaling, images))
-    coding = IntegerCoding(images[0].dataobj.dtype.name, slope, intercept)
+    dtype = np.result_type(*(image.dataobj.dtype for image in images))
+    if len(set(map(_scaling, images))) > 1 and dtype == np.uint8:
+        dtype = np.dtype(np.uint16)  # the finest steps of 8 bits seldom reach the values of the other frames
+    coding = IntegerCoding(dtype.name, slope, intercept, rounds_up)
     info = np.iinfo(coding.dtype)
     for place, image in zip(places, images, strict=True):
         own_slope, own_intercept = _scaling(image)

@@ -5,14 +5,14 @@ from typing import Any
 from monai.data import MetaTensor
 
 from ..data.case import NIFTI, Case
-from ..data.saving import ADDED_DETAIL, CONFIDENCE, RESULT
+from ..data.saving import ADDED_DETAIL, RESULT, UNCERTAINTY
 from .record import RunRecord
 
 NAME = "GLADE"
 DESCRIPTIONS = {
     RESULT: "Isotropic volume made from thick slices by GLADE; detail across the slices is synthesised in part",
     ADDED_DETAIL: "What the network of GLADE added to the part of the isotropic volume that the slices leave open",
-    CONFIDENCE: "Confidence of GLADE in each voxel of the isotropic volume, from 0 to 1",
+    UNCERTAINTY: "Half-width that holds the error of the isotropic volume in 90 % of voxels, in the units of the scan",
 }
 
 

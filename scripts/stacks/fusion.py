@@ -35,7 +35,6 @@ VOLUMES_AT_ONCE = 14  # of the size of the result that the joint solution holds,
 VOLUMES_A_STACK = 6
 DISAGREEING = 2.0  # times the noise, from which a stack is warned of
 COARSE = 0.05  # tolerance of the conjugate gradients for the added detail, which is only looked at
-SMALLEST = 1e-4  # distance of a confidence from 0 and from 1
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class Fused:
         volume: (X, Y, Z).
         prior: the mean of the stacks' volumes from which the joint solution started, likewise.
         added_detail: what the network put where no stack determines the volume, likewise.
-        confidence: 0 to 1, likewise; higher where stacks overlap.
+        uncertainty: half-width, likewise; smaller where stacks overlap; not calibrated for several stacks.
         coverage: number of stacks that see a voxel, likewise.
         grid: of these volumes, through-plane axis of the reference last.
         stacks: those that were used, the reference first.
@@ -87,7 +86,7 @@ class Fused:
     volume: torch.Tensor
     prior: torch.Tensor
     added_detail: torch.Tensor
-    confidence: torch.Tensor
+    uncertainty: torch.Tensor
     coverage: torch.Tensor
     grid: Grid
     stacks: tuple[FusedStack, ...]
@@ -277,7 +276,7 @@ class Fusion:
             volume=solution.volume,
             prior=prior,
             added_detail=added,
-            confidence=_confidence(fused, grid, coverage),
+            uncertainty=_uncertainty(fused, grid, coverage),
             coverage=sum(inside.to(prior.dtype) for inside in coverage),
             grid=grid,
             stacks=tuple(fused),
@@ -301,7 +300,7 @@ def _alone(
         volume=volume,
         prior=volume,
         added_detail=volume - interpolated,
-        confidence=_confidence([part], grid, [inside]),
+        uncertainty=_uncertainty([part], grid, [inside]),
         coverage=inside.to(volume.dtype),
         grid=grid,
         stacks=(part,),
@@ -363,15 +362,20 @@ def _in_voxels_of(stack: Stack, grid: Grid) -> SliceGeometry:
     )
 
 
-def _confidence(fused: list[FusedStack], grid: Grid, coverage: list[torch.Tensor]) -> torch.Tensor:
-    """Confidences 1 / (1 + r_k) of single stacks combined: 1 / r^2 is the sum of 1 / r_k^2 over the stacks there."""
+def _uncertainty(fused: list[FusedStack], grid: Grid, coverage: list[torch.Tensor]) -> torch.Tensor:
+    """Half-widths u_k of single stacks combined: 1 / u^2 is the sum of 1 / u_k^2 over the stacks there.
+
+    So it would be if their errors were independent. Where no stack is, it is the intensity range of the reference.
+    """
     total = torch.zeros_like(coverage[0], dtype=torch.float32)
     for part, inside in zip(fused, coverage, strict=True):
         back = RigidResampling(part.stack.grid, grid, part.motion.matrix)
-        confidence = back(part.stack.confidence).clamp(SMALLEST, 1 - SMALLEST)
-        total += torch.where(inside, (confidence / (1 - confidence)).square(), 0.0)
-    root = total.sqrt()
-    return root / (1 + root)
+        gain = 1.0 if part.match is None else part.match.gain
+        half_width = gain * back(part.stack.uncertainty)
+        least = LEAST_NOISE * part.stack.intensity_range
+        total += torch.where(inside, half_width.clamp(min=least).square().reciprocal(), 0.0)
+    seen = total > 0
+    return torch.where(seen, total.clamp(min=torch.finfo(total.dtype).tiny).rsqrt(), fused[0].stack.intensity_range)
 
 
 def _enlarged(reference: Grid, others: Sequence[tuple[Grid, np.ndarray]]) -> Grid:

@@ -34,7 +34,7 @@ class Stack:
         grid: the thin grid, of (X, Y, Z).
         volume: GLADE's result, (X, Y, Z).
         interpolated: consistent cubic interpolation, likewise.
-        confidence: of the result, 0 to 1, likewise.
+        uncertainty: of the result, likewise.
         noise: standard deviation of the noise of the slices.
         intensity_range: of the robust intensity scale; what is 1 on it.
         protocol: how it was acquired.
@@ -48,7 +48,7 @@ class Stack:
     grid: Grid
     volume: torch.Tensor
     interpolated: torch.Tensor
-    confidence: torch.Tensor
+    uncertainty: torch.Tensor
     noise: float
     intensity_range: float
     protocol: ScanProtocol
@@ -114,7 +114,7 @@ class SingleStackInference:
             grid=grid_of(pred),
             volume=_values(pred),
             interpolated=_values(pred) - _values(item["added_detail"]),
-            confidence=_values(item["confidence"]),
+            uncertainty=_values(item["uncertainty"]),
             noise=float(image.meta["noise"]),
             intensity_range=float(intensity.scale),
             protocol=image.meta["protocol"],

@@ -14,10 +14,10 @@ from nibabel.spatialimages import SpatialImage
 from ..data.case import DICOM, Case
 from ..data.saving import (
     ADDED_DETAIL,
-    CONFIDENCE,
     COVERAGE,
     RESIDUAL,
     RESULT,
+    UNCERTAINTY,
     case_folder,
     volume_name,
     write_nifti,
@@ -33,7 +33,7 @@ from .fusion import Fused, Fusion
 from .stack import SingleStackInference, Stack
 from .study import Study
 
-VOLUMES = {"pred": RESULT, "added_detail": ADDED_DETAIL, "confidence": CONFIDENCE, "coverage": COVERAGE}
+VOLUMES = {"pred": RESULT, "added_detail": ADDED_DETAIL, "uncertainty": UNCERTAINTY, "coverage": COVERAGE}
 """Keys of the volumes that are saved, and the postfixes of their files."""
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ def data_of(case: Case, fused: Fused) -> dict[str, Any]:
         "residual": float(residual.norm() / reference.observation.slices.norm()),
         "residual_over_noise": reference.observation.residual_rms(fused.volume) / reference.noise,
     }
-    values = (fused.volume, fused.added_detail, fused.confidence, fused.coverage)
+    values = (fused.volume, fused.added_detail, fused.uncertainty, fused.coverage)
     item = {key: _volume(value, fused.grid, meta) for key, value in zip(VOLUMES, values, strict=True)}
     return {**OriginalOrientationd(list(VOLUMES))(item), "case": case, "fused": fused}
 

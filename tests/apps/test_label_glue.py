@@ -15,7 +15,7 @@ from apps.label import absent, glue
 from scripts.data.acceptance import ScanProtocol
 from scripts.data.case import Case
 from scripts.data.formats import WITH_PAIRS
-from scripts.data.saving import ADDED_DETAIL, CONFIDENCE, RESULT, SaveImageCased, volume_file
+from scripts.data.saving import ADDED_DETAIL, RESULT, UNCERTAINTY, SaveImageCased, volume_file
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
 from scripts.run.record import FIT
@@ -101,7 +101,7 @@ def test_a_request_cannot_set_more_than_plain_values_of_its_own_settings(setting
         glue.bundle_config(settings)
 
 
-@pytest.mark.parametrize(("postfix", "dtype"), [(RESULT, "int16"), (ADDED_DETAIL, "int16"), (CONFIDENCE, "uint8")])
+@pytest.mark.parametrize(("postfix", "dtype"), [(RESULT, "int16"), (ADDED_DETAIL, "int16"), (UNCERTAINTY, "uint8")])
 def test_the_bytes_are_those_that_inference_writes(folders, tmp_path, postfix, dtype):
     volume = MetaTensor(torch.rand(1, 5, 6, 7), affine=torch.eye(4), meta={"noise": 0.02})
     SaveImageCased("pred", tmp_path / "out", postfixes=[postfix])({"case": Case("knee", ()), "pred": volume})

@@ -134,7 +134,7 @@ def test_a_nifti_and_a_dicom_study_come_back_as_the_bundle_writes_them(server, o
     assert server.ask("/infer/glade?image=series&output=image", {}) == (200, dicom)
     uploaded = (server.studies / "scan.nii.gz").read_bytes()
     assert server.ask("/infer/glade?output=image", {}, uploaded) == (200, nifti)
-    for volume in ("added_detail", "confidence"):
+    for volume in ("added_detail", "uncertainty"):
         found = server.ask("/infer/glade?image=scan&output=image", {"volume": volume})
         assert found == (200, own[f"scan_{volume}"])
     status, text = server.ask("/infer/glade?image=scan&output=json", {"settings": {"slice_thickness_mm": 3.5}})

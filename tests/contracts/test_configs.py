@@ -115,7 +115,7 @@ NO_RESULT_DEPENDS_ON = {  # settings of inference.yaml that change no voxel and 
     "largest_result_voxels",  # a larger result is refused
     "weights_path", "adapted_weights_path", "used_weights_path", "sharp_weights_path",  # the checksums are compared
     "network_def",  # weights that do not fit it are refused
-    "trained_range",  # makes warnings only
+    "uncertainty_path",  # its checksum is compared
     "cases", "share",
 }  # fmt: skip
 
@@ -128,4 +128,4 @@ def test_the_record_knows_every_setting_that_changes_a_result():
     }
     recorded = set(config["record"]["settings"])
     assert plain - recorded - NO_RESULT_DEPENDS_ON - RUNS - {"network", "adaptation"} == set()
-    assert recorded - set(config) == {"sharp_weights_sha256", "version"}
+    assert recorded - set(config) == {"sharp_weights_sha256", "uncertainty_sha256", "version"}

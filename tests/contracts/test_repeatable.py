@@ -21,7 +21,7 @@ def test_two_inferences_give_the_same_files(tmp_path, monkeypatch):
         files = sorted((tmp_path / name / "scan").rglob("*"))
         results.append({file.name: file.read_bytes() for file in files if file.is_file()})
     first, second = results
-    volumes = ("glade", "added_detail", "confidence")
+    volumes = ("glade", "added_detail", "uncertainty")
     assert set(first) == {f"scan_{volume}{end}" for volume in volumes for end in (".nii.gz", ".json")}
     assert first.keys() == second.keys()
     assert [name for name, content in first.items() if second[name] != content] == []

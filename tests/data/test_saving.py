@@ -30,11 +30,11 @@ VOLUME = object()  # of a DICOM case; only handed on
 
 def case(name="knee", kind="nifti") -> dict:
     found = Case(name, (), kind, volume=VOLUME if kind == "dicom" else None)
-    return {"case": found, "pred": result(), "added_detail": result(1), "confidence": result(2)}
+    return {"case": found, "pred": result(), "added_detail": result(1), "uncertainty": result(2)}
 
 
 def saver(folder, **more) -> SaveImageCased:
-    return SaveImageCased(["pred", "added_detail", "confidence"], folder, allow_missing_keys=True, **more)
+    return SaveImageCased(["pred", "added_detail", "uncertainty"], folder, allow_missing_keys=True, **more)
 
 
 def names(folder) -> list[str]:
@@ -46,8 +46,8 @@ def test_results_are_written_with_their_own_geometry_and_values(tmp_path):
     assert names(tmp_path / "out") == [
         "knee",
         "knee/knee_added_detail.nii.gz",
-        "knee/knee_confidence.nii.gz",
         "knee/knee_glade.nii.gz",
+        "knee/knee_uncertainty.nii.gz",
     ]
     image = nibabel.load(tmp_path / "out/knee/knee_glade.nii.gz")
     assert image.get_data_dtype() == np.float32
@@ -66,7 +66,7 @@ def test_results_are_written_with_their_own_geometry_and_values(tmp_path):
         (["dicom"], ["knee_glade_dicom"]),
         (
             "all",
-            [*(f"knee_{end}" for end in ("added_detail.nii.gz", "confidence.nii.gz", "glade.nii.gz", "glade_dicom")),
+            [*(f"knee_{end}" for end in ("added_detail.nii.gz", "uncertainty.nii.gz", "glade.nii.gz", "glade_dicom")),
              "knee_report.html"],
         ),
     ],
@@ -94,9 +94,9 @@ def test_an_input_affine_in_the_meta_does_not_resample(tmp_path):
 
 def test_a_missing_result_is_not_written(tmp_path):
     d = case()
-    del d["confidence"]
+    del d["uncertainty"]
     saver(tmp_path)(d)
-    assert "knee/knee_confidence.nii.gz" not in names(tmp_path)
+    assert "knee/knee_uncertainty.nii.gz" not in names(tmp_path)
 
 
 def test_it_is_known_to_the_platforms_as_a_saver(tmp_path):
@@ -169,12 +169,12 @@ def test_earlier_results_go_and_the_users_files_stay(tmp_path, monkeypatch, can_
     (folder / "notes/by_me.txt").write_text("mine")
     (folder / "link").symlink_to("notes")
     (folder / "knee_segmentation.nii.gz").write_text("mine too")
-    for earlier in ("knee_report.html", "knee_confidence.nii.gz", "knee_glade.nii.gz"):
+    for earlier in ("knee_report.html", "knee_uncertainty.nii.gz", "knee_glade.nii.gz"):
         (folder / earlier).write_text("of the earlier call")
     (folder / "knee_glade_dicom").mkdir()
     (folder / "knee_glade_dicom/IM1.dcm").write_text("of the earlier call")
     d = case()
-    del d["confidence"]
+    del d["uncertainty"]
     told = []
     saver(tmp_path, replacing=lambda *given: told.append((given, names(folder))) or [])(d)
     (((of, new), before),) = told
@@ -271,15 +271,16 @@ def test_without_noise_or_with_a_huge_range_voxels_stay_float32(tmp_path, noise)
     assert np.array_equal(np.asarray(image.dataobj), volume[0].numpy())
 
 
-def test_the_confidence_has_eight_bits(tmp_path):
-    volume = scan(1.0, 0, 1)
-    volume[0, -1] = 1
-    write_nifti(volume, tmp_path / "a.nii.gz", coding_of_result(volume, "confidence"))
+@pytest.mark.parametrize(("highest", "dtype"), [(300.0, np.uint8), (90_000.0, np.uint16), (0.0, np.uint8)])
+def test_the_uncertainty_is_rounded_up_and_never_down(tmp_path, highest, dtype):
+    volume = scan(1.0, 0, 200) if highest else scan(1.0, 0, 0)
+    volume[0, -1, 0] = highest  # of a few voxels; a coarse step would widen all the others
+    write_nifti(volume, tmp_path / "a.nii.gz", coding_of_result(volume, "uncertainty"))
     image = nibabel.load(tmp_path / "a.nii.gz")
-    assert image.get_data_dtype() == np.uint8
-    values = image.get_fdata(dtype=np.float32)
-    assert np.abs(values - volume[0].numpy()).max() < 0.002
-    assert (values[-1] == 1).all()
+    assert image.get_data_dtype() == dtype
+    added = image.get_fdata() - volume[0].numpy()
+    assert added.min() >= 0
+    assert added.max() <= 1.001 * max(highest, 200 if highest else 0) / np.iinfo(dtype).max
 
 
 def test_integers_out_of_range_are_clipped_not_wrapped():

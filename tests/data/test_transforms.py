@@ -10,7 +10,6 @@ from monai.data import MetaTensor
 from scripts.data.acceptance import ScanProtocol
 from scripts.data.transforms import (
     AcquiredResolutiond,
-    Confidenced,
     DataConsistencyd,
     EstimateNoised,
     FuseViewsd,
@@ -22,12 +21,15 @@ from scripts.data.transforms import (
     ThroughPlaneLastd,
     geometry_of,
     grid_of,
+    smoothed,
 )
+from scripts.data.uncertainty import Uncertaintyd
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
 from scripts.physics.acquisition import Acquisition
 from scripts.physics.noise import add_rician_noise
 from scripts.physics.projection import DataConsistency
+from scripts.physics.uncertainty import Scale, UncertaintyModel
 from tests.strategies import grids
 
 
@@ -228,11 +230,11 @@ def test_what_was_only_loaded_follows_the_answer_to_its_device(monkeypatch):
     for step in (
         FuseViewsd("pred", detail_gain=1.2),
         DataConsistencyd("pred", detail=1.0, consistent=True, regularisation=1e-5, smoothness=0.2),
-        Confidenced("confidence", level=0.05, share=0.5, sigma_voxels=1.5),
+        Uncertaintyd("uncertainty", UncertaintyModel([Scale(1, {"disagreement": 1.0}, {"rect": ((4.0, 3.0),)})])),
     ):
         data = step(data)
     data = back(data)
-    for name in ("pred", "added_detail", "confidence"):
+    for name in ("pred", "added_detail", "uncertainty"):
         assert data[name].device.type == "meta"
 
 
@@ -277,40 +279,21 @@ def test_a_stretch_that_is_none_is_refused(detail_gain):
         FuseViewsd("pred", detail_gain=detail_gain)
 
 
-def test_confidence_is_one_where_nothing_speaks_against_the_answer_and_falls_with_doubt():
-    def confidence(correction, disagreement):
-        shape = (1, 9, 9, 9)
-        data = {
-            "correction": MetaTensor(torch.full(shape, correction)),
-            "disagreement": MetaTensor(torch.full(shape, disagreement)),
-        }
-        out = Confidenced("confidence", level=0.05, share=0.5, sigma_voxels=1.0)(data)
-        assert len(out["confidence"].unique().round(decimals=4).unique()) == 1  # at faces and corners too
-        return float(out["confidence"][0, 4, 4, 4])
-
-    assert confidence(0.0, 0.0) == 1
-    assert confidence(0.0, 0.05) == pytest.approx(0.5, abs=1e-4)  # the level is where it is one half
-    assert 1 > confidence(0.02, 0.0) > confidence(0.1, 0.0) > confidence(0.1, 0.2) > 0
-
-
-def test_confidence_looks_at_the_neighbourhood_inside_the_volume_alone():
-    """u^2 is a Gaussian mean that takes nothing from beyond the faces; scipy convolves, and divides by the ones."""
+def test_a_mean_over_the_neighbourhood_is_of_voxels_inside_the_volume_alone():
+    """It is a Gaussian mean that takes nothing from beyond the faces; scipy convolves, and divides by the ones."""
     from scipy.ndimage import correlate1d
     from scipy.special import erf
 
-    shape, sigma, level = (9, 12, 7), 1.3, 0.05
+    shape, sigma = (9, 12, 7), 1.3
     torch.manual_seed(3)
-    corrected, apart = torch.rand(1, *shape), torch.rand(1, *shape)
-    data = {"correction": MetaTensor(corrected), "disagreement": MetaTensor(apart)}
-    confidence = Confidenced("confidence", level=level, share=0.5, sigma_voxels=sigma)(data)["confidence"][0].numpy()
+    volume = torch.rand(1, *shape)
     places = np.arange(-5, 6)  # int(4 sigma + 0.5)
     kernel = (erf((places + 0.5) / sigma / 2**0.5) - erf((places - 0.5) / sigma / 2**0.5)) / 2
 
-    def smooth(volume):
+    def smooth(values):
         for axis in range(3):
-            volume = correlate1d(volume, kernel, axis, mode="constant")
-        return volume
+            values = correlate1d(values, kernel, axis, mode="constant")
+        return values
 
-    square = (apart**2 + (0.5 * corrected) ** 2)[0].double().numpy()
-    expected = 1 / (1 + np.sqrt(smooth(square) / smooth(np.ones(shape))) / level)
-    assert np.abs(confidence - expected).max() < 1e-6
+    expected = smooth(volume[0].double().numpy()) / smooth(np.ones(shape))
+    assert np.abs(smoothed(volume, sigma)[0].numpy() - expected).max() < 1e-6

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.evaluation.layout import EvaluationFolder, all_methods, confidence_file, method_file, parse_others
+from scripts.evaluation.layout import EvaluationFolder, all_methods, method_file, parse_others, uncertainty_file
 from scripts.geometry.errors import Refusal
 
 CASES = ["head", "head_4x_rect"]
@@ -23,10 +23,10 @@ def folder(tmp_path):
     ("names", "expected"),
     [
         (["head.nii.gz", "head_x.nii.gz"], "head.nii.gz"),
-        (["head/head_glade.nii.gz", "head/head_confidence.nii.gz"], "head/head_glade.nii.gz"),
+        (["head/head_glade.nii.gz", "head/head_uncertainty.nii.gz"], "head/head_glade.nii.gz"),
         (["head_truth.nii.gz", "head_unires.nii.gz"], "head_unires.nii.gz"),
         (["head-result.nii.gz", "head_4x_rect.nii.gz"], "head-result.nii.gz"),
-        (["head_a.nii.gz", "head_confidence.nii.gz"], "head_a.nii.gz"),
+        (["head_a.nii.gz", "head_uncertainty.nii.gz"], "head_a.nii.gz"),
     ],
 )
 def test_a_file_is_found_by_its_case(folder, names, expected):
@@ -39,22 +39,22 @@ def test_none_or_several_are_refused(folder, names, line):
         method_file(folder(*names), "UniRes", "head", CASES)
 
 
-def test_the_confidence_lies_beside_our_own_result_only(folder):
-    root = folder("head/head_glade.nii.gz", "head/head_confidence.nii.gz", "head.nii.gz", "head_confidence.nii.gz")
-    assert confidence_file(root / "head/head_glade.nii.gz") == root / "head/head_confidence.nii.gz"
-    assert confidence_file(root / "head.nii.gz") is None
+def test_the_uncertainty_lies_beside_our_own_result_only(folder):
+    root = folder("head/head_glade.nii.gz", "head/head_uncertainty.nii.gz", "head.nii.gz", "head_uncertainty.nii.gz")
+    assert uncertainty_file(root / "head/head_glade.nii.gz") == root / "head/head_uncertainty.nii.gz"
+    assert uncertainty_file(root / "head.nii.gz") is None
 
 
 def test_results_of_our_methods_are_found_where_they_are_written(folder):
     out = EvaluationFolder(folder())
     written = out.interpolated_file("cubic", "head"), out.inference_file("GLADE", "head")
-    beside = out.inference_file("GLADE", "head", "confidence")
+    beside = out.inference_file("GLADE", "head", "uncertainty")
     for path in (*written, beside):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     found = [method_file(out.method_folder(m), m, "head", CASES) for m in ("cubic", "GLADE")]
     assert found == list(written)
-    assert confidence_file(written[1]) == beside
+    assert uncertainty_file(written[1]) == beside
 
 
 def test_others_are_taken_as_text_or_mapping(tmp_path):

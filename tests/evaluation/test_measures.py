@@ -10,7 +10,6 @@ from scipy import ndimage
 from scripts.evaluation.measures import (
     CaseVolumes,
     Closure,
-    Confidence,
     Edges,
     Fidelity,
     HighBandDetail,
@@ -18,6 +17,7 @@ from scripts.evaluation.measures import (
     Residual,
     Result,
     SlicePeriod,
+    Uncertainty,
 )
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
@@ -27,7 +27,7 @@ from scripts.physics.interpolation import CubicInterpolation
 FACTOR, SHAPE = 4, (40, 36, 48)
 GEOMETRY = SliceGeometry(SHAPE[2], SHAPE[2] // FACTOR, FACTOR, FACTOR)
 A = Acquisition(GEOMETRY)
-ALL = (Fidelity(), HighBandDetail(), SlicePeriod(), Residual(), Pique(), Edges(), Closure(), Confidence())
+ALL = (Fidelity(), HighBandDetail(), SlicePeriod(), Residual(), Pique(), Edges(), Closure(), Uncertainty())
 
 
 @pytest.fixture(scope="module")
@@ -81,20 +81,22 @@ def test_numbers_per_axis_are_made_where_they_are_asked_for(case):
     assert found["hfen", "2"] > found["hfen", "0"]  # what is lost is lost along the through-plane axis
 
 
-def test_what_needs_truth_or_confidence_has_no_score_without(case, truth):
+def test_what_needs_truth_or_uncertainty_has_no_score_without(case, truth):
     metrics = {metric for metric, _ in scored(without_truth(case), Result(truth, truth))}
-    assert not metrics & {"psnr", "high_band_error", "confidence_rank_correlation", "slice_period_steps_to_truth"}
+    assert not metrics & {"psnr", "high_band_error", "uncertainty_rank_correlation", "slice_period_steps_to_truth"}
     assert {"pique", "residual", "edge", "slice_period_steps"} <= metrics
-    assert Confidence()(case, Result(truth)) == []
+    assert Uncertainty()(case, Result(truth)) == []
 
 
-def test_a_confidence_that_follows_the_error_has_a_rank_correlation_of_minus_one(case, truth):
+def test_an_uncertainty_that_is_the_error_holds_it_and_has_a_rank_correlation_of_one(case, truth):
     error = np.abs(case.interpolated - truth)
-    found = scored(case, Result(case.interpolated, -error), [Confidence()])
-    assert found["confidence_rank_correlation", ""] == pytest.approx(-1)
+    found = scored(case, Result(case.interpolated, 1.001 * error), [Uncertainty()])
+    assert found["uncertainty_rank_correlation", ""] == pytest.approx(1)
+    assert found["uncertainty_coverage", ""] == 1
+    assert found["uncertainty_mean", ""] == pytest.approx(error[case.mask].mean(), rel=2e-3)
     tenths = [value for (metric, _), value in found.items() if metric.startswith("error_decile")]
     assert len(tenths) == 10
-    assert tenths == sorted(tenths, reverse=True)
+    assert tenths == sorted(tenths)
 
 
 def test_a_constant_result_has_defined_values(case):
@@ -105,7 +107,7 @@ def test_a_constant_result_has_defined_values(case):
     assert found["high_band_error", ""] == pytest.approx(1)
     assert found["slice_period_steps", ""] == 1
     with pytest.raises(Refusal, match="constant"):
-        Confidence()(case, flat._replace(confidence=flat.values))
+        Uncertainty()(case, flat._replace(uncertainty=flat.values))
 
 
 def test_a_scan_that_is_no_sharper_in_plane_has_no_closure(case, truth):

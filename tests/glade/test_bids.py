@@ -16,7 +16,7 @@ from ..data.thick_scans import voxels, write_scan
 
 FAST = ["--sharpness", "0", "--set", "views=[1]", "--set", "rotations_deg=[0]"]
 ONE = "sub-01/anat/sub-01_res-iso1mm_desc-{}_T2w"
-DESCRIPTIONS = ("addeddetail", "confidence", "glade")
+DESCRIPTIONS = ("addeddetail", "glade", "uncertainty")
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_a_second_call_does_what_is_missing_and_another_spacing_leaves_nothing_o
     before = file.stat().st_mtime_ns
     assert bids(dataset, out, "--write", "volume", *one) == 0
     assert file.stat().st_mtime_ns == before
-    assert bids(dataset, out, "--write", "confidence", *one) == 0
-    assert images(out) == [f"{ONE.format(d)}.nii.gz" for d in ("confidence", "glade")]
+    assert bids(dataset, out, "--write", "uncertainty", *one) == 0
+    assert images(out) == [f"{ONE.format(d)}.nii.gz" for d in ("glade", "uncertainty")]
     assert (
         bids(dataset, out, "--write", "volume", "--isotropic-spacing-mm", "1.2", *one) == 1
     )  # other settings: refused
@@ -137,7 +137,7 @@ def test_a_folder_that_is_no_data_set_is_refused(tiny, tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("write", ["volume,added_detail,confidence", "all"])
+@pytest.mark.parametrize("write", ["volume,added_detail,uncertainty", "all"])
 def test_the_validator_finds_no_error(tiny, dataset, write):
     out = dataset / "derivatives/glade"
     assert bids(dataset, out, "--write", write) == 0

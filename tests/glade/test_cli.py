@@ -44,7 +44,18 @@ def ran(monkeypatch):
 def test_options_become_overrides_of_the_workflow(scan, tmp_path, ran):
     line = f"-i {scan} -o {tmp_path}/out --sharpness 0 --device cpu --slice_profile rect --set views=[1]"
     line += " --write volume,added-detail"
-    assert cli.main([*line.split(), "--set", "confidence::level=0.1", "--slice-thickness-mm", "3"]) == 0
+    assert (
+        cli.main(
+            [
+                *line.split(),
+                "--set",
+                "trained_range::factor=[2, 9]",
+                "--slice-thickness-mm",
+                "3",
+            ]
+        )
+        == 0
+    )
     assert ran == {
         "dataset_dir": str(scan),
         "output_dir": f"{tmp_path}/out",
@@ -54,7 +65,7 @@ def test_options_become_overrides_of_the_workflow(scan, tmp_path, ran):
         "slice_thickness_mm": 3.0,
         "write": ["volume", "added_detail"],
         "views": [1],
-        "confidence::level": 0.1,
+        "trained_range::factor": [2, 9],
     }
 
 
@@ -164,11 +175,11 @@ def test_help_names_the_options_and_the_commands(capsys):
 
 
 def test_print_config_shows_the_workflow_with_the_settings(scan, tmp_path, ran, capsys):
-    assert cli.main(["-i", str(scan), "--print-config", "--set", "confidence::level=0.1"]) == 0
+    assert cli.main(["-i", str(scan), "--print-config", "--set", "trained_range::factor=[2, 9]"]) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     shipped = yaml.safe_load(CONFIG.read_text())
     shipped["dataset_dir"] = str(scan)
-    shipped["confidence"]["level"] = 0.1
+    shipped["trained_range"]["factor"] = [2, 9]
     assert shown == shipped
     assert ran == {}
 

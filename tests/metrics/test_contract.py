@@ -14,13 +14,13 @@ from scipy import ndimage
 
 import scripts.metrics
 from scripts.metrics.closure import sharpness_closed, spectrum_closed
-from scripts.metrics.confidence import error_per_decile, rank_correlation
 from scripts.metrics.fidelity import hfen, nrmse, psnr, ssim
 from scripts.metrics.pique import pique, pique_of_planes
 from scripts.metrics.profiles import border_profiles
 from scripts.metrics.residual import relative_residual
 from scripts.metrics.sharpness import axis_sharpness, edge_sharpness
 from scripts.metrics.spectrum import high_band, high_band_share, slice_period_artefact
+from scripts.metrics.uncertainty import coverage, error_per_decile, rank_correlation
 from tests.metrics.oracles import BlockAcquisition, ball, block_average, cubic_spline, tissue
 
 FACTOR = 4
@@ -103,16 +103,20 @@ CONTRACTS = {
         slice_period_artefact, lambda v: slice_period_artefact(v, FACTOR).modulation, (staircase,), None
     ),
     "stripes": Contract(slice_period_artefact, lambda v: slice_period_artefact(v, FACTOR).stripes, (striped,), None),
-    # the image is a confidence map, best where it falls with the error
+    # the image is a half-width that just holds every error
+    "coverage": Contract(
+        coverage, lambda v: -coverage(1.0001 * v + 1e-6, TRUTH + ERROR, TRUTH, MASK), NOISE_ONLY, -1.0, ERROR
+    ),
+    # the image is an uncertainty, best where it grows with the error
     "rank correlation": Contract(
-        rank_correlation, lambda v: rank_correlation(v, TRUTH + ERROR, TRUTH, MASK), NOISE_ONLY, -1.0, -ERROR
+        rank_correlation, lambda v: -rank_correlation(v, TRUTH + ERROR, TRUTH, MASK), NOISE_ONLY, -1.0, ERROR
     ),
     "error per decile": Contract(
         error_per_decile,
         lambda v: -float(np.ptp(error_per_decile(v, TRUTH + ERROR, TRUTH, MASK))),
         NOISE_ONLY,
         None,
-        -ERROR,
+        ERROR,
     ),
 }
 HELPERS = {  # public functions that prepare or combine and do not measure a volume

@@ -26,7 +26,7 @@ from ..metrics.oracles import ball, block_average, consistent, cubic_spline
 from .page_checks import TELEPHONE, check_page, in_browser
 
 FACTOR = 4
-BARS = 3  # of colours: images, added detail and differences, confidence
+BARS = 3  # of colours: images, added detail and differences, uncertainty
 METHODS = ("nearest", "cubic", "consistent cubic", "GLADE")
 EVIL = "<script>alert('x')</script> & 5 > 3 in /home/somebody/secret/scan.nii.gz"
 THIN = np.array([[-1.0, 0, 0, 20], [0, 1.0, 0, -14], [0, 0, 1.0, -20], [0, 0, 0, 1]])
@@ -75,7 +75,7 @@ def original(tmp_path_factory):
         ours = out / "methods" / "GLADE" / name
         save(made["GLADE"], THIN, ours / f"{name}_glade.nii.gz")
         save(made["GLADE"] - made["consistent cubic"], THIN, ours / f"{name}_added_detail.nii.gz")
-        save(np.full(made["GLADE"].shape, 0.75), THIN, ours / f"{name}_confidence.nii.gz")
+        save(np.full(made["GLADE"].shape, 0.75), THIN, ours / f"{name}_uncertainty.nii.gz")
     cases[0]["methods"] = {"ECLARE": {"status": "failed", "reason": "no file of that name"}}
     cases[2]["undefined"] = [{"method": "GLADE", "measure": "SlicePeriod", "reason": "too few slices"}]
     cases.append(row("bad", "bad", truth=False, status="failed", reason=EVIL))
@@ -158,12 +158,12 @@ def test_tables_hold_the_numbers_of_the_files(original):
 def test_every_case_has_its_figure_profile_and_spectrum(original):
     page = check_page(original / "report.html")
     alts = [image["alt"] for image in page.all("img")]
-    with_truth = ["as acquired", "cubic", "GLADE", "truth", "added detail", "confidence"]
+    with_truth = ["as acquired", "cubic", "GLADE", "truth", "added detail", "uncertainty"]
     with_truth += ["cubic − truth", "GLADE − truth"]  # noqa: RUF001
     for view in ("sagittal", "coronal", "axial"):
         for tile in with_truth:
             assert f"knee_4x: {tile}, {view} plane" in alts
-        for tile in ("as acquired", "cubic", "GLADE", "added detail", "confidence"):
+        for tile in ("as acquired", "cubic", "GLADE", "added detail", "uncertainty"):
             assert f"real <b>: {tile}, {view} plane" in alts
     assert len(alts) == 3 * (8 + 8 + 5) + 3 * BARS
     labels = " ".join(svg["aria-label"] for svg in page.all("svg"))
@@ -181,7 +181,7 @@ def test_a_case_with_pictures_has_its_viewer_beside_the_report(original):
     content = json.loads(re.search('id="viewer-content">(.*?)</script>', (original / links[0]).read_text()).group(1))
     names = ["as acquired", "cubic", "GLADE", "truth"]
     assert [image["name"] for image in content["images"]] == names
-    assert [overlay["name"] for overlay in content["overlays"]] == ["added detail", "confidence"]
+    assert [overlay["name"] for overlay in content["overlays"]] == ["added detail", "uncertainty"]
 
 
 def test_charts_show_values_on_hovering_and_tables_sort_and_filter(original, tmp_path):
@@ -231,7 +231,7 @@ def test_missing_files_are_named_and_the_rest_is_shown(copied):
     (copied / "truth" / "knee_4x.nii.gz").unlink()
     (copied / "methods" / "GLADE" / "knee_4x_noise" / "knee_4x_noise_glade.nii.gz").write_bytes(b"no volume")
     (copied / "methods" / "cubic" / "real <b>.nii.gz").unlink()
-    for kind in ("added_detail", "confidence"):
+    for kind in ("added_detail", "uncertainty"):
         (copied / "methods" / "GLADE" / "knee_4x" / f"knee_4x_{kind}.nii.gz").unlink()
     write_evaluation_report(copied)
     page = check_page(copied / "report.html")
@@ -271,7 +271,7 @@ def scene(**more) -> Scene:
     added = made["GLADE"] - made["consistent cubic"]
     fixed = {"case": "knee & co", "grid": grids[0], "through_plane_axis": 2, "slice_spacing_mm": 4.0}
     return Scene(**{**fixed, "slices": (made["slices"], grids[1]), "methods": methods, "added_detail": added,
-                    "confidence": np.full(added.shape, 0.75), **more})  # fmt: skip
+                    "uncertainty": np.full(added.shape, 0.75), **more})  # fmt: skip
 
 
 ROW = RunRow.of({
@@ -308,7 +308,7 @@ def test_case_report_says_what_was_done_and_measures_before_and_after(tmp_path):
         "9.8.7",
         "sharpness 0.5",
         "noise 0.2 is outside the trained range",
-        "100.0% of the body's voxels above 0.5; mean 0.75",
+        "mean ± 0.75 in the body",
         "PIQUE, sagittal",
         "PIQUE, coronal",
         "Relative edge sharpness",

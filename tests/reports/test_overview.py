@@ -21,10 +21,10 @@ from .page_checks import check_page
 from .test_evaluation_report import ROW, scene
 
 
-def row(folder: Path, name: str, confidence: float = 0.75, **more) -> OverviewRow:
+def row(folder: Path, name: str, uncertainty: float = 0.75, **more) -> OverviewRow:
     """The row of a scan whose page is in a folder."""
     made = replace(ROW, **{"case": name, "warnings": [], "residual": 0.01, **more})
-    shown = scene(case=name, confidence=np.full((28, 30, 40), confidence, np.float32))
+    shown = scene(case=name, uncertainty=np.full((28, 30, 40), uncertainty, np.float32))
     return OverviewRow.of(made, write_case_report(folder, ReportedCase(made, shown)), folder)
 
 
@@ -34,10 +34,10 @@ def names(page) -> list[str]:
     return links[::2]
 
 
-def test_the_order_is_by_warnings_then_residual_then_confidence(tmp_path):
+def test_the_order_is_by_warnings_then_residual_then_uncertainty(tmp_path):
     rows = [
         row(tmp_path, "fine"),
-        row(tmp_path, "doubtful", confidence=0.4),
+        row(tmp_path, "doubtful", uncertainty=1.4),
         row(tmp_path, "far off", residual=0.2),
         row(tmp_path, "above the noise", residual=0.02, residual_over_noise=1.7),
         row(tmp_path, "warned", warnings=["noise 0.2 is outside the trained range"]),
@@ -47,7 +47,7 @@ def test_the_order_is_by_warnings_then_residual_then_confidence(tmp_path):
     page = check_page(write_overview(tmp_path / "index.html", rows, "several"))
     assert names(page) == ["warned", "above%20the%20noise", "far%20off", "doubtful", "fine"]
     assert len(page.all("img")) == 5
-    for words in ("a 2-D image", "noise 0.2 is outside the trained range", "20 % of the slices", "0.40", "1.70"):
+    for words in ("a 2-D image", "noise 0.2 is outside the trained range", "20 % of the slices", "1.4 ", "1.70"):
         assert words in page.text
 
 
@@ -66,7 +66,7 @@ def test_of_very_many_scans_the_most_doubtful_are_shown(tmp_path, monkeypatch):
 def test_the_glance_comes_from_the_page_and_from_no_other_file(tmp_path):
     page = write_case_report(tmp_path, ReportedCase(ROW, scene()))
     found = Glance.of_page(page)
-    assert found.confidence == pytest.approx(0.75)
+    assert found.uncertainty == pytest.approx(0.75)
     assert found.picture.uri.startswith("data:image/webp;base64,")
     (tmp_path / "other.html").write_text("<p>another page")
     (tmp_path / "bytes.html").write_bytes(b"\xff\xfe\x00")

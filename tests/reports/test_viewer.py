@@ -48,7 +48,7 @@ def made_scene(**more) -> Scene:
     fixed |= {"slices": (slices.numpy(), thick), "methods": {"cubic": cubic, "GLADE": result}, "truth": truth}
     fixed |= {
         "added_detail": 3 * (result - cubic),
-        "confidence": inside.reshape(SHAPE).astype(np.float32),
+        "uncertainty": 250 * inside.reshape(SHAPE).astype(np.float32),
         "window": WINDOW,
     }
     return Scene(**{**fixed, **more})
@@ -303,7 +303,7 @@ def test_on_a_telephone_a_finger_moves_the_crosshair_and_the_curtain(page, tmp_p
 
 
 def test_overlays_switch_and_fade(screen, scene):
-    inside = ndimage.binary_erosion(in_ras(scene.confidence)[shown_part(scene)] > 0, iterations=2)
+    inside = ndimage.binary_erosion(in_ras(scene.uncertainty)[shown_part(scene)] > 0, iterations=2)
     spots = [(x, y) for x, y, v in probes(screen, "right")[1] if inside[v]]
 
     def colourful() -> float:
@@ -311,9 +311,9 @@ def test_overlays_switch_and_fade(screen, scene):
         return float(np.mean([np.ptp(pixels[y, x]) > 25 for x, y in spots]))
 
     assert colourful() == 0
-    screen.choose("overlay", "1")  # confidence: 1 everywhere in the body
+    screen.choose("overlay", "1")  # uncertainty: the top of its colour map everywhere in the body
     assert colourful() == 1
-    assert "confidence 1.00" in screen.reading()
+    assert "uncertainty 250" in screen.reading()
     screen.choose("opacity", "0")
     assert colourful() == 0
     screen.choose("opacity", "0.6")

@@ -79,7 +79,7 @@ def stack(
         grid=grid,
         volume=(cubic + gain * there) / 2,
         interpolated=cubic,
-        confidence=torch.full(grid.shape, 0.6),
+        uncertainty=torch.full(grid.shape, 6.0),
         noise=gain * noise,
         intensity_range=gain * 120.0,
         protocol=protocol,

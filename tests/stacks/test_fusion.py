@@ -72,9 +72,12 @@ def test_stacks_that_contradict_each_other_are_trusted_less_and_named():
     assert not any("converged" in warning for warning in fused.warnings)
 
 
-def test_coverage_counts_the_stacks_and_confidence_rises_with_them(three: Fused):
+def test_coverage_counts_the_stacks_and_uncertainty_falls_with_them(three: Fused):
     assert torch.equal(three.coverage, torch.full((SIZE,) * 3, 3.0))
-    assert float(three.confidence.mean()) == pytest.approx(1.5 * 3**0.5 / (1 + 1.5 * 3**0.5), abs=1e-3)
+    gains = [part.stack.intensity_range / 120 for part in three.stacks]  # each half-width is 6 in its own units
+    alone = [6.0, *(6.0 * part.match.gain for part in three.stacks[1:])]
+    assert gains[0] == 1
+    assert float(three.uncertainty.mean()) == pytest.approx(sum(u**-2 for u in alone) ** -0.5, rel=1e-3)
 
 
 def test_the_added_detail_is_what_the_result_has_beyond_that_without_a_network(three: Fused):
@@ -123,7 +126,7 @@ def test_one_stack_is_what_inference_makes_of_it():
     fused = Fusion()([alone])
     assert torch.allclose(fused.volume, alone.volume, atol=1e-4)
     assert torch.allclose(fused.added_detail, alone.volume - alone.interpolated, atol=1e-4)
-    assert torch.allclose(fused.confidence, alone.confidence, atol=1e-4)
+    assert torch.allclose(fused.uncertainty, alone.uncertainty, atol=1e-4)
 
 
 def test_stacks_of_one_orientation_are_fused_with_a_warning():

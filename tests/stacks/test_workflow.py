@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 
 from .made import SIZE, stack
 
-POSTFIXES = ("glade", "added_detail", "confidence", "coverage")
+POSTFIXES = ("glade", "added_detail", "uncertainty", "coverage")
 
 
 class MadeStacks:

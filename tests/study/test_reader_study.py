@@ -212,7 +212,7 @@ def test_planes_are_spread_over_the_body():
 def test_cases_of_an_evaluation(tmp_path):
     write_volume(tmp_path / "methods/cubic/one.nii.gz", body(0))
     write_volume(tmp_path / "methods/GLADE/one/one_glade.nii.gz", body(0))
-    write_volume(tmp_path / "methods/GLADE/one/one_confidence.nii.gz", body(0))
+    write_volume(tmp_path / "methods/GLADE/one/one_uncertainty.nii.gz", body(0))
     write_volume(tmp_path / "truth/one.nii.gz", body(0))
     write_volume(tmp_path / "peer/one_UniRes.nii.gz", body(0))
     rows = [
@@ -238,7 +238,7 @@ def test_cases_of_an_evaluation(tmp_path):
 
 
 def test_cases_of_folders_go_by_their_shortest_name(tmp_path):
-    for name in ("pat1_glade", "pat1_b_glade", "pat1_b_confidence"):
+    for name in ("pat1_glade", "pat1_b_glade", "pat1_b_uncertainty"):
         write_volume(tmp_path / "a" / f"{name}.nii.gz", body(0))
     for name in ("pat1", "pat1_b"):
         write_volume(tmp_path / "b" / f"{name}.nii.gz", body(0))

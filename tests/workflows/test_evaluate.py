@@ -152,10 +152,12 @@ def test_scores_order_the_methods_as_they_must(scores):
 
 def test_truth_is_needed_for_what_needs_it(scores):
     metrics = {case: {m for c, _, m, _ in scores if c == case} for case in ("aniso", "iso_3x_rect")}
-    assert {"psnr", "ssim", "nrmse", "hfen", "high_band_error", "confidence_rank_correlation"} <= metrics["iso_3x_rect"]
+    assert {"psnr", "ssim", "nrmse", "hfen", "high_band_error", "uncertainty_rank_correlation"} <= metrics[
+        "iso_3x_rect"
+    ]
     assert {"pique", "edge", "sharpness_closed", "spectrum_closed", "residual"} <= metrics["aniso"]
-    assert not {"psnr", "high_band_error", "confidence_rank_correlation"} & metrics["aniso"]
-    assert {m for c, m, metric, _ in scores if metric.startswith("confidence")} == {"GLADE"}
+    assert not {"psnr", "high_band_error", "uncertainty_rank_correlation"} & metrics["aniso"]
+    assert {m for c, m, metric, _ in scores if metric.startswith("uncertainty")} == {"GLADE"}
 
 
 def test_the_mask_is_what_every_method_covers_and_the_window_one(record, scores):

@@ -28,7 +28,7 @@ def out(tmp_path):
     """An output folder with the results of one case, and what runs with two settings would make."""
     folder = tmp_path / "out"
     (folder / "a").mkdir(parents=True)
-    for name, text in (("a_glade.nii.gz", "one"), ("a_confidence.nii.gz", "two"), (NOTES, "mine")):
+    for name, text in (("a_glade.nii.gz", "one"), ("a_uncertainty.nii.gz", "two"), (NOTES, "mine")):
         (folder / "a" / name).write_text(text)
     first = Results(FIRST, {"a": contents(folder / "a")})
     other = Results(OTHER, {"a": {name: value[::-1] for name, value in first.files["a"].items()}})
@@ -58,9 +58,9 @@ def test_a_sound_folder_has_no_faults(out):
 
 def test_faults_are_found(out):
     folder, first, _ = out
-    (folder / "a/a_confidence.nii.gz").write_text("of another result")
+    (folder / "a/a_uncertainty.nii.gz").write_text("of another result")
     assert found(out) == {"mixed": 1, "untrue": 2}
-    (folder / "a/a_confidence.nii.gz").write_text("two")
+    (folder / "a/a_uncertainty.nii.gz").write_text("two")
     (folder / "a" / NOTES).unlink()
     assert found(out) == {"lost": 1}
     write_row(folder, 0.5)

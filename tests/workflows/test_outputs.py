@@ -45,7 +45,7 @@ def test_a_sidecar_beside_every_volume_says_what_it_is(infer, tmp_path):
     write_scan(infer.scans / "knee.nii.gz")
     (infer.scans / "knee.json").write_text(json.dumps({"SliceThickness": 3.5, "MRAcquisitionType": "2D"}))
     row = infer()["knee"]
-    for postfix in ("glade", "added_detail", "confidence"):
+    for postfix in ("glade", "added_detail", "uncertainty"):
         content = json.loads((infer.out / f"knee/knee_{postfix}.json").read_text())
         packed = (infer.out / f"knee/knee_{postfix}.nii.gz").read_bytes()
         assert content["SHA256"] == hashlib.sha256(packed).hexdigest()
@@ -65,12 +65,12 @@ def test_more_outputs_are_added_and_fewer_are_already_there(infer, caplog):
     volume = ["knee/knee_glade.json", "knee/knee_glade.nii.gz"]
     assert infer(write="volume")["knee"]["files"] == volume
     assert visible(infer.out) == [*volume, "summary.json"]
-    row = infer(write=["confidence"])["knee"]
-    assert row["files"] == ["knee/knee_confidence.json", "knee/knee_confidence.nii.gz", *volume]
-    assert row["write"] == ["confidence", "volume"]
+    row = infer(write=["uncertainty"])["knee"]
+    assert row["files"] == [*volume, "knee/knee_uncertainty.json", "knee/knee_uncertainty.nii.gz"]
+    assert row["write"] == ["uncertainty", "volume"]
     before = (infer.out / "knee/knee_glade.nii.gz").stat().st_mtime_ns
     caplog.clear()
-    infer(write=["volume", "confidence"])
+    infer(write=["volume", "uncertainty"])
     assert "knee: already done" in caplog.text
     assert (infer.out / "knee/knee_glade.nii.gz").stat().st_mtime_ns == before
     assert infer(write="volume", redo=True)["knee"]["files"] == volume  # what is made anew replaces all
@@ -87,7 +87,7 @@ def test_volumes_are_written_on_the_grid_of_another_image(infer, tmp_path):
     row = infer(like=str(tmp_path / "like.nii.gz"))["knee"]
     assert row["output"] == own
     assert row["settings"]["like"]["shape"] == [20, 18, 16]
-    for postfix in ("glade", "added_detail", "confidence"):
+    for postfix in ("glade", "added_detail", "uncertainty"):
         image = nibabel.load(infer.out / f"knee/knee_{postfix}.nii.gz")
         assert image.shape == (20, 18, 16)
         assert np.allclose(image.affine, affine, atol=1e-4)
@@ -113,8 +113,8 @@ def four(infer):
 
 
 JOINED = ["dwi/dwi_" + end for end in (
-    "added_detail.json", "added_detail.nii.gz", "confidence.json", "confidence.nii.gz", "glade.bval", "glade.bvec",
-    "glade.json", "glade.nii.gz")]  # fmt: skip
+    "added_detail.json", "added_detail.nii.gz", "glade.bval", "glade.bvec", "glade.json", "glade.nii.gz",
+    "uncertainty.json", "uncertainty.nii.gz")]  # fmt: skip
 
 
 def test_a_4d_scan_is_put_together_again(infer, four, caplog, tmp_path):
