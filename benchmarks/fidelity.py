@@ -112,7 +112,8 @@ def belongs(found: Statistic, table: str) -> bool:
 
 def table_of(rows: Sequence[Statistic], table: str) -> str:
     """Return a table in Markdown: for each protocol and method the means over n scans and the difference to cubic."""
-    columns, key = {metric: MEASURES[metric] for metric in COLUMNS[table]}, DIFFERENCE[table]
+    measured, key = {row.metric for row in rows}, DIFFERENCE[table]
+    columns = {metric: MEASURES[metric] for metric in COLUMNS[table] if metric in measured or metric not in UNCERTAINTY}
     titles = ["protocol", "n", "method", *(title for title, _ in columns.values())]
     titles.append(f"{columns[key][0]} over {CONSISTENT}")
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
@@ -193,16 +194,17 @@ def case_table(rows: Sequence[Mapping[str, str]]) -> str:
         by_case.setdefault(row["case"], {})[row["method"]] = row
     ours = [m for m in ordered({row["method"] for row in rows}) if m.startswith(GLADE)]
     titles = ["case", f"{CONSISTENT}: PSNR dB", "SSIM", "high-band error"]
-    of_each = ("PSNR dB", "SSIM", "error", "energy", "coverage", "uncertainty correlation")
-    titles += [f"{method}: {title}" for method in ours for title in of_each]
+    of_each = {"psnr": "PSNR dB", "ssim": "SSIM", "high_band_error": "error", "high_band_energy": "energy"}
+    own = {"uncertainty_coverage": "coverage", "uncertainty_rank_correlation": "uncertainty correlation"}
+    of_each |= {metric: title for metric, title in own.items() if any(row.get(metric) for row in rows)}
+    titles += [f"{method}: {title}" for method in ours for title in of_each.values()]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for case, methods in by_case.items():
         base = methods[CONSISTENT]
         cells = [case, *(_cell(base, metric) for metric in FIDELITY if metric != "high_band_energy")]
         for method in ours:
             row = methods.get(method, {})
-            cells += [_cell(row, metric, base) for metric in ("psnr", "ssim")]
-            cells += [_cell(row, metric) for metric in ("high_band_error", "high_band_energy", *UNCERTAINTY)]
+            cells += [_cell(row, metric, base if metric in ("psnr", "ssim") else None) for metric in of_each]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

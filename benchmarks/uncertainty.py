@@ -2,6 +2,7 @@
 
     python -m benchmarks.uncertainty fit SCANS [--cache FOLDER]
     python -m benchmarks.uncertainty measure SCANS [--cache FOLDER]
+    python -m benchmarks.uncertainty picture SCANS [--cache FOLDER]
 
 `fit` is to be run whenever the weights change. It simulates thick slices from the scans under `fit` in
 benchmarks/uncertainty.yaml, predicts them by configs/inference.yaml, and writes models/uncertainty.json, for results of
@@ -54,6 +55,7 @@ PAGE = DOCS.with_name("uncertainty.md")
 CUBES = 1.3  # voxels longer than this times the shortest edge are interpolated to cubes
 VOXELS = 8000  # of each simulated scan that the fit sees
 TARGETS = (0.8, 0.97)  # coverage of every scan, factor and profile
+LESION_MM = 7.0  # diameter of the lesion of the picture
 OUTSIDE, TARGET_OUTSIDE = 7.0, 0.85  # factors above are outside the trained range
 Row = dict[str, str | float]
 
@@ -341,6 +343,39 @@ def _publish(table: str, rows: Sequence[Row]) -> None:
         sys.stdout.write(f"{name}\n{content}\n")
 
 
+def picture(scans: Path, cache: Path | None) -> None:
+    """Draw docs/images/uncertainty.png: a round lesion of 7 mm put into a held-back head, error beside uncertainty."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    workflow, model, part = Workflow(cache), read_model(MODEL), _plan()["fit"]
+    name, kinds = next(iter(part["scans"])), ((4, "rect"), (8.3, "rect"))
+    figure, axes = plt.subplots(len(kinds), 5, figsize=(11, 8), layout="constrained")
+    for row, (factor, profile) in zip(axes, kinds, strict=True):
+        protocol = SimulatedProtocol(factor, profile, name=f"lesion_{factor:g}x")
+        simulation = Simulation(name, part["scans"][name], protocol, scans, part["crop"])
+        values, grid = simulation.truth
+        centre = [round(share * size) for share, size in zip((0.58, 0.5, 0.5), values.shape, strict=True)]
+        offsets = (axis - c for axis, c in zip(np.indices(values.shape), centre, strict=True))
+        distance_mm = float(grid.spacing_mm[0]) * np.sqrt(sum(o**2 for o in offsets))
+        inside = np.clip(LESION_MM / 2 - distance_mm + 0.5, 0, 1)
+        values += inside.astype(np.float32) * (1.25 * np.percentile(values, 99.5) - values)
+        data, truth, _ = workflow.prepared(simulation)
+        done = Uncertaintyd("uncertainty", model, workflow.trained_range)(workflow.result(data, len(data["pred"])))
+        result = done["pred"].as_tensor()[0].numpy()
+        error, top = np.abs(result - truth.numpy()), 0.4  # of the intensity scale
+        volumes = {"truth": truth.numpy(), "cubic interpolation": data["image"].as_tensor()[0].numpy()}
+        volumes |= {f"GLADE, {factor:g}x": result, "absolute error": error, "uncertainty": stored(done)}
+        for axis, (title, volume) in zip(row, volumes.items(), strict=True):
+            grey = title not in ("absolute error", "uncertainty")
+            plane = volume[:, centre[1]].T
+            axis.imshow(plane, "gray" if grey else "viridis", origin="lower", vmin=0, vmax=1.2 if grey else top)
+            axis.set(title=title, xticks=[], yticks=[])
+    figure.savefig(DOCS.with_name("images") / "uncertainty.png", dpi=70)
+
+
 def _plan() -> dict:
     return yaml.safe_load(PLAN.read_text(encoding="utf-8"))
 
@@ -353,9 +388,9 @@ def _announced(found: Iterator[Simulation]) -> Iterator[Simulation]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fit or measure, and return 0."""
+    """Fit, measure or draw, and return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=("fit", "measure"))
+    parser.add_argument("command", choices=("fit", "measure", "picture"))
     parser.add_argument("scans", type=Path)
     parser.add_argument("--cache", type=Path, help="folder for the predictions")
     parser.add_argument("--sharpness", type=float, help="of the weights; by default that of the inference")
@@ -365,6 +400,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.command == "fit":
         fit(options.scans, options.cache, options.sharpness)
+    elif options.command == "picture":
+        picture(options.scans, options.cache)
     else:
         measure(options.scans, options)
     return 0

@@ -145,7 +145,7 @@ METRICS = {
     "slice_period_steps_to_truth": Explained("Slice steps / truth", ONE, "Slice steps over those of the truth.", 2),
     "uncertainty_coverage": Explained(
         "Uncertainty coverage",
-        "near 0.9",
+        "0.9 is best",
         "Share of the body's voxels whose absolute error is at most the uncertainty, which is made to hold 0.9.",
         3,
     ),

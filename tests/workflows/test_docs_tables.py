@@ -120,8 +120,11 @@ def test_a_case_shows_the_gain_over_consistent_cubic():
 
     rows = fidelity.case_rows([*scores("consistent cubic", 25.0, 0.8), *scores("GLADE", 26.5, 0.85)])
     assert fidelity.case_table(rows).splitlines()[-1] == (
-        "| knee_4x | 25.00 | 0.800 | 0.500 | +1.50 | +0.050 | 0.500 | 0.400 | - |"
+        "| knee_4x | 25.00 | 0.800 | 0.500 | +1.50 | +0.050 | 0.500 | 0.400 |"
     )
+    covered = Row("knee_4x", "GLADE", 4.0, "rect", "uncertainty_coverage", "", 0.912, "")
+    rows = fidelity.case_rows([*scores("consistent cubic", 25.0, 0.8), *scores("GLADE", 26.5, 0.85), covered])
+    assert fidelity.case_table(rows).splitlines()[-1].endswith("| 0.500 | 0.400 | 0.912 |")
 
 
 def test_adaptation_is_shown_per_case_and_as_a_mean():
