@@ -156,7 +156,7 @@ class FusedResult(Result):
     """What becomes of several stacks of a study, on one grid and in the units of the reference.
 
     Attributes:
-        volume, added_detail, confidence: as of one scan; the added detail is what no stack determines.
+        volume, added_detail, uncertainty: as of one scan; the added detail is what no stack determines.
         coverage: number of stacks that see a voxel.
         record: of each stack its registration, gain, noise and residual; what was left out and why; warnings.
     """

@@ -104,10 +104,10 @@ def coding_upwards(values: np.ndarray) -> IntegerCoding:
     Args:
         values: of any shape, 0 or more, finite.
 
-    >>> coding = coding_upwards(np.array([0.0, 1.0, 1.51, 2.55]))
-    >>> stored = coding.encode(np.array([0.0, 1.0, 1.51, 2.55]))
-    >>> (stored * coding.slope).round(2), coding.dtype
-    (array([0.  , 1.01, 1.52, 2.55]), 'uint8')
+    >>> half_widths = np.array([0.0, 0.5, 1.003, 2.55])
+    >>> coding = coding_upwards(half_widths)
+    >>> (coding.encode(half_widths) * coding.slope).round(2), coding.dtype  # steps of 0.01
+    (array([0.  , 0.5 , 1.01, 2.55]), 'uint8')
     """
     positive = values[values > 0]
     highest = float(values.max(initial=0.0))
