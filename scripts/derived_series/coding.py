@@ -22,7 +22,7 @@ def coding_of(low: float, high: float, source_is_identity: bool) -> IntegerCodin
         source_is_identity: whether the source stores its values without RescaleSlope and RescaleIntercept.
 
     >>> coding_of(-20, 1000, source_is_identity=True)
-    IntegerCoding(dtype='<i2', slope=1.0, intercept=0.0)
+    IntegerCoding(dtype='<i2', slope=1.0, intercept=0.0, rounds_up=False)
     >>> coding_of(0, 1.5, source_is_identity=False).slope
     2.2888532867933167e-05
     """

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ..data.case import OVERVIEW, SUMMARY
 from ..data.saving import REPORT
+from ..geometry.errors import printable
 from ..geometry.files import write_text
 from ..run.record import DONE, Row, RunRecord
 from .pages import Table, render
@@ -111,7 +112,7 @@ class RunOverview:
         """Write the page; return its path."""
         out = record.output_dir
         rows = (OverviewRow.of(row, _page(row, out), out) for row in record.all_rows())
-        return write_overview(out / OVERVIEW, rows, f"GLADE: {out.resolve().name}")
+        return write_overview(out / OVERVIEW, rows, f"GLADE: {printable(out.resolve().name)}")
 
 
 def write_overview(path: Path, rows: Iterable[OverviewRow], title: str) -> Path:

@@ -24,6 +24,7 @@ STEPS = 200  # of each level, at most
 LARGEST_DEG = 20.0  # between stacks of one session; more is another position of the patient
 LARGEST_MM = 30.0
 LEAST_OVERLAP = 0.1  # of the smaller of the two volumes
+MEASURABLE = 2e-4  # a smaller difference of two correlations says nothing
 SMOOTH_VOXELS = 1.0  # Gaussian sigma before the correlation
 FINEST_MM = 1.0  # voxels on which two volumes are compared; half of it found the same transform in five times the time
 PROBES = 20  # points along each axis that tell how far two fields of view overlap
@@ -110,7 +111,10 @@ def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_gri
         for shrink, first_step_mm in LEVELS:
             finer = _refined(*images, matrix, fixed_grid.centre_mm, shrink, first_step_mm)
             reached = _correlation(fixed, fixed_grid, moving, moving_grid, finer)
-            if reached > correlation:  # else this level went astray: the next one starts where it started
+            moved = correlation != before
+            if reached > correlation + (
+                -MEASURABLE if moved else MEASURABLE
+            ):  # else no motion, or astray
                 matrix, correlation = finer, reached
     except RuntimeError as error:  # ITK: all samples map outside the moving volume
         raise Refusal("the registration failed: the volumes have nothing in common where they overlap") from error
