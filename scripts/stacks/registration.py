@@ -112,9 +112,7 @@ def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_gri
             finer = _refined(*images, matrix, fixed_grid.centre_mm, shrink, first_step_mm)
             reached = _correlation(fixed, fixed_grid, moving, moving_grid, finer)
             moved = correlation != before
-            if reached > correlation + (
-                -MEASURABLE if moved else MEASURABLE
-            ):  # else no motion, or astray
+            if reached > correlation + (-MEASURABLE if moved else MEASURABLE):  # else no motion, or astray
                 matrix, correlation = finer, reached
     except RuntimeError as error:  # ITK: all samples map outside the moving volume
         raise Refusal("the registration failed: the volumes have nothing in common where they overlap") from error
