@@ -20,7 +20,7 @@ NUMBERS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #     10,000              0.46 / 3.06   2.25 / 11.3
 #     100,000             0.42 / 2.86   3.14 / 30.9
 #     one thread          0.64 / 4.84   0.69 /  4.82
-# 1,000 keep most of the speed on an idle machine, and on a busy one cost at most 1.5 times the time of one thread.
+# 1,000 keep most of the speed on an idle machine; on a busy one they cost 1.2 to 1.7 times the time of one thread.
 WAITING = {POLICY: "PASSIVE", SPIN: "1000", "KMP_BLOCKTIME": "0"}  # the last: LLVM's and Intel's OpenMP, in ms
 SHORTEST_SECONDS = 10.0  # of computing; below it a hint is not worth a line
 SMALLEST_SHARE = 0.7  # of the wall time that a computing thread has a core on a machine without much other work
