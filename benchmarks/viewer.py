@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--demo", type=Path, default=ROOT / "out" / "demo", help="output_dir of the demo")
     demo = parser.parse_args().demo.resolve()
     with tempfile.TemporaryDirectory() as name:
-        rows = [measured(viewer_page(report), Path(name)) for report in sorted(demo.glob(f"*{REPORT}"))]
+        rows = [measured(viewer_page(report), Path(name)) for report in sorted(demo.rglob(f"*{REPORT}"))]
         rows.append(measured(large(Path(name)), Path(name)))
     publish("viewer", rows, table_of(rows), PAGE)
     sys.stdout.write(f"{machine()}\n{table_of(rows)}\n")
