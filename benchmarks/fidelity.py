@@ -65,6 +65,7 @@ REPRODUCTION = "reproduction"  # the paper's recipe beside GLADE, case by case: 
 REPRODUCED = (
     "pique",
     "sharpness_closed",
+    "border_polynomial",
     "residual",
     "psnr",
     "ssim",

@@ -1,60 +1,54 @@
-"""The paper's recipe on public abdominal scans: trained, evaluated beside GLADE, and shown where it adds false detail.
+"""The variants of the paper's recipe, trained by benchmarks.paper_arms, beside interpolation and GLADE.
 
-    python -m benchmarks.reproduction TRAIN BENCHMARK [--output_dir out/paper] [--max_epochs 2] [--minutes 40]
+    python -m benchmarks.reproduction ARMS BENCHMARK HEADS [--output_dir out/paper]
     python -m benchmarks.reproduction --table out/paper     # only docs/paper.md, its pictures and table
 
-TRAIN is shared/data/train: its abdomens are trained on by configs/train.yaml and paper.yaml. BENCHMARK is
-shared/data/benchmark: its abdomens are evaluated (real thick slices, no truth), and a head of TRAIN with simulated 4x
-slices (with its truth, but an anatomy that was not trained on; no abdomen with a truth is public). The weights stay in
-OUT. Their predictions are evaluated twice: without and with P, which removes what contradicts the slices.
+ARMS is the --output_dir of benchmarks.paper_arms. BENCHMARK is shared/data/benchmark: its abdomens and the coronal
+pelvis are evaluated (real thick slices, no truth), and a head of HEADS, shared/data/train, with simulated 4x slices
+(with its truth, but an anatomy that was not trained on; no abdomen with a truth is public). The weights are those of
+the last step, as in the paper. The predictions of `paper` are evaluated a second time with P, which removes what
+contradicts the slices.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel
 import numpy as np
+import torch
 
-from scripts.data.discovery import file_stem, find_nifti
+from scripts.data.discovery import file_stem
 from scripts.data.saving import volume_file
 from scripts.evaluation.layout import EvaluationFolder
 from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE
 
-from .ablation import PAPER, run
+from .ablation import run
 from .fidelity import REPRODUCTION, bundle, write_tables
+from .paper_arms import ARMS
+from .paper_progress import CONFIGS, WEIGHTS, arm_of
 from .pictures import DENIED, IMAGES, across, draw, read_volume
 from .tables import ROOT
 
-PATTERN = "*abdomen_*"  # of the scans for training and evaluation; those of mice are named mouse-abdomen
-MOUSE = "mouse*"
+PATTERNS = ("abdomen_*", "*_abdomen_*", "*pelvis_t2_*cor.*")  # of the benchmark's scans
 HEAD = "brain_t1_saganon.nii.gz"
 PROTOCOLS = [{"factor": 4, "profile": "rect"}]
 ALONE, PROJECTED = "paper", "paper and P"
+BORDERS = {"*prostatex0218cor*": {"seed_mm": [37.1, 21.6, 26.2]}}  # inside the bladder, RAS mm
+NOT_SHOWN = "*abdomen*"  # the repositories of these scans do not say under which licence the images may be shown
 SIDE_MM = 160.0  # of the pictures
 
 
-def others_than(folder: Path, pattern: str) -> list[str]:
-    """Return the names of the scans of a folder that do not fit a pattern."""
-    names = [case.name for case in find_nifti(str(folder))]
-    return [name for name in names if not Path(name).match(pattern) or Path(name).match(MOUSE)]
-
-
-def train(scans: Path, out: Path, settings: Sequence[str]) -> Path:
-    """Train OUT/training/model.pt by paper.yaml; the latest weights are kept, as in the paper."""
-    weights = out / "training" / "model.pt"
-    if not weights.is_file():
-        given = {
-            "dataset_dir": scans.resolve(),
-            "output_dir": weights.parent,
-            "exclude": others_than(scans, PATTERN),
-            "same_person": [["*siemens1*"], ["*siemens2*"]],
-            "keep_latest": True,
-            "precision": "auto",
-        }
-        run([*bundle("training", PAPER, **given), *settings], out / "training.log")
-    return weights
+def final_weights(arms: Path, out: Path) -> dict[str, Path]:
+    """Write the generator of the last step of each run to OUT/weights and return the files by the name of the run."""
+    written = {}
+    for checkpoint in sorted(arms.glob("*/last.pt")):
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        written[checkpoint.parent.name] = out / "weights" / f"{checkpoint.parent.name}.pt"
+        written[checkpoint.parent.name].parent.mkdir(parents=True, exist_ok=True)
+        torch.save(saved[WEIGHTS["last step"]], written[checkpoint.parent.name])
+    return written
 
 
 def evaluation_of(out: Path) -> EvaluationFolder:
@@ -62,66 +56,74 @@ def evaluation_of(out: Path) -> EvaluationFolder:
     return EvaluationFolder(out / "evaluation")
 
 
-def evaluate(scans: Path, benchmark: Path, weights: Path, out: Path) -> None:
-    """Evaluate GLADE, and the paper's weights with and without P, on the same slices, in OUT/evaluation."""
-    held = out / "held"
-    held.mkdir(exist_ok=True)
-    for path in [scans / HEAD, *sorted(benchmark.glob(f"{PATTERN}.nii*"))]:
-        (held / path.name).write_bytes(path.read_bytes())
+def evaluate(benchmark: Path, heads: Path, weights: Mapping[str, Path], out: Path) -> None:
+    """Evaluate GLADE, and each variant of the recipe, on the same slices, in OUT/evaluation."""
+    scans = out / "scans"
+    scans.mkdir(exist_ok=True)
+    for path in [heads / HEAD, *(path for pattern in PATTERNS for path in benchmark.glob(pattern))]:
+        (scans / path.name).write_bytes(path.read_bytes())
     evaluation = {
-        "dataset_dir": held,
+        "dataset_dir": scans,
         "output_dir": evaluation_of(out).root,
         "protocols": PROTOCOLS,
         "interpolations": [CUBIC, CONSISTENT],
+        "borders": BORDERS,
         "report": False,
     }
     run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "slices.log")
-    for name, consistent in ((ALONE, False), (PROJECTED, True)):
+    for name, file in {**weights, PROJECTED: weights[ALONE]}.items():
+        arm = ARMS[arm_of(file.with_suffix(""))]
         given = {
             "dataset_dir": evaluation_of(out).scans,
             "output_dir": out / name,
-            "weights_path": weights,
-            "consistent": consistent,
-            "network_def": "%configs/paper.yaml::network_def",
+            "weights_path": file,
+            "consistent": name == PROJECTED,
+            "network_def": f"%{CONFIGS[-1]}::network_def",
             "views": [1],
             "rotations_deg": [0],
+            "sharpness": 0,
+            **{key: value for key, value in arm.items() if key.startswith("network_def")},
         }
         run(bundle("inference", ["configs/inference.yaml"], **given), out / f"{name}.log")
-    evaluation["others"] = {name: str(out / name) for name in (ALONE, PROJECTED)}
+    evaluation["others"] = {name: str(out / name) for name in (*weights, PROJECTED)}
     run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "evaluation.log")
 
 
 def show(out: Path) -> None:
-    """Draw paper-<n>.png for each case: cubic, the paper's prediction, what contradicts the slices, GLADE, truth."""
+    """Draw paper-<n>.png for each case: cubic, every variant, what of `paper` contradicts the slices, GLADE, truth."""
     evaluation = evaluation_of(out)
-    for number, path in enumerate(sorted(evaluation.method_folder(CUBIC).glob("*.nii.gz")), 1):
+    variants = [file.stem for file in sorted((out / "weights").glob("*.pt"))]
+    files = (file for file in sorted(evaluation.method_folder(CUBIC).glob("*.nii.gz")) if not file.match(NOT_SHOWN))
+    for number, path in enumerate(files, 1):
         case = file_stem(path)
-        ours = {name: volume_file(out / name, case) for name in (ALONE, PROJECTED)}
-        volumes = {CUBIC: read_volume(path), ALONE: read_volume(ours[ALONE])}
-        volumes[DENIED] = volumes[ALONE][0] - read_volume(ours[PROJECTED])[0], volumes[ALONE][1]
+        volumes = {CUBIC: read_volume(path)}
+        volumes |= {name: read_volume(volume_file(out / name, case)) for name in variants}
+        made, affine = volumes[ALONE]
+        volumes[DENIED] = made - read_volume(volume_file(out / PROJECTED, case))[0], affine
         volumes[GLADE] = read_volume(evaluation.inference_file(GLADE, case))
         truth = evaluation.truth_file(case)
         if truth.is_file():
             volumes["truth"] = read_volume(truth)
         thick = nibabel.load(evaluation.scan_file(case))
         axis = int(np.argmax(thick.header.get_zooms()[:3]))
-        draw(volumes, IMAGES / f"{ALONE}-{number}.png", across(thick.affine, axis), case, SIDE_MM)
+        draw(volumes, IMAGES / f"paper-{number}.png", across(thick.affine, axis), case, SIDE_MM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train and evaluate if that is not done, then write the page; return 0."""
+    """Evaluate if that is not done, then write the page; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("train", type=Path, nargs="?")
+    parser.add_argument("arms", type=Path, nargs="?")
     parser.add_argument("benchmark", type=Path, nargs="?")
+    parser.add_argument("heads", type=Path, nargs="?")
     parser.add_argument("--output_dir", type=Path, default=Path("out/paper"))
     parser.add_argument("--table", type=Path, help="OUT of an earlier call: only write the page")
-    options, settings = parser.parse_known_args(arguments)
+    options = parser.parse_args(arguments)
     out = (options.table or options.output_dir).resolve()
     if options.table is None:
-        if options.benchmark is None:
-            parser.error("give TRAIN and BENCHMARK, or --table OUT")
+        if options.heads is None:
+            parser.error("give ARMS, BENCHMARK and HEADS, or --table OUT")
         out.mkdir(parents=True, exist_ok=True)
-        evaluate(options.train, options.benchmark, train(options.train, out, settings), out)
+        evaluate(options.benchmark, options.heads, final_weights(options.arms, out), out)
     written = write_tables(evaluation_of(out).root, ROOT / "docs" / "README.md", names=[REPRODUCTION])
     show(out)
     sys.stdout.write(f"tables written: {', '.join(written) or 'none'}\n")

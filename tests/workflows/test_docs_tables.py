@@ -7,7 +7,7 @@ import yaml
 from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks import ablation, adaptation, fidelity, tables, training_curves, viewer
+from benchmarks import ablation, adaptation, fidelity, paper_progress, tables, training_curves, viewer
 from scripts.evaluation.scores import Row
 from scripts.evaluation.statistics import Statistic, read_statistics
 from tests.conftest import ROOT
@@ -100,7 +100,6 @@ def test_tables_are_written_when_all_of_their_arms_are_done(tmp_path):
     ("name", "page", "table_of"),
     [
         ("cases", fidelity.PAGES[fidelity.CASES], fidelity.case_table),
-        ("reproduction", fidelity.PAGES[fidelity.REPRODUCTION], fidelity.method_table),
         ("adaptation", tables.DOCS.name, adaptation.table_of),
         ("viewer", viewer.PAGE.name, viewer.table_of),
         (fidelity.PAPER, tables.DOCS.name, fidelity.method_table),
@@ -111,6 +110,22 @@ def test_a_page_has_the_table_of_its_csv(name, page, table_of):
         table = table_of(list(csv.DictReader(file)))
     text = tables.DOCS.with_name(page).read_text(encoding="utf-8")
     assert f"<!-- table: {name} -->\n{table}\n<!-- end -->" in text
+
+
+def test_the_page_of_the_paper_has_the_latest_measures_of_its_csv():
+    table = paper_progress.as_table(paper_progress.kept(tables.TABLES / f"{paper_progress.TABLE}.csv"))
+    assert f"<!-- table: {paper_progress.TABLE} -->\n{table}\n<!-- end -->" in paper_progress.PAGE.read_text(
+        encoding="utf-8"
+    )
+
+
+def test_the_table_of_the_paper_keeps_the_latest_state_of_each_variant():
+    points = [
+        paper_progress.Point("paper", patches, "last step", "pelvis", "PIQUE", value)
+        for patches, value in ((600, 20.0), (300, 30.0))
+    ]
+    row = paper_progress.as_table(points).splitlines()[-1]
+    assert row == "| pelvis | paper | last step | 600 | 20 | - | - | - | - | - | - |"
 
 
 def test_a_case_shows_the_gain_over_consistent_cubic():
