@@ -221,11 +221,11 @@ def _log_resolution(name: str, meta: Mapping, grid: Grid, acquired: tuple[float,
         return
     stated = ["?" if f is None else f"{s / f:.3g}" for s, f in zip(stored, fractions, strict=True)]
     logger.info(
-        "%s: pixels stored %.3g x %.3g mm, acquired %.3g x %.3g mm by the spectrum, %s mm by the header; %s",
+        "%s: pixels stored %.3g x %.3g mm, acquired %.3g x %.3g mm by the spectrum, %s by the header; %s",
         name,
         *stored,
         *acquired,
-        " x ".join(stated),
+        "not stated" if set(stated) == {"?"} else f"{' x '.join(stated)} mm",
         "the stored ones are used"
         if target is None
         else f"isotropic spacing {target:.3g} mm (--isotropic_spacing_mm stored for the stored one)",

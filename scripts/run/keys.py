@@ -41,7 +41,8 @@ def _check_key(key: str, config: Mapping) -> None:
                 if "_target_" in level:
                     return
                 near = difflib.get_close_matches(part, [str(k) for k in level], n=1)
-                hint = f"did you mean {SEPARATOR.join([*path, near[0]])}?" if near else "see the config for those there"
+                of_config = "the config lists them (glade --print-config shows it)"
+                hint = f"did you mean {SEPARATOR.join([*path, near[0]])}?" if near else of_config
                 raise Refusal(f"no setting is called {key}: {hint}")
             level = level[part]
         elif isinstance(level, list):

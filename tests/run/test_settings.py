@@ -58,7 +58,7 @@ def test_settings_that_exist_are_taken(check, arguments):
         (("--outputdir", "x"), "did you mean output_dir"),
         (("--output_dri=x",), "did you mean output_dir"),
         (("--tpyo", "3"), "no setting is called tpyo"),
-        (("--zzz",), "see the config"),
+        (("--zzz",), "the config lists them"),
         (("--table::b::cc", "1"), "did you mean table::b::c"),
         (("--tabel::a", "1"), "did you mean table"),
         (("--steps::2", "4"), "items 0 to 1"),
