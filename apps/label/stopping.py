@@ -64,6 +64,7 @@ class Checked(torch.nn.Module):
     def __init__(self, network: torch.nn.Module, deadline: Deadline):
         super().__init__()
         self.network, self.deadline = network, deadline
+        self.spatial_dims = getattr(network, "spatial_dims", 2)
 
     def folded(self) -> "Checked":
         """Return the same of the network as `OrthogonalInferer` folds it."""

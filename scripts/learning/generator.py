@@ -1,9 +1,12 @@
-"""The default generator, for G (blurred -> sharp) and F (sharp -> blurred), small enough for a CPU.
+"""The default generators, for G (blurred -> sharp) and F (sharp -> blurred), small enough for a CPU.
 
-It is residual, and demodulates its weights instead of normalising features.
+They are residual, and demodulate their weights instead of normalising features. `Generator` sees planes one by one,
+`VolumeGenerator` a stack of them.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
+from typing import Self
 
 import torch
 import torch.nn.functional as nnf
@@ -12,6 +15,8 @@ from torch import nn
 EPSILON = 1e-6  # dimensionless; keeps a constant image from dividing by 0
 RELU_GAIN = 2**0.5  # a ReLU halves the second moment of its input (He et al. 2015, arXiv 1502.01852)
 FIRST_BRANCH_GAIN = 0.3  # initial gain of a residual branch; about 1 / sqrt(blocks)
+PLANES_AT_ONCE = 2  # of a volume, without gradients; the features of more exceed the cache of a CPU
+CROSS = "cross."  # begin of the names of weights that a generator of planes lacks
 
 
 class DemodulatedConv2d(nn.Module):
@@ -86,11 +91,16 @@ class Generator(nn.Module):
         conditioning_channels: channels after the image that describe the acquisition
             (`SliceGeometry.conditioning`); 0 for none.
 
+    Attributes:
+        spatial_dims: of the input: 2.
+
     >>> generator = Generator(channels=8, blocks=2, fold=(2, 2), conditioning_channels=6)
     >>> x = torch.rand(1, 7, 24, 37)
     >>> torch.allclose(generator(x), x[:, :1])  # before training it returns its input
     True
     """
+
+    spatial_dims = 2
 
     def __init__(self, channels: int, blocks: int, fold: tuple[int, int], conditioning_channels: int = 0):
         super().__init__()
@@ -111,6 +121,9 @@ class Generator(nn.Module):
             x: (B, at least 1 + conditioning_channels, H, W) on any intensity scale. H is the in-plane and W the
                 through-plane (blurred) axis, of any size. Further channels are ignored.
         """
+        return self._of_planes(x)
+
+    def _of_planes(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[2], x.shape[3]
         down, right = -height % self.rows, -width % self.columns
         padded = nnf.pad(x, [0, right, 0, down], mode="replicate")
@@ -123,18 +136,147 @@ class Generator(nn.Module):
         detail = _unfold(h, self.rows, self.columns).float() * deviation
         return (image + detail)[:, :, :height, :width]
 
-    def folded(self) -> "Generator":
+    def folded(self) -> Self:
         """Return a copy with plain convolutions and the same output, for inference and export."""
-        plain = Generator(self.tail.in_channels, len(self.trunk), (self.rows, self.columns), self.conditioning_channels)
-        for block, mine in zip(plain.trunk, self.trunk, strict=True):
+        plain = self._alike()
+        for block, mine in zip(plain._blocks(), self._blocks(), strict=True):
             block.first, block.second = _plain(mine.first), _plain(mine.second)
         plain.head.load_state_dict(self.head.state_dict())
         plain.tail.load_state_dict(self.tail.state_dict())
         return plain.to(self.tail.weight.device).train(self.training)
 
-    def __prepare_scriptable__(self) -> "Generator":
+    def _alike(self) -> Self:
+        """A new network of the same sizes."""
+        fold = (self.rows, self.columns)
+        return type(self)(self.tail.in_channels, len(self.trunk), fold, self.conditioning_channels)
+
+    def _blocks(self) -> list[nn.Module]:
+        return list(self.trunk)
+
+    def __prepare_scriptable__(self) -> Self:
         """Return the folded copy, which torch.jit.script (and so MONAI's ckpt_export) turns into TorchScript."""
         return self.folded()
+
+
+class CrossBlock(nn.Module):
+    """h + conv(relu(conv(h))) in the planes across; the second convolution is plain, with weights of zero at first.
+
+    A volume generator so begins as the plane generator whose weights it has. With a demodulated second convolution of
+    zero gain it would begin so too, but hardly change: the gain wavered between -0.05 and 0.04 for 360 steps.
+
+    Args:
+        channels: channels of input and output.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = DemodulatedConv2d(channels, channels, RELU_GAIN)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        """Return (B, channels, H, W) from the same shape."""
+        return h + self.second(nnf.relu(self.first(h)))
+
+
+class VolumeGenerator(Generator):
+    """Residual generator on volumes whose last axis is the blurred one.
+
+    A volume (X, Y, Z) is a stack of X planes (Y, Z). The residual blocks of `Generator` work in each of these planes,
+    and after each of them a `CrossBlock` works in the planes (X, Z), so that every plane depends on its neighbours. A
+    convolution of 3 x 3 in planes that are turned takes as long on a CPU as one of 3 x 1 x 3 in the volume. Pixels are
+    folded within the planes (Y, Z) alone. A volume is standardised as a whole, so that its planes share one scale.
+
+    Planes alone pass as in `Generator`, without the cross blocks: thick-slice scans, of which only planes are sharp,
+    train the rest.
+
+    Args:
+        channels: as for `Generator`.
+        blocks: residual blocks of either kind.
+        fold: as for `Generator`.
+        conditioning_channels: as for `Generator`.
+
+    Attributes:
+        spatial_dims: of the input: 3.
+
+    >>> generator = VolumeGenerator(channels=8, blocks=2, fold=(2, 2), conditioning_channels=6)
+    >>> x = torch.rand(1, 7, 5, 24, 37)
+    >>> torch.allclose(generator(x), x[:, :1])  # before training it returns its input
+    True
+    """
+
+    spatial_dims = 3
+
+    def __init__(self, channels: int, blocks: int, fold: tuple[int, int], conditioning_channels: int = 0):
+        super().__init__(channels, blocks, fold, conditioning_channels)
+        self.cross = nn.ModuleList(CrossBlock(channels) for _ in range(blocks))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return volumes (B, 1, X, Y, Z), or planes (B, 1, Y, Z), on the intensity scale of the input.
+
+        Args:
+            x: (B, at least 1 + conditioning_channels, X, Y, Z), or without the X axis, on any intensity scale. Y is an
+                in-plane and Z the through-plane (blurred) axis; X, Y and Z are of any size.
+        """
+        if x.dim() == 4:
+            return self._of_planes(x)
+        deviation, mean = torch.std_mean(x[:, :1].float(), dim=(2, 3, 4), keepdim=True)
+        deviation = deviation + self.epsilon
+        exported = torch.jit.is_scripting() or torch.jit.is_tracing()  # without a loop over planes
+        if not (exported or torch.is_grad_enabled()):
+            return self._plane_by_plane(x, mean, deviation)
+        across = x.shape[2]
+        h = self.head(self._pixels(x, mean, deviation))
+        for block, cross in zip(self.trunk, self.cross):  # noqa: B905  # TorchScript knows no strict
+            h = block(h)
+            h = _turned(cross(_turned(h, across)), h.shape[2])
+        return self._detail(self.tail(h), x) * deviation + x[:, :1]
+
+    @torch.jit.unused
+    def _plane_by_plane(self, x: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+        """The same result with one array of features, a few planes of either direction at a time.
+
+        Blocks in the planes (Y, Z) need no neighbouring plane, and cross blocks no neighbouring row, so that every
+        block overwrites its input. Nothing is computed twice.
+        """
+        results = torch.empty_like(x[:, :1])
+        for volume, m, d, result in zip(x.split(1), mean, deviation, results.split(1), strict=True):
+            parts = volume.split(PLANES_AT_ONCE, dim=2)
+            features = torch.cat([self.head(self._pixels(part, m, d)).permute(0, 2, 3, 1) for part in parts])
+            for block, cross in zip(self.trunk, self.cross, strict=True):
+                _overwrite(block, features)  # (X, Y', Z', channels)
+                _overwrite(cross, features.transpose(0, 1))
+            pieces = zip(features.split(PLANES_AT_ONCE), parts, result.split(PLANES_AT_ONCE, dim=2), strict=True)
+            for h, part, target in pieces:
+                target.copy_(self._detail(self.tail(h.permute(0, 3, 1, 2)), part) * d + part[:, :1])
+        return results
+
+    def _pixels(self, x: torch.Tensor, mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+        """The folded, standardised planes (B * X, channels of the head, Y', Z') of volumes."""
+        planes = torch.cat([(x[:, :1] - mean) / deviation, x[:, 1 : 1 + self.conditioning_channels]], dim=1)
+        planes = planes.transpose(1, 2).flatten(0, 1)
+        right, down = -x.shape[4] % self.columns, -x.shape[3] % self.rows
+        planes = nnf.pad(planes, [0, right, 0, down], mode="replicate")
+        conditioning = _fold(planes[:, 1:, :: self.rows], 1, self.columns)
+        folded = torch.cat([_fold(planes[:, :1], self.rows, self.columns), conditioning], dim=1)
+        return folded.contiguous(memory_format=torch.channels_last)
+
+    def _detail(self, h: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """The detail (B, 1, X, Y, Z), standardised, from what the tail returns for the planes of volumes `like`."""
+        detail = _unfold(h, self.rows, self.columns).float()[:, :, : like.shape[3], : like.shape[4]]
+        return detail.reshape(like.shape[0], like.shape[2], 1, like.shape[3], like.shape[4]).transpose(1, 2)
+
+    def completed(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the weights of a `Generator` with cross blocks that add nothing; those of volumes as they are."""
+        if any(name.startswith(CROSS) for name in state):
+            return dict(state)
+        own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith(CROSS)}
+        nothing = {name: torch.zeros_like(tensor) for name, tensor in own.items() if ".second." in name}
+        return {**state, **own, **nothing}
+
+    def _blocks(self) -> list[nn.Module]:
+        return [*self.trunk, *self.cross]
 
 
 def _plain(layer: nn.Module) -> nn.Module:
@@ -154,3 +296,17 @@ def _unfold(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     b, c, h, w = x.shape
     x = x.reshape(b, c // (rows * columns), rows, columns, h, w).permute(0, 1, 4, 2, 5, 3)
     return x.reshape(b, c // (rows * columns), h * rows, w * columns)
+
+
+def _overwrite(block: nn.Module, features: torch.Tensor) -> None:
+    """Apply a block to planes (P, Q, Z, channels), in any memory format, and write its output over them."""
+    for part in features.split(PLANES_AT_ONCE):
+        part.copy_(block(part.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
+def _turned(h: torch.Tensor, across: int) -> torch.Tensor:
+    """Turn planes (B * P, C, Q, Z), P = `across`, into planes (B * Q, C, P, Z), channels last; with Q, the inverse."""
+    rows = h.permute(0, 2, 3, 1)  # as in memory, so that whole rows (Z, C) move
+    inner, depth, channels = rows.shape[1], rows.shape[2], rows.shape[3]
+    turned = rows.reshape(-1, across, inner, depth, channels).transpose(1, 2)
+    return turned.reshape(-1, across, depth, channels).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The inferer: G on the planes of one or both views of an interpolated volume, at one or several rotations."""
+"""The inferer: G on an interpolated volume, seen as planes of one or both views, at one or several rotations."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,18 +18,23 @@ WHOLE_PLANE = -1
 FOREGROUND = 0.05  # of the intensity scale; below it lies air
 MARGIN_VOXELS = 16  # at least so much air is kept around the body, nearly the receptive field of the shipped G (20)
 BOX_PLANES = 8  # neighbouring planes that share a box, whatever the batch, so that memory settings change nothing
+BLOCK_VOXELS = 8_000_000  # of a volume at once: about 1.2 GiB in float32 for the shipped width
+BLOCK_OVERLAP = 16  # planes that blocks share; the cross blocks of the default G see so far
 CPU_BATCH = 2  # planes or windows that a CPU computes at once; 8 exceed its cache and take a third longer
 
 
 class OrthogonalInferer(Inferer):
-    """Inferer that applies a 2-D generator to the planes of one or both views, at every rotation; a channel for each.
+    """Inferer that applies a generator to the planes of one or both views, at every rotation; a channel for each.
 
-    A plane holds one in-plane axis and the through-plane axis. Planes pass through the network in batches, whole or in
-    overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the box around the
-    body in every 8 planes is computed, and the air outside stays as interpolated: it holds no detail, and the
-    statistics by which the generator standardises a plane are then those of the body, as in the patches of
+    A plane holds one in-plane axis and the through-plane axis. Planes pass through a generator of planes in batches,
+    whole or in overlapping windows that are blended with Gaussian weights (MONAI's `SlidingWindowInferer`). Only the
+    box around the body in every 8 planes is computed, and the air outside stays as interpolated: it holds no detail,
+    and the statistics by which the generator standardises a plane are then those of the body, as in the patches of
     training. Results depend slightly on the window, but not on the batch. No gradients are kept, since folded weights
     have none.
+
+    A generator of volumes (one whose `spatial_dims` is 3) sees all planes of a view together, inside the box around the
+    body: at once up to 8 million voxels, else in blocks of as many planes as that, 16 of them shared with the next.
 
     The second view is flipped along the through-plane axis and its prediction flipped back. The two directions of this
     axis are equivalent in a scan, so whatever G adds always to the same side of slices, in both views, is a bias of G;
@@ -81,7 +86,8 @@ class OrthogonalInferer(Inferer):
 
         Args:
             inputs: U b, (1, 1, X, Y, Z), with the geometry of its slices in meta["slices"].
-            network: the generator, (B, 1 + conditioning, H, W) -> (B, 1, H, W).
+            network: the generator, (B, 1 + conditioning, H, W) -> (B, 1, H, W); or, where its attribute `spatial_dims`
+                is 3, (B, 1 + conditioning, planes, H, W) -> (B, 1, planes, H, W).
             args: unused.
             kwargs: unused.
 
@@ -115,31 +121,77 @@ class OrthogonalInferer(Inferer):
         bar: Progress,
     ) -> torch.Tensor:
         """The prediction (X, Y, Z) of one view; with `flip`, from planes flipped along the through-plane axis."""
+        together = sees_volumes(network)
         flipped = [-1] if flip else []
         geometry = geometry.mirrored() if flip else geometry
         conditioning = torch.as_tensor(geometry.conditioning(), dtype=volume.dtype, device=volume.device)
         prediction = torch.empty_like(volume)
         # planes (across, rows, through-plane), views of the volume and of the prediction
         planes, out = (v.movedim(1 - view, 0) for v in (volume, prediction))
-        for some, target in zip(planes.split(BOX_PLANES), out.split(BOX_PLANES), strict=True):
+        group = len(planes) if together else BOX_PLANES
+        for some, target in zip(planes.split(group), out.split(group), strict=True):
             shown = some.flip(flipped)  # a copy, also without a flip; the prediction is written into it
-            rows, columns = body_box(shown)
-            inside = shown[:, None, rows, columns]
-            channels = conditioning[None, :, None, columns].expand(len(some), -1, inside.shape[2], -1)
+            bright = shown > FOREGROUND
+            box = body_box(bright) if together else (slice(None), *body_box(bright.any(0)))
+            inside = shown[box]
             if inside.numel():
-                shown[:, rows, columns] = self._infer(torch.cat([inside, channels], dim=1), network)[:, 0]
+                infer = self._infer_volume if together else self._infer_planes
+                shown[box] = infer(inside, conditioning[:, box[-1]], network)
             target.copy_(shown.flip(flipped))
             bar.update(len(some))
         return prediction
 
-    def _infer(self, shown: torch.Tensor, network: Callable[..., torch.Tensor]) -> torch.Tensor:
-        sizes = zip(self.window, shown.shape[2:], strict=True)
-        window = [whole if size == WHOLE_PLANE else min(size, whole) for size, whole in sizes]  # never padded
-        at_once = self.batch if shown.is_cuda else min(self.batch, CPU_BATCH)
-        inferer = SlidingWindowInferer(window, sw_batch_size=at_once, overlap=self.overlap, mode="gaussian")
-        precision = precision_on(shown.device, self.precision)
-        with torch.autocast(shown.device.type, dtype=precision, enabled=precision is not torch.float32):
-            return inferer(shown.contiguous(memory_format=torch.channels_last), network).float()
+    def _infer_planes(self, planes: torch.Tensor, conditioning: torch.Tensor, network: Callable) -> torch.Tensor:
+        """The prediction (P, H, W) for planes (P, H, W) with the conditioning (channels, W)."""
+        channels = conditioning[None, :, None].expand(len(planes), -1, planes.shape[1], -1)
+        shown = torch.cat([planes[:, None], channels], dim=1).contiguous(memory_format=torch.channels_last)
+        at_once = self.batch if planes.is_cuda else min(self.batch, CPU_BATCH)
+        inferer = SlidingWindowInferer(self._window(planes), at_once, overlap=self.overlap, mode="gaussian")
+        with self._autocast(planes):
+            return inferer(shown, network).float()[:, 0]
+
+    def _infer_volume(self, volume: torch.Tensor, conditioning: torch.Tensor, network: Callable) -> torch.Tensor:
+        """The prediction (P, H, W) for neighbouring planes (P, H, W) that the network sees together."""
+        window = self._window(volume)
+        block = block_planes(len(volume), window)
+        overlap = (BLOCK_OVERLAP / block if block < len(volume) else 0, self.overlap, self.overlap)
+
+        def predict(part: torch.Tensor, where: Sequence[Sequence[slice]]) -> torch.Tensor:
+            channels = conditioning[None, :, None, None, where[0][-1]].expand(1, -1, *part.shape[2:4], -1)
+            return network(torch.cat([part, channels], dim=1))
+
+        inferer = SlidingWindowInferer((block, *window), 1, overlap=overlap, mode="gaussian", with_coord=True)
+        with self._autocast(volume):
+            return inferer(volume[None, None], predict).float()[0, 0]
+
+    def _window(self, planes: torch.Tensor) -> list[int]:
+        """Rows and columns of a window in planes (P, H, W); never larger than a plane, which would be padded."""
+        sizes = zip(self.window, planes.shape[1:], strict=True)
+        return [whole if size == WHOLE_PLANE else min(size, whole) for size, whole in sizes]
+
+    def _autocast(self, planes: torch.Tensor) -> torch.autocast:
+        precision = precision_on(planes.device, self.precision)
+        return torch.autocast(planes.device.type, dtype=precision, enabled=precision is not torch.float32)
+
+
+def sees_volumes(network: Callable) -> bool:
+    """Return whether a generator sees the planes of a volume together, as `VolumeGenerator` does."""
+    return getattr(network, "spatial_dims", 2) == 3
+
+
+def block_planes(planes: int, window: Sequence[int]) -> int:
+    """Return how many neighbouring planes of a volume are computed at once.
+
+    Args:
+        planes: of the volume.
+        window: rows and columns that are computed at once.
+
+    >>> block_planes(256, [256, 200])
+    156
+    >>> block_planes(256, [1000, 1000])  # at least twice what blocks share
+    32
+    """
+    return min(planes, max(2 * BLOCK_OVERLAP, BLOCK_VOXELS // (window[0] * window[1])))
 
 
 def prediction_count(views: Sequence[int], rotations_deg: Sequence[float]) -> int:
@@ -171,27 +223,26 @@ def _ready(network: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     return network.folded().to(memory_format=torch.channels_last) if hasattr(network, "folded") else network
 
 
-def body_box(planes: torch.Tensor) -> tuple[slice, slice]:
-    """Return rows and columns of the box around everything brighter than air in some planes, with a margin.
+def body_box(bright: torch.Tensor) -> tuple[slice, ...]:
+    """Return the box around everything brighter than air, with a margin: a slice for each axis.
 
     The box grows in steps of `MARGIN_VOXELS`, so that neighbouring groups of planes mostly share it.
     It is empty if all is air.
 
     Args:
-        planes: (B, H, W), intensities 0 (air) to 1.
+        bright: boolean, of any number of axes: where the intensity exceeds `FOREGROUND`.
 
-    >>> planes = torch.zeros(1, 100, 100)
-    >>> planes[:, 40:60, 50:60] = 1
-    >>> body_box(planes)
+    >>> bright = torch.zeros(100, 100, dtype=torch.bool)
+    >>> bright[40:60, 50:60] = True
+    >>> body_box(bright)
     (slice(16, 80, None), slice(32, 80, None))
     """
-    bright = (planes > FOREGROUND).any(dim=0)
     sides = []
-    for axis in (0, 1):
-        seen = torch.nonzero(bright.any(dim=1 - axis)).flatten().tolist()
+    for axis, size in enumerate(bright.shape):
+        seen = torch.nonzero(bright.movedim(axis, 0).flatten(1).any(dim=1)).flatten().tolist()
         if not seen:
-            return slice(0), slice(0)
+            return (slice(0),) * bright.dim()
         low = (seen[0] // MARGIN_VOXELS - 1) * MARGIN_VOXELS
         high = (seen[-1] // MARGIN_VOXELS + 2) * MARGIN_VOXELS
-        sides.append(slice(max(0, low), min(planes.shape[1 + axis], high)))
-    return sides[0], sides[1]
+        sides.append(slice(max(0, low), min(size, high)))
+    return tuple(sides)

@@ -11,6 +11,7 @@ from torch import nn
 from ..geometry.checks import is_number
 from ..geometry.checksums import BUNDLE, OWN, origin_of, require_intact, sha256_of
 from ..geometry.errors import Refusal, printable
+from .generator import CROSS, VolumeGenerator
 
 FARTHEST_RELATED = 0.5  # relative distance of weights; within one training it stays far below, between two it is 1
 DEFAULT_SHARPNESS = 0.5  # chosen on people held back from training (docs/README.md)
@@ -190,6 +191,11 @@ def _shapes(state: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 
 def _remedy(found: Mapping[str, tuple[int, ...]]) -> str:
     """The network_def that weights need, where their names and shapes show it."""
+    if any(name.startswith(CROSS) for name in found):
+        return (
+            "these are weights of a generator of volumes: add "
+            "--network_def::_target_ scripts.learning.generator.VolumeGenerator"
+        )
     config = RESNET_CONFIGS.get(found.get(RESNET_FIRST, (0,))[0])
     if config is None:
         return "give the network_def these weights were trained with"
@@ -201,6 +207,8 @@ def _remedy(found: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _fit(network: nn.Module, state: Mapping[str, torch.Tensor], path: str) -> None:
+    if isinstance(network, VolumeGenerator):
+        state = network.completed(state)
     wanted, found = _shapes(network.state_dict()), _shapes(state)
     differing = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if differing:

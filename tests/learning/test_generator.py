@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from scripts.geometry.errors import Refusal
-from scripts.learning.generator import DemodulatedConv2d, Generator
+from scripts.learning.generator import CrossBlock, DemodulatedConv2d, Generator, VolumeGenerator, _turned
 from scripts.learning.resnet import OneChannelConv2d, ResnetGenerator
 
 
@@ -11,6 +11,15 @@ def trained(conditioning_channels: int = 4, fold=(2, 2)) -> Generator:
     torch.manual_seed(0)
     network = Generator(channels=8, blocks=2, fold=fold, conditioning_channels=conditioning_channels)
     torch.nn.init.normal_(network.tail.weight, std=0.1)
+    return network.eval()
+
+
+def trained_on_volumes() -> VolumeGenerator:
+    """The generator of `trained` with the default conditioning, and cross blocks that add something."""
+    network = VolumeGenerator(channels=8, blocks=2, fold=(2, 2), conditioning_channels=6)
+    network.load_state_dict(network.completed(trained(6).state_dict()))
+    for block in network.cross:
+        torch.nn.init.normal_(block.second.weight, std=0.1)
     return network.eval()
 
 
@@ -120,3 +129,73 @@ def test_demodulated_resnet_treats_an_image_alone_as_in_a_batch():
     network = ResnetGenerator(8, 2, norm="demodulation").double()
     x = torch.rand(2, 1, 24, 20, generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(network(x)[1:], network(x[1:]))
+
+
+VOLUMES = torch.rand(2, 7, 5, 22, 18, generator=torch.Generator().manual_seed(3))
+
+
+@torch.no_grad()
+def test_a_volume_generator_begins_as_the_generator_of_its_planes():
+    plane, volume = trained(6), VolumeGenerator(8, 2, (2, 2), 6).eval()
+    volume.load_state_dict(volume.completed(plane.state_dict()))
+    assert torch.equal(volume(VOLUMES[:, :, 3]), plane(VOLUMES[:, :, 3]))
+    one = VOLUMES[:, :, 3:4]  # whose mean and standard deviation are those of its plane
+    torch.testing.assert_close(volume(one)[:, :, 0], plane(one[:, :, 0]), atol=1e-5, rtol=0)
+    assert volume.completed(trained_on_volumes().state_dict()).keys() == volume.state_dict().keys()
+
+
+@torch.no_grad()
+def test_planes_depend_on_their_neighbours_in_volumes_alone():
+    network, changed = trained_on_volumes(), VOLUMES.clone()
+    changed[:, 0, 1] = changed[:, 0, 1].flip(-1)  # the same mean and standard deviation
+    assert (network(changed) - network(VOLUMES))[:, :, 3].abs().max() > 1e-3
+    assert torch.equal(network(changed[:, :, 3]), network(VOLUMES[:, :, 3]))
+
+
+@torch.no_grad()
+def test_volumes_keep_their_scale_and_do_not_mix():
+    network = trained_on_volumes()
+    result = network(VOLUMES)
+    scaled = torch.cat([300 * VOLUMES[:, :1] - 40, VOLUMES[:, 1:]], dim=1)
+    torch.testing.assert_close(network(scaled), 300 * result - 40, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(network(VOLUMES[1:]), result[1:], atol=1e-5, rtol=0)
+    plain = network.folded()
+    assert not any(isinstance(module, DemodulatedConv2d) for module in plain.modules())
+    torch.testing.assert_close(plain(VOLUMES), result, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(5, 22, 18), (4, 21, 17), (1, 16, 16)])
+def test_a_volume_is_the_same_with_and_without_gradients(shape):
+    network, x = trained_on_volumes(), VOLUMES[:, :, : shape[0], : shape[1], : shape[2]]
+    with torch.no_grad():
+        part_by_part = network(x)
+    torch.testing.assert_close(part_by_part, network(x).detach(), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_cross_blocks_are_convolutions_of_3_x_1_x_3():
+    block, h = CrossBlock(8), torch.rand(2 * 4, 8, 5, 6)
+    torch.nn.init.normal_(block.second.weight)
+    v = h.unflatten(0, (2, 4)).transpose(1, 2)  # (B, C, X, Y, Z)
+    hidden = torch.relu(
+        torch.nn.functional.conv3d(v, block.first.demodulated()[:, :, :, None], block.first.bias, padding=(1, 0, 1))
+    )
+    added = torch.nn.functional.conv3d(hidden, block.second.weight[:, :, :, None], block.second.bias, padding=(1, 0, 1))
+    expected = h + added.transpose(1, 2).flatten(0, 1)
+    torch.testing.assert_close(_turned(block(_turned(h, 4)), 5), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_cross_blocks_learn_from_their_first_step():
+    network = VolumeGenerator(8, 2, (2, 2), 6)
+    torch.nn.init.normal_(network.tail.weight, std=0.1)
+    network(VOLUMES).square().mean().backward()
+    assert all(block.second.weight.grad.abs().max() > 0 for block in network.cross)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@torch.no_grad()
+def test_torchscript_predicts_the_same_volumes():
+    network = trained_on_volumes()
+    script = torch.jit.script(network)
+    torch.testing.assert_close(script(VOLUMES), network(VOLUMES), atol=1e-5, rtol=0)
+    torch.testing.assert_close(script(VOLUMES[:, :, 2]), network(VOLUMES[:, :, 2]), atol=1e-5, rtol=0)

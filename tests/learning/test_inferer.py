@@ -6,9 +6,10 @@ from monai.data import MetaTensor
 
 from scripts.data.transforms import geometry_of
 from scripts.geometry.errors import Refusal
-from scripts.learning.inferer import OrthogonalInferer, body_box
+from scripts.learning import inferer as inferer_module
+from scripts.learning.inferer import OrthogonalInferer, block_planes, body_box
 from scripts.physics.acquisition import SliceGeometry
-from tests.learning.test_generator import trained
+from tests.learning.test_generator import trained, trained_on_volumes
 
 
 def interpolated(shape=(20, 26, 24)) -> MetaTensor:
@@ -103,9 +104,10 @@ def test_air_outside_the_body_stays_as_interpolated():
     volume = interpolated((80, 90, 24))
     volume[:, :, :30] = 0
     volume[:, :, 50:] = 0
-    assert body_box(volume[0, 0].as_tensor().movedim(1, 0)) == (slice(0, 80), slice(0, 24))
-    assert body_box(volume[0, 0, :, :, :1].as_tensor().movedim(2, 0)) == (slice(0, 80), slice(0, 90))
-    assert body_box(torch.nn.functional.pad(torch.ones(2, 4, 5), [100, 90, 60, 70])) == (slice(32, 80), slice(80, 128))
+    bright = volume[0, 0].as_tensor() > 0.05
+    assert body_box(bright.any(1)) == (slice(0, 80), slice(0, 24))
+    assert body_box(bright) == (slice(0, 80), slice(0, 90), slice(0, 24))
+    assert body_box(torch.nn.functional.pad(torch.ones(4, 5), [100, 90, 60, 70]) > 0) == (slice(32, 80), slice(80, 128))
     with torch.no_grad():
         prediction = inferer()(volume, lambda x: x[:, :1] + 1)[0].as_tensor()
     before = volume[0, 0].as_tensor()
@@ -151,13 +153,15 @@ class Watched(torch.nn.Module):
     def __init__(self, network, seen, folded=False):
         super().__init__()
         self.network, self.seen, self.is_folded = network, seen, folded
+        self.spatial_dims = network.spatial_dims
 
     def folded(self):
         return Watched(self.network.folded(), self.seen, folded=True)
 
     def forward(self, x):
         weight = self.network.trunk[0].first.weight
-        self.seen.append((self.is_folded, weight.is_contiguous(memory_format=torch.channels_last), len(x)))
+        planes = len(x) if x.dim() == 4 else x.shape[2]
+        self.seen.append((self.is_folded, weight.is_contiguous(memory_format=torch.channels_last), planes))
         return self.network(x)
 
 
@@ -185,3 +189,46 @@ def test_the_box_around_the_body_does_not_depend_on_the_batch(batch):
 
     reference = inferer(batch=8)(volume, network).as_tensor()
     assert torch.allclose(inferer(batch=batch)(volume, network).as_tensor(), reference, atol=1e-6)
+
+
+def test_a_generator_of_volumes_sees_each_view_as_a_whole():
+    volume, network = interpolated(), trained_on_volumes()
+    conditioning = torch.from_numpy(geometry_of(volume).conditioning()).float()
+    with torch.no_grad():
+        prediction = inferer()(volume, network)[0].as_tensor()
+        for view, planes in ((0, volume[0, 0].as_tensor().transpose(0, 1)), (1, volume[0, 0].as_tensor().flip(-1))):
+            shown = torch.cat([planes[None], conditioning[:, None, None].expand(-1, *planes.shape[:2], -1)])[None]
+            expected = network(shown)[0, 0]
+            expected = expected.flip(-1) if view else expected.transpose(0, 1)
+            torch.testing.assert_close(prediction[view], expected, atol=1e-5, rtol=0)
+
+
+def test_blocks_of_a_volume_agree_with_the_whole(monkeypatch):
+    volume, network, seen = interpolated((70, 20, 24)), trained_on_volumes(), []
+    whole = inferer(views=(1,))(volume, network).as_tensor()
+    monkeypatch.setattr(inferer_module, "BLOCK_VOXELS", 20 * 24 * 40)
+    blocks = inferer(views=(1,))(volume, Watched(network, seen)).as_tensor()
+    assert [planes for _, _, planes in seen] == [40, 40, 40]
+    added = (whole - volume.as_tensor()).abs().mean()
+    assert not torch.equal(blocks, whole)
+    assert (blocks - whole).abs().mean() < 0.05 * added  # each block has its own mean and standard deviation
+
+
+def test_a_block_is_bounded_but_holds_what_it_shares():
+    assert block_planes(100, [100, 100]) == 100
+    assert block_planes(1000, [400, 400]) * 400 * 400 <= inferer_module.BLOCK_VOXELS
+    assert block_planes(1000, [4000, 4000]) == 2 * inferer_module.BLOCK_OVERLAP
+
+
+def test_windows_of_a_volume_have_the_conditioning_of_their_columns():
+    volume = interpolated((18, 20, 48))
+
+    class Phase(torch.nn.Module):
+        spatial_dims = 3
+
+        def forward(self, x):
+            return x[:, :1] + x[:, 2:3]  # the sine of the slice phase
+
+    expected = volume.as_tensor()[0, 0] + torch.from_numpy(geometry_of(volume).conditioning()).float()[1]
+    windows = inferer(views=(0,), window=(16, 16))(volume, Phase())
+    torch.testing.assert_close(windows.as_tensor()[0, 0], expected, atol=1e-4, rtol=0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.geometry.errors import Refusal
-from scripts.learning.generator import Generator
+from scripts.learning.generator import Generator, VolumeGenerator
 from scripts.learning.resnet import ResnetGenerator
 from scripts.learning.weights import (
     default_detail_gain,
@@ -166,3 +166,20 @@ def test_weights_of_the_papers_recipe_name_the_settings_that_read_them(tmp_path,
     with pytest.raises(Refusal) as refused:
         load_weights(Generator(8, 1, (2, 2), 6), str(path))
     assert Path(re.search('"%(.*)::network_def"', str(refused.value))[1]).samefile(ROOT / "configs" / "paper.yaml")
+
+
+def test_a_generator_of_volumes_takes_weights_of_planes(files):
+    volume, planes = VolumeGenerator(4, 1, (2, 2), 4), torch.rand(1, 5, 24, 20)
+    torch.nn.init.normal_(volume.cross[0].second.weight)  # of weights that were loaded before
+    load_interpolated(volume, *files, 0.5)
+    plane = load_interpolated(generator(0), *files, 0.5)
+    with torch.no_grad():
+        torch.testing.assert_close(volume(planes[:, :, None])[:, :, 0], plane(planes), atol=1e-5, rtol=0)
+
+
+def test_weights_of_a_generator_of_volumes_name_their_network(tmp_path):
+    path = str(tmp_path / "volume.pt")
+    torch.save(VolumeGenerator(4, 1, (2, 2), 4).state_dict(), path)
+    with pytest.raises(Refusal, match=r"add --network_def::_target_ scripts\.learning\.generator\.VolumeGenerator"):
+        load_weights(generator(0), path)
+    load_weights(VolumeGenerator(4, 1, (2, 2), 4), path)
