@@ -26,6 +26,7 @@ from time import perf_counter
 import nibabel
 import numpy as np
 import torch
+from monai.bundle import ConfigParser
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -38,7 +39,7 @@ from scripts.metrics.fidelity import psnr, robust_range, ssim
 from scripts.metrics.mask import body_mask
 from scripts.metrics.spectrum import NYQUIST, high_band
 from scripts.physics.acquisition import Acquisition, SliceGeometry
-from scripts.physics.joint import StackOperator
+from scripts.physics.joint import JointConsistency, StackOperator
 from scripts.physics.noise import add_rician_noise
 from scripts.physics.rigid import RigidResampling
 from scripts.stacks.fusion import HALF, Fused, Fusion
@@ -185,11 +186,31 @@ def simulated_rows(path: Path, factor: float, noise: float, size: int | None) ->
         fused = fusion(used)
         yield scored(method, fused.volume, fused.grid, None, seconds=perf_counter() - start, **_quality(fused, motions))
         if method == "three stacks":
+            yield scored("mean of three", _mean(fused), fused.grid, None)
             yield scored("mean of three, by direction", fused.prior, fused.grid, None)
+            yield scored("without a prior", _without_prior(fused), fused.grid, None)
+        if method == "from cubic":
+            yield scored("mean of three cubic", _mean(fused), fused.grid, None)
+
+
+def _mean(fused: Fused) -> torch.Tensor:
+    """The plain mean of the registered and matched volumes of single stacks."""
+    total = torch.zeros_like(fused.prior)
+    for part in fused.stacks:
+        volume = RigidResampling(part.stack.grid, fused.grid, part.motion.matrix)(part.stack.volume)
+        total += volume if part.match is None else volume * torch.from_numpy(part.match.factors)
+    return total / len(fused.stacks)
+
+
+def _without_prior(fused: Fused) -> torch.Tensor:
+    """The joint solution that knows nothing beside the slices: it starts from 0, with errors as large as the image."""
+    tau = float(fused.prior.square().mean().sqrt())
+    return JointConsistency(tau)(torch.zeros_like(fused.prior), [part.observation for part in fused.stacks]).volume
 
 
 def _single(overrides: dict) -> SingleStackInference:
-    settings = {"bundle_root": str(ROOT), "sharpness": 0.0, "inferer::progress": False, **overrides}
+    own = ConfigParser.load_config_file(ROOT / "configs" / "stacks.yaml")["inference"]
+    settings = {"bundle_root": str(ROOT), **own, "inferer::progress": False, **overrides}
     single = SingleStackInference(CONFIG, settings)
     single.load()
     return single
