@@ -1,5 +1,6 @@
 """Rigid resampling `T` of a volume into the frame of a stack, with its exact adjoint."""
 
+from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
@@ -7,8 +8,9 @@ import torch
 
 from ..geometry.grid import AXES, Grid
 
-SUPPORT = 2.0  # voxels: a cubic B-spline is 0 from here on
-ZEROS = 4  # added beyond either end of a line, so that taps outside a volume find 0
+TAPS = 4  # voxels that a cubic B-spline covers
+ZEROS = TAPS  # beyond the coefficients at either end of a line, so that taps outside a volume find 0
+MARGIN = ZEROS + 1  # coefficients before that of the first voxel: one is mirrored at the end of the line
 SAME_PLACE = 1e-9  # voxels and voxels a voxel: differences that rounding makes
 CPU_BLOCK = 1 << 17  # voxels resampled at once; the temporaries then stay in the processor's cache
 GPU_BLOCK = 1 << 25
@@ -113,21 +115,46 @@ class _Pass:
         """(n, P, Q) -> (P, Q, m)."""
         if self.nothing_to_do:
             return volume.movedim(0, -1).contiguous()
-        spline = self._spline.to(volume)
-        lines = volume.reshape(self.size, -1).t() @ spline.t()
-        shift = self._shift(volume) + ZEROS
-        return _sample(lines, self.new_size, self.step, shift, 1.0).view(*self.lines, self.new_size)
+        lines = volume.reshape(self.size, -1).t() @ self._spline.to(volume).t()
+        out = []
+        for some, shift in self._blocks(lines):
+            total = lines.new_zeros(len(some), self.new_size)
+            for first, weight, tap in self._taps(shift, lines):
+                total.addcmul_(weight, some[:, tap:].gather(1, first))
+            out.append(total)
+        return torch.cat(out).view(*self.lines, self.new_size)
 
     def adjoint(self, volume: torch.Tensor) -> torch.Tensor:
         """(P, Q, m) -> (n, P, Q)."""
         if self.nothing_to_do:
             return volume.movedim(-1, 0).contiguous()
-        spline = self._spline.to(volume)
-        lines = torch.nn.functional.pad(volume.reshape(-1, self.new_size), (ZEROS, ZEROS))
-        # the weight of input i in output j is B(step i + shift - j), here as B(step ((j - shift) / step - i))
-        shift = -(self._shift(volume) + ZEROS) / self.step + ZEROS
-        spread = _sample(lines, len(spline), 1 / self.step, shift, self.step)
-        return (spline.t() @ spread.t()).view(self.size, *self.lines)
+        spline, out = self._spline.to(volume), []
+        for some, shift in self._blocks(volume.reshape(-1, self.new_size)):
+            spread = some.new_zeros(len(some), len(spline))
+            for first, weight, tap in self._taps(shift, spread):
+                spread[:, tap:].scatter_add_(1, first, weight * some)
+            out.append(spread)
+        return (spline.t() @ torch.cat(out).t()).view(self.size, *self.lines)
+
+    def _blocks(self, lines: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Blocks of lines, and the constant parts of their positions."""
+        block = max(1, (GPU_BLOCK if lines.is_cuda else CPU_BLOCK) // self.new_size)
+        return zip(lines.split(block), self._shift(lines).split(block), strict=True)
+
+    def _taps(self, shift: torch.Tensor, lines: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        """For each of the four taps: index of the first, (L, m), the weight of this one, (L, m), and its number.
+
+        Args:
+            shift: constant part of the position, (L,), voxels.
+            lines: coefficients (any number, n), for their length, type and device.
+        """
+        index = torch.arange(self.new_size, dtype=torch.float64, device=lines.device)
+        position = self.step * index + shift[:, None]
+        whole = position.floor()
+        after = (position - whole).to(lines.dtype)
+        first = (whole.long() + MARGIN - 1).clamp_(0, lines.shape[1] - TAPS)  # outside, all taps are in the zeros
+        for tap, weight in enumerate(_b_spline(after)):
+            yield first, weight, tap
 
     def _shift(self, like: torch.Tensor) -> torch.Tensor:
         """Constant part of the position on each line, (lines,), voxels; float64, as large numbers cancel in it."""
@@ -135,32 +162,14 @@ class _Pass:
         return (self.slopes[0] * first[:, None] + self.slopes[1] * second + self.offset).flatten()
 
 
-def _sample(lines: torch.Tensor, size: int, step: float, shift: torch.Tensor, scale: float) -> torch.Tensor:
-    """out[l, o] = sum over x of B(scale (step o + shift_l - x)) lines[l, x], B the cubic B-spline; (L, size)."""
-    reach = SUPPORT / scale
-    taps = int(np.ceil(2 * reach)) + (scale != 1)
-    length = lines.shape[1]
-    block = max(1, (GPU_BLOCK if lines.is_cuda else CPU_BLOCK) // size)
-    index = step * torch.arange(size, dtype=torch.float64, device=lines.device)
-    out = []
-    for some, offset in zip(lines.split(block), shift.split(block), strict=True):
-        position = index + offset[:, None]
-        first = torch.ceil(position - reach)
-        distance = (scale * (position - first)).to(lines.dtype)  # falls by `scale` from tap to tap
-        first = first.long()
-        total = torch.zeros_like(distance)
-        for tap in range(taps):
-            weight = _b_spline(distance - tap * scale)
-            total.addcmul_(weight, some.gather(1, (first + tap).clamp_(0, length - 1)))
-        out.append(total)
-    return torch.cat(out)
-
-
-def _b_spline(distance: torch.Tensor) -> torch.Tensor:
-    """The cubic B-spline at a distance from its centre, voxels."""
-    distance = distance.abs()
-    outer, inner = (SUPPORT - distance).clamp_(min=0), (1 - distance).clamp_(min=0)
-    return outer.pow(3).sub_(inner.pow(3).mul_(4)).div_(6)
+def _b_spline(after: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Weights of the four voxels around a position, the second of which lies `after` voxels before it."""
+    before = 1 - after
+    near, far = after.square(), before.square()
+    yield far * before / 6
+    yield torch.addcmul(torch.full_like(after, 2 / 3), near, 0.5 * after - 1)
+    yield torch.addcmul(torch.full_like(after, 2 / 3), far, 0.5 * before - 1)
+    yield near * after / 6
 
 
 def _spline_coefficients(size: int) -> torch.Tensor:
@@ -170,7 +179,7 @@ def _spline_coefficients(size: int) -> torch.Tensor:
     else:
         inverse = np.linalg.inv(_b_spline_matrix(size))
         values = np.concatenate([inverse[1:2], inverse, inverse[-2:-1]])
-    return torch.from_numpy(np.pad(values, ((ZEROS - 1, ZEROS - 1), (0, 0))))
+    return torch.from_numpy(np.pad(values, ((ZEROS, ZEROS), (0, 0))))
 
 
 def _b_spline_matrix(size: int) -> np.ndarray:
