@@ -31,6 +31,7 @@ FAILED, WRONG_COMMAND_LINE, STOPPED = 1, 2, 130  # exit codes; 130 is that of Ct
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 NEEDS = {"report": ("evaluate", ("matplotlib", "skimage", "jinja2")), "adapt": ("train", ("tensorboard",))}  # packages
 FOLDER = click.Path(path_type=Path)
+SPACING_WORDS = ("stored", "acquired")  # as in scripts/data/transforms.py, which takes seconds to import
 
 
 class Commands(click.Group):
@@ -75,6 +76,16 @@ def commands() -> None:
 
     Research only, not a medical device. Nothing leaves this machine.
     """
+
+
+class Spacing(click.ParamType):
+    """Millimetres, or a word of the setting isotropic_spacing_mm."""
+
+    name = "spacing"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """Return the word or the number."""
+        return value if value in SPACING_WORDS else click.FLOAT.convert(value, param, ctx)
 
 
 def setting(name: str, **options: Any) -> Any:
@@ -131,7 +142,12 @@ OPTIONS = (
         type=click.Choice(["auto", "rect", "gauss", "fourier"]),
         help="How a slice averages the tissue across it.",
     ),
-    setting("isotropic_spacing_mm", type=float, metavar="MM", help="Voxel size; by default the smaller in-plane one."),
+    setting(
+        "isotropic_spacing_mm",
+        type=Spacing(),
+        metavar="MM",
+        help="Voxel size; by default the smaller in-plane one (stored); acquired: that before zero-filling.",
+    ),
     setting("adapt", is_flag=True, help="First fine-tune the weights on these very scans, up to 10 minutes."),
     setting(
         "write",

@@ -18,7 +18,7 @@ from ..geometry.grid import SPACING_TIE, Grid
 from ..physics.profile import PROFILE_OF_ACQUISITION, PROFILES
 from ..physics.protocol import FEWEST_SLICES, Protocol
 from .case import scan_name
-from .transforms import STORED, grid_of
+from .transforms import ACQUIRED, STORED, grid_of
 
 AUTO = "auto"
 THICKNESS_UNKNOWN = "unknown, taken equal to the slice spacing"
@@ -106,7 +106,7 @@ class AcceptScand(MapTransform):
         near_isotropic: True for training: a nearly isotropic scan has no through-plane axis and gets no protocol; all
             its planes are sharp. False: it is refused, since there is nothing to do.
         smallest_window_voxels: the smallest plane edge that the network takes; the isotropic volume must have it.
-        isotropic_spacing_mm: voxel size of the result, mm; None or "stored": the smaller in-plane spacing.
+        isotropic_spacing_mm: voxel size of the result, mm; "stored" or "acquired": the smaller in-plane spacing.
         fewest_slices: a scan with fewer slices is refused.
         largest_result_voxels: a scan whose isotropic volume would have more voxels is refused.
         allow_missing_keys: as in MONAI.
@@ -129,7 +129,7 @@ class AcceptScand(MapTransform):
         slice_profile: str = AUTO,
         near_isotropic: bool = False,
         smallest_window_voxels: int = 1,
-        isotropic_spacing_mm: float | str | None = None,
+        isotropic_spacing_mm: float | str = STORED,
         fewest_slices: int = FEWEST_SLICES,
         largest_result_voxels: int = LARGEST_RESULT_VOXELS,
         allow_missing_keys: bool = False,
@@ -140,12 +140,12 @@ class AcceptScand(MapTransform):
         if slice_profile not in (AUTO, *PROFILES):
             raise Refusal(f"slice_profile must be auto, {', '.join(PROFILES)}, got {slice_profile!r}")
         for name, value, words in (
-            ("slice_thickness_mm", slice_thickness_mm, ()),
-            ("isotropic_spacing_mm", isotropic_spacing_mm, (STORED,)),
+            ("slice_thickness_mm", slice_thickness_mm, (None,)),
+            ("isotropic_spacing_mm", isotropic_spacing_mm, (STORED, ACQUIRED)),
         ):
-            if value is not None and value not in words and not is_positive(value):
-                choices = ", ".join(["a positive number of mm", *words])
-                raise Refusal(f"{name} must be {choices} or null, got {value!r}")
+            if value not in words and not is_positive(value):
+                choices = ", ".join("null" if word is None else word for word in words)
+                raise Refusal(f"{name} must be a positive number of mm or {choices}, got {value!r}")
         if is_positive(isotropic_spacing_mm) and not _is_plausible(isotropic_spacing_mm):
             raise Refusal(f"isotropic_spacing_mm must be {PLAUSIBLE_MM}, got {isotropic_spacing_mm!r}")
         for name, value in (

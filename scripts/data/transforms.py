@@ -31,6 +31,7 @@ AUTO = "auto"
 ZERO_FILLED = 0.85  # of the stored pixels along an axis; a header that states less is worth a line in the log
 PREDICTIONS = "predictions"  # meta key: how many of them were fused
 STORED = "stored"  # isotropic spacing: the smaller in-plane spacing of the file, zero-filled or not
+ACQUIRED = "acquired"  # isotropic spacing: the smaller one that was acquired, before zero-filling
 logger = logging.getLogger(__name__)
 
 
@@ -169,7 +170,7 @@ class AcquiredResolutiond(MapTransform):
 
     Args:
         keys: volumes (1, X, Y, N), through-plane axis last, as stored.
-        isotropic_spacing_mm: null: planes that are zero-filled along both axes are sampled at the smaller of the
+        isotropic_spacing_mm: "acquired": planes that are zero-filled along both axes are sampled at the smaller of the
             acquired spacings, which `SquarePixelsd` then makes the isotropic one. "stored" or a number: they stay.
         smallest_window_voxels: planes are not sampled to fewer pixels than this.
 
@@ -181,7 +182,7 @@ class AcquiredResolutiond(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        isotropic_spacing_mm: float | str | None = None,
+        isotropic_spacing_mm: float | str = STORED,
         smallest_window_voxels: int = 1,
     ):
         super().__init__(keys)
@@ -205,7 +206,7 @@ class AcquiredResolutiond(MapTransform):
     def _target(self, grid: Grid, acquired: tuple[float, ...]) -> float | None:
         """The spacing at which planes are sampled, mm; None where they stay as stored."""
         target = min(acquired)
-        if self.isotropic_spacing_mm is not None or target <= grid.spacing_mm[:2].min() * (1 + SPACING_TIE):
+        if self.isotropic_spacing_mm != ACQUIRED or target <= grid.spacing_mm[:2].min() * (1 + SPACING_TIE):
             return None
         shape = grid.resampled([target, target, grid.spacing_mm[2]]).shape
         too_coarse = target * (1 + SPACING_TIE) > grid.spacing_mm[2] or min(shape[:2]) < self.smallest_window_voxels
@@ -272,7 +273,7 @@ class SquarePixelsd(MapTransform):
 
     Args:
         keys: volumes (1, X, Y, N), through-plane axis last.
-        spacing_mm: pixel size; None or "stored" takes the smaller in-plane spacing of the volume.
+        spacing_mm: pixel size; "stored" and "acquired" take the smaller in-plane spacing of the volume.
 
     A mean over pixels lowers the noise; meta["noise"], where it is there, becomes that of the new pixels. A
     near-isotropic scan without a protocol, which training accepts, is not changed.
@@ -284,7 +285,7 @@ class SquarePixelsd(MapTransform):
     (torch.Size([1, 40, 60, 5]), [1.0, 1.0, 6.0])
     """
 
-    def __init__(self, keys: KeysCollection, spacing_mm: float | str | None = None):
+    def __init__(self, keys: KeysCollection, spacing_mm: float | str = STORED):
         super().__init__(keys)
         self.spacing_mm = None if isinstance(spacing_mm, str) else spacing_mm  # `AcceptScand` has checked the word
 

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..geometry.checks import flag
 from ..geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
-from .keys import literal, refuse_unknown_keys
+from .keys import literal, refuse_unknown_keys, value_of
 from .record import CHANGED
 
 ENTRY = ("monai", "bundle", "__main__.py")  # how `python -m monai.bundle` names itself in sys.argv
@@ -34,7 +34,7 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         Refusal: if a key is unknown (with the nearest one that exists), or stands twice in a file; if a path is given
-            as a bare number.
+            as a bare number; if a setting that has a value is given as None, which MONAI ignores.
     """
     argv = sys.argv if argv is None else argv
     if not _is_bundle_command(argv):
@@ -49,7 +49,11 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
         overrides += [key for key in more if key not in own]
     if not files:
         return
-    refuse_unknown_keys({key: given.get(key) for key in overrides}, _load_strictly(literal(files)))
+    config = _load_strictly(literal(files))
+    refuse_unknown_keys({key: given.get(key) for key in overrides}, config)
+    for key in overrides:
+        if given.get(key) == "None" and value_of(key, config) is not None:
+            raise Refusal(f"--{key} None: MONAI leaves a setting as it is that is given as None: write --{key} '$None'")
 
 
 def redo_mode(value: bool | str) -> bool | str:

@@ -104,7 +104,7 @@ def test_unknown_protocol_settings_are_refused_at_once(setting):
         {"smallest_window_voxels": 0},
         {"fewest_slices": 2.5},
         {"largest_result_voxels": 0},
-        *({"isotropic_spacing_mm": value} for value in (-1, 1e-300, 0.001, 51, 1e30, float("inf"), "fine")),
+        *({"isotropic_spacing_mm": value} for value in (-1, 1e-300, 0.001, 51, 1e30, float("inf"), "fine", None)),
     ],
 )
 def test_unknown_acceptance_settings_are_refused_at_once(setting):

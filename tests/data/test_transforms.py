@@ -46,7 +46,7 @@ def thick(shape=(14, 12, 7), spacing=(1.2, 1.2, 5.0)) -> Grid:
     return Grid(shape, np.diag([*spacing, 1.0]))
 
 
-def to_isotropic(volume: MetaTensor, spacing_mm=None) -> dict:
+def to_isotropic(volume: MetaTensor, spacing_mm="stored") -> dict:
     data = {"image": volume}
     for step in (
         ThroughPlaneLastd("image"),
@@ -144,7 +144,7 @@ def zero_filled(kept: tuple[int, int]) -> MetaTensor:
     return volume
 
 
-def prepared(volume: MetaTensor, spacing_mm=None) -> MetaTensor:
+def prepared(volume: MetaTensor, spacing_mm="acquired") -> MetaTensor:
     data = {"image": volume}
     for step in (
         ThroughPlaneLastd("image"),

@@ -75,6 +75,12 @@ def test_a_path_that_fire_reads_as_a_number_is_refused(check):
     check("--output_dir", "./20261126")
 
 
+def test_none_which_monai_ignores_is_refused_where_a_setting_has_a_value(check):
+    with pytest.raises(Refusal, match=r"--table::b::c None: MONAI leaves .* write --table::b::c '\$None'"):
+        check("--table::b::c", "None")
+    check("--table::b::c", "$None")
+
+
 def test_several_config_files_count_together(check):
     files = f"['{check.folder / 'a.yaml'}','{check.folder / 'b.yaml'}']"
     check("--extra", "2", "--table::d", "4", files=files)
