@@ -5,8 +5,9 @@
 
 `found` looks at every scan of a folder as it is, and at its near-isotropic ones zero-filled by several factors, with
 noise, with and without a k-space filter. `results` simulates thick slices of near-isotropic scans, zero-fills their
-planes as a scanner does, and runs the inference at the acquired and at the stored pixels; both results are compared
-with the truth on its own grid. The tables are written to docs/resolution.md, their data to docs/tables.
+planes as a scanner does, and runs the inference at the acquired and at the stored pixels. Truth and both results are
+compared on the grid of the former, cropped in k-space to what it can hold. The tables are written to
+docs/resolution.md, their data to docs/tables.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import nibabel
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from scipy import ndimage
+from scipy.fft import dct
 from scipy.signal.windows import tukey
 
 from scripts.data.saving import write_nifti
@@ -32,7 +33,6 @@ from scripts.geometry.grid import Grid
 from scripts.metrics.fidelity import psnr, robust_range, ssim
 from scripts.metrics.mask import body_mask
 from scripts.metrics.spectrum import high_band
-from scripts.physics.interpolation import resampling
 from scripts.physics.resolution import acquired_fraction
 
 from .fidelity import bundle
@@ -42,7 +42,6 @@ from .tables import DOCS, ROOT, publish
 PAGE = DOCS.with_name("resolution.md")
 FACTORS = (1.25, 4 / 3, 1.5, 1.7, 2.0, 2.5)
 KINDS = {"noise 1 %": (0.01, 0.0), "noise 3 %": (0.03, 0.0), "noise 1 %, filtered": (0.01, 0.4)}
-FINER = 1.5  # times; from there on voxels of the truth hold several of the result
 PLANES = 10  # of a near-isotropic scan, for the first table
 Row = dict[str, str | float]
 
@@ -133,37 +132,57 @@ def results_of(path: Path, factor: float, size: int | None, folder: Path) -> Ite
     write_nifti(MetaTensor(torch.from_numpy(stored)[None], affine=torch.from_numpy(affine)), folder / "scan.nii.gz")
     sidecar = SimulatedProtocol(4, "rect").sidecar(float(thick.spacing_mm[2]))
     (folder / "scan.json").write_text(json.dumps(sidecar), encoding="utf-8")
-    mask, span = body_mask(truth), robust_range(truth)
-    for name, spacing in (("acquired", "None"), ("stored", "stored")):
+    results: dict[str, tuple[np.ndarray, Grid]] = {}
+    rows: dict[str, dict] = {}
+    for name in ("acquired", "stored"):
         out = folder / name
         command = bundle("inference", ["configs/inference.yaml"], dataset_dir=folder / "scan.nii.gz", output_dir=out)
-        subprocess.run([*command, "--isotropic_spacing_mm", spacing], cwd=ROOT, check=True, capture_output=True)
-        (row,) = json.loads((out / "summary.json").read_text(encoding="utf-8"))["cases"]
+        subprocess.run([*command, "--isotropic_spacing_mm", name], cwd=ROOT, check=True, capture_output=True)
+        (rows[name],) = json.loads((out / "summary.json").read_text(encoding="utf-8"))["cases"]
         result = nibabel.load(out / "scan" / "scan_glade.nii.gz")
-        at_truth = on_grid(np.asarray(result.dataobj, dtype=np.float32), Grid(result.shape, result.affine), where)
-        band = high_band(at_truth, truth, 4, 2, mask)
+        results[name] = np.asarray(result.dataobj, dtype=np.float32), Grid(result.shape, result.affine)
+    target = results["acquired"][1]
+    truth = band_limited(truth, where, target)
+    mask, span = body_mask(truth), robust_range(truth)
+    for name, (values, grid) in results.items():
+        compared = band_limited(values, grid, target)
+        band = high_band(compared, truth, target_factor(thick, target), 2, mask)
         yield {
             "scan": path.name.removesuffix(".nii.gz"),
             "pixels": name,
-            "voxel_mm": float(row["output"]["spacing_mm"][0]),
-            "voxels": int(np.prod(result.shape)),
-            "seconds": float(row["seconds"]),
-            "psnr": psnr(at_truth, truth, mask, span),
-            "ssim": ssim(at_truth, truth, mask, span),
+            "voxel_mm": float(rows[name]["output"]["spacing_mm"][0]),
+            "voxels": int(np.prod(values.shape)),
+            "seconds": float(rows[name]["seconds"]),
+            "psnr": psnr(compared, truth, mask, span),
+            "ssim": ssim(compared, truth, mask, span),
             "high_band_energy": band.energy,
             "high_band_error": band.error,
         }
 
 
-def on_grid(values: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
-    """Return a volume on another grid: means along the last axis where its voxels are far finer, else cubic splines."""
-    if target.spacing_mm[2] > FINER * grid.spacing_mm[2]:
-        coarse = grid.resampled([*grid.spacing_mm[:2], target.spacing_mm[2]])
-        step = resampling(grid.shape[2], grid.spacing_mm[2], coarse.shape[2], target.spacing_mm[2])
-        values, grid = step(torch.from_numpy(values)).numpy(), coarse
+def target_factor(thick: Grid, target: Grid) -> float:
+    """Return the slice spacing in voxels of a result."""
+    return float(thick.spacing_mm[2] / target.spacing_mm[2])
+
+
+def band_limited(values: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
+    """Return a volume at the voxels of another grid with parallel axes, cropped in k-space to what that grid can hold.
+
+    The waves are cosines that are even about the edges of the volume (discrete cosine transform), so that opposite
+    edges need not be alike. Waves above the Nyquist frequency of the target are left out, the others are evaluated at
+    its voxels, wherever these lie.
+    """
     to_source = np.linalg.inv(grid.affine) @ target.affine
-    where = {"output_shape": target.shape, "order": 3, "mode": "nearest"}
-    return ndimage.affine_transform(values, to_source[:3, :3], to_source[:3, 3], **where)
+    if not np.allclose(to_source[:3, :3], np.diag(np.diag(to_source[:3, :3])), atol=1e-4):
+        raise ValueError("the axes of the two grids are not parallel")
+    for axis, size in enumerate(values.shape):
+        places = to_source[axis, axis] * np.arange(target.shape[axis]) + to_source[axis, 3]
+        waves = np.arange(min(size, int(size / abs(to_source[axis, axis])) + 1))
+        coefficients = dct(np.eye(size), axis=0)[waves] / size
+        coefficients[0] /= 2
+        step = np.cos(np.pi * np.outer(places + 0.5, waves) / size) @ coefficients
+        values = np.moveaxis(np.tensordot(step.astype(np.float32), values, axes=(1, axis)), 0, axis)
+    return values
 
 
 def results_table(rows: Sequence[Row]) -> str:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.zero_filling import band_limited
 from scripts.geometry.grid import Grid
 from scripts.phantom.abdomen import abdomen
 from scripts.physics.noise import add_rician_noise
@@ -62,3 +63,15 @@ def test_noise_alone_raises_no_alarm():
 def test_the_through_plane_axis_is_not_looked_at():
     with pytest.raises(ValueError, match="axis must be 0 or 1, got 2"):
         acquired_fraction(np.ones((64, 64, 64)), 2)
+
+
+def test_a_volume_cropped_in_k_space_keeps_its_waves_and_loses_those_that_the_grid_cannot_hold():
+    fine, coarse = (Grid((n,) * 3, np.diag([s, s, s, 1.0])) for n, s in ((24, 1.0), (12, 2.0)))
+    affine = np.array(coarse.affine)
+    affine[:3, 3] = 0.5  # the outer edges of both grids lie at the same places
+    coarse = Grid(coarse.shape, affine)
+    at_fine, at_coarse = np.arange(24) + 0.5, 2 * np.arange(12) + 1
+    for wave, kept in ((6, True), (18, False)):  # half periods; the coarse grid holds 12
+        seen = band_limited((np.cos(np.pi * at_fine * wave / 24))[:, None, None] * np.ones((1, 24, 24)), fine, coarse)
+        expected = np.cos(np.pi * at_coarse * wave / 24) * kept
+        assert seen[:, 3, 3] == pytest.approx(expected, abs=1e-6)
