@@ -35,6 +35,7 @@ class OrthogonalInferer(Inferer):
 
     A generator of volumes (one whose `spatial_dims` is 3) sees all planes of a view together, inside the box around the
     body: at once up to 8 million voxels, else in blocks of as many planes as that, 16 of them shared with the next.
+    Each block is standardised by itself, so results depend on where blocks begin.
 
     The second view is flipped along the through-plane axis and its prediction flipped back. The two directions of this
     axis are equivalent in a scan, so whatever G adds always to the same side of slices, in both views, is a bias of G;
@@ -129,13 +130,13 @@ class OrthogonalInferer(Inferer):
         # planes (across, rows, through-plane), views of the volume and of the prediction
         planes, out = (v.movedim(1 - view, 0) for v in (volume, prediction))
         group = len(planes) if together else BOX_PLANES
+        infer = self._infer_volume if together else self._infer_planes
         for some, target in zip(planes.split(group), out.split(group), strict=True):
             shown = some.flip(flipped)  # a copy, also without a flip; the prediction is written into it
             bright = shown > FOREGROUND
             box = body_box(bright) if together else (slice(None), *body_box(bright.any(0)))
             inside = shown[box]
             if inside.numel():
-                infer = self._infer_volume if together else self._infer_planes
                 shown[box] = infer(inside, conditioning[:, box[-1]], network)
             target.copy_(shown.flip(flipped))
             bar.update(len(some))
