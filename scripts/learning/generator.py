@@ -214,16 +214,21 @@ class VolumeGenerator(Generator):
         super().__init__(channels, blocks, fold, conditioning_channels)
         self.cross = nn.ModuleList(CrossBlock(channels) for _ in range(blocks))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, statistics: torch.Tensor | None = None) -> torch.Tensor:
         """Return volumes (B, 1, X, Y, Z), or planes (B, 1, Y, Z), on the intensity scale of the input.
 
         Args:
             x: (B, at least 1 + conditioning_channels, X, Y, Z), or without the X axis, on any intensity scale. Y is an
                 in-plane and Z the through-plane (blurred) axis; X, Y and Z are of any size.
+            statistics: where x is a block of one larger volume: standard deviation and mean of the whole, (2,), by
+                which the block is then standardised.
         """
         if x.dim() == 4:
             return self._of_planes(x)
-        deviation, mean = torch.std_mean(x[:, :1].float(), dim=(2, 3, 4), keepdim=True)
+        if statistics is None:
+            deviation, mean = torch.std_mean(x[:, :1].float(), dim=(2, 3, 4), keepdim=True)
+        else:
+            deviation, mean = statistics[:, None, None, None, None, None].expand(-1, x.shape[0], 1, 1, 1, 1).unbind(0)
         deviation = deviation + self.epsilon
         exported = torch.jit.is_scripting() or torch.jit.is_tracing()  # without a loop over planes
         if not (exported or torch.is_grad_enabled()):
