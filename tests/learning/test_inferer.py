@@ -211,7 +211,7 @@ def test_blocks_of_a_volume_agree_with_the_whole(monkeypatch):
     assert [planes for _, _, planes in seen] == [40, 40, 40]
     added = (whole - volume.as_tensor()).abs().mean()
     assert not torch.equal(blocks, whole)  # near the ends of a block, planes beyond it are not seen
-    assert (blocks - whole).abs().mean() < 0.005 * added
+    assert (blocks - whole).abs().mean() < 0.01 * added
 
 
 def test_a_block_is_bounded_but_holds_what_it_shares():
