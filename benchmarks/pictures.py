@@ -124,9 +124,9 @@ def draw_panels(rows: Sequence[Mapping[str, Panel]], path: Path) -> None:
         rows: title -> panel, in each the same number.
         path: of the PNG file.
     """
-    wide, high = next(iter(rows[0].values())).values.shape
     cell = PANELS_INCHES / len(rows[0])
-    size = (PANELS_INCHES, len(rows) * (cell * high / wide + 0.3))
+    longest = max(p.values.shape[1] * p.through / p.values.shape[0] for row in rows for p in row.values())
+    size = (PANELS_INCHES, len(rows) * (cell * longest + 0.3))
     figure, cells = plt.subplots(len(rows), len(rows[0]), squeeze=False, figsize=size, layout="constrained")
     for row, axes in zip(rows, cells, strict=True):
         for (title, panel), axis in zip(row.items(), axes, strict=True):
