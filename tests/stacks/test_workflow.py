@@ -51,7 +51,7 @@ def run(studies: list[Study], out: Path, make: Callable[[Case], Stack]) -> dict:
 
 
 def named(names: list[str], left_out: dict | None = None) -> Study:
-    return Study(Case("study", ()), tuple(Case(name, ()) for name in names), left_out or {})
+    return Study(Case("study", (), stacks=tuple(Case(name, ()) for name in names)), left_out or {})
 
 
 def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
@@ -71,6 +71,27 @@ def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
     assert residual.shape == (SIZE, SIZE, SIZE // 4)
 
 
+def test_the_same_call_again_keeps_the_result_and_one_with_other_stacks_is_refused(tmp_path: Path, caplog):
+    files = {}
+    for name in ("tra", "cor", "sag"):
+        made, files[name] = stack(name), tmp_path / f"{name}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(made.slices.numpy(), made.slice_grid.affine), files[name])
+    called, out = [], tmp_path / "out"
+
+    def make(case: Case) -> Stack:
+        called.append(case.name)
+        return stack(case.name)
+
+    run(find_studies(list(files.values())), out, make)
+    first = (out / "study" / "study_glade.nii.gz").read_bytes()
+    assert called == ["tra", "cor", "sag"]
+    run(find_studies(list(files.values())), out, make)
+    run(find_studies([files["tra"], files["cor"]]), out, make)
+    assert called == ["tra", "cor", "sag"]
+    assert "study: refused: out holds the result of other stacks" in caplog.text
+    assert (out / "study" / "study_glade.nii.gz").read_bytes() == first
+
+
 def test_one_stack_given_twice_is_used_once(tmp_path: Path):
     row = run([named(["tra", "again", "cor"])], tmp_path, lambda c: stack("tra" if c.name == "again" else c.name))[
         "study"
@@ -85,7 +106,7 @@ def test_a_stack_that_is_refused_is_left_out_and_a_study_without_any_is_refused(
             return stack(case.name)
         raise Refusal(f"{case.name}: 2 slices, 5 are needed")
 
-    rows = run([named(["cor", "tra", "sag"]), Study(Case("other", ()), (Case("x", ()),))], tmp_path, make)
+    rows = run([named(["cor", "tra", "sag"]), Study(Case("other", (), stacks=(Case("x", ()),)))], tmp_path, make)
     assert rows["study"]["input"]["stacks_left_out"] == {"cor": "2 slices, 5 are needed"}
     assert rows["other"]["status"] == "refused"
     assert "none of the stacks can be used: x: 2 slices" in rows["other"]["reason"]
