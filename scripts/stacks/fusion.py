@@ -34,6 +34,10 @@ BYTES_PER_VOXEL = 4
 VOLUMES_AT_ONCE = 14  # of the size of the result that the joint solution holds, beside four of each stack
 VOLUMES_A_STACK = 6
 DISAGREEING = 2.0  # times the noise, from which a stack is warned of
+ALONE = (
+    "fuse needs two stacks and has one, {}: the result is that of the ordinary path (glade -i) with the settings of "
+    "fuse, faithful weights unless others are set"
+)
 COARSE = 0.05  # tolerance of the conjugate gradients for the added detail, which is only looked at
 
 logger = logging.getLogger(__name__)
@@ -295,7 +299,7 @@ def _alone(
     inside: torch.Tensor,
     left_out: dict[str, str],
 ) -> Fused:
-    """One stack: the result is that of `run inference`, which has weighed its noise already."""
+    """One stack: the result is that of the ordinary path, which has weighed its noise already."""
     return Fused(
         volume=volume,
         prior=volume,
@@ -307,7 +311,7 @@ def _alone(
         left_out=left_out,
         tau=0.0,
         iterations=0,
-        warnings=("only one stack is used: the result is that of run inference",),
+        warnings=(ALONE.format(part.stack.case.name),),
     )
 
 

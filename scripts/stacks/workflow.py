@@ -109,6 +109,8 @@ def fuse_study(
         Refusal: if no stack can be used, or the fusion would need too much memory.
     """
     left_out = dict(study.left_out)
+    for name, reason in left_out.items():
+        _say_left_out(name, reason)
     stacks: list[Stack] = []
     for case, image in zip(study.stacks, images or [None] * len(study.stacks), strict=True):
         try:
@@ -122,14 +124,20 @@ def fuse_study(
             if refusal is None:
                 raise
             left_out[case.name] = one_line(str(refusal)).removeprefix(f"{case.label}: ")
-            logger.warning("%s: left out: %s", case.name, left_out[case.name])
+            _say_left_out(case.name, left_out[case.name])
     if not stacks:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise Refusal(f"none of the stacks can be used: {reasons}")
     if began is not None:
         began(stacks[0])
     fused = fusion(stacks)
+    for warning in fused.warnings:
+        logger.warning("%s: %s", study.case.name, warning)
     return fused, left_out | fused.left_out
+
+
+def _say_left_out(name: str, reason: str) -> None:
+    logger.warning("%s: left out: %s", name, reason)
 
 
 def as_row(fused: Fused, left_out: Mapping[str, str]) -> dict[str, Any]:

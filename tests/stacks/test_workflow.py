@@ -24,7 +24,7 @@ from scripts.stacks.study import Study, find_studies
 from scripts.stacks.workflow import SaveStudy, StudyRun
 from tests.conftest import ROOT
 
-from .made import SIZE, stack
+from .made import SIZE, body, stack
 
 POSTFIXES = ("glade", "added_detail", "uncertainty", "coverage")
 
@@ -90,6 +90,26 @@ def test_the_same_call_again_keeps_the_result_and_one_with_other_stacks_is_refus
     assert called == ["tra", "cor", "sag"]
     assert "study: refused: out holds the result of other stacks" in caplog.text
     assert (out / "study" / "study_glade.nii.gz").read_bytes() == first
+
+
+def test_what_the_record_warns_of_is_logged_as_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    def make(case: Case) -> Stack:
+        return stack(case.name, truth=body() if case.name == "tra" else body().flip(1))
+
+    row = run([named(["tra", "cor"], {"t1": "2 slices, 5 are needed"})], tmp_path, make)["study"]
+    logged = [line.message for line in caplog.records if line.levelname == "WARNING"]
+    assert sum("times their noise away from what the stacks agree on" in warning for warning in row["warnings"]) == 2
+    for warning in row["warnings"]:
+        line = "t1: left out: 2 slices, 5 are needed" if "left out" in warning else f"study: {warning}"
+        assert logged.count(line) == 1
+
+
+def test_one_stack_alone_is_processed_and_one_line_says_that_fuse_needs_two(tmp_path: Path, caplog):
+    row = run([named(["tra"])], tmp_path, lambda case: stack(case.name))["study"]
+    (warning,) = row["warnings"]
+    assert "fuse needs two stacks and has one, tra: the result is that of the ordinary path (glade -i)" in warning
+    assert [line.message for line in caplog.records if line.levelname == "WARNING"] == [f"study: {warning}"]
+    assert row["status"] == "done"
 
 
 def test_one_stack_given_twice_is_used_once(tmp_path: Path):
