@@ -193,7 +193,7 @@ def fuse(
         settings["device"] = f"$torch.device('{device}')"
     study, images = _study(stacks, settings.get("reference"))
     with _plain_refusals(study.case.name), torch.random.fork_rng(devices=[]):
-        parser = bundle_parser(settings, STACKS)
+        parser = bundle_parser({"progress": False, **settings}, STACKS)
         single = parser.get_parsed_content("single")
         single.load()
         fused, left_out = fuse_study(study, single, parser.get_parsed_content("fusion"), images=images)

@@ -276,8 +276,9 @@ def _process(
     if output is not None:
         refuse_unwritable(output)
         overrides["output_dir"] = str(output.absolute())
-    if log_level == logging.WARNING and config == CONFIG:  # no bars either
-        overrides |= {"inferer::progress": False, "dataloader::progress": False}
+    if log_level == logging.WARNING:  # no bars either
+        bars = ["progress"] if config == STACKS else ["inferer::progress", "dataloader::progress"]
+        overrides |= dict.fromkeys(bars, False)
     if print_config:
         _print_config(config, overrides)
         return

@@ -10,6 +10,7 @@ import torch
 from ..geometry.checks import is_positive
 from ..geometry.errors import Refusal, one_line
 from ..geometry.grid import AXES, Grid
+from ..geometry.progress import Progress
 from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.joint import (
     JointConsistency,
@@ -22,7 +23,7 @@ from ..physics.joint import (
 from ..physics.rigid import RigidResampling
 from .intensity import IntensityMatch, match_intensity
 from .prior import FLOOR, directional_mean
-from .registration import Registration, no_motion, register
+from .registration import LEVELS, Registration, no_motion, register
 from .stack import Stack
 
 EXPECTED_ERROR = 0.04  # of the prior, root mean square, intensity scale: from a held-back person (docs/stacks.md)
@@ -136,6 +137,7 @@ class Fusion:
         smoothness: of the prior's errors, in slice spacings.
         floor: of the directional mean.
         memory_gib: refuse a study that needs more.
+        progress: show how far registration and joint solution are, as a bar or in the log.
 
     Raises:
         Refusal: if a setting has no such value.
@@ -150,6 +152,7 @@ class Fusion:
         smoothness: float = SMOOTHNESS,
         floor: float = FLOOR,
         memory_gib: float = 6.0,
+        progress: bool = False,
     ):
         if isotropic_spacing_mm is not None and not is_positive(isotropic_spacing_mm):
             raise Refusal(f"isotropic_spacing_mm must be a positive number of mm or null, got {isotropic_spacing_mm!r}")
@@ -164,7 +167,7 @@ class Fusion:
             registration,
         )
         self.expected_error, self.smoothness, self.floor = expected_error, smoothness, floor
-        self.memory_gib = memory_gib
+        self.memory_gib, self.progress = memory_gib, progress
 
     def __call__(self, stacks: Sequence[Stack]) -> Fused:
         """Return the fused volume; a stack that cannot be registered or matched is left out.
@@ -207,12 +210,15 @@ class Fusion:
         """The motion of each stack by name, and why others are left out."""
         reference = stacks[0]
         motions, left_out = {reference.case.name: no_motion()}, {}
-        for stack in stacks[1:]:
+        for number, stack in enumerate(stacks[1:], start=2):
             try:
                 motion = no_motion()
                 if self.registration:
-                    pair = (reference, stack)
-                    motion = register(*(x for s in pair for x in (s.volume.cpu().numpy(), s.grid)))
+                    name = stack.case.name
+                    logger.info("%s: stack %d of %d, registration", name, number, len(stacks))
+                    pair = (x for s in (reference, stack) for x in (s.volume.cpu().numpy(), s.grid))
+                    with self._bar(f"{name}, resolutions", len(LEVELS)) as bar:
+                        motion = register(*pair, bar.update)
                     motion.check()
                 motions[stack.case.name] = motion
                 logger.info(
@@ -226,6 +232,9 @@ class Fusion:
             except Refusal as refusal:
                 left_out[stack.case.name] = _said(stack, refusal)
         return motions, left_out
+
+    def _bar(self, what: str, total: int | None = None) -> Progress:
+        return Progress(show=self.progress, desc=what, total=total, leave=False)
 
     def _grid(self, stacks: Sequence[Stack], motions: dict[str, Registration]) -> Grid:
         """The isotropic grid of the result, along the axes of the reference."""
@@ -271,8 +280,11 @@ class Fusion:
             ],
             axis=0,
         )
+        logger.info("joint solution of %d stacks on %d x %d x %d voxels", len(fused), *grid.shape)
         solve = JointConsistency(tau, smoothness.round(6).tolist())
-        solution = solve(prior, stacks)
+        with self._bar("joint solution, steps") as bar:
+            bar.set_postfix_str(f"at most {solve.iterations}", refresh=False)  # it ends when it has converged
+            solution = solve(prior, stacks, bar.update)
         silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
         # the solution is affine in the prior: what the network adds to it is the solution for its part, without slices
         added = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)(prior - without_network, silent).volume

@@ -27,6 +27,7 @@ from ..data.saving import (
 from ..data.transforms import OriginalOrientationd
 from ..geometry.errors import Refusal, one_line, refusal_of
 from ..geometry.grid import Grid
+from ..geometry.progress import Progress
 from ..run.fingerprints import location_hash
 from ..run.record import CaseEntry, RunRecord
 from .fusion import Fused, Fusion
@@ -48,6 +49,7 @@ class StudyRun:
         single: makes the volume of each stack alone.
         fusion: of the stacks.
         saving: writes the volumes of a data item, as `SaveStudy`.
+        progress: show how many studies are done, as a bar or in the log.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class StudyRun:
         single: SingleStackInference,
         fusion: Fusion,
         saving: Callable[[Mapping], Any],
+        progress: bool = False,
     ):
         self.studies, self.record = list(studies), record
         self.single, self.fusion, self.saving = single, fusion, saving
+        self.progress = progress
 
     def run(self) -> None:
         """Process all studies.
@@ -70,7 +74,9 @@ class StudyRun:
         self.record.open()
         self.single.load()
         locations = {location_hash(study.case) for study in self.studies}
-        for index in self.record.in_turn([study.case for study in self.studies]):
+        order = self.record.in_turn([study.case for study in self.studies])
+        shown = self.progress and len(self.studies) > 1  # of one study, its own stages say more
+        for index in Progress(order, shown, total=len(self.studies), desc="studies", unit="study"):
             study = self.studies[index]
             with self.record.case(study.case, locations) as entry:
                 if entry.to_do:
@@ -112,7 +118,9 @@ def fuse_study(
     for name, reason in left_out.items():
         _say_left_out(name, reason)
     stacks: list[Stack] = []
-    for case, image in zip(study.stacks, images or [None] * len(study.stacks), strict=True):
+    given = zip(study.stacks, images or [None] * len(study.stacks), strict=True)
+    for number, (case, image) in enumerate(given, start=1):
+        logger.info("%s: stack %d of %d, alone through the network", case.name, number, len(study.stacks))
         try:
             stack = single(case, image)
             twin = next((other for other in stacks if _same(stack, other)), None)

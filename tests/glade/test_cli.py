@@ -106,6 +106,13 @@ def test_fuse_runs_the_workflow_of_stacks(scan, tmp_path, ran, words):
     }
 
 
+def test_quiet_shows_no_bars(scan, tmp_path, ran):
+    assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    assert ran.pop("progress") is False
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    assert (ran["inferer::progress"], ran["dataloader::progress"]) == (False, False)
+
+
 def test_fuse_refuses_a_setting_that_only_other_workflows_have(scan, tmp_path, ran, capsys):
     assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), "--set", "adapt=True"]) == 1
     assert "no setting is called adapt" in capsys.readouterr().err
