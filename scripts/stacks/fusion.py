@@ -184,7 +184,7 @@ class Fusion:
         grid = self._grid(used, motions)
         self._check_memory(grid, len(used))
         fused, prior, cubic, coverage = [], [], [], []
-        for stack in used:
+        for stack in Progress(used, self.progress, desc="stacks in the frame of the reference", leave=False):
             back = RigidResampling(stack.grid, grid, motions[stack.case.name].matrix)
             inside = back.covered(stack.volume.device) > HALF
             volume, interpolated = back(stack.volume), back(stack.interpolated)
@@ -212,15 +212,8 @@ class Fusion:
         motions, left_out = {reference.case.name: no_motion()}, {}
         for number, stack in enumerate(stacks[1:], start=2):
             try:
-                motion = no_motion()
-                if self.registration:
-                    name = stack.case.name
-                    logger.info("%s: stack %d of %d, registration", name, number, len(stacks))
-                    pair = (x for s in (reference, stack) for x in (s.volume.cpu().numpy(), s.grid))
-                    with self._bar(f"{name}, resolutions", len(LEVELS)) as bar:
-                        motion = register(*pair, bar.update)
-                    motion.check()
-                motions[stack.case.name] = motion
+                logger.info("%s: stack %d of %d, registration", stack.case.name, number, len(stacks))
+                motions[stack.case.name] = motion = self._motion(reference, stack)
                 logger.info(
                     "%s: moved by %.2f degrees and %.2f mm against %s, correlation %.3f",
                     stack.case.name,
@@ -233,8 +226,15 @@ class Fusion:
                 left_out[stack.case.name] = _said(stack, refusal)
         return motions, left_out
 
-    def _bar(self, what: str, total: int | None = None) -> Progress:
-        return Progress(show=self.progress, desc=what, total=total, leave=False)
+    def _motion(self, reference: Stack, stack: Stack) -> Registration:
+        if not self.registration:
+            return no_motion()
+        pair = (x for s in (reference, stack) for x in (s.volume.cpu().numpy(), s.grid))
+        what = f"{stack.case.name}, resolutions"
+        with Progress(show=self.progress, desc=what, total=len(LEVELS), leave=False) as bar:
+            motion = register(*pair, bar.update)
+        motion.check()
+        return motion
 
     def _grid(self, stacks: Sequence[Stack], motions: dict[str, Registration]) -> Grid:
         """The isotropic grid of the result, along the axes of the reference."""
@@ -265,6 +265,7 @@ class Fusion:
     ) -> Fused:
         if len(fused) == 1:
             return _alone(fused[0], grid, volumes[0], cubic[0], coverage[0], left_out)
+        logger.info("prior mean of %d stacks on %d x %d x %d voxels", len(fused), *grid.shape)
         directions = [_direction(part.stack, grid, part.motion) for part in fused]
         geometries = [_in_voxels_of(part.stack, grid) for part in fused]
         prior, without_network = (
@@ -280,14 +281,13 @@ class Fusion:
             ],
             axis=0,
         )
-        logger.info("joint solution of %d stacks on %d x %d x %d voxels", len(fused), *grid.shape)
         solve = JointConsistency(tau, smoothness.round(6).tolist())
-        with self._bar("joint solution, steps") as bar:
-            bar.set_postfix_str(f"at most {solve.iterations}", refresh=False)  # it ends when it has converged
-            solution = solve(prior, stacks, bar.update)
+        solution = self._steps("joint solution", solve, prior, stacks)
         silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
         # the solution is affine in the prior: what the network adds to it is the solution for its part, without slices
-        added = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)(prior - without_network, silent).volume
+        coarse = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)
+        added = self._steps("added detail", coarse, prior - without_network, silent).volume
+        logger.info("uncertainty and residuals")
         return Fused(
             volume=solution.volume,
             prior=prior,
@@ -301,6 +301,14 @@ class Fusion:
             iterations=solution.iterations,
             warnings=tuple(_warnings(directions, fused, solution)),
         )
+
+    def _steps(
+        self, what: str, solve: JointConsistency, prior: torch.Tensor, stacks: Sequence[Observation]
+    ) -> JointSolution:
+        logger.info("%s", what)
+        with Progress(show=self.progress, desc=f"{what}, steps", leave=False) as bar:
+            bar.set_postfix_str(f"at most {solve.iterations}", refresh=False)  # it ends when it has converged
+            return solve(prior, stacks, bar.update)
 
 
 def _alone(

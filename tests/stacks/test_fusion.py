@@ -66,9 +66,10 @@ def test_the_log_says_how_far_registration_and_joint_solution_are(show, monkeypa
         fused = Fusion(progress=show)([stack("tra"), stack("cor")])
     lines = [record.getMessage().split(" after ")[0] for record in caplog.records]
     stages = [f"cor, resolutions: {level} of 3" for level in (1, 2, 3)]
+    stages += [f"stacks in the frame of the reference: {number} of 2" for number in (1, 2)]
     steps = [f"joint solution, steps: {step}" for step in range(1, fused.iterations + 1)]
     assert [line for line in lines if line in {*stages, *steps}] == (stages + steps if show else [])
-    assert "cor: stack 2 of 2, registration" in lines
+    assert {"cor: stack 2 of 2, registration", "joint solution", "added detail"} <= set(lines)
     assert ("(at most 40)" in caplog.text) == show
 
 
