@@ -29,6 +29,7 @@ from ..geometry.errors import Refusal, one_line, refusal_of
 from ..geometry.grid import Grid
 from ..geometry.progress import Progress
 from ..run.fingerprints import location_hash
+from ..run.processes import ends_on_sigterm
 from ..run.record import CaseEntry, RunRecord
 from .fusion import Fused, Fusion
 from .stack import SingleStackInference, Stack
@@ -76,11 +77,12 @@ class StudyRun:
         locations = {location_hash(study.case) for study in self.studies}
         order = self.record.in_turn([study.case for study in self.studies])
         shown = self.progress and len(self.studies) > 1  # of one study, its own stages say more
-        for index in Progress(order, shown, total=len(self.studies), desc="studies", unit="study"):
-            study = self.studies[index]
-            with self.record.case(study.case, locations) as entry:
-                if entry.to_do:
-                    self._process(study, entry)
+        with ends_on_sigterm():
+            for index in Progress(order, shown, total=len(self.studies), desc="studies", unit="study"):
+                study = self.studies[index]
+                with self.record.case(study.case, locations) as entry:
+                    if entry.to_do:
+                        self._process(study, entry)
 
     def _process(self, study: Study, entry: CaseEntry) -> None:
         fused, left_out = fuse_study(study, self.single, self.fusion, lambda first: _loaded(entry, first))

@@ -274,7 +274,8 @@ def test_ctrl_c_ends_with_its_exit_code(scan, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "_run", stop)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 130
-    assert capsys.readouterr().err.strip() == "interrupted: what is done is kept; the same command continues from there"
+    line = "interrupted: what is complete is kept; what was in hand, such as all stacks of a study, begins again with"
+    assert capsys.readouterr().err.strip() == f"{line} the same command"
 
 
 @pytest.mark.slow

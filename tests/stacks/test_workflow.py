@@ -1,6 +1,7 @@
 """The workflow: what is written and recorded of a study, DICOM end to end, and a run of configs/stacks.yaml."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,6 +91,20 @@ def test_the_same_call_again_keeps_the_result_and_one_with_other_stacks_is_refus
     assert called == ["tra", "cor", "sag"]
     assert "study: refused: out holds the result of other stacks" in caplog.text
     assert (out / "study" / "study_glade.nii.gz").read_bytes() == first
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_is_stopped_leaves_nothing_and_begins_again(tmp_path: Path, number: int):
+    code = (
+        "import os, pathlib, sys; from tests.stacks.test_workflow import named, run, stack\n"
+        "def make(case): return stack('tra') if case.name == 'tra' else os.kill(os.getpid(), int(sys.argv[2]))\n"
+        "run([named(['tra', 'cor'])], pathlib.Path(sys.argv[1]), make)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(number)], cwd=ROOT, capture_output=True)
+    assert done.returncode == -number
+    assert [path.name for path in tmp_path.iterdir()] == [".glade"]
+    assert [path.name for path in (tmp_path / ".glade").iterdir()] == [".lock"]  # no note of a killed process
+    assert run([named(["tra", "cor"])], tmp_path, lambda case: stack(case.name))["study"]["status"] == "done"
 
 
 def test_what_the_record_warns_of_is_logged_as_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture):
