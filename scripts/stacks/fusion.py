@@ -36,8 +36,8 @@ VOLUMES_AT_ONCE = 14  # of the size of the result that the joint solution holds,
 VOLUMES_A_STACK = 6
 DISAGREEING = 2.0  # times the noise, from which a stack is warned of
 ALONE = (
-    "fuse needs two stacks and has one, {}: the result is that of the ordinary path (glade -i) with the settings of "
-    "fuse, faithful weights unless others are set"
+    "only one stack is used, {}, and fuse needs two: the result is that of the ordinary path (glade -i) with the "
+    "settings of fuse, faithful weights unless others are set"
 )
 COARSE = 0.05  # tolerance of the conjugate gradients for the added detail, which is only looked at
 
@@ -212,7 +212,8 @@ class Fusion:
         motions, left_out = {reference.case.name: no_motion()}, {}
         for number, stack in enumerate(stacks[1:], start=2):
             try:
-                logger.info("%s: stack %d of %d, registration", stack.case.name, number, len(stacks))
+                if self.registration:
+                    logger.info("%s: stack %d of %d, registration", stack.case.name, number, len(stacks))
                 motions[stack.case.name] = motion = self._motion(reference, stack)
                 logger.info(
                     "%s: moved by %.2f degrees and %.2f mm against %s, correlation %.3f",

@@ -122,7 +122,9 @@ def test_what_the_record_warns_of_is_logged_as_warnings(tmp_path: Path, caplog: 
 def test_one_stack_alone_is_processed_and_one_line_says_that_fuse_needs_two(tmp_path: Path, caplog):
     row = run([named(["tra"])], tmp_path, lambda case: stack(case.name))["study"]
     (warning,) = row["warnings"]
-    assert "fuse needs two stacks and has one, tra: the result is that of the ordinary path (glade -i)" in warning
+    assert (
+        "only one stack is used, tra, and fuse needs two: the result is that of the ordinary path (glade -i)" in warning
+    )
     assert [line.message for line in caplog.records if line.levelname == "WARNING"] == [f"study: {warning}"]
     assert row["status"] == "done"
 
