@@ -22,6 +22,7 @@ from ..data.saving import (
     volume_name,
     write_nifti,
     write_series,
+    write_sidecar,
     write_volume,
 )
 from ..data.transforms import OriginalOrientationd
@@ -168,14 +169,15 @@ def warnings_of(fused: Fused, left_out: Mapping[str, str]) -> list[str]:
 class SaveStudy:
     """Write OUT/<study>/<study>_<postfix>.nii.gz and, in a folder <study>_residual, the residual of each stack.
 
-    The residuals lie on the slices of their stacks. For DICOM a derived series is written as well. All files are
-    written or none.
+    A JSON file beside each of them describes it. The residuals lie on the slices of their stacks. For DICOM a derived
+    series is written as well. All files are written or none.
 
     Args:
         output_dir: OUT.
         dicom_writer: as for `SaveImageCased`.
         replacing: as for `case_folder`.
         report: writes a page about the study, called with the data and the folder that is being filled; None: no page.
+        describe: as for `SaveImageCased`; for a residual it is called with the protocol of its stack too.
     """
 
     def __init__(
@@ -184,9 +186,10 @@ class SaveStudy:
         dicom_writer: ImageWriter | None = None,
         replacing: Callable[[Case, list[str]], Any] | None = None,
         report: Callable[[Mapping, Path], Any] | None = None,
+        describe: Callable[..., Mapping[str, Any]] | None = None,
     ):
         self.output_dir, self.dicom_writer = Path(output_dir), dicom_writer
-        self.replacing, self.report = replacing, report
+        self.replacing, self.report, self.describe = replacing, report, describe
 
     def __call__(self, data: Mapping) -> None:
         """Write the volumes of `VOLUMES` and the residuals of data["fused"] for the case data["case"].
@@ -197,17 +200,25 @@ class SaveStudy:
         case, fused = data["case"], data["fused"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in VOLUMES.items():
-                write_volume(data[key], folder / volume_name(case.name, postfix), postfix)
+                path = folder / volume_name(case.name, postfix)
+                write_volume(data[key], path, postfix)
+                self._describe(path, case, postfix, data[key])
             residuals = folder / f"{case.name}_{RESIDUAL}"
             residuals.mkdir()
             for part in fused.stacks:
                 volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
                 volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
-                write_nifti(volume, residuals / f"{part.stack.case.name}.nii.gz")
+                path = residuals / f"{part.stack.case.name}.nii.gz"
+                write_nifti(volume, path)
+                self._describe(path, case, RESIDUAL, volume, part.stack.protocol)
             if case.format == DICOM and self.dicom_writer is not None:
                 write_series(self.dicom_writer, data["pred"], case, folder)
             if self.report is not None:
                 self.report(data, folder)
+
+    def _describe(self, path: Path, case: Case, *of_volume: Any) -> None:
+        if self.describe is not None:
+            write_sidecar(path, self.describe(case, *of_volume))
 
 
 def data_of(case: Case, fused: Fused) -> dict[str, Any]:

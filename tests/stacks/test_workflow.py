@@ -1,5 +1,6 @@
 """The workflow: what is written and recorded of a study, DICOM end to end, and a run of configs/stacks.yaml."""
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from scripts.derived_series.writer import DicomSeriesWriter
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
 from scripts.run.record import RunRecord
+from scripts.run.sidecars import ResultSidecar
 from scripts.stacks.fusion import Fusion
 from scripts.stacks.stack import Stack
 from scripts.stacks.study import Study, find_studies
@@ -45,8 +47,8 @@ class MadeStacks:
 
 def run(studies: list[Study], out: Path, make: Callable[[Case], Stack]) -> dict:
     """The row of each study by name."""
-    record = RunRecord(out, {})
-    saving = SaveStudy(out, DicomSeriesWriter(), record.replacing)
+    record = RunRecord(out, {"version": "1.2.3"})
+    saving = SaveStudy(out, DicomSeriesWriter(), record.replacing, describe=ResultSidecar(record))
     StudyRun(studies, record, MadeStacks(make), Fusion(registration=False), saving).run()
     return {row["case"]: row for row in json.loads((out / "summary.json").read_text())["cases"]}
 
@@ -59,7 +61,7 @@ def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
     row = run([named(["tra", "cor", "sag"], {"t1": "another contrast"})], tmp_path, lambda case: stack(case.name))[
         "study"
     ]
-    files = {"study_residual", *(f"study_{name}.nii.gz" for name in POSTFIXES)}
+    files = {"study_residual", *(f"study_{name}{end}" for name in POSTFIXES for end in (".nii.gz", ".json"))}
     assert {path.name for path in (tmp_path / "study").iterdir()} == files == {Path(f).name for f in row["files"]}
     assert row["status"] == "done"
     assert [part["stack"] for part in row["input"]["stacks"]] == ["tra", "cor", "sag"]
@@ -91,6 +93,33 @@ def test_the_same_call_again_keeps_the_result_and_one_with_other_stacks_is_refus
     assert called == ["tra", "cor", "sag"]
     assert "study: refused: out holds the result of other stacks" in caplog.text
     assert (out / "study" / "study_glade.nii.gz").read_bytes() == first
+
+
+def test_a_sidecar_beside_every_nifti_file_says_what_it_is_and_from_which_stacks(tmp_path: Path):
+    files = []
+    for name in ("tra", "sag"):
+        made = stack(name)
+        files.append(tmp_path / f"{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(made.slices.numpy(), made.slice_grid.affine), files[-1])
+    out = tmp_path / "out"
+    run(find_studies(files), out, lambda case: stack(case.name))
+    volumes = sorted(out.rglob("*.nii.gz"))
+    assert len(volumes) == len(POSTFIXES) + 2
+    found = {volume: json.loads(Path(f"{str(volume)[:-7]}.json").read_text()) for volume in volumes}
+    for volume, content in found.items():
+        assert content["Sources"] == ["tra.nii.gz", "sag.nii.gz"]
+        assert [part["stack"] for part in content["Input"]["stacks"]] == ["tra", "sag"]
+        assert content["SHA256"] == hashlib.sha256(volume.read_bytes()).hexdigest()
+        assert content["Output"]["shape"] == list(nibabel.load(volume).shape)
+        assert content["GeneratedBy"] == [{"Name": "GLADE", "Version": "1.2.3"}]
+        assert content["Settings"] == {"version": "1.2.3"}
+        is_residual = volume.parent.name == "study_residual"
+        assert content["SpacingBetweenSlices"] == content["SliceThickness"] == (4 if is_residual else 1)
+        assert content["Acquisition"]["slice_spacing_mm"] == 4
+        assert content["Resolution"] == ("the slices of the stack" if is_residual else "isotropic, 1 mm")
+    described = {volume.name: content["Description"] for volume, content in found.items()}
+    assert len(set(described.values())) == len(POSTFIXES) + 1  # both residuals are of one kind
+    assert "not calibrated" in described["study_uncertainty.nii.gz"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
