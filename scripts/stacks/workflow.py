@@ -12,6 +12,7 @@ from monai.data import ImageWriter, MetaTensor
 from nibabel.spatialimages import SpatialImage
 
 from ..data.case import DICOM, Case
+from ..data.outputs import DICOM_SERIES, OUTPUTS_OF_STACKS, REPORT_PAGE, VOLUME, chosen_outputs
 from ..data.saving import (
     ADDED_DETAIL,
     COVERAGE,
@@ -178,6 +179,7 @@ class SaveStudy:
         replacing: as for `case_folder`.
         report: writes a page about the study, called with the data and the folder that is being filled; None: no page.
         describe: as for `SaveImageCased`; for a residual it is called with the protocol of its stack too.
+        write: names of `OUTPUTS_OF_STACKS` that are written; None: all.
     """
 
     def __init__(
@@ -187,8 +189,10 @@ class SaveStudy:
         replacing: Callable[[Case, list[str]], Any] | None = None,
         report: Callable[[Mapping, Path], Any] | None = None,
         describe: Callable[..., Mapping[str, Any]] | None = None,
+        write: Sequence[str] | None = None,
     ):
         self.output_dir, self.dicom_writer = Path(output_dir), dicom_writer
+        self.write = OUTPUTS_OF_STACKS if write is None else chosen_outputs(write, OUTPUTS_OF_STACKS)
         self.replacing, self.report, self.describe = replacing, report, describe
 
     def __call__(self, data: Mapping) -> None:
@@ -200,21 +204,25 @@ class SaveStudy:
         case, fused = data["case"], data["fused"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in VOLUMES.items():
-                path = folder / volume_name(case.name, postfix)
-                write_volume(data[key], path, postfix)
-                self._describe(path, case, postfix, data[key])
-            residuals = folder / f"{case.name}_{RESIDUAL}"
-            residuals.mkdir()
-            for part in fused.stacks:
-                volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
-                volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
-                path = residuals / f"{part.stack.case.name}.nii.gz"
-                write_nifti(volume, path)
-                self._describe(path, case, RESIDUAL, volume, part.stack.protocol)
-            if case.format == DICOM and self.dicom_writer is not None:
+                if (VOLUME if postfix == RESULT else postfix) in self.write:
+                    path = folder / volume_name(case.name, postfix)
+                    write_volume(data[key], path, postfix)
+                    self._describe(path, case, postfix, data[key])
+            if RESIDUAL in self.write:
+                self._write_residuals(case, fused, folder / f"{case.name}_{RESIDUAL}")
+            if case.format == DICOM and self.dicom_writer is not None and DICOM_SERIES in self.write:
                 write_series(self.dicom_writer, data["pred"], case, folder)
-            if self.report is not None:
+            if self.report is not None and REPORT_PAGE in self.write:
                 self.report(data, folder)
+
+    def _write_residuals(self, case: Case, fused: Fused, folder: Path) -> None:
+        folder.mkdir()
+        for part in fused.stacks:
+            volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
+            volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
+            path = folder / f"{part.stack.case.name}.nii.gz"
+            write_nifti(volume, path)
+            self._describe(path, case, RESIDUAL, volume, part.stack.protocol)
 
     def _describe(self, path: Path, case: Case, *of_volume: Any) -> None:
         if self.describe is not None:

@@ -106,6 +106,15 @@ def test_fuse_runs_the_workflow_of_stacks(scan, tmp_path, ran, words):
     }
 
 
+def test_fuse_writes_what_is_chosen_also_what_only_it_has(scan, tmp_path, ran, capsys):
+    options = ["-o", str(tmp_path / "out"), "--write"]
+    assert cli.main(["fuse", str(scan), *options, "residual,added-detail"]) == 0
+    assert ran["write"] == ["added_detail", "residual"]
+    assert cli.main(["-i", str(scan), *options, "residual"]) == 1
+    line = "refused: write must name what is wanted of volume, added_detail, uncertainty, dicom, report, or all"
+    assert line in capsys.readouterr().err
+
+
 def test_quiet_shows_no_bars(scan, tmp_path, ran):
     assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), "--quiet"]) == 0
     assert ran.pop("progress") is False

@@ -16,6 +16,7 @@ import pydicom
 import pytest
 
 from scripts.data.case import Case
+from scripts.data.outputs import OUTPUTS_OF_STACKS
 from scripts.derived_series.writer import DicomSeriesWriter
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
@@ -45,10 +46,10 @@ class MadeStacks:
         return replace(self.make(case), case=case)
 
 
-def run(studies: list[Study], out: Path, make: Callable[[Case], Stack]) -> dict:
+def run(studies: list[Study], out: Path, make: Callable[[Case], Stack], write: tuple = OUTPUTS_OF_STACKS[:-1]) -> dict:
     """The row of each study by name."""
-    record = RunRecord(out, {"version": "1.2.3"})
-    saving = SaveStudy(out, DicomSeriesWriter(), record.replacing, describe=ResultSidecar(record))
+    record = RunRecord(out, {"version": "1.2.3"}, write=write)
+    saving = SaveStudy(out, DicomSeriesWriter(), record.replacing, describe=ResultSidecar(record), write=write)
     StudyRun(studies, record, MadeStacks(make), Fusion(registration=False), saving).run()
     return {row["case"]: row for row in json.loads((out / "summary.json").read_text())["cases"]}
 
@@ -120,6 +121,26 @@ def test_a_sidecar_beside_every_nifti_file_says_what_it_is_and_from_which_stacks
     described = {volume.name: content["Description"] for volume, content in found.items()}
     assert len(set(described.values())) == len(POSTFIXES) + 1  # both residuals are of one kind
     assert "not calibrated" in described["study_uncertainty.nii.gz"]
+
+
+def test_what_is_chosen_is_written_and_more_is_added(tmp_path: Path):
+    made = []
+
+    def call(*write: str) -> list[str]:
+        row = run([named(["tra", "cor"])], tmp_path, lambda c: made.append(c.name) or stack(c.name), write)["study"]
+        assert {path.name for path in (tmp_path / "study").iterdir()} == {Path(file).name for file in row["files"]}
+        return [Path(file).name for file in row["files"]]
+
+    volume = ["study_glade.json", "study_glade.nii.gz"]
+    assert call("volume") == volume
+    assert call("residual") == [*volume, "study_residual"]
+    assert made == ["tra", "cor"] * 2
+    assert call("residual", "volume") == [*volume, "study_residual"]
+    assert made == ["tra", "cor"] * 2
+    assert call("coverage") == ["study_coverage.json", "study_coverage.nii.gz", *volume, "study_residual"]
+    assert {path.name for path in (tmp_path / "study/study_residual").iterdir()} == {
+        f"{name}{end}" for name in ("tra", "cor") for end in (".json", ".nii.gz")
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -243,8 +264,8 @@ def test_the_workflow_runs_on_files(tmp_path: Path):
         str(tmp_path / "out"),
         "--inference",
         "{'views': [0], 'rotations_deg': [0]}",
-        "--report",
-        "true",
+        "--write",
+        "all",
     ]
     done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
