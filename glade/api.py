@@ -193,7 +193,7 @@ def fuse(
         settings["device"] = f"$torch.device('{device}')"
     study, images = _study(stacks, settings.get("reference"))
     with _plain_refusals(study.case.name), torch.random.fork_rng(devices=[]):
-        parser = bundle_parser(settings, STACKS)
+        parser = bundle_parser({"progress": False, **settings}, STACKS)
         single = parser.get_parsed_content("single")
         single.load()
         fused, left_out = fuse_study(study, single, parser.get_parsed_content("fusion"), images=images)
@@ -222,7 +222,7 @@ def _study(stacks: Sequence[Stack], reference: str | None) -> tuple[Study, list[
     if reference is not None and cases[order[0]].name != reference:
         raise Refusal(f"reference: there is no stack {reference}: have {', '.join(case.name for case in cases)}")
     named = tuple(cases[index] for index in order)
-    return Study(Case("study", ()), named), [stacks[index] for index in order]
+    return Study(Case("study", (), stacks=named)), [stacks[index] for index in order]
 
 
 def super_resolve(scan: Scan, affine: ArrayLike | None = None, **options: Any) -> Result:

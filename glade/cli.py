@@ -16,7 +16,7 @@ from typing import Any
 import click
 import yaml
 
-from glade.scripts.data.outputs import OUTPUTS, chosen_outputs
+from glade.scripts.data.outputs import OUTPUTS, OUTPUTS_OF_STACKS, chosen_outputs
 from glade.scripts.geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
 from glade.scripts.geometry.folders import existing_paths
 from glade.scripts.run.bundle import bundle_version
@@ -93,6 +93,16 @@ def setting(name: str, **options: Any) -> Any:
     return click.option(f"--{name.replace('_', '-')}", name, default=None, **options)
 
 
+def writing(outputs: Sequence[str]) -> Any:
+    """The option that chooses among the outputs of a workflow."""
+    names = ", ".join(outputs)
+    return setting(
+        "write",
+        metavar="NAME[,NAME ...]",
+        help=f"Of {names}; or all. All but the report, a page of figures and measures, by default.",
+    )
+
+
 RUNNING = (
     setting("redo", is_flag=True, help="Process again what OUT already holds."),
     click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N; a GPU where there is one by default."),
@@ -149,11 +159,7 @@ OPTIONS = (
         help="Voxel size; by default the smaller in-plane one (stored); acquired: that before zero-filling.",
     ),
     setting("adapt", is_flag=True, help="First fine-tune the weights on these very scans, up to 10 minutes."),
-    setting(
-        "write",
-        metavar="NAME[,NAME ...]",
-        help=f"Of {', '.join(OUTPUTS)}; or all. All but the report, a page of figures and measures, by default.",
-    ),
+    writing(OUTPUTS),
     *RUNNING,
 )
 """Options of all commands that process scans."""
@@ -226,14 +232,25 @@ def bids(dataset: Path, output: Path, participants: tuple[str, ...], sessions: t
 
 
 @commands.command("fuse")
-@click.option("-i", "--input", "scans", multiple=True, type=FOLDER, metavar="STACK ...", help="As the argument.")
+@click.option(
+    "-i",
+    "--input",
+    "scans",
+    multiple=True,
+    type=FOLDER,
+    metavar="STACK ...",
+    help="Stacks of one study: image files or DICOM series, or a folder of them; several too, the reference first.",
+)
 @click.argument("more", nargs=-1, type=FOLDER, metavar="STACK ...")
-@click.option("-o", "--output", type=FOLDER, metavar="OUT", help="Folder of the results: a folder a study.")
+@click.option(
+    "-o", "--output", type=FOLDER, metavar="OUT", help="Folder of the results: a folder a study, and summary.json."
+)
 @setting("reference", metavar="NAME", help="Stack that stays in place and gives units and orientation; else the first.")
 @setting("isotropic_spacing_mm", type=float, metavar="MM", help="Voxel size; by default the finest of the stacks.")
 @setting(
     "field_of_view", type=click.Choice(["reference", "union"]), help="Of the reference (default) or of all stacks."
 )
+@writing(OUTPUTS_OF_STACKS)
 @functools.partial(_with, options=RUNNING)
 def fuse(scans: tuple[Path, ...], more: tuple[Path, ...], **options: Any) -> None:
     """Make one isotropic volume of two or more stacks of a study: one contrast, several orientations.
@@ -268,7 +285,8 @@ def _process(
     if isinstance(overrides.get("like"), Path):
         overrides["like"] = str(existing_paths([overrides["like"]])[0])
     if "write" in overrides:
-        overrides["write"] = chosen_outputs(overrides["write"])
+        outputs = OUTPUTS_OF_STACKS if config == STACKS else OUTPUTS
+        overrides["write"] = chosen_outputs(overrides["write"], outputs)
     _refuse_missing_packages(overrides)
     if scans:
         found = [str(path.absolute()) for path in existing_paths(scans)]
@@ -276,8 +294,9 @@ def _process(
     if output is not None:
         refuse_unwritable(output)
         overrides["output_dir"] = str(output.absolute())
-    if log_level == logging.WARNING and config == CONFIG:  # no bars either
-        overrides |= {"inferer::progress": False, "dataloader::progress": False}
+    if log_level == logging.WARNING:  # no bars either
+        bars = ["progress"] if config == STACKS else ["inferer::progress", "dataloader::progress"]
+        overrides |= dict.fromkeys(bars, False)
     if print_config:
         _print_config(config, overrides)
         return

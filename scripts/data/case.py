@@ -27,7 +27,7 @@ class Case:
         format: "dicom", or "nifti", which stands for NRRD, MetaImage and MGH too: which reader reads it.
         frame: index (from 0) of the volume in a 4-D NIfTI file; None for a 3-D file and for DICOM.
         volume: what DICOM discovery found (`scripts.dicom.discovery.Volume`), so that nothing is searched for again.
-        more_volumes: of DICOM, where a result comes from several stacks: those of the stacks beside `volume`.
+        stacks: where a result comes from stacks: their cases, the reference first; `files` are those of all of them.
         refusal: why the scan cannot be used, in one line; None for a usable one.
     """
 
@@ -36,8 +36,13 @@ class Case:
     format: str = NIFTI
     frame: int | None = None
     volume: Any = field(default=None, compare=False)  # holds arrays, which cannot be compared or hashed
-    more_volumes: tuple[Any, ...] = field(default=(), compare=False)
+    stacks: tuple["Case", ...] = ()
     refusal: str | None = None
+
+    @property
+    def more_volumes(self) -> tuple[Any, ...]:
+        """What DICOM discovery found of the stacks beside the reference, whose volume is `volume`."""
+        return tuple(stack.volume for stack in self.stacks[1:])
 
     @property
     def label(self) -> str:

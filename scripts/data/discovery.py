@@ -18,7 +18,7 @@ from ..geometry.folders import Inputs, every_folder, existing_paths, input_paths
 from .case import Case, unique_names
 from .formats import SUFFIXES, files_of, length_problem, open_image
 from .nifti import NiftiFile, is_pair_header, open_content
-from .saving import POSTFIXES, volume_name
+from .saving import COVERAGE, POSTFIXES, RESIDUAL, volume_name
 from .sidecar import file_stem
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,9 @@ def _header_of(file: Path) -> Path:
 
 
 def _is_own_result(file: Path) -> bool:
-    return any(file.name == volume_name(file.parent.name, postfix) for postfix in POSTFIXES)
+    folder = file.parent
+    is_volume = any(file.name == volume_name(folder.name, postfix) for postfix in (*POSTFIXES, COVERAGE))
+    return is_volume or folder.name == f"{folder.parent.name}_{RESIDUAL}"
 
 
 def _names(files: list[Path], root: Path) -> dict[Path, str]:

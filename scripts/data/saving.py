@@ -27,8 +27,8 @@ SERIES = f"_{RESULT}_dicom"  # ends the name of the folder of a derived series
 REPORT = "_report.html"  # ends the name of the page about a case
 VIEWER = "_viewer.html"  # ends the name of the page with its viewer, where that is too large for the report
 COVERAGE, RESIDUAL = "coverage", "residual"  # of several stacks: a volume, and a folder with one for each stack
-VOLUME_ENDINGS = tuple(f"_{postfix}{end}" for postfix in POSTFIXES for end in (".nii.gz", ".json"))
-RESULT_ENDINGS = (*VOLUME_ENDINGS, f"_{COVERAGE}.nii.gz", f"_{RESIDUAL}", SERIES, REPORT, VIEWER)
+VOLUME_ENDINGS = tuple(f"_{postfix}{end}" for postfix in (*POSTFIXES, COVERAGE) for end in (".nii.gz", ".json"))
+RESULT_ENDINGS = (*VOLUME_ENDINGS, f"_{RESIDUAL}", SERIES, REPORT, VIEWER)
 
 
 class SaveImageCased(SaveImaged):

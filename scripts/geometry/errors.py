@@ -3,7 +3,10 @@
 import errno
 
 SURROGATES = 0xDC00  # a byte b of a file name that is no UTF-8 is the character SURROGATES + b
-INTERRUPTED = "interrupted: what is done is kept; the same command continues from there"
+INTERRUPTED = (
+    "interrupted: what is complete is kept; what was in hand, such as all stacks of a study, begins again "
+    "with the same command"
+)
 LONGEST_REASON = 400  # characters; longer lines are unreadable in a terminal and in a table
 
 

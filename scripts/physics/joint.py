@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,12 +145,15 @@ class JointConsistency:
         self.tau, self.smoothness_voxels = float(tau), tuple(float(s) for s in smoothness_voxels)
         self.iterations, self.tolerance = iterations, tolerance
 
-    def __call__(self, prior: torch.Tensor, stacks: Sequence[Observation]) -> JointSolution:
+    def __call__(
+        self, prior: torch.Tensor, stacks: Sequence[Observation], stepped: Callable[[], Any] | None = None
+    ) -> JointSolution:
         """Return the volume that weighs the prior against the slices of all stacks.
 
         Args:
             prior: v_prior, (X, Y, Z).
             stacks: at least one.
+            stepped: called after each conjugate gradient step.
         """
         scales = [self.tau / stack.sigma * stack.weights.to(prior).sqrt() for stack in stacks]
         target = [scale * stack.residual(prior) for scale, stack in zip(scales, stacks, strict=True)]
@@ -166,7 +170,9 @@ class JointConsistency:
                 part + scale * stack.operator(volume) for part, scale, stack in zip(parts, scales, stacks, strict=True)
             ]
 
-        found, iterations, reached = _conjugate_gradients(system, target, self.iterations, self.tolerance)
+        found, iterations, reached = _conjugate_gradients(
+            system, target, self.iterations, self.tolerance, stepped or (lambda: None)
+        )
         return JointSolution(prior + spread(found), iterations, reached <= self.tolerance)
 
     def _correlated(self, volume: torch.Tensor) -> torch.Tensor:
@@ -181,7 +187,11 @@ class JointConsistency:
 
 
 def _conjugate_gradients(
-    system: Callable[[list[torch.Tensor]], list[torch.Tensor]], target: list[torch.Tensor], most: int, tolerance: float
+    system: Callable[[list[torch.Tensor]], list[torch.Tensor]],
+    target: list[torch.Tensor],
+    most: int,
+    tolerance: float,
+    stepped: Callable[[], Any],
 ) -> tuple[list[torch.Tensor], int, float]:
     """Solve system(x) = target for a symmetric positive definite system, from x = 0 (Hestenes and Stiefel 1952)."""
     x = [torch.zeros_like(part) for part in target]
@@ -198,6 +208,7 @@ def _conjugate_gradients(
         before, square = square, _dot(left, left)
         direction = [part + square / before * old for part, old in zip(left, direction, strict=True)]
         count += 1
+        stepped()
     return x, count, float(np.sqrt(square / start)) if start > 0 else 0.0
 
 

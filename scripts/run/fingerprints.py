@@ -16,8 +16,8 @@ def fingerprint(case: Case) -> str | None:
 
     Archives write many files of one size and one time; the samples hold a DICOM file's UIDs and a gzip file's checksum.
     """
-    planes = getattr(case.volume, "planes_in_files", None)
-    return fingerprint_of_files(input_files(case), repr((case.frame, planes)))
+    parts = [(part.frame, getattr(part.volume, "planes_in_files", None)) for part in case.stacks or [case]]
+    return fingerprint_of_files(input_files(case), repr(parts if case.stacks else parts[0]))
 
 
 def fingerprint_of_files(files: list[Path], part: str = "") -> str | None:
@@ -39,8 +39,12 @@ def fingerprint_of_files(files: list[Path], part: str = "") -> str | None:
 def location_hash(case: Case) -> str | None:
     """Return a hash of where the input lies; it is hashed because folders bear patients' names.
 
-    The location of a NIfTI scan is its path, that of a DICOM volume its folder, since files may be added to it.
+    The location of a NIfTI scan is its path, that of a DICOM volume its folder, since files may be added to it; that of
+    several stacks, the locations of all of them in their order.
     """
+    if len(case.stacks) > 1:
+        hashes = [location_hash(stack) for stack in case.stacks]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest() if all(hashes) else None
     if not case.files:
         return None
     try:
@@ -52,6 +56,8 @@ def location_hash(case: Case) -> str | None:
 
 def input_files(case: Case) -> list[Path]:
     """Return the files of a case, with the sidecars of a NIfTI file, inherited ones too."""
+    if case.stacks:
+        return list(dict.fromkeys(file for stack in case.stacks for file in input_files(stack)))
     files = list(case.files)
     if case.format == NIFTI and files:
         with suppress(OSError):  # a folder that may not be entered

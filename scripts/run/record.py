@@ -400,14 +400,15 @@ class CaseEntry:
         free = self._lock.acquire(wait=False)
         refusal = self.case.refusal or self.record.refusal(self.case)
         if refusal:
-            self.stop(REFUSED, refusal) if free else self._leave(refusal)
+            its_own = free and not self.record.belongs_to_other_scan(self.case, locations)
+            self.stop(REFUSED, refusal) if its_own else self._leave(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
             logger.info("%s: already done", self.case.name)
         elif not free:
             self._leave(f"{self._lock.holder()} is processing it now: run this again when that has ended")
         elif reason := self._standing_result(locations):
-            self._leave(f"{reason}: give another output_dir, or redo true")
+            self._leave(f"{reason}: give another output_dir (-o), or redo true (--redo)")
         else:
             self._begin_work()
 
@@ -519,7 +520,8 @@ class CaseEntry:
         """Why a result in OUT is not replaced."""
         record, out = self.record, self.record.output_dir.name
         if record.belongs_to_other_scan(self.case, locations):
-            return f"{out} holds the result of another scan of this name"
+            other = "other stacks under" if self.case.stacks else "another scan of"
+            return f"{out} holds the result of {other} this name"
         differences = record.other_settings(self.case)
         if differences:
             return f"{out} holds its result with other settings ({', '.join(differences[:MOST_DIFFERENCES])})"

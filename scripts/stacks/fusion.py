@@ -10,6 +10,7 @@ import torch
 from ..geometry.checks import is_positive
 from ..geometry.errors import Refusal, one_line
 from ..geometry.grid import AXES, Grid
+from ..geometry.progress import Progress
 from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.joint import (
     JointConsistency,
@@ -22,7 +23,7 @@ from ..physics.joint import (
 from ..physics.rigid import RigidResampling
 from .intensity import IntensityMatch, match_intensity
 from .prior import FLOOR, directional_mean
-from .registration import Registration, no_motion, register
+from .registration import LEVELS, Registration, no_motion, register
 from .stack import Stack
 
 EXPECTED_ERROR = 0.04  # of the prior, root mean square, intensity scale: from a held-back person (docs/stacks.md)
@@ -34,6 +35,10 @@ BYTES_PER_VOXEL = 4
 VOLUMES_AT_ONCE = 14  # of the size of the result that the joint solution holds, beside four of each stack
 VOLUMES_A_STACK = 6
 DISAGREEING = 2.0  # times the noise, from which a stack is warned of
+ALONE = (
+    "only one stack is used, {}, and fuse needs two: the result is that of the ordinary path (glade -i) with the "
+    "settings of fuse, faithful weights unless others are set"
+)
 COARSE = 0.05  # tolerance of the conjugate gradients for the added detail, which is only looked at
 
 logger = logging.getLogger(__name__)
@@ -132,6 +137,7 @@ class Fusion:
         smoothness: of the prior's errors, in slice spacings.
         floor: of the directional mean.
         memory_gib: refuse a study that needs more.
+        progress: show how far registration and joint solution are, as a bar or in the log.
 
     Raises:
         Refusal: if a setting has no such value.
@@ -146,6 +152,7 @@ class Fusion:
         smoothness: float = SMOOTHNESS,
         floor: float = FLOOR,
         memory_gib: float = 6.0,
+        progress: bool = False,
     ):
         if isotropic_spacing_mm is not None and not is_positive(isotropic_spacing_mm):
             raise Refusal(f"isotropic_spacing_mm must be a positive number of mm or null, got {isotropic_spacing_mm!r}")
@@ -160,7 +167,7 @@ class Fusion:
             registration,
         )
         self.expected_error, self.smoothness, self.floor = expected_error, smoothness, floor
-        self.memory_gib = memory_gib
+        self.memory_gib, self.progress = memory_gib, progress
 
     def __call__(self, stacks: Sequence[Stack]) -> Fused:
         """Return the fused volume; a stack that cannot be registered or matched is left out.
@@ -177,7 +184,7 @@ class Fusion:
         grid = self._grid(used, motions)
         self._check_memory(grid, len(used))
         fused, prior, cubic, coverage = [], [], [], []
-        for stack in used:
+        for stack in Progress(used, self.progress, desc="stacks in the frame of the reference", leave=False):
             back = RigidResampling(stack.grid, grid, motions[stack.case.name].matrix)
             inside = back.covered(stack.volume.device) > HALF
             volume, interpolated = back(stack.volume), back(stack.interpolated)
@@ -203,14 +210,11 @@ class Fusion:
         """The motion of each stack by name, and why others are left out."""
         reference = stacks[0]
         motions, left_out = {reference.case.name: no_motion()}, {}
-        for stack in stacks[1:]:
+        for number, stack in enumerate(stacks[1:], start=2):
             try:
-                motion = no_motion()
                 if self.registration:
-                    pair = (reference, stack)
-                    motion = register(*(x for s in pair for x in (s.volume.cpu().numpy(), s.grid)))
-                    motion.check()
-                motions[stack.case.name] = motion
+                    logger.info("%s: stack %d of %d, registration", stack.case.name, number, len(stacks))
+                motions[stack.case.name] = motion = self._motion(reference, stack)
                 logger.info(
                     "%s: moved by %.2f degrees and %.2f mm against %s, correlation %.3f",
                     stack.case.name,
@@ -222,6 +226,16 @@ class Fusion:
             except Refusal as refusal:
                 left_out[stack.case.name] = _said(stack, refusal)
         return motions, left_out
+
+    def _motion(self, reference: Stack, stack: Stack) -> Registration:
+        if not self.registration:
+            return no_motion()
+        pair = (x for s in (reference, stack) for x in (s.volume.cpu().numpy(), s.grid))
+        what = f"{stack.case.name}, resolutions"
+        with Progress(show=self.progress, desc=what, total=len(LEVELS), leave=False) as bar:
+            motion = register(*pair, bar.update)
+        motion.check()
+        return motion
 
     def _grid(self, stacks: Sequence[Stack], motions: dict[str, Registration]) -> Grid:
         """The isotropic grid of the result, along the axes of the reference."""
@@ -252,6 +266,7 @@ class Fusion:
     ) -> Fused:
         if len(fused) == 1:
             return _alone(fused[0], grid, volumes[0], cubic[0], coverage[0], left_out)
+        logger.info("prior mean of %d stacks on %d x %d x %d voxels", len(fused), *grid.shape)
         directions = [_direction(part.stack, grid, part.motion) for part in fused]
         geometries = [_in_voxels_of(part.stack, grid) for part in fused]
         prior, without_network = (
@@ -268,10 +283,12 @@ class Fusion:
             axis=0,
         )
         solve = JointConsistency(tau, smoothness.round(6).tolist())
-        solution = solve(prior, stacks)
+        solution = self._steps("joint solution", solve, prior, stacks)
         silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
         # the solution is affine in the prior: what the network adds to it is the solution for its part, without slices
-        added = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)(prior - without_network, silent).volume
+        coarse = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)
+        added = self._steps("added detail", coarse, prior - without_network, silent).volume
+        logger.info("uncertainty and residuals")
         return Fused(
             volume=solution.volume,
             prior=prior,
@@ -286,6 +303,14 @@ class Fusion:
             warnings=tuple(_warnings(directions, fused, solution)),
         )
 
+    def _steps(
+        self, what: str, solve: JointConsistency, prior: torch.Tensor, stacks: Sequence[Observation]
+    ) -> JointSolution:
+        logger.info("%s", what)
+        with Progress(show=self.progress, desc=f"{what}, steps", leave=False) as bar:
+            bar.set_postfix_str(f"at most {solve.iterations}", refresh=False)  # it ends when it has converged
+            return solve(prior, stacks, bar.update)
+
 
 def _alone(
     part: FusedStack,
@@ -295,7 +320,7 @@ def _alone(
     inside: torch.Tensor,
     left_out: dict[str, str],
 ) -> Fused:
-    """One stack: the result is that of `run inference`, which has weighed its noise already."""
+    """One stack: the result is that of the ordinary path, which has weighed its noise already."""
     return Fused(
         volume=volume,
         prior=volume,
@@ -307,7 +332,7 @@ def _alone(
         left_out=left_out,
         tau=0.0,
         iterations=0,
-        warnings=("only one stack is used: the result is that of run inference",),
+        warnings=(ALONE.format(part.stack.case.name),),
     )
 
 

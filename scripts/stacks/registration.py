@@ -1,5 +1,6 @@
 """Rigid registration of two volumes of one body by ITK, with the quality that was reached."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
@@ -79,7 +80,13 @@ def no_motion() -> Registration:
     return Registration(np.eye(AXES + 1), 0.0, 0.0, 1.0, 1.0, 1.0)
 
 
-def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_grid: Grid) -> Registration:
+def register(
+    fixed: np.ndarray,
+    fixed_grid: Grid,
+    moving: np.ndarray,
+    moving_grid: Grid,
+    stepped: Callable[[], Any] | None = None,
+) -> Registration:
     """Find the rigid transform under which the two volumes share the most information.
 
     Mattes' mutual information (Mattes et al. 2003, IEEE Trans Med Imaging 22:120) at three resolutions, by gradient
@@ -91,6 +98,7 @@ def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_gri
         fixed_grid: its grid.
         moving: (X, Y, Z) of any size.
         moving_grid: its grid.
+        stepped: called after each of the resolutions, `LEVELS`.
 
     Raises:
         Refusal: if the volumes hardly overlap. Whether it has succeeded, `Registration.check` says.
@@ -114,6 +122,8 @@ def register(fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_gri
             moved = correlation != before
             if reached > correlation + (-MEASURABLE if moved else MEASURABLE):  # else no motion, or astray
                 matrix, correlation = finer, reached
+            if stepped is not None:
+                stepped()
     except RuntimeError as error:  # ITK: all samples map outside the moving volume
         raise Refusal("the registration failed: the volumes have nothing in common where they overlap") from error
     found = Registration(

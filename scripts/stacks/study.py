@@ -26,14 +26,17 @@ class Study:
     """Stacks that are fused into one volume.
 
     Attributes:
-        case: of the result: its name, the files of all stacks, and for DICOM the volume of the reference.
-        stacks: the cases of the stacks, the reference first.
+        case: of the result: its name, its stacks and their files, and for DICOM the volume of the reference.
         left_out: name of each stack that cannot belong to it, and why.
     """
 
     case: Case
-    stacks: tuple[Case, ...]
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def stacks(self) -> tuple[Case, ...]:
+        """The cases of the stacks, the reference first; none where all of them are refused."""
+        return self.case.stacks
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def find_studies(dataset_dir: Inputs, keep_names: bool | str = False, reference:
     refused = {case.name: str(case.refusal) for case in dicom if case.refusal}
     studies = [_study(group, refused if group[0].format == DICOM else {}) for group in several]
     if not studies:  # every stack is refused: the reasons must not be lost
-        studies = [Study(replace(case, name=safe_name(case.name)), ()) for case in dicom]
+        studies = [Study(replace(case, name=safe_name(case.name))) for case in dicom]
     named = unique_names(study.case for study in studies)
     return [replace(study, case=case) for study, case in zip(studies, named, strict=True)]
 
@@ -160,12 +163,11 @@ def _study(group: Sequence[Case], refused: dict[str, str]) -> Study:
     usable = [case for case in group if not case.refusal]
     left_out = {**refused, **{case.name: str(case.refusal) for case in group if case.refusal}}
     if not usable:
-        return Study(replace(group[0], name=_common_name([case.name for case in group])), (), left_out)
+        return Study(replace(group[0], name=_common_name([case.name for case in group])), left_out)
     first = usable[0]
     files = tuple(dict.fromkeys(file for case in usable for file in case.files))
     name = _common_name([case.name for case in usable])
-    more = tuple(case.volume for case in usable[1:] if case.volume is not None)
-    return Study(replace(first, name=name, files=files, frame=None, more_volumes=more), tuple(usable), left_out)
+    return Study(replace(first, name=name, files=files, frame=None, stacks=tuple(usable)), left_out)
 
 
 def _common_name(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from monai.data import ImageWriter, MetaTensor
 from nibabel.spatialimages import SpatialImage
 
 from ..data.case import DICOM, Case
+from ..data.outputs import DICOM_SERIES, OUTPUTS_OF_STACKS, REPORT_PAGE, VOLUME, chosen_outputs
 from ..data.saving import (
     ADDED_DETAIL,
     COVERAGE,
@@ -22,12 +23,15 @@ from ..data.saving import (
     volume_name,
     write_nifti,
     write_series,
+    write_sidecar,
     write_volume,
 )
 from ..data.transforms import OriginalOrientationd
 from ..geometry.errors import Refusal, one_line, refusal_of
 from ..geometry.grid import Grid
+from ..geometry.progress import Progress
 from ..run.fingerprints import location_hash
+from ..run.processes import ends_on_sigterm
 from ..run.record import CaseEntry, RunRecord
 from .fusion import Fused, Fusion
 from .stack import SingleStackInference, Stack
@@ -48,6 +52,7 @@ class StudyRun:
         single: makes the volume of each stack alone.
         fusion: of the stacks.
         saving: writes the volumes of a data item, as `SaveStudy`.
+        progress: show how many studies are done, as a bar or in the log.
     """
 
     def __init__(
@@ -57,9 +62,11 @@ class StudyRun:
         single: SingleStackInference,
         fusion: Fusion,
         saving: Callable[[Mapping], Any],
+        progress: bool = False,
     ):
         self.studies, self.record = list(studies), record
         self.single, self.fusion, self.saving = single, fusion, saving
+        self.progress = progress
 
     def run(self) -> None:
         """Process all studies.
@@ -70,11 +77,14 @@ class StudyRun:
         self.record.open()
         self.single.load()
         locations = {location_hash(study.case) for study in self.studies}
-        for index in self.record.in_turn([study.case for study in self.studies]):
-            study = self.studies[index]
-            with self.record.case(study.case, locations) as entry:
-                if entry.to_do:
-                    self._process(study, entry)
+        order = self.record.in_turn([study.case for study in self.studies])
+        shown = self.progress and len(self.studies) > 1  # of one study, its own stages say more
+        with ends_on_sigterm():
+            for index in Progress(order, shown, total=len(self.studies), desc="studies", unit="study"):
+                study = self.studies[index]
+                with self.record.case(study.case, locations) as entry:
+                    if entry.to_do:
+                        self._process(study, entry)
 
     def _process(self, study: Study, entry: CaseEntry) -> None:
         fused, left_out = fuse_study(study, self.single, self.fusion, lambda first: _loaded(entry, first))
@@ -109,8 +119,12 @@ def fuse_study(
         Refusal: if no stack can be used, or the fusion would need too much memory.
     """
     left_out = dict(study.left_out)
+    for name, reason in left_out.items():
+        _say_left_out(name, reason)
     stacks: list[Stack] = []
-    for case, image in zip(study.stacks, images or [None] * len(study.stacks), strict=True):
+    given = zip(study.stacks, images or [None] * len(study.stacks), strict=True)
+    for number, (case, image) in enumerate(given, start=1):
+        logger.info("%s: stack %d of %d, alone through the network", case.name, number, len(study.stacks))
         try:
             stack = single(case, image)
             twin = next((other for other in stacks if _same(stack, other)), None)
@@ -122,14 +136,20 @@ def fuse_study(
             if refusal is None:
                 raise
             left_out[case.name] = one_line(str(refusal)).removeprefix(f"{case.label}: ")
-            logger.warning("%s: left out: %s", case.name, left_out[case.name])
+            _say_left_out(case.name, left_out[case.name])
     if not stacks:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise Refusal(f"none of the stacks can be used: {reasons}")
     if began is not None:
         began(stacks[0])
     fused = fusion(stacks)
+    for warning in fused.warnings:
+        logger.warning("%s: %s", study.case.name, warning)
     return fused, left_out | fused.left_out
+
+
+def _say_left_out(name: str, reason: str) -> None:
+    logger.warning("%s: left out: %s", name, reason)
 
 
 def as_row(fused: Fused, left_out: Mapping[str, str]) -> dict[str, Any]:
@@ -150,14 +170,16 @@ def warnings_of(fused: Fused, left_out: Mapping[str, str]) -> list[str]:
 class SaveStudy:
     """Write OUT/<study>/<study>_<postfix>.nii.gz and, in a folder <study>_residual, the residual of each stack.
 
-    The residuals lie on the slices of their stacks. For DICOM a derived series is written as well. All files are
-    written or none.
+    A JSON file beside each of them describes it. The residuals lie on the slices of their stacks. For DICOM a derived
+    series is written as well. All files are written or none.
 
     Args:
         output_dir: OUT.
         dicom_writer: as for `SaveImageCased`.
         replacing: as for `case_folder`.
         report: writes a page about the study, called with the data and the folder that is being filled; None: no page.
+        describe: as for `SaveImageCased`; for a residual it is called with the protocol of its stack too.
+        write: names of `OUTPUTS_OF_STACKS` that are written; None: all.
     """
 
     def __init__(
@@ -166,9 +188,12 @@ class SaveStudy:
         dicom_writer: ImageWriter | None = None,
         replacing: Callable[[Case, list[str]], Any] | None = None,
         report: Callable[[Mapping, Path], Any] | None = None,
+        describe: Callable[..., Mapping[str, Any]] | None = None,
+        write: Sequence[str] | None = None,
     ):
         self.output_dir, self.dicom_writer = Path(output_dir), dicom_writer
-        self.replacing, self.report = replacing, report
+        self.write = OUTPUTS_OF_STACKS if write is None else chosen_outputs(write, OUTPUTS_OF_STACKS)
+        self.replacing, self.report, self.describe = replacing, report, describe
 
     def __call__(self, data: Mapping) -> None:
         """Write the volumes of `VOLUMES` and the residuals of data["fused"] for the case data["case"].
@@ -179,17 +204,29 @@ class SaveStudy:
         case, fused = data["case"], data["fused"]
         with case_folder(self.output_dir, case, self.replacing) as folder:
             for key, postfix in VOLUMES.items():
-                write_volume(data[key], folder / volume_name(case.name, postfix), postfix)
-            residuals = folder / f"{case.name}_{RESIDUAL}"
-            residuals.mkdir()
-            for part in fused.stacks:
-                volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
-                volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
-                write_nifti(volume, residuals / f"{part.stack.case.name}.nii.gz")
-            if case.format == DICOM and self.dicom_writer is not None:
+                if (VOLUME if postfix == RESULT else postfix) in self.write:
+                    path = folder / volume_name(case.name, postfix)
+                    write_volume(data[key], path, postfix)
+                    self._describe(path, case, postfix, data[key])
+            if RESIDUAL in self.write:
+                self._write_residuals(case, fused, folder / f"{case.name}_{RESIDUAL}")
+            if case.format == DICOM and self.dicom_writer is not None and DICOM_SERIES in self.write:
                 write_series(self.dicom_writer, data["pred"], case, folder)
-            if self.report is not None:
+            if self.report is not None and REPORT_PAGE in self.write:
                 self.report(data, folder)
+
+    def _write_residuals(self, case: Case, fused: Fused, folder: Path) -> None:
+        folder.mkdir()
+        for part in fused.stacks:
+            volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
+            volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
+            path = folder / f"{part.stack.case.name}.nii.gz"
+            write_nifti(volume, path)
+            self._describe(path, case, RESIDUAL, volume, part.stack.protocol)
+
+    def _describe(self, path: Path, case: Case, *of_volume: Any) -> None:
+        if self.describe is not None:
+            write_sidecar(path, self.describe(case, *of_volume))
 
 
 def data_of(case: Case, fused: Fused) -> dict[str, Any]:

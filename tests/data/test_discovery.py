@@ -87,7 +87,7 @@ def test_equal_stems_get_their_folders(tmp_path):
 
 
 def test_own_results_are_no_input(tmp_path):
-    for postfix in ("", "_glade", "_added_detail", "_uncertainty"):
+    for postfix in ("", "_glade", "_added_detail", "_uncertainty", "_coverage", "_residual/tra"):
         write_scan(tmp_path / "knee" / f"knee{postfix}.nii.gz")
     write_scan(tmp_path / "other_glade.nii.gz")
     assert {case.name for case in find_nifti(tmp_path)} == {"knee", "other_glade"}

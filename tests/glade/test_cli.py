@@ -106,6 +106,22 @@ def test_fuse_runs_the_workflow_of_stacks(scan, tmp_path, ran, words):
     }
 
 
+def test_fuse_writes_what_is_chosen_also_what_only_it_has(scan, tmp_path, ran, capsys):
+    options = ["-o", str(tmp_path / "out"), "--write"]
+    assert cli.main(["fuse", str(scan), *options, "residual,added-detail"]) == 0
+    assert ran["write"] == ["added_detail", "residual"]
+    assert cli.main(["-i", str(scan), *options, "residual"]) == 1
+    line = "refused: write must name what is wanted of volume, added_detail, uncertainty, dicom, report, or all"
+    assert line in capsys.readouterr().err
+
+
+def test_quiet_shows_no_bars(scan, tmp_path, ran):
+    assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    assert ran.pop("progress") is False
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    assert (ran["inferer::progress"], ran["dataloader::progress"]) == (False, False)
+
+
 def test_fuse_refuses_a_setting_that_only_other_workflows_have(scan, tmp_path, ran, capsys):
     assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), "--set", "adapt=True"]) == 1
     assert "no setting is called adapt" in capsys.readouterr().err
@@ -267,7 +283,8 @@ def test_ctrl_c_ends_with_its_exit_code(scan, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "_run", stop)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 130
-    assert capsys.readouterr().err.strip() == "interrupted: what is done is kept; the same command continues from there"
+    line = "interrupted: what is complete is kept; what was in hand, such as all stacks of a study, begins again with"
+    assert capsys.readouterr().err.strip() == f"{line} the same command"
 
 
 @pytest.mark.slow

@@ -400,6 +400,49 @@ def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_
     assert not make().belongs_to_other_scan(case)
 
 
+def test_a_refused_scan_does_not_take_the_row_of_another_one_of_its_name(make, case, tmp_path, caplog):
+    do(make(), case)
+    other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
+    refuse(make(), other, "a damaged file")
+    assert "knee: refused: a damaged file" in caplog.text
+    assert rows(make())["knee"]["status"] == "done"
+    assert make().belongs_to_other_scan(other)  # also when it is repaired
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Of stacks by name, those in a folder."""
+
+    def of(*names, folder="p1"):
+        files = [tmp_path / folder / f"{name}.nii.gz" for name in names]
+        stacks = [find_nifti(file if file.exists() else write_scan(file))[0] for file in files]
+        return Case("study", tuple(stack.files[0] for stack in stacks), stacks=tuple(stacks))
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("names", "folder"), [(("a", "b"), "p1"), (("a", "b", "c"), "p2"), (("b", "a", "c"), "p1"), (("a",), "p1")]
+)
+def test_the_result_of_other_stacks_is_not_replaced(make, study, caplog, names, folder):
+    do(make(), study("a", "b", "c"))
+    assert make().is_done(study("a", "b", "c"))
+    record, other = make(), study(*names, folder=folder)
+    with caplog.at_level(logging.ERROR), record.case(other) as entry:
+        assert not entry.to_do
+    line = "study: refused: out holds the result of other stacks under this name: give another output_dir (-o), or redo"
+    assert line in caplog.text
+    assert make().is_done(study("a", "b", "c"))
+    assert not make(redo=True).belongs_to_other_scan(other)
+
+
+def test_a_sidecar_of_any_stack_changes_the_fingerprint_of_the_study(make, study):
+    do(make(), study("a", "b"))
+    study("a", "b").stacks[1].files[0].with_name("b.json").write_text('{"SliceThickness": 3}')
+    assert not make().is_done(study("a", "b"))
+    assert not make().belongs_to_other_scan(study("a", "b"))
+
+
 def test_a_call_that_failed_does_not_give_up_what_an_earlier_one_made(make, case, tmp_path):
     do(make(), case)
     with make({"sharpness": 1}, redo=True).case(case):
@@ -534,7 +577,7 @@ def test_the_rows_of_many_cases_are_not_all_read_after_every_case(make, case, mo
     for index in range(300):
         refuse(record, replace(case, name=f"c{index:03d}"))
     most = rows_module.FEW + 1
-    assert len(read) == most * (most + 1) / 2
+    assert len(read) == most * (most + 1) / 2 + 300  # each case reads its own row: is it that of another scan?
     with pytest.raises(SystemExit):
         record.conclude()
     assert len(rows(record)) == 300

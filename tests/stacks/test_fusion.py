@@ -1,6 +1,8 @@
 """Fusion of made stacks: truer than each stack alone, motion and gain undone, and what is left out or refused."""
 
+import logging
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -54,6 +56,21 @@ def test_a_moved_stack_is_registered_and_helps_as_one_that_was_not_moved():
     unmoved = Fusion(registration=False)([stack("tra"), stack("cor")])
     assert error(registered.volume) < 1.1 * error(unmoved.volume)
     assert error(registered.volume) < 0.8 * error(ignored.volume)
+
+
+@pytest.mark.parametrize("show", [True, False])
+def test_the_log_says_how_far_registration_and_joint_solution_are(show, monkeypatch, caplog):
+    seconds = count(step=31.0)  # each look at the clock finds half a minute gone
+    monkeypatch.setattr("tqdm.std.time", lambda: next(seconds))
+    with caplog.at_level(logging.INFO):
+        fused = Fusion(progress=show)([stack("tra"), stack("cor")])
+    lines = [record.getMessage().split(" after ")[0] for record in caplog.records]
+    stages = [f"cor, resolutions: {level} of 3" for level in (1, 2, 3)]
+    stages += [f"stacks in the frame of the reference: {number} of 2" for number in (1, 2)]
+    steps = [f"joint solution, steps: {step}" for step in range(1, fused.iterations + 1)]
+    assert [line for line in lines if line in {*stages, *steps}] == (stages + steps if show else [])
+    assert {"cor: stack 2 of 2, registration", "joint solution", "added detail"} <= set(lines)
+    assert ("(at most 40)" in caplog.text) == show
 
 
 def test_residuals_are_about_the_noise_and_on_the_slices_of_each_stack(three: Fused):

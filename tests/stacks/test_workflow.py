@@ -1,6 +1,8 @@
 """The workflow: what is written and recorded of a study, DICOM end to end, and a run of configs/stacks.yaml."""
 
+import hashlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,17 +16,19 @@ import pydicom
 import pytest
 
 from scripts.data.case import Case
+from scripts.data.outputs import OUTPUTS_OF_STACKS
 from scripts.derived_series.writer import DicomSeriesWriter
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
 from scripts.run.record import RunRecord
+from scripts.run.sidecars import ResultSidecar
 from scripts.stacks.fusion import Fusion
 from scripts.stacks.stack import Stack
 from scripts.stacks.study import Study, find_studies
 from scripts.stacks.workflow import SaveStudy, StudyRun
 from tests.conftest import ROOT
 
-from .made import SIZE, stack
+from .made import SIZE, body, stack
 
 POSTFIXES = ("glade", "added_detail", "uncertainty", "coverage")
 
@@ -42,23 +46,23 @@ class MadeStacks:
         return replace(self.make(case), case=case)
 
 
-def run(studies: list[Study], out: Path, make: Callable[[Case], Stack]) -> dict:
+def run(studies: list[Study], out: Path, make: Callable[[Case], Stack], write: tuple = OUTPUTS_OF_STACKS[:-1]) -> dict:
     """The row of each study by name."""
-    record = RunRecord(out, {})
-    saving = SaveStudy(out, DicomSeriesWriter(), record.replacing)
+    record = RunRecord(out, {"version": "1.2.3"}, write=write)
+    saving = SaveStudy(out, DicomSeriesWriter(), record.replacing, describe=ResultSidecar(record), write=write)
     StudyRun(studies, record, MadeStacks(make), Fusion(registration=False), saving).run()
     return {row["case"]: row for row in json.loads((out / "summary.json").read_text())["cases"]}
 
 
 def named(names: list[str], left_out: dict | None = None) -> Study:
-    return Study(Case("study", ()), tuple(Case(name, ()) for name in names), left_out or {})
+    return Study(Case("study", (), stacks=tuple(Case(name, ()) for name in names)), left_out or {})
 
 
 def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
     row = run([named(["tra", "cor", "sag"], {"t1": "another contrast"})], tmp_path, lambda case: stack(case.name))[
         "study"
     ]
-    files = {"study_residual", *(f"study_{name}.nii.gz" for name in POSTFIXES)}
+    files = {"study_residual", *(f"study_{name}{end}" for name in POSTFIXES for end in (".nii.gz", ".json"))}
     assert {path.name for path in (tmp_path / "study").iterdir()} == files == {Path(f).name for f in row["files"]}
     assert row["status"] == "done"
     assert [part["stack"] for part in row["input"]["stacks"]] == ["tra", "cor", "sag"]
@@ -69,6 +73,110 @@ def test_volumes_residuals_and_a_row_are_written(tmp_path: Path):
     assert volume.shape == (SIZE,) * 3
     residual = nibabel.load(tmp_path / "study" / "study_residual" / "sag.nii.gz")
     assert residual.shape == (SIZE, SIZE, SIZE // 4)
+
+
+def test_the_same_call_again_keeps_the_result_and_one_with_other_stacks_is_refused(tmp_path: Path, caplog):
+    files = {}
+    for name in ("tra", "cor", "sag"):
+        made, files[name] = stack(name), tmp_path / f"{name}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(made.slices.numpy(), made.slice_grid.affine), files[name])
+    called, out = [], tmp_path / "out"
+
+    def make(case: Case) -> Stack:
+        called.append(case.name)
+        return stack(case.name)
+
+    run(find_studies(list(files.values())), out, make)
+    first = (out / "study" / "study_glade.nii.gz").read_bytes()
+    assert called == ["tra", "cor", "sag"]
+    run(find_studies(list(files.values())), out, make)
+    run(find_studies([files["tra"], files["cor"]]), out, make)
+    assert called == ["tra", "cor", "sag"]
+    assert "study: refused: out holds the result of other stacks" in caplog.text
+    assert (out / "study" / "study_glade.nii.gz").read_bytes() == first
+
+
+def test_a_sidecar_beside_every_nifti_file_says_what_it_is_and_from_which_stacks(tmp_path: Path):
+    files = []
+    for name in ("tra", "sag"):
+        made = stack(name)
+        files.append(tmp_path / f"{name}.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(made.slices.numpy(), made.slice_grid.affine), files[-1])
+    out = tmp_path / "out"
+    run(find_studies(files), out, lambda case: stack(case.name))
+    volumes = sorted(out.rglob("*.nii.gz"))
+    assert len(volumes) == len(POSTFIXES) + 2
+    found = {volume: json.loads(Path(f"{str(volume)[:-7]}.json").read_text()) for volume in volumes}
+    for volume, content in found.items():
+        assert content["Sources"] == ["tra.nii.gz", "sag.nii.gz"]
+        assert [part["stack"] for part in content["Input"]["stacks"]] == ["tra", "sag"]
+        assert content["SHA256"] == hashlib.sha256(volume.read_bytes()).hexdigest()
+        assert content["Output"]["shape"] == list(nibabel.load(volume).shape)
+        assert content["GeneratedBy"] == [{"Name": "GLADE", "Version": "1.2.3"}]
+        assert content["Settings"] == {"version": "1.2.3"}
+        is_residual = volume.parent.name == "study_residual"
+        assert content["SpacingBetweenSlices"] == content["SliceThickness"] == (4 if is_residual else 1)
+        assert content["Acquisition"]["slice_spacing_mm"] == 4
+        assert content["Resolution"] == ("the slices of the stack" if is_residual else "isotropic, 1 mm")
+    described = {volume.name: content["Description"] for volume, content in found.items()}
+    assert len(set(described.values())) == len(POSTFIXES) + 1  # both residuals are of one kind
+    assert "not calibrated" in described["study_uncertainty.nii.gz"]
+
+
+def test_what_is_chosen_is_written_and_more_is_added(tmp_path: Path):
+    made = []
+
+    def call(*write: str) -> list[str]:
+        row = run([named(["tra", "cor"])], tmp_path, lambda c: made.append(c.name) or stack(c.name), write)["study"]
+        assert {path.name for path in (tmp_path / "study").iterdir()} == {Path(file).name for file in row["files"]}
+        return [Path(file).name for file in row["files"]]
+
+    volume = ["study_glade.json", "study_glade.nii.gz"]
+    assert call("volume") == volume
+    assert call("residual") == [*volume, "study_residual"]
+    assert made == ["tra", "cor"] * 2
+    assert call("residual", "volume") == [*volume, "study_residual"]
+    assert made == ["tra", "cor"] * 2
+    assert call("coverage") == ["study_coverage.json", "study_coverage.nii.gz", *volume, "study_residual"]
+    assert {path.name for path in (tmp_path / "study/study_residual").iterdir()} == {
+        f"{name}{end}" for name in ("tra", "cor") for end in (".json", ".nii.gz")
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_study_that_is_stopped_leaves_nothing_and_begins_again(tmp_path: Path, number: int):
+    code = (
+        "import os, pathlib, sys; from tests.stacks.test_workflow import named, run, stack\n"
+        "def make(case): return stack('tra') if case.name == 'tra' else os.kill(os.getpid(), int(sys.argv[2]))\n"
+        "run([named(['tra', 'cor'])], pathlib.Path(sys.argv[1]), make)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(number)], cwd=ROOT, capture_output=True)
+    assert done.returncode == -number
+    assert [path.name for path in tmp_path.iterdir()] == [".glade"]
+    assert [path.name for path in (tmp_path / ".glade").iterdir()] == [".lock"]  # no note of a killed process
+    assert run([named(["tra", "cor"])], tmp_path, lambda case: stack(case.name))["study"]["status"] == "done"
+
+
+def test_what_the_record_warns_of_is_logged_as_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    def make(case: Case) -> Stack:
+        return stack(case.name, truth=body() if case.name == "tra" else body().flip(1))
+
+    row = run([named(["tra", "cor"], {"t1": "2 slices, 5 are needed"})], tmp_path, make)["study"]
+    logged = [line.message for line in caplog.records if line.levelname == "WARNING"]
+    assert sum("times their noise away from what the stacks agree on" in warning for warning in row["warnings"]) == 2
+    for warning in row["warnings"]:
+        line = "t1: left out: 2 slices, 5 are needed" if "left out" in warning else f"study: {warning}"
+        assert logged.count(line) == 1
+
+
+def test_one_stack_alone_is_processed_and_one_line_says_that_fuse_needs_two(tmp_path: Path, caplog):
+    row = run([named(["tra"])], tmp_path, lambda case: stack(case.name))["study"]
+    (warning,) = row["warnings"]
+    assert (
+        "only one stack is used, tra, and fuse needs two: the result is that of the ordinary path (glade -i)" in warning
+    )
+    assert [line.message for line in caplog.records if line.levelname == "WARNING"] == [f"study: {warning}"]
+    assert row["status"] == "done"
 
 
 def test_one_stack_given_twice_is_used_once(tmp_path: Path):
@@ -85,7 +193,7 @@ def test_a_stack_that_is_refused_is_left_out_and_a_study_without_any_is_refused(
             return stack(case.name)
         raise Refusal(f"{case.name}: 2 slices, 5 are needed")
 
-    rows = run([named(["cor", "tra", "sag"]), Study(Case("other", ()), (Case("x", ()),))], tmp_path, make)
+    rows = run([named(["cor", "tra", "sag"]), Study(Case("other", (), stacks=(Case("x", ()),)))], tmp_path, make)
     assert rows["study"]["input"]["stacks_left_out"] == {"cor": "2 slices, 5 are needed"}
     assert rows["other"]["status"] == "refused"
     assert "none of the stacks can be used: x: 2 slices" in rows["other"]["reason"]
@@ -156,8 +264,8 @@ def test_the_workflow_runs_on_files(tmp_path: Path):
         str(tmp_path / "out"),
         "--inference",
         "{'views': [0], 'rotations_deg': [0]}",
-        "--report",
-        "true",
+        "--write",
+        "all",
     ]
     done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
