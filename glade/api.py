@@ -17,11 +17,9 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike
 
 from glade.scripts.data.case import Case, unique_names
-from glade.scripts.data.discovery import find_nifti, require_cases
 from glade.scripts.data.readers import image_name
 from glade.scripts.data.saving import nifti_image
-from glade.scripts.dicom.discovery import find_series
-from glade.scripts.geometry.errors import Refusal, refusal_of
+from glade.scripts.geometry.errors import Refusal, counted, refusal_of
 from glade.scripts.geometry.files import plain
 from glade.scripts.run.keys import refuse_unknown_keys
 from glade.scripts.run.record import DONE, CaseEntry
@@ -29,7 +27,7 @@ from glade.scripts.stacks.study import Study, find_studies
 from glade.scripts.stacks.workflow import as_row, data_of, fuse_study, warnings_of
 
 from .location import STACKS
-from .workflow import bundle_parser, refuse_absent_device
+from .workflow import bundle_parser, input_of, refuse_absent_device
 
 OF_THE_SCAN = ("slice_thickness_mm", "slice_profile", "through_plane_axis")  # arguments of each call
 OF_THE_COMMAND = (  # about files
@@ -126,9 +124,9 @@ class SuperResolver:
             Refusal: if the scan cannot be processed rightly; the line says why.
         """
         given = dict(zip(OF_THE_SCAN, (slice_thickness_mm, slice_profile, through_plane_axis), strict=True))
-        case, source = _item(scan, affine, frame)
+        parser = self._parser({key: value for key, value in given.items() if value is not None})
+        case, source = _item(scan, affine, frame, parser)
         with _plain_refusals(case.label), torch.random.fork_rng(devices=[]):
-            parser = self._parser({key: value for key, value in given.items() if value is not None})
             entry = CaseEntry(parser.get_parsed_content("record"), case)
             entry.describe_input()
             data = parser.get_parsed_content("preprocessing")({"case": case, "image": source})
@@ -247,12 +245,14 @@ def super_resolve(scan: Scan, affine: ArrayLike | None = None, **options: Any) -
     return SuperResolver(**options)(scan, affine, **of_call)
 
 
-def _item(scan: Scan, affine: ArrayLike | None, frame: int | None) -> tuple[Case, Case | SpatialImage]:
+def _item(
+    scan: Scan, affine: ArrayLike | None, frame: int | None, workflow: ConfigParser
+) -> tuple[Case, Case | SpatialImage]:
     """The case, and what the first step of preprocessing reads: the case itself where it has files."""
     if isinstance(scan, (str, PathLike)):
         if affine is not None:
             raise Refusal(f"{scan}: a file has its affine in the header: leave affine out")
-        case = _only_case(scan, frame)
+        case = _only_case(scan, frame, workflow)
         return case, case
     name = image_name(scan) if isinstance(scan, SpatialImage) else "array"
     scan = scan if isinstance(scan, SpatialImage) else np.asarray(scan)
@@ -270,18 +270,30 @@ def _item(scan: Scan, affine: ArrayLike | None, frame: int | None) -> tuple[Case
     return Case(name, (), frame=frame), SpatialImage(scan, matrix)
 
 
-def _only_case(path: str | PathLike[str], frame: int | None) -> Case:
-    cases = require_cases(find_nifti(path, "all" if frame is None else frame) + find_series(Path(path)), path)
-    usable = [case for case in cases if not case.refusal]
-    if len(cases) > 1 and len(usable) != 1:
-        names = ", ".join(case.name for case in usable or cases)
-        raise Refusal(
-            f"{path} holds {len(usable)} usable scans of {len(cases)} ({names}): give the path of one of them"
-        )
-    case = usable[0] if usable else cases[0]
-    if case.refusal:
-        raise Refusal(case.refusal)
-    return case
+def _only_case(path: str | PathLike[str], frame: int | None, workflow: ConfigParser) -> Case:
+    """The scan at a path, of several the only one that inference would process."""
+    workflow.update({"dataset_dir": str(Path(path).absolute()), "frames": "all" if frame is None else frame})
+    with _plain_refusals():
+        cases = workflow.get_parsed_content("cases")
+        preprocessing = workflow.get_parsed_content("preprocessing")
+    if len(cases) == 1:
+        if cases[0].refusal:
+            raise Refusal(cases[0].refusal)
+        return cases[0]
+    usable, reasons = [], {}
+    for case in cases:
+        image, reasons[case.name] = input_of(case, preprocessing)
+        usable += [case] if image is not None else []
+        if len(usable) > 1:  # the rest need not be read
+            choice = "the path of one of them" if usable[0].frame is None else "a frame, or the path of one scan"
+            raise Refusal(
+                f"{path} holds {counted(len(cases), 'scan')}, more than one of them usable "
+                f"({', '.join(case.name for case in usable)} ...): give {choice}"
+            )
+    if not usable:
+        first = cases[0].name
+        raise Refusal(f"none of the {len(cases)} scans in {path} is usable; {first}: {reasons[first]}")
+    return usable[0]
 
 
 def _refuse_of_the_command(settings: Mapping[str, Any]) -> None:

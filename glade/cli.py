@@ -312,7 +312,10 @@ def list_scans(folders: tuple[Path, ...]) -> int:
 
     rows = list(listed(paths))
     click.echo(table(rows))
-    return 0 if any(row.is_usable for row in rows) else FAILED
+    if any(row.is_usable for row in rows):
+        return 0
+    click.echo("no scan is usable: the last column says why", err=True)
+    return FAILED
 
 
 def refuse_unwritable(folder: Path) -> None:

@@ -23,7 +23,7 @@ from ..data.outputs import DICOM_SERIES, REPORT_PAGE
 from ..data.saving import REPORT, volume_file
 from ..data.sidecar import file_stem, json_object
 from ..geometry.checksums import origin_of, sha256_of
-from ..geometry.errors import Refusal, one_line, printable, reason_of
+from ..geometry.errors import Refusal, counted, one_line, printable, reason_of
 from ..geometry.files import plain
 from .fingerprints import fingerprint, input_files, location_hash
 from .rows import DONE, FAILED, REFUSED, Rows
@@ -335,8 +335,8 @@ class RunRecord:
             lost += 1
         if first:
             logger.info(
-                "%d cases: %d done, %d already done, %d refused, %d failed; see %s",
-                sum(counts.values()),
+                "%s: %d done, %d already done, %d refused, %d failed; see %s",
+                counted(sum(counts.values()), "case"),
                 *counts.values(),
                 printable(str(self.output_dir / SUMMARY)),
             )

@@ -173,8 +173,31 @@ def test_a_wrong_scan_is_refused_in_one_line(resolver, tmp_path, arguments, opti
 def test_of_several_scans_one_must_be_chosen(resolver, tmp_path):
     for name in ("a", "b"):
         write_scan(tmp_path / f"scans/{name}.nii.gz")
-    with pytest.raises(glade.Refusal, match=r"holds 2 usable scans of 2 \(a, b\): give the path of one"):
+    with pytest.raises(
+        glade.Refusal, match=r"holds 2 scans, more than one of them usable \(a, b ...\): give the path of one"
+    ):
         resolver(tmp_path / "scans")
+
+
+def test_of_several_scans_the_only_one_that_inference_would_process_is_taken(resolver, tmp_path):
+    """`cube` and `flat` are refused once they are read, `few` by its header."""
+    folder = tmp_path / "scans"
+    write_scan(folder / "cube.nii.gz", voxels((20, 20, 20)), spacing=(1, 1, 1.2))
+    write_scan(folder / "flat.nii.gz", np.full((20, 20, 8), 5, np.int16))
+    write_series(folder / "few", phantom((8, 8, 3)), AFFINES["sagittal"])
+    with pytest.raises(glade.Refusal, match=r"none of the 3 scans in .*scans is usable; cube: already isotropic"):
+        resolver(folder)
+    write_scan(folder / "knee.nii.gz")
+    assert same(resolver(folder), resolver(folder / "knee.nii.gz"))
+    assert resolver(folder).record["case"] == "knee"
+    with pytest.raises(glade.Refusal, match="more than one of them usable"):
+        resolver(folder, through_plane_axis=2)  # with it, the cube is usable too
+
+
+def test_of_a_4d_scan_a_frame_must_be_chosen(resolver, tmp_path):
+    path = write_scan(tmp_path / "dyn.nii.gz", np.stack([voxels(seed=0), voxels(seed=1)], -1))
+    with pytest.raises(glade.Refusal, match=r"\(dyn_f00, dyn_f01 ...\): give a frame"):
+        resolver(path)
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def test_list_shows_what_is_usable(tmp_path, capsys):
 
     write_series(tmp_path / "study", phantom(), AFFINES["oblique"])
     assert cli.main(["list", str(tmp_path)]) == 0
-    assert "1 scan(s), 1 usable" in capsys.readouterr().out
+    assert "1 scan, 1 usable" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_with_its_exit_code(scan, tmp_path, monkeypatch, capsys):
