@@ -1,6 +1,7 @@
 """Isotropic volumes from Python: an image in, images out, by the bundle's inference workflow; no files are written."""
 
 import copy
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ OF_THE_COMMAND = (  # about files
     "dicom_plane",
     "bids_dir",
 )
+OPTION = re.compile(r"(?<!\S)--(?=[a-z_]+\b)")  # before the name of a setting
 VOLUMES = {"volume": "pred", "added_detail": "added_detail", "uncertainty": "uncertainty"}  # by key of the workflow
 Scan = str | PathLike[str] | SpatialImage | ArrayLike
 Stack = str | PathLike[str] | SpatialImage
@@ -252,7 +254,8 @@ def _item(
     if isinstance(scan, (str, PathLike)):
         if affine is not None:
             raise Refusal(f"{scan}: a file has its affine in the header: leave affine out")
-        case = _only_case(scan, frame, workflow)
+        with _plain_refusals():
+            case = _only_case(scan, frame, workflow)
         return case, case
     name = image_name(scan) if isinstance(scan, SpatialImage) else "array"
     scan = scan if isinstance(scan, SpatialImage) else np.asarray(scan)
@@ -273,9 +276,8 @@ def _item(
 def _only_case(path: str | PathLike[str], frame: int | None, workflow: ConfigParser) -> Case:
     """The scan at a path, of several the only one that inference would process."""
     workflow.update({"dataset_dir": str(Path(path).absolute()), "frames": "all" if frame is None else frame})
-    with _plain_refusals():
-        cases = workflow.get_parsed_content("cases")
-        preprocessing = workflow.get_parsed_content("preprocessing")
+    cases = workflow.get_parsed_content("cases")
+    preprocessing = workflow.get_parsed_content("preprocessing")
     if len(cases) == 1:
         if cases[0].refusal:
             raise Refusal(cases[0].refusal)
@@ -304,12 +306,15 @@ def _refuse_of_the_command(settings: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _plain_refusals(name: str = "") -> Iterator[None]:
-    """Raise a Refusal that MONAI wrapped in errors of its own as itself, with the name of the scan."""
+    """Raise a Refusal that MONAI wrapped in errors of its own as itself, with the name of the scan.
+
+    What is an option of the command, as --slice_thickness_mm, is an argument here.
+    """
     try:
         yield
     except Exception as error:
         refusal = refusal_of(error)
         if refusal is None:
             raise
-        line = str(refusal)
+        line = OPTION.sub("", str(refusal))
         raise Refusal(line if name in line else f"{name}: {line}") from error

@@ -56,7 +56,9 @@ class Commands(click.Group):
         default.format_options(click.Context(default, ctx, DEFAULT, help_option_names=[]), formatter)
         self.format_commands(ctx, formatter)
         formatter.write_paragraph()
-        formatter.write_text(f"{NAME} --version; the settings of --set: {NAME} --print-config")
+        formatter.write_text(
+            f"{NAME} --version; all settings: {NAME} --print-config; each is an option, as --views [1]"
+        )
 
     def _others(self) -> list[str]:
         return sorted(set(self.commands) - {DEFAULT})
@@ -159,6 +161,39 @@ OPTIONS = (
 """Options of all commands that process scans."""
 
 
+class Processing(click.Command):
+    """A command that takes every setting of its workflow as an option: `--views [1]` is `--set views=[1]`.
+
+    So the options that messages name work here as in `monai.bundle run`, with whose words they are written.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the settings that have no option of their own as `--set KEY=VALUE`."""
+        own = {_key(option) for parameter in self.params for option in parameter.opts}
+        words, waiting = [], list(args)
+        while waiting:
+            word = waiting.pop(0)
+            name, equals, value = word.partition("=")
+            if name.startswith("--") and _key(name) not in own and _key(name).split("::")[0] in _settings():
+                if not equals:  # as Fire reads it
+                    value = waiting.pop(0) if waiting and not re.match("--|-[A-Za-z]", waiting[0]) else "True"
+                words += ["--set", f"{_key(name)}={value}"]
+            else:
+                words.append(word)
+        return super().parse_args(ctx, words)
+
+
+def _key(option: str) -> str:
+    """The name of a setting, of an option as it is typed."""
+    return option.removeprefix("--").replace("-", "_")
+
+
+@functools.cache
+def _settings() -> dict[str, Any]:
+    """configs/inference.yaml as it stands."""
+    return yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+
+
 def processing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of processing; it is called with what `_process` takes."""
     return _with(function, OPTIONS)
@@ -170,7 +205,7 @@ def _with(function: Callable[..., Any], options: Sequence[Any]) -> Callable[...,
     return function
 
 
-@commands.command(DEFAULT, hidden=True)
+@commands.command(DEFAULT, cls=Processing, hidden=True)
 @click.option(
     "-i",
     "--input",
@@ -191,7 +226,7 @@ def run(scans: tuple[Path, ...], more: tuple[Path, ...], **options: Any) -> None
     _process([*scans, *more], **options)
 
 
-class BidsApp(click.Command):
+class BidsApp(Processing):
     """A command whose labels follow one option, as those of BIDS Apps do: --participant-label 01 02."""
 
     LABELS = ("--participant-label", "--participant_label", "--session-label", "--session_label")
@@ -266,7 +301,7 @@ def _process(
     overrides |= _pairs(pairs)
     refuse_unknown_keys(overrides, yaml.safe_load(config.read_text(encoding="utf-8")))
     if isinstance(overrides.get("like"), Path):
-        overrides["like"] = str(existing_paths([overrides["like"]])[0])
+        overrides["like"] = str(_existing_image(overrides["like"]))
     if "write" in overrides:
         overrides["write"] = chosen_outputs(overrides["write"])
     _refuse_missing_packages(overrides)
@@ -286,6 +321,12 @@ def _process(
             raise click.UsageError(f"{option} is missing")
     os.environ.update(thread_settings(os.environ, threads))  # before torch is loaded
     _run(config, overrides, device, logging.INFO if log_level is None else log_level)
+
+
+def _existing_image(path: Path) -> Path:
+    if not path.is_file():
+        raise Refusal(f"--like {path}: no such file: give the image whose grid is wanted")
+    return path.absolute()
 
 
 def _refuse_missing_packages(overrides: Mapping[str, Any]) -> None:

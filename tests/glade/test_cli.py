@@ -69,6 +69,35 @@ def test_options_become_overrides_of_the_workflow(scan, tmp_path, ran):
     }
 
 
+def settings_of_the_workflow() -> list[str]:
+    """Those that a user may give: plain values and expressions, no objects."""
+    config = yaml.safe_load(CONFIG.read_text())
+    return [key for key, value in config.items() if not isinstance(value, (dict, list)) and key != "run"]
+
+
+@pytest.mark.parametrize("spelling", [str, lambda key: key.replace("_", "-")])
+def test_every_setting_is_an_option_as_in_monai_bundle_run(scan, tmp_path, ran, spelling):
+    """The messages of the workflow name settings as its options."""
+    flags = {parameter.name for parameter in cli.run.params if getattr(parameter, "is_flag", False)}
+    own = {parameter.name for parameter in cli.run.params} | {"dataset_dir", "output_dir", "device"}
+    others = [key for key in settings_of_the_workflow() if key not in own]
+    assert len(others) > 15
+    assert {"through_plane_axis", "frames", "weights_path", "largest_result_voxels"} <= set(others)
+    line = ["-i", str(scan), "-o", str(tmp_path / "out")]
+    for key in others:
+        ran.clear()
+        value = "a/b" if key.endswith(("_path", "_dir", "bundle_root")) else "2"
+        assert cli.main([*line, f"--{spelling(key)}", value]) == 0
+        assert ran.pop(key) == (value if "/" in value else 2)
+        assert set(ran) == {"dataset_dir", "output_dir"}
+        assert cli.main([*line, f"--{spelling(key)}={value}", "--redo"]) == 0
+        assert ran[key] == (value if "/" in value else 2)
+        assert ran["redo"] is True
+    assert "redo" in flags
+    assert cli.main([*line, "--keep_names", "--trained_range::factor", "[2, 9]", "--window", "[-1, 64]"]) == 0
+    assert (ran["keep_names"], ran["trained_range::factor"], ran["window"]) == (True, [2, 9], [-1, 64])
+
+
 def test_every_setting_has_its_own_value_unless_it_is_given(scan, tmp_path, ran):
     assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out")]) == 0
     assert set(ran) == {"dataset_dir", "output_dir"}
@@ -131,6 +160,7 @@ def test_threads_are_set_before_torch_is_loaded(scan, tmp_path, ran):
         ("-i {scan} -o {tmp}/out --set sharpnes=0", 1, "no setting is called sharpnes: did you mean sharpness?"),
         ("-i {scan} -o {tmp}/out --set weights_path=3", 1, "weights_path is a path, and 3 is read as a number"),
         ("-i {scan} -o {tmp}/out --set sharpness", 2, "refused: --set takes KEY=VALUE, got sharpness"),
+        ("-i {scan} -o {tmp}/out --like {tmp}/no.nii", 1, "refused: --like {tmp}/no.nii: no such file: give the image"),
         ("-i {scan} -o {tmp}/out --sharpnes 0", 2, "refused: No such option '--sharpnes'"),
         ("-i {scan} -o {tmp}/out --threads 0", 2, "'--threads'"),
         ("-i {scan} -o {tmp}/out --slice-profile box", 2, "'box' is not one of"),
