@@ -120,7 +120,7 @@ RUNNING = (
         "log_level",
         flag_value=logging.DEBUG,
         type=int,
-        help="Log more: MONAI's summary, reasons of errors.",
+        help="Log more: all settings, each step with its time, reasons of errors.",
     ),
     click.option("--print-config", is_flag=True, help="Show the workflow with these settings, and do nothing."),
 )
@@ -349,6 +349,7 @@ def _refuse_missing_packages(overrides: Mapping[str, Any]) -> None:
 def list_scans(folders: tuple[Path, ...]) -> int:
     """List the scans in folders (DICOM, NIfTI, NRRD, MetaImage, MGH): where they lie, which are usable, why not."""
     paths = existing_paths(folders if len(folders) > 1 else folders[0])
+    _say_loading()
     from .listing import listed, table
 
     rows = list(listed(paths))
@@ -406,6 +407,8 @@ def _run(config: Path, overrides: Mapping[str, Any], device: str | None = None, 
         Refusal: if the run cannot begin; MONAI may have wrapped it in errors of its own.
         SystemExit: with code 1, if a scan was refused or failed.
     """
+    if level < logging.WARNING:
+        _say_loading()
     from .workflow import bundle_workflow, refuse_absent_device
 
     refuse_absent_device(device)
@@ -415,6 +418,11 @@ def _run(config: Path, overrides: Mapping[str, Any], device: str | None = None, 
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+def _say_loading() -> None:
+    """Say that the command has begun: torch and MONAI take seconds to load, on a busy machine a minute."""
+    click.echo(f"{NAME} {bundle_version()}: loading ...", err=True)
 
 
 def _set_log_level(level: int) -> None:

@@ -253,9 +253,7 @@ class RunRecord:
     def refusal(self, case: Case) -> str | None:
         """Return why nothing can be written of a case, in one line; None where something can."""
         if self.write == [DICOM_SERIES] and case.format != DICOM:
-            return (
-                f"{case.label}: --write {DICOM_SERIES} alone, which only a DICOM scan gets: add volume"
-            )
+            return f"{case.label}: --write {DICOM_SERIES} alone, which only a DICOM scan gets: add volume"
         return None if self.naming is None else self.naming.refusal(case)
 
     def belongs_to_other_scan(self, case: Case, locations: Collection[str | None] = ()) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -331,3 +332,40 @@ def test_quiet_leaves_errors_alone(tiny, scan, tmp_path, capsys, option, shown):
     log = capsys.readouterr().out
     assert ("through-plane axis" in log) == ("done in" in log) == ("1 refused" in log) == shown
     assert "isotropic: refused" in log
+
+
+def test_verbose_shows_the_settings_and_each_step_with_its_time(tiny, scan, tmp_path, capsys):
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--verbose", "--sharpness", "0"]) == 0
+    log = capsys.readouterr().out
+    assert re.search(r"DEBUG settings: .*sharpness 0.0, .*views \[0, 1\]", log)
+    assert re.search(r"DEBUG cpu, \d+ threads?; torch .*, MONAI ", log)
+    steps = ["LoadImageCased", "AcceptScand", "InterpolateSlicesd", "the network", "DataConsistencyd", "SaveImageCased"]
+    places = [re.search(rf"DEBUG knee.nii.gz: {step} took \d+\.\d\d s", log).start() for step in steps]
+    assert places == sorted(places)
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "other"), "--sharpness", "0"]) == 0
+    assert "DEBUG" not in capsys.readouterr().out
+
+
+def test_the_first_line_comes_before_torch_is_loaded(scan, tmp_path):
+    """Loading takes seconds, on a busy machine a minute."""
+    code = (
+        "import builtins, sys, glade.cli\n"
+        "own = builtins.__import__\n"
+        "def stop(name, *more):\n"
+        "    if name.split('.')[0] == 'torch': sys.exit('torch is loaded now')\n"
+        "    return own(name, *more)\n"
+        "builtins.__import__ = stop\n"
+        "glade.cli.main(sys.argv[1:])"
+    )
+    for words, first in ((["-i", str(scan), "-o", "out"], True), (["list", str(scan)], True), (["-q"], False)):
+        words = words if first else ["-i", str(scan), "-o", "out", *words]
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        line = f"glade {glade.__version__}: loading ...\n"
+        assert ended.stderr == line * first + "torch is loaded now\n"
