@@ -1,9 +1,11 @@
 """Isotropic volumes from Python: an image in, images out, by the bundle's inference workflow; no files are written."""
 
 import copy
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.transforms import Compose, SaveImaged
+from monai.transforms import SaveImaged
 from nibabel.nifti1 import Nifti1Image
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike
@@ -24,6 +26,8 @@ from glade.scripts.geometry.errors import Refusal, counted, refusal_of
 from glade.scripts.geometry.files import plain
 from glade.scripts.run.keys import refuse_unknown_keys
 from glade.scripts.run.record import DONE, CaseEntry
+from glade.scripts.run.steps import Steps
+from glade.scripts.run.threads import ComputingTime
 from glade.scripts.stacks.study import Study, find_studies
 from glade.scripts.stacks.workflow import as_row, data_of, fuse_study, warnings_of
 
@@ -44,6 +48,9 @@ OF_THE_COMMAND = (  # about files
 )
 OPTION = re.compile(r"(?<!\S)--(?=[a-z_]+\b)")  # before the name of a setting
 VOLUMES = {"volume": "pred", "added_detail": "added_detail", "uncertainty": "uncertainty"}  # by key of the workflow
+
+logger = logging.getLogger(__name__)
+
 Scan = str | PathLike[str] | SpatialImage | ArrayLike
 Stack = str | PathLike[str] | SpatialImage
 
@@ -69,11 +76,12 @@ class Result:
 class SuperResolver:
     """Make isotropic volumes of scans, one after the other, with weights that are loaded once.
 
-    Torch's threads should soon sleep while they wait: where other programs run too, set OMP_WAIT_POLICY=PASSIVE and
-    GOMP_SPINCOUNT=1000 in the environment before Python starts, as the command `glade` does.
+    `import glade` comes before `import torch`: only then do torch's threads soon sleep while they wait, without which a
+    scan takes many times as long where other programs run too.
 
     Args:
         device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.
+        progress: show what a call does: the lines of the command, and a bar on a terminal.
         settings: any setting of configs/inference.yaml that is not about files, as sharpness=0.
 
     Raises:
@@ -87,12 +95,13 @@ class SuperResolver:
     ((24, 24, 24), 'gauss')
     """
 
-    def __init__(self, device: str | None = None, **settings: Any):
+    def __init__(self, device: str | None = None, *, progress: bool = False, **settings: Any):
         refuse_absent_device(device)
         parser = bundle_parser({})
         refuse_unknown_keys(settings, parser.get())
         _refuse_of_the_command(settings)
-        self._overrides = {**settings, "inferer::progress": False}
+        self._progress = progress
+        self._overrides = {**settings, "inferer::progress": progress}
         if device is not None:
             self._overrides["device"] = f"$torch.device('{device}')"
         self._config = parser.get()
@@ -125,7 +134,11 @@ class SuperResolver:
         Raises:
             Refusal: if the scan cannot be processed rightly; the line says why.
         """
-        given = dict(zip(OF_THE_SCAN, (slice_thickness_mm, slice_profile, through_plane_axis), strict=True))
+        with _log_shown() if self._progress else nullcontext():
+            return self._result(scan, affine, frame, (slice_thickness_mm, slice_profile, through_plane_axis))
+
+    def _result(self, scan: Scan, affine: ArrayLike | None, frame: int | None, of_scan: Sequence[Any]) -> Result:
+        given = dict(zip(OF_THE_SCAN, of_scan, strict=True))
         parser = self._parser({key: value for key, value in given.items() if value is not None})
         case, source = _item(scan, affine, frame, parser)
         with _plain_refusals(case.label), torch.random.fork_rng(devices=[]):
@@ -134,12 +147,17 @@ class SuperResolver:
             data = parser.get_parsed_content("preprocessing")({"case": case, "image": source})
             entry.loaded(data["image"])
             image = data["image"].to(self._device)
-            predictions = parser.get_parsed_content("inferer")(image[None], self._network)[0]
+            with ComputingTime() as computing:
+                predictions = parser.get_parsed_content("inferer")(image[None], self._network)[0]
             finish = parser.get_parsed_content("postprocessing").transforms
-            finish = Compose([step for step in finish if not isinstance(step, SaveImaged)])
+            finish = Steps([step for step in finish if not isinstance(step, SaveImaged)])
             data = finish({**data, "image": image, "pred": predictions})
         row = entry.snapshot(data["pred"])
         row.status = DONE
+        logger.info("%s: done in %.1f s", case.label, row.seconds)
+        hint = computing.hint(torch.get_num_threads(), os.environ)
+        if hint and self._device.type == "cpu":
+            logger.warning(hint)
         if not case.files:
             row.input["fingerprint"] = None  # that of no files
         volumes = {name: nifti_image(data[key]) for name, key in VOLUMES.items()}
@@ -302,6 +320,21 @@ def _refuse_of_the_command(settings: Mapping[str, Any]) -> None:
     for name in settings:
         if name in OF_THE_COMMAND:
             raise Refusal(f"{name} is about files, which are not written here: use the command glade, or leave it out")
+
+
+@contextmanager
+def _log_shown() -> Iterator[None]:
+    """Let this package log what it does, on standard error where the program has set up no log."""
+    package = logging.getLogger("glade")
+    level, handler = package.level, logging.NullHandler() if package.hasHandlers() else logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    package.setLevel(min(logging.INFO, package.getEffectiveLevel()))
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
 
 
 @contextmanager
