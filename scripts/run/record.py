@@ -55,8 +55,9 @@ class Row:
         case: its name.
         status: "done", "refused" or "failed"; None while it is being processed.
         reason: why it was refused or failed.
-        input: format, frame, number of files, fingerprint, location hash, and the geometry once it is loaded.
-        output: shape (voxels), spacing (mm) and RAS affine of the result.
+        input: format, frame, number of files, fingerprint, location hash; once it is loaded, its geometry and
+            intensities, the smallest and the largest of the acquired slices.
+        output: shape (voxels), spacing (mm), RAS affine and intensities of the result.
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
         residual: ||A v - b|| / ||b|| of the result, where it was measured.
@@ -112,7 +113,7 @@ class Row:
 
     def add_result(self, pred: MetaTensor) -> None:
         """Take geometry and fit from a result (1, X, Y, Z), whose meta holds those of `FIT` that were measured."""
-        self.output = geometry(pred.shape[-3:], pred.affine)
+        self.output = geometry(pred.shape[-3:], pred.affine) | {"intensities": _rounded(pred.min(), pred.max())}
         for name in FIT:
             value = plain(pred.meta.get(name))
             setattr(self, name, None if value is None else float(value))
@@ -452,6 +453,8 @@ class CaseEntry:
         if "acquired_pixel_mm" in meta:  # of the in-plane axes, in the order of the array
             acquired = dict(zip(meta["reorientation"].source_axes, meta["acquired_pixel_mm"], strict=False))
             self.row.input["acquired_pixel_mm"] = [round(acquired[axis], 6) for axis in sorted(acquired)]
+        if "intensity_range" in meta:
+            self.row.input["intensities"] = _rounded(*meta["intensity_range"])
         self.row.add_scan(image)
 
     def replacing(self, names: Sequence[str]) -> list[str]:
@@ -610,6 +613,11 @@ def geometry(shape, affine) -> dict:
         "spacing_mm": [round(float(s), 6) for s in np.linalg.norm(affine[:3, :3], axis=0)],
         "affine": plain(affine),
     }
+
+
+def _rounded(*values: Any) -> list[float]:
+    """Values as they are written: six digits say enough and are short."""
+    return [float(f"{float(value):.6g}") for value in values]
 
 
 def _known(kind: type, content: Mapping) -> dict:
