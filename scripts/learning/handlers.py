@@ -170,7 +170,7 @@ class LogDataWait:
         loading = float(self.profiler.dataflow_times[done].sum())
         computing = float(self.profiler.processing_times[done].sum())
         share = loading / max(loading + computing, SHORTEST_S)
-        level, remedy = (logging.WARNING, ": raise num_workers") if share > LONG_WAIT else (logging.DEBUG, "")
+        level, remedy = (logging.WARNING, ": raise --num_workers") if share > LONG_WAIT else (logging.DEBUG, "")
         logger.log(level, "epoch %d: %.0f %% of the time waited for data%s", engine.state.epoch, 100 * share, remedy)
 
 
@@ -387,7 +387,7 @@ class Checkpoints:
             ) from error
         if engine.state.epoch >= epochs:
             raise Refusal(
-                f"{path} is trained to epoch {engine.state.epoch} already: give a larger max_epochs than {epochs}"
+                f"{path} is trained to epoch {engine.state.epoch} already: give a larger --max_epochs than {epochs}"
             )
         if engine.state.epoch_length != length:
             raise Refusal(

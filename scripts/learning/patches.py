@@ -404,7 +404,7 @@ def _slices_inside(geometry: SliceGeometry, slices: torch.Tensor) -> tuple[Slice
     if not len(inside):
         raise Refusal(
             f"patches of {geometry.thin_size} pixels are too small for slices {geometry.slice_spacing_voxels:.3g} "
-            f"pixels apart ({geometry.profile}): give a larger patch_size"
+            f"pixels apart ({geometry.profile}): give a larger --patch_size"
         )
     first, last = int(inside[0]), int(inside[-1])
     return (

@@ -108,7 +108,7 @@ class ProtocolRange:
         if thin_size < (CUBIC + 1) * self.factor[1]:
             raise ValueError(
                 f"patches of {thin_size} pixels hold too few slices {self.factor[1]} pixels apart: "
-                f"give a larger patch_size or a smaller factor"
+                f"give a larger --patch_size or a smaller factor"
             )
         spacing = float(np.exp(rng.uniform(*np.log(self.factor))))
         thickness = spacing * float(rng.uniform(*self.thickness_over_spacing))
