@@ -1,13 +1,14 @@
 """Gain of the noise-weighted projection: simulated thick scans with noise, projected exactly and by their noise.
 
-    python -m benchmarks.noise SCANS --table noise_held_back [--patterns '*saganon*' '*tptbox*'] [--crop 96]
-    python -m benchmarks.noise SCANS --table noise --patterns 'iso_*' --weightings exact auto
+    python -m benchmarks.noise measure SCANS --table noise_held_back [--patterns '*saganon*' '*tptbox*'] [--crop 96]
+    python -m benchmarks.noise measure SCANS --table noise --patterns 'iso_*' --weightings exact auto
+    python -m benchmarks.noise picture SCANS
 
 Thick slices are simulated from the near-isotropic scans of a folder, with Rician noise, and predicted once by
 configs/inference.yaml. Each prediction is then made consistent with the slices exactly, by the noise that was estimated
 (auto: what inference does), by the estimated noise and a fixed expected error of the prediction, and not at all. Scores
-are those of the evaluation: PSNR inside the body and high-band energy. Each run writes docs/tables/TABLE.csv and the
-table TABLE of docs/noise.md.
+are those of the evaluation: PSNR inside the body and high-band energy. `measure` writes docs/tables/TABLE.csv and the
+table TABLE of docs/noise.md. `picture` draws docs/images/noise.png from the head of a child, held back from training.
 """
 
 import argparse
@@ -37,11 +38,13 @@ from scripts.metrics.spectrum import high_band
 from scripts.physics.acquisition import Acquisition
 from scripts.physics.projection import REGULARISATION, DataConsistency
 
+from .pictures import IMAGES, Panel, draw_panels
 from .tables import DOCS, ROOT, publish
 
 CONFIG = ROOT / "configs" / "inference.yaml"
 PAGE = DOCS.with_name("noise.md")
 EXACT, NONE, CUBIC = "exact", "none", "consistent cubic"
+PICTURED = "brain_t1_saganon"  # held back from training
 Row = dict[str, str | float]
 
 
@@ -78,10 +81,8 @@ def projected(data: Mapping, mean: torch.Tensor, weighting: str | float) -> torc
     return DataConsistency.for_noise(A, noise_of(image), float(weighting))(mean, slices)
 
 
-def rows_of(
-    path: Path, protocol: SimulatedProtocol, sharpnesses: Sequence[float], weightings: Sequence, size: int | None
-) -> Iterator[Row]:
-    """Yield the scores of every sharpness and weighting for one scan and protocol."""
+def prepared(path: Path, protocol: SimulatedProtocol, size: int | None) -> tuple[ConfigParser, dict, np.ndarray]:
+    """Return the inference, the data item of a simulated scan after its preprocessing, and the truth on its scale."""
     with tempfile.TemporaryDirectory() as folder:
         truth = simulated(Path(folder), path, protocol, size)
         parser = ConfigParser(ConfigParser.load_config_file(CONFIG))
@@ -89,40 +90,71 @@ def rows_of(
         parser.parse()
         (case,) = find_nifti(folder)
         data = parser.get_parsed_content("preprocessing")(case.as_item())
-        image, intensity = data["image"], data["image"].meta["intensity"]
-        truth = (truth - intensity.offset) / intensity.scale
-        mask, drange = body_mask(truth), robust_range(truth)
-        A, slices = Acquisition(geometry_of(image)), data["slices"].as_tensor()
+    intensity = data["image"].meta["intensity"]
+    return parser, data, (truth - intensity.offset) / intensity.scale
 
-        def scored(method: str, weighting: str | float, volume: torch.Tensor) -> Row:
-            values = volume[0].numpy()
-            band = high_band(values, truth, protocol.factor, 2, mask)
-            seen = A(torch.from_numpy(mask.astype(np.float32))) > 0.5
-            misfit = float((A(volume) - slices)[0][seen].square().mean().sqrt())
-            return {
-                "scan": path.name.removesuffix(".nii.gz"),
-                "protocol": f"{protocol.factor:g}x {protocol.profile}",
-                "noise": protocol.noise,
-                "estimated": noise_of(image) / drange,
-                "method": method,
-                "weighting": str(weighting),
-                "psnr": psnr(values, truth, mask, drange),
-                "high_band_energy": band.energy,
-                "high_band_error": band.error,
-                "residual_over_noise": misfit / noise_of(image),
-            }
 
-        cubic = image.as_tensor()
+def prediction(parser: ConfigParser, data: Mapping, sharpness: float) -> torch.Tensor:
+    """Return the mean of the predictions with its detail gain, (1, X, Y, Z), before any projection."""
+    parser["sharpness"] = sharpness
+    parser.parse()
+    image = data["image"]
+    predictions = parser.get_parsed_content("inferer")(image[None], parser.get_parsed_content("network"))
+    gain, cubic = default_detail_gain(sharpness, predictions.shape[1]), image.as_tensor()
+    return cubic + gain * (predictions.as_tensor()[0].mean(0, keepdim=True) - cubic)
+
+
+def rows_of(
+    path: Path, protocol: SimulatedProtocol, sharpnesses: Sequence[float], weightings: Sequence, size: int | None
+) -> Iterator[Row]:
+    """Yield the scores of every sharpness and weighting for one scan and protocol."""
+    parser, data, truth = prepared(path, protocol, size)
+    image = data["image"]
+    mask, drange = body_mask(truth), robust_range(truth)
+    A, slices = Acquisition(geometry_of(image)), data["slices"].as_tensor()
+
+    def scored(method: str, weighting: str | float, volume: torch.Tensor) -> Row:
+        values = volume[0].numpy()
+        band = high_band(values, truth, protocol.factor, 2, mask)
+        seen = A(torch.from_numpy(mask.astype(np.float32))) > 0.5
+        misfit = float((A(volume) - slices)[0][seen].square().mean().sqrt())
+        return {
+            "scan": path.name.removesuffix(".nii.gz"),
+            "protocol": f"{protocol.factor:g}x {protocol.profile}",
+            "noise": protocol.noise,
+            "estimated": noise_of(image) / drange,
+            "method": method,
+            "weighting": str(weighting),
+            "psnr": psnr(values, truth, mask, drange),
+            "high_band_energy": band.energy,
+            "high_band_error": band.error,
+            "residual_over_noise": misfit / noise_of(image),
+        }
+
+    for weighting in weightings:
+        yield scored(CUBIC, weighting, projected(data, image.as_tensor(), weighting))
+    for sharpness in sharpnesses:
+        mean = prediction(parser, data, sharpness)
         for weighting in weightings:
-            yield scored(CUBIC, weighting, projected(data, cubic, weighting))
-        for sharpness in sharpnesses:
-            parser["sharpness"] = sharpness
-            parser.parse()
-            predictions = parser.get_parsed_content("inferer")(image[None], parser.get_parsed_content("network"))
-            gain = default_detail_gain(sharpness, predictions.shape[1])
-            mean = cubic + gain * (predictions.as_tensor()[0].mean(0, keepdim=True) - cubic)
-            for weighting in weightings:
-                yield scored(f"GLADE {sharpness:g}", weighting, projected(data, mean, weighting))
+            yield scored(f"GLADE {sharpness:g}", weighting, projected(data, mean, weighting))
+
+
+def picture(scans: Path) -> None:
+    """Draw docs/images/noise.png: the exact projection, the noise-weighted one and the truth, errors below."""
+    protocol = SimulatedProtocol(4, "rect", noise=0.03)
+    parser, data, truth = prepared(scans / f"{PICTURED}.nii.gz", protocol, 96)
+    mean = prediction(parser, data, 0.5)
+    mask, drange, middle = body_mask(truth), robust_range(truth), truth.shape[1] // 2
+    top, bottom = {}, {}
+    for title, weighting in (("exact projection", EXACT), ("weighted by the noise", AUTO)):
+        values = projected(data, mean, weighting)[0].numpy()
+        decibels = psnr(values, truth, mask, drange)
+        top[f"{title}: {decibels:.2f} dB"] = Panel(values[:, middle], high=1.1)
+        bottom[f"absolute error, {title.split()[0]}"] = Panel(np.abs(values - truth)[:, middle], 0.0, 0.3, "viridis")
+    slices = data["slices"].as_tensor()[0].numpy()[:, middle]
+    top["truth"] = Panel(truth[:, middle], high=1.1)
+    bottom["slices, noise of 3 %"] = Panel(slices, high=1.1, through=protocol.factor)
+    draw_panels([top, bottom], IMAGES / "noise.png")
 
 
 def table_of(rows: Sequence[Row]) -> str:
@@ -154,10 +186,11 @@ def _mean(rows: Sequence[Row], metric: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure every scan and protocol, write the table and its data, and return 0."""
+    """Measure every scan and protocol, write the table and its data, or draw the picture; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["measure", "picture"])
     parser.add_argument("scans", type=Path)
-    parser.add_argument("--table", required=True, help="of docs/noise.md")
+    parser.add_argument("--table", default="noise", help="of docs/noise.md")
     parser.add_argument("--patterns", nargs="+", default=["*"])
     parser.add_argument("--protocols", nargs="+", default=["4:rect"], help="factor:profile")
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.03])
@@ -165,6 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weightings", nargs="+", default=[EXACT, AUTO], help="exact, auto, none, or expected errors")
     parser.add_argument("--crop", type=int, help="central cube of so many voxels; by default the whole scan")
     options = parser.parse_args(arguments)
+    if options.what == "picture":
+        picture(options.scans)
+        return 0
     scans = [p for p in sorted(options.scans.glob("*.nii.gz")) if any(fnmatch(p.name, q) for q in options.patterns)]
     rows: list[Row] = []
     for protocol in options.protocols:

@@ -16,7 +16,6 @@ The benchmark is never read: `benchmarks.reproduction` evaluates it once, when t
 """
 
 import argparse
-import csv
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from scripts.data.discovery import find_nifti
 from scripts.data.transforms import geometry_of, grid_of
 from scripts.learning.inferer import OrthogonalInferer
 from scripts.learning.resnet import ResnetGenerator
+from scripts.metrics.fidelity import psnr
 from scripts.metrics.pique import pique_of_planes, shared_window
 from scripts.metrics.residual import relative_residual
 from scripts.metrics.sharpness import axis_sharpness, scale_window
@@ -40,7 +40,7 @@ from scripts.physics.acquisition import Acquisition, SliceGeometry
 from scripts.physics.measurement import Measurement
 
 from .paper_arms import ARMS, epochs_done
-from .tables import DOCS, ROOT, TABLES, publish
+from .tables import DOCS, ROOT, TABLES, publish, read_rows
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
@@ -59,8 +59,8 @@ FACTOR = 4
 BODY = 0.1  # of the intensity scale
 LEAST_BODY = 0.2  # share of body in a plane that is measured
 PLANES = 24  # of a scan are measured, evenly spread over the body
-WEIGHTS = {"last step": "G", "running average": "ema"}  # keys of last.pt
-PATCHES_AN_EPOCH = 300
+LAST = "last step"  # the weights that the paper uses, and the pictures and curves show
+WEIGHTS = {LAST: "G", "running average": "ema"}  # keys of last.pt
 INTERPOLATED = "cubic"
 CURVE_OF = ("PIQUE", "edges 1/mm", "residual", "grid artefact dB")
 SHOWN = ("PIQUE", "edges 1/mm", "residual", "correlation", "grid artefact dB", "PSNR dB", "PSNR dB with P")
@@ -80,18 +80,18 @@ class Point(NamedTuple):
 def generators(folder: Path) -> dict[str, ResnetGenerator]:
     """Return the generator of a run's last checkpoint by the kind of its weights."""
     saved = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
-    definition = ConfigParser.load_config_files(CONFIGS)["network_def"]
-    norm = ARMS[arm_of(folder)].get("network_def::norm", definition["norm"])
     found = {}
     for kind, key in WEIGHTS.items():
-        found[kind] = ResnetGenerator(definition["channels"], definition["blocks"], norm=norm).eval()
+        found[kind] = ConfigParser(network_definition(folder.name)).get_parsed_content().eval()
         found[kind].load_state_dict(saved[key])
     return found
 
 
-def arm_of(folder: Path) -> str:
-    """Return the variant of a folder, whose name may end with a seed, as in paper-5."""
-    return folder.name.split("-")[0]
+def network_definition(run: str) -> dict:
+    """Return the `network_def` of a run, whose name is that of its variant and may end with a seed, as in paper-5."""
+    config = ConfigParser(ConfigParser.load_config_files(CONFIGS))
+    config.update({key: value for key, value in ARMS[run.split("-")[0]].items() if key.startswith("network_def")})
+    return config["network_def"]
 
 
 def prepared(folder: Path) -> dict[str, Mapping[str, MetaTensor]]:
@@ -167,15 +167,15 @@ def truth_measures(name: str, network: ResnetGenerator | None, scan: Mapping[str
     if network is not None:
         with torch.no_grad():
             image = torch.cat([network(x[None]) for x in measured.with_conditioning(image)])
-    body = truth > BODY
-    psnr = [float(-10 * torch.log10((v - truth)[body].square().mean())) for v in (image, measured.project(image))]
-    return dict(zip(("PSNR dB", "PSNR dB with P"), psnr, strict=True))
+    planes = {"PSNR dB": image, "PSNR dB with P": measured.project(image)}
+    return {name: psnr(v[:, 0], truth[:, 0], truth[:, 0] > BODY, data_range=1.0) for name, v in planes.items()}
 
 
 def measure(scans: Path, runs: Sequence[Path]) -> tuple[list[Point], dict[str, dict[str, np.ndarray]]]:
     """Return the measures of all runs on all scans, and a plane of each scan by run for the pictures."""
     inferer = OrthogonalInferer(views=(1,), batch=1)
-    trained = {folder: (epochs_done(folder) * PATCHES_AN_EPOCH, generators(folder)) for folder in runs}
+    an_epoch = ConfigParser.load_config_files(CONFIGS)["patches_per_epoch"]
+    trained = {folder: (epochs_done(folder) * an_epoch, generators(folder)) for folder in runs}
     points, pictures = [], {}
     for name, scan in prepared(scans).items():
         cubic = scan["image"].as_tensor()[0].numpy()
@@ -185,7 +185,7 @@ def measure(scans: Path, runs: Sequence[Path]) -> tuple[list[Point], dict[str, d
             for kind, network in networks.items():
                 planes = inferer(scan["image"][None], network).as_tensor()[0, 0].numpy()
                 found[folder.name, patches, kind] = measures(planes, scan) | truth_measures(name, network, scan)
-                if kind == next(iter(WEIGHTS)):
+                if kind == LAST:
                     pictures[name][f"{folder.name}, {patches:,} patches"] = planes[len(planes) // 2]
         points += [Point(*who, name, measure, value) for who, row in found.items() for measure, value in row.items()]
     return points, pictures
@@ -214,7 +214,7 @@ def draw_curves(points: Sequence[Point], path: Path) -> None:
     )
     lines: dict[tuple, dict[int, float]] = defaultdict(dict)
     for point in points:
-        if point.weights in {"", next(iter(WEIGHTS))}:
+        if point.weights in {"", LAST}:
             lines[point.scan, point.measure, point.run][point.patches] = point.value
     for row, (begin, use) in zip(cells, SCANS.items(), strict=True):
         for cell, name in zip(row, CURVE_OF, strict=True):
@@ -237,11 +237,8 @@ def draw_curves(points: Sequence[Point], path: Path) -> None:
 
 def kept(table: Path) -> list[Point]:
     """Return the points of earlier calls."""
-    if not table.is_file():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = (Point(**row) for row in csv.DictReader(file))
-        return [p._replace(patches=int(p.patches), value=float(p.value or "nan")) for p in rows]
+    rows = (Point(**row) for row in read_rows(table))
+    return [p._replace(patches=int(p.patches), value=float(p.value or "nan")) for p in rows]
 
 
 def as_table(points: Sequence[Point]) -> str:

@@ -7,6 +7,7 @@ python -m benchmarks.pictures --evaluation out/evaluation    # best.png, median.
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -41,6 +42,7 @@ BESIDE = {"added detail": ADDED_DETAIL, "uncertainty": UNCERTAINTY}  # title -> 
 INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> name in `Baselines`
 SIDE_MM = 100.0  # of the square shown of a case of the evaluation
 WIDTH_INCHES, DOTS_PER_INCH = 14.0, 110
+PANELS_INCHES, PANELS_DOTS_PER_INCH = 11.0, 70  # of `draw_panels`
 
 
 def draw(
@@ -94,6 +96,47 @@ def _middle(picture: np.ndarray, spacing_mm: tuple[float, float], side_mm: float
             cut = max(0, round((size - side_mm / spacing) / 2))
             picture = picture.take(range(cut, size - cut), axis=axis)
     return picture, spacing_mm
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plane across the slices with its window.
+
+    Attributes:
+        values: (in-plane axis, through-plane axis).
+        low: value of the darkest colour.
+        high: of the brightest.
+        colours: of matplotlib.
+        through: through-plane over in-plane spacing.
+    """
+
+    values: np.ndarray
+    low: float = 0.0
+    high: float = 1.0
+    colours: str = "gray"
+    through: float = 1.0
+
+
+def draw_panels(rows: Sequence[Mapping[str, Panel]], path: Path) -> None:
+    """Draw rows of panels, each under its title, the through-plane axis upwards.
+
+    Args:
+        rows: title -> panel, in each the same number.
+        path: of the PNG file.
+    """
+    cell = PANELS_INCHES / len(rows[0])
+    longest = max(p.values.shape[1] * p.through / p.values.shape[0] for row in rows for p in row.values())
+    size = (PANELS_INCHES, len(rows) * (cell * longest + 0.3))
+    figure, cells = plt.subplots(len(rows), len(rows[0]), squeeze=False, figsize=size, layout="constrained")
+    for row, axes in zip(rows, cells, strict=True):
+        for (title, panel), axis in zip(row.items(), axes, strict=True):
+            window = {"cmap": panel.colours, "vmin": panel.low, "vmax": panel.high}
+            axis.imshow(panel.values.T, origin="lower", aspect=panel.through, interpolation="nearest", **window)
+            axis.set_title(title, fontsize=10)
+            axis.set(xticks=[], yticks=[])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=PANELS_DOTS_PER_INCH)
+    plt.close(figure)
 
 
 def across(affine: np.ndarray, axis: int) -> list[str]:

@@ -26,12 +26,11 @@ from scripts.evaluation.method_names import CONSISTENT, CUBIC, GLADE
 
 from .ablation import run
 from .fidelity import REPRODUCTION, bundle, write_tables
-from .paper_arms import ARMS
-from .paper_progress import CONFIGS, WEIGHTS, arm_of
+from .paper_progress import LAST, WEIGHTS, network_definition
 from .pictures import DENIED, IMAGES, across, draw, read_volume
 from .tables import ROOT
 
-PATTERNS = ("abdomen_*", "*_abdomen_*", "*pelvis_t2_*cor.*")  # of the benchmark's scans
+PATTERNS = ("aniso_abdomen_*", "aniso_pelvis_t2_*cor.*")  # of the benchmark's scans
 HEAD = "brain_t1_saganon.nii.gz"
 PROTOCOLS = [{"factor": 4, "profile": "rect"}]
 ALONE, PROJECTED = "paper", "paper and P"
@@ -42,12 +41,12 @@ SIDE_MM = 160.0  # of the pictures
 
 def final_weights(arms: Path, out: Path) -> dict[str, Path]:
     """Write the generator of the last step of each run to OUT/weights and return the files by the name of the run."""
-    written = {}
+    folder, written = out / "weights", {}
+    folder.mkdir(exist_ok=True)
     for checkpoint in sorted(arms.glob("*/last.pt")):
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        written[checkpoint.parent.name] = out / "weights" / f"{checkpoint.parent.name}.pt"
-        written[checkpoint.parent.name].parent.mkdir(parents=True, exist_ok=True)
-        torch.save(saved[WEIGHTS["last step"]], written[checkpoint.parent.name])
+        run_name = checkpoint.parent.name
+        written[run_name] = folder / f"{run_name}.pt"
+        torch.save(torch.load(checkpoint, map_location="cpu", weights_only=True)[WEIGHTS[LAST]], written[run_name])
     return written
 
 
@@ -72,17 +71,15 @@ def evaluate(benchmark: Path, heads: Path, weights: Mapping[str, Path], out: Pat
     }
     run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "slices.log")
     for name, file in {**weights, PROJECTED: weights[ALONE]}.items():
-        arm = ARMS[arm_of(file.with_suffix(""))]
         given = {
             "dataset_dir": evaluation_of(out).scans,
             "output_dir": out / name,
             "weights_path": file,
             "consistent": name == PROJECTED,
-            "network_def": f"%{CONFIGS[-1]}::network_def",
+            "network_def": network_definition(file.stem),
             "views": [1],
             "rotations_deg": [0],
             "sharpness": 0,
-            **{key: value for key, value in arm.items() if key.startswith("network_def")},
         }
         run(bundle("inference", ["configs/inference.yaml"], **given), out / f"{name}.log")
     evaluation["others"] = {name: str(out / name) for name in (*weights, PROJECTED)}

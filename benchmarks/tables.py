@@ -46,6 +46,14 @@ def write_rows(rows: Sequence[Mapping], path: Path) -> None:
         writer.writerows({key: _written(value) for key, value in row.items()} for row in rows)
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file as they are written; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _written(value):
     if not isinstance(value, float):
         return value

@@ -7,7 +7,6 @@ docs/images/training.png, one row for each training.
 """
 
 import argparse
-import csv
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from .tables import ROOT, write_rows
+from .tables import ROOT, read_rows, write_rows
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
@@ -92,13 +91,9 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
 def kept(table: Path) -> list[Point]:
     """Return the points of an earlier call; none where there is no table."""
-    if not table.is_file():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        return [
-            Point(row["training"], row["metric"], int(row["iteration"]), float(row["value"]))
-            for row in csv.DictReader(file)
-        ]
+    return [
+        Point(row["training"], row["metric"], int(row["iteration"]), float(row["value"])) for row in read_rows(table)
+    ]
 
 
 def write(trainings: Mapping[str, Path], table: Path = TABLE, picture: Path = PICTURE) -> int:

@@ -46,6 +46,7 @@ from scripts.metrics.mask import body_mask
 from scripts.metrics.uncertainty import coverage, rank_correlation
 from scripts.physics.uncertainty import NOISE, Scale, UncertaintyModel
 
+from .pictures import IMAGES, Panel, draw_panels
 from .tables import DOCS, ROOT, TABLES, with_table, write_rows
 
 CONFIG = ROOT / "configs" / "inference.yaml"
@@ -345,16 +346,10 @@ def _publish(table: str, rows: Sequence[Row]) -> None:
 
 def picture(scans: Path, cache: Path | None) -> None:
     """Draw docs/images/uncertainty.png: a round lesion of 7 mm put into a held-back head, error beside uncertainty."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
     workflow, model, part = Workflow(cache), read_model(MODEL), _plan()["fit"]
-    name, kinds = next(iter(part["scans"])), ((4, "rect"), (8.3, "rect"))
-    figure, axes = plt.subplots(len(kinds), 5, figsize=(11, 8), layout="constrained")
-    for row, (factor, profile) in zip(axes, kinds, strict=True):
-        protocol = SimulatedProtocol(factor, profile, name=f"lesion_{factor:g}x")
+    name, rows = next(iter(part["scans"])), []
+    for factor in (4, 8.3):
+        protocol = SimulatedProtocol(factor, "rect", name=f"lesion_{factor:g}x")
         simulation = Simulation(name, part["scans"][name], protocol, scans, part["crop"])
         values, grid = simulation.truth
         centre = [round(share * size) for share, size in zip((0.58, 0.5, 0.5), values.shape, strict=True)]
@@ -365,15 +360,14 @@ def picture(scans: Path, cache: Path | None) -> None:
         data, truth, _ = workflow.prepared(simulation)
         done = Uncertaintyd("uncertainty", model, workflow.trained_range)(workflow.result(data, len(data["pred"])))
         result = done["pred"].as_tensor()[0].numpy()
-        error, top = np.abs(result - truth.numpy()), 0.4  # of the intensity scale
-        volumes = {"truth": truth.numpy(), "cubic interpolation": data["image"].as_tensor()[0].numpy()}
-        volumes |= {f"GLADE, {factor:g}x": result, "absolute error": error, "uncertainty": stored(done)}
-        for axis, (title, volume) in zip(row, volumes.items(), strict=True):
-            grey = title not in ("absolute error", "uncertainty")
-            plane = volume[:, centre[1]].T
-            axis.imshow(plane, "gray" if grey else "viridis", origin="lower", vmin=0, vmax=1.2 if grey else top)
-            axis.set(title=title, xticks=[], yticks=[])
-    figure.savefig(DOCS.with_name("images") / "uncertainty.png", dpi=70)
+        grey = {"truth": truth.numpy(), "cubic interpolation": data["image"].as_tensor()[0].numpy()}
+        grey[f"GLADE, {factor:g}x"] = result
+        coloured = {"absolute error": np.abs(result - truth.numpy()), "uncertainty": stored(done)}
+        rows.append(
+            {title: Panel(volume[:, centre[1]], high=1.2) for title, volume in grey.items()}
+            | {title: Panel(volume[:, centre[1]], 0.0, 0.4, "viridis") for title, volume in coloured.items()}
+        )
+    draw_panels(rows, IMAGES / "uncertainty.png")
 
 
 def _plan() -> dict:
@@ -394,7 +388,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("scans", type=Path)
     parser.add_argument("--cache", type=Path, help="folder for the predictions")
     parser.add_argument("--sharpness", type=float, help="of the weights; by default that of the inference")
-    parser.add_argument("--part", choices=("fit", "measure"), default="measure", help="of the plan (measure)")
+    parser.add_argument("--part", choices=("fit", "apart", "measure"), default="measure", help="of the plan (measure)")
     parser.add_argument("--only", nargs="+", help="protocols, as 4x_rect 6x_gauss; by default all (measure)")
     parser.add_argument("--table", default="uncertainty", help="of docs/uncertainty.md (measure)")
     options = parser.parse_args(arguments)

@@ -2,12 +2,14 @@
 
     python -m benchmarks.zero_filling found SCANS
     python -m benchmarks.zero_filling results SCANS --patterns '*saganon*' [--crop 48] [--factor 2]
+    python -m benchmarks.zero_filling picture SCANS
 
 `found` looks at every scan of a folder as it is, and at its near-isotropic ones zero-filled by several factors, with
 noise, with and without a k-space filter. `results` simulates thick slices of near-isotropic scans, zero-fills their
 planes as a scanner does, and runs the inference at the acquired and at the stored pixels. Truth and both results are
 compared on the grid of the former, cropped in k-space to what it can hold. The tables are written to
-docs/resolution.md, their data to docs/tables.
+docs/resolution.md, their data to docs/tables. `picture` draws docs/images/zero_filling.png from the head of a child,
+held back from training.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
@@ -36,7 +39,8 @@ from scripts.metrics.spectrum import high_band
 from scripts.physics.resolution import acquired_fraction
 
 from .fidelity import bundle
-from .noise import cropped
+from .noise import PICTURED, cropped
+from .pictures import IMAGES, Panel, draw_panels
 from .tables import DOCS, ROOT, publish
 
 PAGE = DOCS.with_name("resolution.md")
@@ -121,43 +125,86 @@ def found_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def results_of(path: Path, factor: float, size: int | None, folder: Path) -> Iterator[Row]:
-    """Yield the scores and seconds of the inference at the acquired and at the stored pixels, for one scan."""
+@dataclass(frozen=True)
+class Comparison:
+    """A simulated zero-filled scan, and what the inference makes of it.
+
+    Attributes:
+        slices: as stored, (X, Y, N).
+        thick: grid of the slices before their planes were zero-filled.
+        truth: on its own grid.
+        results: "acquired" and "stored" -> volume on its grid.
+        rows: likewise -> row of summary.json.
+    """
+
+    slices: np.ndarray
+    thick: Grid
+    truth: tuple[np.ndarray, Grid]
+    results: dict[str, tuple[np.ndarray, Grid]]
+    rows: dict[str, dict]
+
+
+def compared(path: Path, factor: float, size: int | None) -> Comparison:
+    """Simulate thick slices of a scan, zero-fill their planes, and run the inference at both pixel sizes."""
     values, grid = cropped(path, size)
-    (slices, thick), (truth, where) = simulate(values, grid, 2, SimulatedProtocol(4, "rect"), path.name)
+    (slices, thick), truth = simulate(values, grid, 2, SimulatedProtocol(4, "rect"), path.name)
     stored = zero_filled(slices, factor, 0.01, 0.0)
     affine = np.array(thick.affine)
     for axis in (0, 1):  # the first pixels share their centre
         affine[:3, axis] /= stored.shape[axis] / slices.shape[axis]
-    write_nifti(MetaTensor(torch.from_numpy(stored)[None], affine=torch.from_numpy(affine)), folder / "scan.nii.gz")
-    sidecar = SimulatedProtocol(4, "rect").sidecar(float(thick.spacing_mm[2]))
-    (folder / "scan.json").write_text(json.dumps(sidecar), encoding="utf-8")
     results: dict[str, tuple[np.ndarray, Grid]] = {}
     rows: dict[str, dict] = {}
-    for name in ("acquired", "stored"):
-        out = folder / name
-        command = bundle("inference", ["configs/inference.yaml"], dataset_dir=folder / "scan.nii.gz", output_dir=out)
-        subprocess.run([*command, "--isotropic_spacing_mm", name], cwd=ROOT, check=True, capture_output=True)
-        (rows[name],) = json.loads((out / "summary.json").read_text(encoding="utf-8"))["cases"]
-        result = nibabel.load(out / "scan" / "scan_glade.nii.gz")
-        results[name] = np.asarray(result.dataobj, dtype=np.float32), Grid(result.shape, result.affine)
-    target = results["acquired"][1]
-    truth = band_limited(truth, where, target)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_nifti(MetaTensor(torch.from_numpy(stored)[None], affine=torch.from_numpy(affine)), folder / "scan.nii.gz")
+        sidecar = SimulatedProtocol(4, "rect").sidecar(float(thick.spacing_mm[2]))
+        (folder / "scan.json").write_text(json.dumps(sidecar), encoding="utf-8")
+        for pixels in ("acquired", "stored"):
+            out = folder / pixels
+            where = {"dataset_dir": folder / "scan.nii.gz", "output_dir": out}
+            command = [*bundle("inference", ["configs/inference.yaml"], **where), "--isotropic_spacing_mm", pixels]
+            subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            (rows[pixels],) = json.loads((out / "summary.json").read_text(encoding="utf-8"))["cases"]
+            result = nibabel.load(out / "scan" / "scan_glade.nii.gz")
+            volume = np.asarray(result.dataobj, dtype=np.float32)
+            results[pixels] = volume, Grid(result.shape, result.affine)
+    return Comparison(stored, thick, truth, results, rows)
+
+
+def results_of(path: Path, factor: float, size: int | None) -> Iterator[Row]:
+    """Yield the scores and seconds of the inference at the acquired and at the stored pixels, for one scan."""
+    found = compared(path, factor, size)
+    target = found.results["acquired"][1]
+    truth = band_limited(*found.truth, target)
     mask, span = body_mask(truth), robust_range(truth)
-    for name, (values, grid) in results.items():
-        compared = band_limited(values, grid, target)
-        band = high_band(compared, truth, target_factor(thick, target), 2, mask)
+    for pixels, (values, grid) in found.results.items():
+        result, row = band_limited(values, grid, target), found.rows[pixels]
+        band = high_band(result, truth, target_factor(found.thick, target), 2, mask)
         yield {
             "scan": path.name.removesuffix(".nii.gz"),
-            "pixels": name,
-            "voxel_mm": float(rows[name]["output"]["spacing_mm"][0]),
+            "pixels": pixels,
+            "voxel_mm": float(row["output"]["spacing_mm"][0]),
             "voxels": int(np.prod(values.shape)),
-            "seconds": float(rows[name]["seconds"]),
-            "psnr": psnr(compared, truth, mask, span),
-            "ssim": ssim(compared, truth, mask, span),
+            "seconds": float(row["seconds"]),
+            "psnr": psnr(result, truth, mask, span),
+            "ssim": ssim(result, truth, mask, span),
             "high_band_energy": band.energy,
             "high_band_error": band.error,
         }
+
+
+def picture(scans: Path) -> None:
+    """Draw docs/images/zero_filling.png: zero-filled slices, results at acquired and at stored pixels, the truth."""
+    found = compared(scans / f"{PICTURED}.nii.gz", 2.0, 64)
+    truth, _ = found.truth
+    top = 1.1 * float(np.percentile(truth, 99.5))
+    through = float(found.thick.spacing_mm[2] / found.thick.spacing_mm[0]) * found.slices.shape[0] / truth.shape[0]
+    panels = {"slices, zero-filled by 2": Panel(found.slices[:, found.slices.shape[1] // 2], 0.0, top, through=through)}
+    for pixels, (values, grid) in found.results.items():
+        title = f"at the {pixels} pixels, {grid.spacing_mm[0]:.2f} mm"
+        panels[title] = Panel(values[:, values.shape[1] // 2], 0.0, top)
+    panels["truth"] = Panel(truth[:, truth.shape[1] // 2], 0.0, top)
+    draw_panels([panels], IMAGES / "zero_filling.png")
 
 
 def target_factor(thick: Grid, target: Grid) -> float:
@@ -207,23 +254,23 @@ def results_table(rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write one of the two tables and its data; return 0."""
+    """Write one of the two tables and its data, or draw the picture; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["found", "results"])
+    parser.add_argument("what", choices=["found", "results", "picture"])
     parser.add_argument("scans", type=Path)
     parser.add_argument("--patterns", nargs="+", default=["*"])
     parser.add_argument("--factor", type=float, default=2.0, help="stored over acquired pixels")
     parser.add_argument("--crop", type=int, help="central cube of so many voxels")
     parser.add_argument("--table", help="of docs/resolution.md; default: zero_filling_found or zero_filling_results")
     options = parser.parse_args(arguments)
+    if options.what == "picture":
+        picture(options.scans)
+        return 0
     scans = [p for p in sorted(options.scans.glob("*.nii.gz")) if any(fnmatch(p.name, q) for q in options.patterns)]
     rows: list[Row] = []
     for path in scans:
-        if options.what == "found":
-            rows += found_in(path)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                rows += results_of(path, options.factor, options.crop, Path(folder))
+        found = options.what == "found"
+        rows += found_in(path) if found else results_of(path, options.factor, options.crop)
         sys.stderr.write(f"{path.name}: done\n")
     table = found_table(rows) if options.what == "found" else results_table(rows)
     publish(options.table or f"zero_filling_{options.what}", rows, table, PAGE)

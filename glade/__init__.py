@@ -2,13 +2,24 @@
 
 The bundle's own code is imported as `glade.scripts`, so that no other package called scripts gets into its way, nor it
 into theirs.
+
+Import it before torch: torch reads only when it is loaded how long threads that wait for each other spin, and on a
+machine with other work that decides the time of a scan (`glade.scripts.run.threads`).
 """
 
+import os
+import sys
 from typing import Any
 
 from .location import ROOT
 
 __path__.append(str(ROOT))  # makes glade.scripts of the bundle's folder scripts
+
+if "torch" not in sys.modules:
+    from glade.scripts.run.threads import waiting_settings
+
+    os.environ.update(waiting_settings(os.environ))
+
 __all__ = ["FusedResult", "Refusal", "Result", "SuperResolver", "__version__", "fuse", "super_resolve"]
 
 

@@ -1,8 +1,11 @@
 """Isotropic volumes from Python: an image in, images out, by the bundle's inference workflow; no files are written."""
 
 import copy
+import logging
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,25 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.transforms import Compose, SaveImaged
+from monai.transforms import SaveImaged
 from nibabel.nifti1 import Nifti1Image
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike
 
 from glade.scripts.data.case import Case, unique_names
-from glade.scripts.data.discovery import find_nifti, require_cases
 from glade.scripts.data.readers import image_name
 from glade.scripts.data.saving import nifti_image
-from glade.scripts.dicom.discovery import find_series
-from glade.scripts.geometry.errors import Refusal, refusal_of
+from glade.scripts.geometry.errors import Refusal, counted, refusal_of
 from glade.scripts.geometry.files import plain
 from glade.scripts.run.keys import refuse_unknown_keys
 from glade.scripts.run.record import DONE, CaseEntry
+from glade.scripts.run.steps import Steps
+from glade.scripts.run.threads import ComputingTime
 from glade.scripts.stacks.study import Study, find_studies
 from glade.scripts.stacks.workflow import as_row, data_of, fuse_study, warnings_of
 
 from .location import STACKS
-from .workflow import bundle_parser, refuse_absent_device
+from .workflow import bundle_parser, input_of, refuse_absent_device
 
 OF_THE_SCAN = ("slice_thickness_mm", "slice_profile", "through_plane_axis")  # arguments of each call
 OF_THE_COMMAND = (  # about files
@@ -43,7 +46,11 @@ OF_THE_COMMAND = (  # about files
     "dicom_plane",
     "bids_dir",
 )
+OPTION = re.compile(r"(?<!\S)--(?=[a-z_]+\b)")  # before the name of a setting
 VOLUMES = {"volume": "pred", "added_detail": "added_detail", "uncertainty": "uncertainty"}  # by key of the workflow
+
+logger = logging.getLogger(__name__)
+
 Scan = str | PathLike[str] | SpatialImage | ArrayLike
 Stack = str | PathLike[str] | SpatialImage
 
@@ -69,11 +76,12 @@ class Result:
 class SuperResolver:
     """Make isotropic volumes of scans, one after the other, with weights that are loaded once.
 
-    Torch's threads should soon sleep while they wait: where other programs run too, set OMP_WAIT_POLICY=PASSIVE and
-    GOMP_SPINCOUNT=1000 in the environment before Python starts, as the command `glade` does.
+    `import glade` comes before `import torch`: only then do torch's threads soon sleep while they wait, without which a
+    scan takes many times as long where other programs run too.
 
     Args:
         device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.
+        progress: show what a call does: the lines of the command, and a bar on a terminal.
         settings: any setting of configs/inference.yaml that is not about files, as sharpness=0.
 
     Raises:
@@ -87,12 +95,13 @@ class SuperResolver:
     ((24, 24, 24), 'gauss')
     """
 
-    def __init__(self, device: str | None = None, **settings: Any):
+    def __init__(self, device: str | None = None, *, progress: bool = False, **settings: Any):
         refuse_absent_device(device)
         parser = bundle_parser({})
         refuse_unknown_keys(settings, parser.get())
         _refuse_of_the_command(settings)
-        self._overrides = {**settings, "inferer::progress": False}
+        self._progress = progress
+        self._overrides = {**settings, "inferer::progress": progress}
         if device is not None:
             self._overrides["device"] = f"$torch.device('{device}')"
         self._config = parser.get()
@@ -125,21 +134,30 @@ class SuperResolver:
         Raises:
             Refusal: if the scan cannot be processed rightly; the line says why.
         """
-        given = dict(zip(OF_THE_SCAN, (slice_thickness_mm, slice_profile, through_plane_axis), strict=True))
-        case, source = _item(scan, affine, frame)
+        with _log_shown() if self._progress else nullcontext():
+            return self._result(scan, affine, frame, (slice_thickness_mm, slice_profile, through_plane_axis))
+
+    def _result(self, scan: Scan, affine: ArrayLike | None, frame: int | None, of_scan: Sequence[Any]) -> Result:
+        given = dict(zip(OF_THE_SCAN, of_scan, strict=True))
+        parser = self._parser({key: value for key, value in given.items() if value is not None})
+        case, source = _item(scan, affine, frame, parser)
         with _plain_refusals(case.label), torch.random.fork_rng(devices=[]):
-            parser = self._parser({key: value for key, value in given.items() if value is not None})
             entry = CaseEntry(parser.get_parsed_content("record"), case)
             entry.describe_input()
             data = parser.get_parsed_content("preprocessing")({"case": case, "image": source})
             entry.loaded(data["image"])
             image = data["image"].to(self._device)
-            predictions = parser.get_parsed_content("inferer")(image[None], self._network)[0]
+            with ComputingTime() as computing:
+                predictions = parser.get_parsed_content("inferer")(image[None], self._network)[0]
             finish = parser.get_parsed_content("postprocessing").transforms
-            finish = Compose([step for step in finish if not isinstance(step, SaveImaged)])
+            finish = Steps([step for step in finish if not isinstance(step, SaveImaged)])
             data = finish({**data, "image": image, "pred": predictions})
         row = entry.snapshot(data["pred"])
         row.status = DONE
+        logger.info("%s: done in %.1f s", case.label, row.seconds)
+        hint = computing.hint(torch.get_num_threads(), os.environ)
+        if hint and self._device.type == "cpu":
+            logger.warning(hint)
         if not case.files:
             row.input["fingerprint"] = None  # that of no files
         volumes = {name: nifti_image(data[key]) for name, key in VOLUMES.items()}
@@ -247,12 +265,15 @@ def super_resolve(scan: Scan, affine: ArrayLike | None = None, **options: Any) -
     return SuperResolver(**options)(scan, affine, **of_call)
 
 
-def _item(scan: Scan, affine: ArrayLike | None, frame: int | None) -> tuple[Case, Case | SpatialImage]:
+def _item(
+    scan: Scan, affine: ArrayLike | None, frame: int | None, workflow: ConfigParser
+) -> tuple[Case, Case | SpatialImage]:
     """The case, and what the first step of preprocessing reads: the case itself where it has files."""
     if isinstance(scan, (str, PathLike)):
         if affine is not None:
             raise Refusal(f"{scan}: a file has its affine in the header: leave affine out")
-        case = _only_case(scan, frame)
+        with _plain_refusals():
+            case = _only_case(scan, frame, workflow)
         return case, case
     name = image_name(scan) if isinstance(scan, SpatialImage) else "array"
     scan = scan if isinstance(scan, SpatialImage) else np.asarray(scan)
@@ -270,18 +291,29 @@ def _item(scan: Scan, affine: ArrayLike | None, frame: int | None) -> tuple[Case
     return Case(name, (), frame=frame), SpatialImage(scan, matrix)
 
 
-def _only_case(path: str | PathLike[str], frame: int | None) -> Case:
-    cases = require_cases(find_nifti(path, "all" if frame is None else frame) + find_series(Path(path)), path)
-    usable = [case for case in cases if not case.refusal]
-    if len(cases) > 1 and len(usable) != 1:
-        names = ", ".join(case.name for case in usable or cases)
-        raise Refusal(
-            f"{path} holds {len(usable)} usable scans of {len(cases)} ({names}): give the path of one of them"
-        )
-    case = usable[0] if usable else cases[0]
-    if case.refusal:
-        raise Refusal(case.refusal)
-    return case
+def _only_case(path: str | PathLike[str], frame: int | None, workflow: ConfigParser) -> Case:
+    """The scan at a path, of several the only one that inference would process."""
+    workflow.update({"dataset_dir": str(Path(path).absolute()), "frames": "all" if frame is None else frame})
+    cases = workflow.get_parsed_content("cases")
+    preprocessing = workflow.get_parsed_content("preprocessing")
+    if len(cases) == 1:
+        if cases[0].refusal:
+            raise Refusal(cases[0].refusal)
+        return cases[0]
+    usable, reasons = [], {}
+    for case in cases:
+        image, reasons[case.name] = input_of(case, preprocessing)
+        usable += [case] if image is not None else []
+        if len(usable) > 1:  # the rest need not be read
+            choice = "the path of one of them" if usable[0].frame is None else "a frame, or the path of one scan"
+            raise Refusal(
+                f"{path} holds {counted(len(cases), 'scan')}, more than one of them usable "
+                f"({', '.join(case.name for case in usable)} ...): give {choice}"
+            )
+    if not usable:
+        first = cases[0].name
+        raise Refusal(f"none of the {len(cases)} scans in {path} is usable; {first}: {reasons[first]}")
+    return usable[0]
 
 
 def _refuse_of_the_command(settings: Mapping[str, Any]) -> None:
@@ -291,13 +323,31 @@ def _refuse_of_the_command(settings: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def _log_shown() -> Iterator[None]:
+    """Let this package log what it does, on standard error where the program has set up no log."""
+    package = logging.getLogger("glade")
+    level, handler = package.level, logging.NullHandler() if package.hasHandlers() else logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    package.setLevel(min(logging.INFO, package.getEffectiveLevel()))
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+
+
+@contextmanager
 def _plain_refusals(name: str = "") -> Iterator[None]:
-    """Raise a Refusal that MONAI wrapped in errors of its own as itself, with the name of the scan."""
+    """Raise a Refusal that MONAI wrapped in errors of its own as itself, with the name of the scan.
+
+    What is an option of the command, as --slice_thickness_mm, is an argument here.
+    """
     try:
         yield
     except Exception as error:
         refusal = refusal_of(error)
         if refusal is None:
             raise
-        line = str(refusal)
+        line = OPTION.sub("", str(refusal))
         raise Refusal(line if name in line else f"{name}: {line}") from error

@@ -56,7 +56,9 @@ class Commands(click.Group):
         default.format_options(click.Context(default, ctx, DEFAULT, help_option_names=[]), formatter)
         self.format_commands(ctx, formatter)
         formatter.write_paragraph()
-        formatter.write_text(f"{NAME} --version; the settings of --set: {NAME} --print-config")
+        formatter.write_text(
+            f"{NAME} --version; all settings: {NAME} --print-config; each is an option, as --views [1]"
+        )
 
     def _others(self) -> list[str]:
         return sorted(set(self.commands) - {DEFAULT})
@@ -128,7 +130,7 @@ RUNNING = (
         "log_level",
         flag_value=logging.DEBUG,
         type=int,
-        help="Log more: MONAI's summary, reasons of errors.",
+        help="Log more: all settings, each step with its time, reasons of errors.",
     ),
     click.option("--print-config", is_flag=True, help="Show the workflow with these settings, and do nothing."),
 )
@@ -165,6 +167,39 @@ OPTIONS = (
 """Options of all commands that process scans."""
 
 
+class Processing(click.Command):
+    """A command that takes every setting of its workflow as an option: `--views [1]` is `--set views=[1]`.
+
+    So the options that messages name work here as in `monai.bundle run`, with whose words they are written.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the settings that have no option of their own as `--set KEY=VALUE`."""
+        own = {_key(option) for parameter in self.params for option in parameter.opts}
+        words, waiting = [], list(args)
+        while waiting:
+            word = waiting.pop(0)
+            name, equals, value = word.partition("=")
+            if name.startswith("--") and _key(name) not in own and _key(name).split("::")[0] in _settings():
+                if not equals:  # as Fire reads it
+                    value = waiting.pop(0) if waiting and not re.match("--|-[A-Za-z]", waiting[0]) else "True"
+                words += ["--set", f"{_key(name)}={value}"]
+            else:
+                words.append(word)
+        return super().parse_args(ctx, words)
+
+
+def _key(option: str) -> str:
+    """The name of a setting, of an option as it is typed."""
+    return option.removeprefix("--").replace("-", "_")
+
+
+@functools.cache
+def _settings() -> dict[str, Any]:
+    """configs/inference.yaml as it stands."""
+    return yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+
+
 def processing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options of processing; it is called with what `_process` takes."""
     return _with(function, OPTIONS)
@@ -176,7 +211,7 @@ def _with(function: Callable[..., Any], options: Sequence[Any]) -> Callable[...,
     return function
 
 
-@commands.command(DEFAULT, hidden=True)
+@commands.command(DEFAULT, cls=Processing, hidden=True)
 @click.option(
     "-i",
     "--input",
@@ -197,7 +232,7 @@ def run(scans: tuple[Path, ...], more: tuple[Path, ...], **options: Any) -> None
     _process([*scans, *more], **options)
 
 
-class BidsApp(click.Command):
+class BidsApp(Processing):
     """A command whose labels follow one option, as those of BIDS Apps do: --participant-label 01 02."""
 
     LABELS = ("--participant-label", "--participant_label", "--session-label", "--session_label")
@@ -283,7 +318,7 @@ def _process(
     overrides |= _pairs(pairs)
     refuse_unknown_keys(overrides, yaml.safe_load(config.read_text(encoding="utf-8")))
     if isinstance(overrides.get("like"), Path):
-        overrides["like"] = str(existing_paths([overrides["like"]])[0])
+        overrides["like"] = str(_existing_image(overrides["like"]))
     if "write" in overrides:
         outputs = OUTPUTS_OF_STACKS if config == STACKS else OUTPUTS
         overrides["write"] = chosen_outputs(overrides["write"], outputs)
@@ -307,6 +342,12 @@ def _process(
     _run(config, overrides, device, logging.INFO if log_level is None else log_level)
 
 
+def _existing_image(path: Path) -> Path:
+    if not path.is_file():
+        raise Refusal(f"--like {path}: no such file: give the image whose grid is wanted")
+    return path.absolute()
+
+
 def _refuse_missing_packages(overrides: Mapping[str, Any]) -> None:
     """Refuse what needs packages that an extra of the installation brings.
 
@@ -327,11 +368,15 @@ def _refuse_missing_packages(overrides: Mapping[str, Any]) -> None:
 def list_scans(folders: tuple[Path, ...]) -> int:
     """List the scans in folders (DICOM, NIfTI, NRRD, MetaImage, MGH): where they lie, which are usable, why not."""
     paths = existing_paths(folders if len(folders) > 1 else folders[0])
+    _say_loading()
     from .listing import listed, table
 
     rows = list(listed(paths))
     click.echo(table(rows))
-    return 0 if any(row.is_usable for row in rows) else FAILED
+    if any(row.is_usable for row in rows):
+        return 0
+    click.echo("no scan is usable: the last column says why", err=True)
+    return FAILED
 
 
 def refuse_unwritable(folder: Path) -> None:
@@ -381,6 +426,8 @@ def _run(config: Path, overrides: Mapping[str, Any], device: str | None = None, 
         Refusal: if the run cannot begin; MONAI may have wrapped it in errors of its own.
         SystemExit: with code 1, if a scan was refused or failed.
     """
+    if level < logging.WARNING:
+        _say_loading()
     from .workflow import bundle_workflow, refuse_absent_device
 
     refuse_absent_device(device)
@@ -390,6 +437,11 @@ def _run(config: Path, overrides: Mapping[str, Any], device: str | None = None, 
     workflow.initialize()
     workflow.run()
     workflow.finalize()
+
+
+def _say_loading() -> None:
+    """Say that the command has begun: torch and MONAI take seconds to load, on a busy machine a minute."""
+    click.echo(f"{NAME} {bundle_version()}: loading ...", err=True)
 
 
 def _set_log_level(level: int) -> None:

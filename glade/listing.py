@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from glade.scripts.data.acceptance import THICKNESS_UNKNOWN
 from glade.scripts.data.case import DICOM, Case
-from glade.scripts.data.discovery import find_nifti
 from glade.scripts.data.formats import open_image
+from glade.scripts.data.slice_profile import SOURCE as ESTIMATED
 from glade.scripts.data.trained_range import WARNINGS
 from glade.scripts.dicom.description import described, pixel_size_mm, plane_across, plane_of
-from glade.scripts.dicom.discovery import find_series
-from glade.scripts.geometry.errors import printable, reason_of
+from glade.scripts.geometry.errors import counted, printable
 
-from .workflow import bundle_parser
+from .workflow import bundle_parser, input_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Listed:
         description: of the acquisition.
         size: voxels.
         spacing_mm: of pixels and slices.
-        thickness_mm: of the slices.
+        thickness_mm: of the slices, from the header or a sidecar; what is estimated is marked.
         plane: of the slices.
         usable: "yes", with warnings, or "no" and why.
     """
@@ -60,13 +60,14 @@ def listed(paths: Sequence[Path]) -> Iterator[Listed]:
         paths: files and folders.
 
     Raises:
-        Refusal: if one of them does not exist.
+        Refusal: if one of them does not exist, or they hold no scan.
     """
-    prepare = bundle_parser({}).get_parsed_content("preprocessing")
+    inference = bundle_parser({"dataset_dir": [str(path.absolute()) for path in paths]})
+    cases, preprocessing = (inference.get_parsed_content(key) for key in ("cases", "preprocessing"))
     with _quiet():
         roots = [path if path.is_dir() else path.parent for path in paths]
-        for case in [*find_nifti(list(map(str, paths))), *find_series(list(map(str, paths)))]:
-            yield _listed(case, roots, prepare)
+        for case in cases:
+            yield _listed(case, roots, preprocessing)
 
 
 def table(rows: Sequence[Listed]) -> str:
@@ -75,22 +76,18 @@ def table(rows: Sequence[Listed]) -> str:
     cells = [names, *([printable(getattr(row, name)) for name in names] for row in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(names))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    return "\n".join([*lines, f"{len(rows)} scan(s), {sum(row.is_usable for row in rows)} usable"])
+    return "\n".join([*lines, f"{counted(len(rows), 'scan')}, {sum(row.is_usable for row in rows)} usable"])
 
 
-def _listed(case: Case, roots: Sequence[Path], prepare: Any) -> Listed:
+def _listed(case: Case, roots: Sequence[Path], preprocessing: Callable) -> Listed:
     cells: dict[str, str] = dict(_from_header(case))
-    verdict = f"no: {case.refusal}"
-    if not case.refusal:
-        try:
-            image = prepare(case.as_item())["image"]
-        except Exception as error:  # noqa: BLE001 - as a run, which goes on after a faulty scan
-            verdict = f"no: {reason_of(error)[1].removeprefix(f'{case.label}: ')}"
-        else:
-            cells |= _from_scan(image.meta)
-            geometry = case.volume.stack.noted if case.volume is not None else image.meta["protocol"].notes
-            notes = [*filter(None, [geometry]), *map(str, image.meta.get(WARNINGS, []))]
-            verdict = "yes" + (f" ({'; '.join(notes)})" if notes else "")
+    image, reason = input_of(case, preprocessing)
+    verdict = f"no: {reason}"
+    if image is not None:
+        cells |= _from_scan(image.meta)
+        geometry = case.volume.stack.noted if case.volume is not None else image.meta["protocol"].notes
+        notes = [*filter(None, [geometry]), *map(str, image.meta.get(WARNINGS, []))]
+        verdict = "yes" + (f" ({'; '.join(notes)})" if notes else "")
     return Listed(folder=_folder(case, roots), file=_file(case), case=case.name, usable=verdict, **cells)
 
 
@@ -104,7 +101,10 @@ def _from_header(case: Case) -> Iterator[tuple[str, str]]:
         spacing = volume.stack.slice_spacing_mm if volume.stack else None
         thickness = (volume.stack.slice_thickness_mm if volume.stack else None) or volume.frames[0].slice_thickness_mm
         if pixel_size_mm(volume):
-            yield "spacing_mm", "x".join([*(f"{mm:.4g}" for mm in pixel_size_mm(volume)), f"{spacing or 0:.4g}"])
+            yield (
+                "spacing_mm",
+                "x".join([*(f"{mm:.4g}" for mm in pixel_size_mm(volume)), f"{spacing:.4g}" if spacing else "-"]),
+            )
         if thickness:
             yield "thickness_mm", f"{thickness:.4g}"
     elif case.format != DICOM:
@@ -119,7 +119,10 @@ def _from_header(case: Case) -> Iterator[tuple[str, str]]:
 def _from_scan(meta: Any) -> Iterator[tuple[str, str]]:
     """What inference takes an accepted scan to be."""
     protocol, affine = meta["protocol"], np.asarray(meta["original_affine"])
-    yield "thickness_mm", f"{protocol.slice_thickness_mm:.4g}"
+    if protocol.thickness_source.startswith(ESTIMATED):
+        yield "thickness_mm", f"{protocol.slice_thickness_mm:.3g} estimated"
+    elif protocol.thickness_source != THICKNESS_UNKNOWN:
+        yield "thickness_mm", f"{protocol.slice_thickness_mm:.4g}"
     yield "plane", plane_across(affine[:3, protocol.through_plane_axis])
 
 

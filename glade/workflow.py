@@ -1,13 +1,15 @@
 """The bundle's workflows under the names that their code has inside this package."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.data import MetaTensor
 
-from glade.scripts.geometry.errors import Refusal
+from glade.scripts.data.case import Case
+from glade.scripts.geometry.errors import Refusal, reason_of
 from glade.scripts.run.bundle import in_this_package
 
 from .location import CONFIG
@@ -36,6 +38,24 @@ def bundle_parser(overrides: Mapping[str, Any], config: Path = CONFIG) -> Config
     parser.update(dict(overrides))
     parser.set(in_this_package(parser.get()))
     return parser
+
+
+def input_of(case: Case, preprocessing: Callable) -> tuple[MetaTensor | None, str]:
+    """Return what inference would give the network of a scan, or why it would not process it.
+
+    Args:
+        case: one of `cases` of the workflow.
+        preprocessing: of the workflow.
+
+    Returns:
+        (image (1, X, Y, Z), "") of a usable scan, else (None, the reason in one line).
+    """
+    if case.refusal:
+        return None, case.refusal
+    try:
+        return preprocessing(case.as_item())["image"], ""
+    except Exception as error:  # noqa: BLE001 - as a run, which goes on after a faulty scan
+        return None, reason_of(error)[1].removeprefix(f"{case.label}: ")
 
 
 def refuse_absent_device(name: str | None) -> None:

@@ -3,7 +3,7 @@
     python -m apps.demo [--scan PATH] [--output_dir out/demo]
 
 Without a scan of one's own: a phantom with known truth, as a DICOM series, and the real scan of docs/example. Further
-options are overrides of the configuration and go to the inference as they are. Each input has a folder of its own:
+options go to the command `glade` as they are, as --sharpness 0. Each input has a folder of its own:
 
     OUT/<name of the input, or examples>/index.html            all its scans
     OUT/<name of the input, or examples>/results/<case>/       volumes and report of one
@@ -23,12 +23,9 @@ from scripts.data.case import SUMMARY
 from scripts.data.sidecar import file_stem
 from scripts.geometry.errors import Refusal
 from scripts.geometry.files import write_text
-from scripts.run.threads import thread_settings
-
-from .report import report
-from .scans import copy_example, make_phantom
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs" / "inference.yaml"
 EXAMPLES = "examples"
 INPUT = ".input"  # in the folder of an input: which one it is, as a checksum of its path
 
@@ -38,11 +35,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m apps.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--scan", type=Path, help="one's own scan: a NIfTI file, a DICOM series or a folder of them")
     parser.add_argument("--output_dir", type=Path, default=Path("out/demo"))
-    parser.add_argument("--config_file", type=Path, default=ROOT / "configs" / "inference.yaml")
     options, overrides = parser.parse_known_args(arguments)
-    out, config = options.output_dir.resolve(), options.config_file.resolve()
+    scan = None if options.scan is None else options.scan.resolve()
     try:
-        return run(out, config, None if options.scan is None else options.scan.resolve(), overrides)
+        return run(options.output_dir.resolve(), CONFIG, scan, overrides)
     except (Refusal, OSError) as error:
         sys.stderr.write(f"demo: {error}\n")
         return 2
@@ -53,9 +49,9 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
 
     Args:
         out: where everything goes, into a folder for each input.
-        config: configs/inference.yaml.
+        config: configs/inference.yaml, for what the results are compared with.
         scan: the user's scans; None: the phantom and the real scan of docs/example.
-        overrides: of the configuration, as `--weights_path models/model.pt`.
+        overrides: settings of it, as `--weights_path models/model.pt`.
 
     Returns:
         The inference's exit code.
@@ -63,19 +59,22 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
     begun, truth, out = time.time(), None, folder_of(out, scan)
     if scan is None:
         scan, truth = out / "scans", out / "truth" / "phantom_truth.nii.gz"
-        sys.stdout.write("making the phantom ...\n")
-        sys.stdout.flush()
+        _say("loading")  # torch, which takes seconds
+        from .scans import copy_example, make_phantom
+
+        _say("making the phantom and its thick slices")
         make_phantom(scan / "phantom", truth)
         copy_example(ROOT / "docs" / "example", scan)
     results = out / "results"
-    code = infer(config, scan, results, overrides)
+    _say("making the isotropic volumes")
+    code = infer(scan, results, overrides)
     summary = results / SUMMARY
     if summary.is_file() and summary.stat().st_mtime >= begun:
+        from .report import report
+
         page = out / "index.html"
-        sys.stdout.write("measuring and drawing ...\n")
-        sys.stdout.flush()
-        lines = report(config, scan, results, page, truth, overrides)
-        sys.stdout.writelines(f"{line}\n" for line in lines)
+        lines = report(config, scan, results, page, truth, overrides, say=_say)
+        sys.stdout.writelines(f"{line}\n" for line in ["", *lines])
         sys.stdout.write(f"\n{time.time() - begun:.0f} s; the report: {page}\n")
     if code:
         sys.stdout.flush()
@@ -106,13 +105,15 @@ def _is_of(folder: Path, mark: str) -> bool:
     return not folder.exists() or (file.is_file() and file.read_text(encoding="ascii") == mark)
 
 
-def infer(config: Path, scan: Path, results: Path, overrides: Sequence[str]) -> int:
-    """Run `monai.bundle run inference` in a process of its own; return its exit code."""
-    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", str(config)]
-    command += ["--bundle_root", str(ROOT), "--dataset_dir", str(scan), "--output_dir", str(results), *overrides]
-    sys.stdout.write(f"$ {' '.join(['python', *command[1:]])}\n")
+def infer(scan: Path, results: Path, overrides: Sequence[str]) -> int:
+    """Run the command `glade` in a process of its own; return its exit code."""
+    command = [sys.executable, "-m", "glade", "-i", str(scan), "-o", str(results), *overrides]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+def _say(step: str) -> None:
+    sys.stdout.write(f"demo: {step} ...\n")
     sys.stdout.flush()
-    return subprocess.run(command, cwd=ROOT, env=os.environ | thread_settings(os.environ), check=False).returncode
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The page and the printed table of the demo, made from the files of the inference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,13 @@ GAP = "  "  # between the columns of a printed table
 
 
 def report(
-    config: Path, scan: Path, results: Path, page: Path, truth: Path | None, overrides: Sequence[str] = ()
+    config: Path,
+    scan: Path,
+    results: Path,
+    page: Path,
+    truth: Path | None,
+    overrides: Sequence[str] = (),
+    say: Callable[[str], object] = str,
 ) -> list[str]:
     """Write a page about each case of this run and one about all of them; return the lines of the tables.
 
@@ -41,6 +47,7 @@ def report(
         page: the HTML file about all of them, in a folder above `results`; those of the cases go to their volumes.
         truth: of the phantom, which is the DICOM case; None for the user's own scans.
         overrides: of the configuration, as on the command line.
+        say: called with each step before it begins.
     """
     baselines = Baselines(config, scan, parsed(overrides))
     rows = [row for row in read_summary(results) if row.case in baselines.cases]  # others are of an earlier run
@@ -48,6 +55,7 @@ def report(
     cases, pages = [], {}
     for row in rows:
         if row.status == DONE:
+            say(f"measuring and drawing {row.case}")
             true = truth if row.input["format"] == DICOM else None
             description = None if truth is None else PHANTOM if true else EXAMPLE
             cases.append(ReportedCase(row, scene(row, baselines, results, true), description))
@@ -62,13 +70,16 @@ def report(
 
 
 def parsed(overrides: Sequence[str]) -> dict:
-    """Parse overrides of the command line as MONAI does: --key value or --key=value.
+    """Parse settings on the command line as `glade` does: --key value or --key=value, with - or _ in the key.
 
-    >>> parsed(["--sharpness=0.5", "--views", "[0, 1]"])
-    {'sharpness': 0.5, 'views': [0, 1]}
+    >>> parsed(["--slice-thickness-mm=5", "--views", "[0, 1]"])
+    {'slice_thickness_mm': 5, 'views': [0, 1]}
     """
     words = [word for text in overrides for word in (text.split("=", 1) if text.startswith("--") else [text])]
-    return {key.lstrip("-"): DefaultParseValue(value) for key, value in zip(words[::2], words[1::2], strict=False)}
+    return {
+        key.lstrip("-").replace("-", "_"): DefaultParseValue(value)
+        for key, value in zip(words[::2], words[1::2], strict=False)
+    }
 
 
 def scene(row: Row, baselines: Baselines, results: Path, truth: Path | None) -> Scene:

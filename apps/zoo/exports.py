@@ -2,7 +2,8 @@
 
     python -m apps.zoo.exports OUT [--sharpness 0]
 
-Both take any number of planes of any size, with the channels that configs/metadata.json describes.
+Both take any number of planes of any size, or volumes where the generator sees volumes, with the channels that
+configs/metadata.json describes.
 """
 
 import argparse
@@ -18,11 +19,13 @@ from monai.bundle import ConfigParser, ckpt_export
 
 from scripts.geometry.errors import Refusal, refusal_of
 from scripts.learning.generator import Generator
+from scripts.learning.inferer import sees_volumes
 
 BUNDLE = Path(__file__).resolve().parents[2]
 CONFIG, METADATA = BUNDLE / "configs" / "inference.yaml", BUNDLE / "configs" / "metadata.json"
 INPUT, OUTPUT = "image", "pred"  # as metadata.json calls them
 EXAMPLE = (2, 30, 46)  # planes, rows, columns that the tracer sees; the exported network takes others
+VOLUMES, PLANES = ("volumes", "across", "rows", "columns"), ("planes", "rows", "columns")
 
 
 def metadata() -> dict:
@@ -30,10 +33,15 @@ def metadata() -> dict:
     return json.loads(METADATA.read_text(encoding="utf-8"))
 
 
-def random_planes(planes: int, rows: int, columns: int) -> torch.Tensor:
-    """Return input planes (planes, channels, rows, columns) as the metadata describes them; the same every time."""
+def random_input(network: Generator, planes: int, rows: int, columns: int) -> torch.Tensor:
+    """Return a random input of a generator with the channels of the metadata; the same every time.
+
+    Returns:
+        Planes (planes, channels, rows, columns); for a generator of volumes, one (1, channels, planes, rows, columns).
+    """
     channels = metadata()["network_data_format"]["inputs"][INPUT]["num_channels"]
-    return torch.rand(planes, channels, rows, columns, generator=torch.Generator().manual_seed(0))
+    shown = torch.rand(planes, channels, rows, columns, generator=torch.Generator().manual_seed(0))
+    return shown.transpose(0, 1)[None] if sees_volumes(network) else shown
 
 
 def shipped_generator(sharpness: float | None = None) -> Generator:
@@ -81,12 +89,13 @@ def to_onnx(network: Generator, path: Path) -> None:
 
     By the exporter that traces: torch.export fixes the sizes of the planes, because the padding depends on them.
     """
-    sizes = {0: "planes", 2: "rows", 3: "columns"}
+    names = VOLUMES if sees_volumes(network) else PLANES
+    sizes = {axis if axis == 0 else axis + 1: name for axis, name in enumerate(names)}  # axis 1 holds the channels
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the tracer: that the sizes are traced
         torch.onnx.export(
             network.folded(),
-            (random_planes(*EXAMPLE),),
+            (random_input(network, *EXAMPLE),),
             str(path),
             dynamo=False,
             input_names=[INPUT],

@@ -75,16 +75,16 @@ class ScanProtocol:
         """Every reason why slices cannot have been acquired so."""
         thickness_mm, spacing_mm, source = self.slice_thickness_mm, self.slice_spacing_mm, self.thickness_source
         if not is_positive(thickness_mm):
-            return [f"slice thickness {thickness_mm:g} mm ({source}) is not positive: set slice_thickness_mm"]
+            return [f"slice thickness {thickness_mm:g} mm ({source}) is not positive: give --slice_thickness_mm"]
         if thickness_mm < THINNEST * spacing_mm or thickness_mm > IMPLAUSIBLE_THICKNESS * spacing_mm:
             return [
                 f"slice thickness {thickness_mm:g} mm ({source}) is implausible for slices {spacing_mm:.4g} mm apart: "
-                f"is it in another unit than mm? Correct it or set slice_thickness_mm"
+                f"is it in another unit than mm? Correct it or give --slice_thickness_mm"
             ]
         if thickness_mm > THICKEST * spacing_mm * (1 + STATED_SPACING_DISAGREEMENT):
             return [
                 f"slice thickness {thickness_mm:g} mm ({source}) is over {THICKEST:g} x the slice spacing "
-                f"{spacing_mm:.4g} mm: set slice_thickness_mm"
+                f"{spacing_mm:.4g} mm: give --slice_thickness_mm"
             ]
         return []
 
@@ -233,10 +233,11 @@ class AcceptScand(MapTransform):
         if meta.get("through_plane_axis") is not None:
             return int(meta["through_plane_axis"]), "slices as stored"
         if grid.is_near_isotropic:
-            raise Refusal(
-                f"already isotropic or nearly so ({_by(grid.spacing_mm)} mm): nothing to do; "
-                f"set through_plane_axis to process it anyway"
-            )
+            target_mm = self.isotropic_spacing_mm or float(grid.spacing_mm.min())
+            anyway = ""
+            if grid.spacing_mm.max() >= target_mm * (1 + SPACING_TIE):  # else every axis would be refused
+                anyway = "; give --through_plane_axis 0, 1 or 2 to process it anyway"
+            raise Refusal(f"already isotropic or nearly so ({_by(grid.spacing_mm)} mm): nothing to do{anyway}")
         return grid.through_plane_axis(), "largest spacing"
 
     def _profile(self, meta: Mapping) -> tuple[str, str]:
@@ -267,13 +268,13 @@ class AcceptScand(MapTransform):
         if coarsest_mm / target_mm > LARGEST_FACTOR * (1 + STATED_SPACING_DISAGREEMENT):
             reasons.append(
                 f"voxels of {target_mm:.3g} mm are {coarsest_mm / target_mm:.3g} times finer than {coarsest_mm:.3g} mm "
-                f"(at most {LARGEST_FACTOR:g}): set isotropic_spacing_mm to {coarsest_mm / LARGEST_FACTOR:.3g} or more"
+                f"(at most {LARGEST_FACTOR:g}): give --isotropic_spacing_mm {coarsest_mm / LARGEST_FACTOR:.3g} or more"
             )
         if math.prod(result) > self.largest_result_voxels:
             reasons.append(
                 f"the result of {' x '.join(map(str, result))} voxels would take about {memory_gib(result):.3g} GiB of "
-                f"memory (at most {self.largest_result_voxels:.3g} voxels): set a larger isotropic_spacing_mm, or "
-                f"largest_result_voxels where there is so much memory"
+                f"memory (at most {self.largest_result_voxels:.3g} voxels): give a larger --isotropic_spacing_mm, or "
+                f"a larger --largest_result_voxels where there is so much memory"
             )
         return reasons
 

@@ -143,7 +143,7 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
         return [case]
     chosen = range(shape[3]) if wanted is None else [f for f in wanted if f < shape[3]]
     if not chosen:
-        return [replace(case, refusal=f"{file.name}: has {shape[3]} frames, none of them {wanted}: correct frames")]
+        return [replace(case, refusal=f"{file.name}: has {shape[3]} frames, none of them {wanted}: correct --frames")]
     missing = _missing_bytes(case.files[-1], image) if isinstance(image.dataobj, ArrayProxy) else 0
     if problem := length_problem(file.name, shape, -missing):
         return [replace(case, refusal=problem)]

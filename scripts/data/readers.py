@@ -244,7 +244,7 @@ def _volume(image: NiftiFile, frame: int | None, name: str) -> np.ndarray:
     if len(shape) < 3 or any(n != 1 for n in extra) or (frames > 1 and frame is None):
         raise Refusal(f"{name}: has the shape {shape}, not that of one 3-D volume: choose a frame or split it")
     if frame is not None and not 0 <= frame < frames:
-        raise Refusal(f"{name}: has {frames} frames, no frame {frame}: correct frames")
+        raise Refusal(f"{name}: has {frames} frames, no frame {frame}: correct --frames")
     part = () if len(shape) == 3 else (..., frame or 0, *(0 for _ in extra))
     values = np.asarray(image.dataobj[part], dtype=np.float32) if part else np.asarray(image.dataobj, dtype=np.float32)
     _check_levels(image, part, values, name)

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from nibabel.processing import resample_from_to
 from scipy import ndimage
 
-from ..geometry.errors import Refusal
+from ..geometry.errors import Refusal, why_unavailable
 from ..geometry.grid import Grid
 from .formats import open_image
 from .nifti import SPATIAL_UNIT, UNIT_MM
@@ -72,13 +72,14 @@ class ReferenceGrid:
 def _grid_of_file(path: Path) -> Grid:
     try:
         image = open_image(path)
-    except Refusal:
-        raise
+    except Refusal as refusal:
+        raise Refusal(f"--like {refusal}") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise Refusal(f"{path.name}: cannot be read: give another file as like, or leave it out") from error
+        why = why_unavailable(error) or "no image that can be read"
+        raise Refusal(f"--like {path.name}: {why}: give the image whose grid is wanted") from error
     shape = image.dataobj.shape
     if len(shape) < 3:
-        raise Refusal(f"{path.name}: has the shape {shape}, not three axes: give another file as like")
+        raise Refusal(f"--like {path.name}: has the shape {shape}, not three axes: give a 3-D image")
     affine = image.affine.copy()
     affine[:3] *= UNIT_MM.get(int(image.header["xyzt_units"]) & SPATIAL_UNIT, 1.0)
     return Grid((shape[0], shape[1], shape[2]), affine)

@@ -73,7 +73,7 @@ def _assumed(protocol: ScanProtocol, found: ProfileEstimate | None) -> str:
         seen = f"the spectrum looks like that of slices {thickness}, which is no certain measure"
     return (
         f"{seen}; {protocol.slice_thickness_mm:.3g} mm, the slice spacing, and {protocol.profile} are assumed: "
-        f"set slice_thickness_mm and slice_profile where they are known"
+        f"give --slice_thickness_mm and --slice_profile where they are known"
     )
 
 
@@ -104,5 +104,6 @@ def _contradiction(protocol: ScanProtocol, fits: list[ProfileEstimate]) -> str |
             return None
     return (
         f"slice thickness {stated:.3g} mm ({protocol.thickness_source}), but the spectrum is that of slices "
-        f"{spacing * fits[0].thickness_over_spacing:.3g} mm thick ({fits[0].profile}): check slice_thickness_mm"
+        f"{spacing * fits[0].thickness_over_spacing:.3g} mm thick ({fits[0].profile}): check it, or give "
+        f"--slice_thickness_mm"
     )

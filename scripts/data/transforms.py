@@ -112,7 +112,8 @@ class ScaleIntensityRobustd(MapTransform):
         lower: percentile that becomes 0.
         upper: percentile that becomes 1.
 
-    Writes meta["intensity"], an `IntensityScale`, for the way back.
+    Writes meta["intensity"], an `IntensityScale`, for the way back, and meta["intensity_range"], the smallest and the
+    largest value of the scan, in its own units.
 
     >>> volume = MetaTensor(torch.arange(1000.0).reshape(1, 10, 10, 10), affine=torch.eye(4))
     >>> scaled = ScaleIntensityRobustd("image", 0, 100)({"image": volume})
@@ -135,7 +136,9 @@ class ScaleIntensityRobustd(MapTransform):
             if high <= low:
                 raise Refusal("all voxels have the same value: give a scan with an image in it")
             scaled = (volume.as_tensor() - float(low)) / float(high - low)
-            meta = {**volume.meta, "intensity": IntensityScale(float(low), float(high - low))}
+            ends = float(volume.min()), float(volume.max())
+            scale = IntensityScale(float(low), float(high - low))
+            meta = {**volume.meta, "intensity": scale, "intensity_range": ends}
             out[key] = with_grid(scaled, grid_of(volume), meta)
         return out
 

@@ -109,7 +109,7 @@ class EvaluationScans:
         scans = [*((case, None) for case in cases), *pairs]
         self.scans = [pair for pair in scans if not any(fnmatch(pair[0].name, pattern) for pattern in exclude)]
         if not self.scans:
-            raise Refusal("there is no scan to evaluate: set dataset_dir or pairs")
+            raise Refusal("there is no scan to evaluate: give --dataset_dir or --pairs")
 
     def run(self) -> None:
         """Write the scans of all cases; one that cannot be used is recorded as failed."""

@@ -91,6 +91,15 @@ def one_line(text: str) -> str:
     return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 3] + "..."
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, for messages.
+
+    >>> counted(1, "case"), counted(0, "case")
+    ('1 case', '0 cases')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def reason_of(error: BaseException) -> tuple[str, str]:
     """Return status and reason of a case that ended with this error.
 

@@ -94,7 +94,7 @@ class Grid:
             spacings = " x ".join(f"{s:.3g}" for s in self.spacing_mm)
             raise Refusal(
                 f"the through-plane axis is not clear from the spacings {spacings} mm: "
-                f"set through_plane_axis to 0, 1 or 2"
+                f"give --through_plane_axis 0, 1 or 2"
             )
         return int(order[2])
 

@@ -85,7 +85,8 @@ class PlanesToTensorBoard(TensorBoardHandler):
     def _write(self, engine: Engine) -> None:
         panels = []
         for label, key in self.PANELS.items():
-            planes = torch.cat([item[key] for item in engine.state.output[: self.planes]], dim=-2).clamp(0, 1).cpu()
+            images = [_middle_plane(item[key]) for item in engine.state.output[: self.planes]]
+            planes = torch.cat(images, dim=-2).clamp(0, 1).cpu()
             panels.append(torch.cat([self._label(label, planes.shape[-1]), planes.float()], dim=-2))
         self._writer.add_image("validation/planes", torch.cat(panels, dim=-1), engine.state.epoch)
         self._writer.flush()
@@ -95,6 +96,11 @@ class PlanesToTensorBoard(TensorBoardHandler):
         strip = Image.new("L", (columns, self.LABEL_PIXELS))
         ImageDraw.Draw(strip).text((2, 1), text, fill=255)
         return torch.from_numpy(np.asarray(strip) / np.float32(255))[None]
+
+
+def _middle_plane(image: torch.Tensor) -> torch.Tensor:
+    """The middle plane (1, H, W) of a volume (1, P, H, W); a plane as it is."""
+    return image[:, image.shape[1] // 2] if image.dim() == 4 else image
 
 
 class ShowProgress:
@@ -164,7 +170,7 @@ class LogDataWait:
         loading = float(self.profiler.dataflow_times[done].sum())
         computing = float(self.profiler.processing_times[done].sum())
         share = loading / max(loading + computing, SHORTEST_S)
-        level, remedy = (logging.WARNING, ": raise num_workers") if share > LONG_WAIT else (logging.DEBUG, "")
+        level, remedy = (logging.WARNING, ": raise --num_workers") if share > LONG_WAIT else (logging.DEBUG, "")
         logger.log(level, "epoch %d: %.0f %% of the time waited for data%s", engine.state.epoch, 100 * share, remedy)
 
 
@@ -381,7 +387,7 @@ class Checkpoints:
             ) from error
         if engine.state.epoch >= epochs:
             raise Refusal(
-                f"{path} is trained to epoch {engine.state.epoch} already: give a larger max_epochs than {epochs}"
+                f"{path} is trained to epoch {engine.state.epoch} already: give a larger --max_epochs than {epochs}"
             )
         if engine.state.epoch_length != length:
             raise Refusal(

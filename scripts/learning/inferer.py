@@ -35,6 +35,7 @@ class OrthogonalInferer(Inferer):
 
     A generator of volumes (one whose `spatial_dims` is 3) sees all planes of a view together, inside the box around the
     body: at once up to 8 million voxels, else in blocks of as many planes as that, 16 of them shared with the next.
+    All are standardised by the box, so that results depend on where blocks begin only near their ends.
 
     The second view is flipped along the through-plane axis and its prediction flipped back. The two directions of this
     axis are equivalent in a scan, so whatever G adds always to the same side of slices, in both views, is a bias of G;
@@ -87,7 +88,8 @@ class OrthogonalInferer(Inferer):
         Args:
             inputs: U b, (1, 1, X, Y, Z), with the geometry of its slices in meta["slices"].
             network: the generator, (B, 1 + conditioning, H, W) -> (B, 1, H, W); or, where its attribute `spatial_dims`
-                is 3, (B, 1 + conditioning, planes, H, W) -> (B, 1, planes, H, W).
+                is 3, with the statistics of the volume, (B, 1 + conditioning, planes, H, W), (2,) ->
+                (B, 1, planes, H, W), as `VolumeGenerator`.
             args: unused.
             kwargs: unused.
 
@@ -129,13 +131,13 @@ class OrthogonalInferer(Inferer):
         # planes (across, rows, through-plane), views of the volume and of the prediction
         planes, out = (v.movedim(1 - view, 0) for v in (volume, prediction))
         group = len(planes) if together else BOX_PLANES
+        infer = self._infer_volume if together else self._infer_planes
         for some, target in zip(planes.split(group), out.split(group), strict=True):
             shown = some.flip(flipped)  # a copy, also without a flip; the prediction is written into it
             bright = shown > FOREGROUND
             box = body_box(bright) if together else (slice(None), *body_box(bright.any(0)))
             inside = shown[box]
             if inside.numel():
-                infer = self._infer_volume if together else self._infer_planes
                 shown[box] = infer(inside, conditioning[:, box[-1]], network)
             target.copy_(shown.flip(flipped))
             bar.update(len(some))
@@ -154,11 +156,12 @@ class OrthogonalInferer(Inferer):
         """The prediction (P, H, W) for neighbouring planes (P, H, W) that the network sees together."""
         window = self._window(volume)
         block = block_planes(len(volume), window)
+        statistics = torch.stack(torch.std_mean(volume))
         overlap = (BLOCK_OVERLAP / block if block < len(volume) else 0, self.overlap, self.overlap)
 
         def predict(part: torch.Tensor, where: Sequence[Sequence[slice]]) -> torch.Tensor:
             channels = conditioning[None, :, None, None, where[0][-1]].expand(1, -1, *part.shape[2:4], -1)
-            return network(torch.cat([part, channels], dim=1))
+            return network(torch.cat([part, channels], dim=1), statistics)
 
         inferer = SlidingWindowInferer((block, *window), 1, overlap=overlap, mode="gaussian", with_coord=True)
         with self._autocast(volume):

@@ -186,12 +186,15 @@ class LocalRmsLoss(_Loss):
         )
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return the loss of two detail images (B, 1, H, W), through-plane axis last; a scalar."""
+        """Return the loss of two detail images (B, 1, H, W), through-plane axis last; a scalar.
+
+        Volumes (B, 1, P, H, W) count as their planes (H, W).
+        """
         return sum(nnf.l1_loss(a, b) for a, b in zip(self._local_rms(input), self._local_rms(target), strict=True))
 
     def _local_rms(self, detail: torch.Tensor) -> list[torch.Tensor]:
         """Local RMS of both levels, (B, 3, H - 1, W - 1) and (B, 3, H - 3, W - 3)."""
-        detail = detail.float()
+        detail = detail.float().reshape(-1, 1, *detail.shape[-2:])
         detail = detail - detail.mean(dim=-2, keepdim=True)
         coarse = nnf.conv2d(detail, self.low.to(detail))
         bands = nnf.conv2d(detail, self.bands.to(detail)), nnf.conv2d(coarse, self.bands.to(detail), dilation=2)

@@ -88,26 +88,32 @@ class RandSharpPatchd(Randomizable, MapTransform):
         plane = volume.select(axis, int(self.R.choice(self._planes(volume.shape[axis]))))
         if self.R.randint(2):
             plane = plane.T
-        patch = self._rotated(plane) if self.zoom_out > 1 and self.R.randint(2) else self._cropped(plane)
-        return patch.flip([axis for axis in (0, 1) if self.R.randint(2)])[None]
+        rotate = self.zoom_out > 1 and self.R.randint(2)
+        patch = self._rotated(plane[None]) if rotate else self._cropped(plane[None])
+        return patch.flip([axis for axis in (1, 2) if self.R.randint(2)])
 
-    def _cropped(self, plane: torch.Tensor) -> torch.Tensor:
+    def _cropped(self, planes: torch.Tensor) -> torch.Tensor:
+        """A window of planes (P, H, W), the same in each."""
         rows, columns = (
             _window(size, wanted, self.R.random_sample())
-            for size, wanted in zip(plane.shape, self.patch_size, strict=True)
+            for size, wanted in zip(planes.shape[1:], self.patch_size[-2:], strict=True)
         )
-        return plane[torch.as_tensor(rows)][:, torch.as_tensor(columns)].float()
+        return planes[:, torch.as_tensor(rows)][:, :, torch.as_tensor(columns)].float()
 
-    def _rotated(self, plane: torch.Tensor) -> torch.Tensor:
-        size = np.round(np.asarray(self.patch_size) * self.zoom_out ** self.R.uniform(0.5, 1, 2)).astype(int)
-        from_middle = np.maximum(np.asarray(plane.shape) - size, 0) * self.R.uniform(-0.5, 0.5, 2)
+    def _rotated(self, planes: torch.Tensor) -> torch.Tensor:
+        """A rotated and shrunk window of planes (P, H, W), the same in each."""
+        size = np.round(np.asarray(self.patch_size[-2:]) * self._shrinkage(2)).astype(int)
+        from_middle = np.maximum(np.asarray(planes.shape[1:]) - size, 0) * self.R.uniform(-0.5, 0.5, 2)
         angle = self.R.uniform(0, 2 * np.pi)
         cosine, sine = np.cos(angle), np.sin(angle)
-        plane, from_middle = _around(plane, from_middle, np.abs([[cosine, sine], [sine, cosine]]) @ size / 2)
+        planes, from_middle = _around(planes, from_middle, np.abs([[cosine, sine], [sine, cosine]]) @ size / 2)
         rotation = [[cosine, -sine, from_middle[0]], [sine, cosine, from_middle[1]], [0, 0, 1]]
         spline = {"mode": SPLINE_ORDER, "padding_mode": "reflect", "dtype": np.float32}
-        rotated = Affine(affine=np.array(rotation), spatial_size=tuple(size), image_only=True, **spline)(plane[None])
-        return nnf.interpolate(rotated.as_tensor()[None], self.patch_size, mode="bicubic", antialias=True)[0, 0]
+        rotated = Affine(affine=np.array(rotation), spatial_size=tuple(size), image_only=True, **spline)(planes)
+        return _shrunk(rotated.as_tensor(), self.patch_size[-2:])
+
+    def _shrinkage(self, axes: int) -> np.ndarray:
+        return self.zoom_out ** self.R.uniform(0.5, 1, axes)
 
     def _planes(self, count: int) -> np.ndarray:
         """Numbers of the planes of a direction that may be drawn; at least one is held back and at least one is not."""
@@ -118,6 +124,45 @@ class RandSharpPatchd(Randomizable, MapTransform):
         last = min(max(first + 1, round(self.held_planes[1] * count)), max(count - 1, 1))
         apart = (numbers >= first) & (numbers < last)
         return numbers[apart == self.held]
+
+
+class RandSharpVolumePatchd(RandSharpPatchd):
+    """Draw a random patch of a near-isotropic volume, of planes that belong together; for a generator of volumes.
+
+    All 48 orientations are used, since no direction of a near-isotropic scan is preferred. Half of the patches are
+    rotated by any angle in their planes and shrunk along each axis, as by `RandSharpPatchd`.
+
+    Args:
+        keys: key of the scan, as for `RandSharpPatchd`.
+        patch_size: planes, rows and columns of the patch, voxels.
+        output_key: key for the patch (1, planes, rows, columns).
+        zoom_out: as for `RandSharpPatchd`.
+
+    Raises:
+        Refusal: if zoom_out is below 1, or the scan has thick slices.
+
+    >>> scan = MetaTensor(torch.rand(1, 40, 40, 36), affine=torch.eye(4))
+    >>> RandSharpVolumePatchd("image", patch_size=(8, 24, 32), zoom_out=1.6)({"image": scan})["sharp"].shape
+    torch.Size([1, 8, 24, 32])
+    """
+
+    def __init__(
+        self, keys: KeysCollection, patch_size: Sequence[int], output_key: str = "sharp", zoom_out: float = 1.0
+    ):
+        super().__init__(keys, patch_size, output_key, zoom_out)
+
+    def _patch(self, volume: torch.Tensor, any_direction: bool) -> torch.Tensor:
+        if not any_direction:
+            raise Refusal("volumes are drawn from near-isotropic scans alone: thick slices are sharp in their planes")
+        volume = volume.permute(*(int(axis) for axis in self.R.permutation(AXES)))
+        across, rotate = self.patch_size[0], self.zoom_out > 1 and self.R.randint(2)
+        if rotate:
+            across = round(across * float(self._shrinkage(1)[0]))
+        planes = volume[torch.as_tensor(_window(len(volume), across, self.R.random_sample()))]
+        patch = self._rotated(planes) if rotate else self._cropped(planes)
+        if rotate:  # along the remaining axis
+            patch = _shrunk(patch.movedim(0, 1), (self.patch_size[0], self.patch_size[2])).movedim(1, 0)
+        return patch.flip([axis for axis in range(AXES) if self.R.randint(2)])[None]
 
 
 class RandBlurredPatchd(Randomizable, MapTransform):
@@ -218,7 +263,7 @@ class UnpairedPatches(Dataset, Randomizable):
         if blurred is not None and not self.thick:
             raise Refusal(
                 "domain X is empty: no scan has slices thicker than its pixels. Add one, or use no unpaired terms "
-                "(--unpaired_from larger than the training, --train::dataset::blurred '$None')"
+                "(--unpaired_from larger than the training, --blurred_patch '$None')"
             )
         self.blurred, self.sharp = blurred, sharp
         self.patches, self.seed, self.epoch = patches, seed, 0
@@ -249,6 +294,35 @@ class UnpairedPatches(Dataset, Randomizable):
         weights = np.sqrt([scan["image"].numel() for scan in scans])
         patch.set_random_state(int(rng.integers(2**31)))
         return patch({"image": scans[rng.choice(len(scans), p=weights / weights.sum())]["image"]})
+
+
+class Alternating(Dataset):
+    """Batches taken in turn from several datasets of one length, such as volumes and planes.
+
+    Args:
+        datasets: `UnpairedPatches`; batch n comes from dataset n modulo their number.
+        batch_size: of the loader, whose order must be that of the items.
+
+    >>> list(Alternating([["a"] * 4, ["b"] * 4], batch_size=2))
+    ['a', 'a', 'b', 'b']
+    """
+
+    def __init__(self, datasets: Sequence[Dataset], batch_size: int):
+        super().__init__(datasets[0])
+        self.datasets, self.batch_size = list(datasets), batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the number of the epoch in all datasets."""
+        for dataset in self.datasets:
+            dataset.set_epoch(epoch)
+
+    def _transform(self, index: int) -> object:
+        return self.datasets[index // self.batch_size % len(self.datasets)][index]
+
+
+def near_isotropic(scans: Sequence[Mapping]) -> list[Mapping]:
+    """Return the loaded scans whose voxels are nearly equal in all directions, from which volumes can be drawn."""
+    return [scan for scan in scans if grid_of(scan["image"]).is_near_isotropic]
 
 
 def load_scans(cases: Sequence[Case], transform) -> list[dict]:
@@ -295,18 +369,24 @@ def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
     return np.where(folded < size, folded, 2 * size - 1 - folded)
 
 
-def _around(plane: torch.Tensor, from_middle: np.ndarray, reach: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-    """The part of a plane that a spline needs around a point, and the point relative to the middle of that part.
+def _around(planes: torch.Tensor, from_middle: np.ndarray, reach: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    """The part of planes that a spline needs around a point, and the point relative to the middle of that part.
 
     Args:
-        plane: (rows, columns).
+        planes: (P, rows, columns).
         from_middle: the point, pixels from the middle of the plane.
         reach: pixels on either side of the point that will be sampled.
     """
-    point = (np.asarray(plane.shape) - 1) / 2 + from_middle
+    shape = planes.shape[1:]
+    point = (np.asarray(shape) - 1) / 2 + from_middle
     low = np.maximum(np.floor(point - reach).astype(int) - SPLINE_REACH, 0)
-    high = np.minimum(np.ceil(point + reach).astype(int) + SPLINE_REACH + 1, plane.shape)
-    return plane[low[0] : high[0], low[1] : high[1]], point - (low + high - 1) / 2
+    high = np.minimum(np.ceil(point + reach).astype(int) + SPLINE_REACH + 1, shape)
+    return planes[:, low[0] : high[0], low[1] : high[1]], point - (low + high - 1) / 2
+
+
+def _shrunk(planes: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Planes (P, H, W) resampled to a smaller size, antialiased."""
+    return nnf.interpolate(planes[None].float(), tuple(size), mode="bicubic", antialias=True)[0]
 
 
 def _window(size: int, wanted: int, fraction: float) -> np.ndarray:
@@ -324,7 +404,7 @@ def _slices_inside(geometry: SliceGeometry, slices: torch.Tensor) -> tuple[Slice
     if not len(inside):
         raise Refusal(
             f"patches of {geometry.thin_size} pixels are too small for slices {geometry.slice_spacing_voxels:.3g} "
-            f"pixels apart ({geometry.profile}): give a larger patch_size"
+            f"pixels apart ({geometry.profile}): give a larger --patch_size"
         )
     first, last = int(inside[0]), int(inside[-1])
     return (

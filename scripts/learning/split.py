@@ -61,7 +61,7 @@ def split_by_person(
     if len(order) <= count:
         raise Refusal(
             f"{len(usable)} usable cases of {len(order)} persons: none is left to train on; "
-            f"add scans, or lower held_back (0 validates on the training scans)"
+            f"add scans, or lower --held_back (0 validates on the training scans)"
         )
     training = [case for person in order[count:] for case in persons[person]]
     held = [case for person in order[:count] for case in persons[person]]

@@ -198,7 +198,7 @@ def _remedy(found: Mapping[str, tuple[int, ...]]) -> str:
         )
     config = RESNET_CONFIGS.get(found.get(RESNET_FIRST, (0,))[0])
     if config is None:
-        return "give the network_def these weights were trained with"
+        return "give the --network_def these weights were trained with"
     place = os.path.relpath(BUNDLE / config)  # MONAI looks for it from the folder of this process
     return (
         f'these are weights of {config}: add --network_def "%{place}::network_def" --views "[1]" '

@@ -37,6 +37,8 @@ def simulate_slices(
 class Measurement:
     """Blurred planes (B, 1, H, W), through-plane axis last, with what their slices determine.
 
+    Simulated ones can be volumes (B, 1, P, H, W) as well; wherever (B, 1, H, W) stands below, they are meant too.
+
     Slices of different protocols differ in number and could not be stacked into a batch. On the thin grid they can:
     with C = S A* (A S A* + lambda I)^-1, the slices b determine the part C A v of a row v to be C b.
 
@@ -89,8 +91,9 @@ class Measurement:
 
     def with_conditioning(self, image: torch.Tensor) -> torch.Tensor:
         """Return the input of a generator: an image (B, 1, H, W) with the conditioning as channels, (B, 7, H, W)."""
-        conditioning = self.conditioning[:, :, None, :].expand(-1, -1, image.shape[2], -1)
-        return torch.cat([image, conditioning.to(image)], dim=1)
+        between = image.shape[2:-1]  # axes that the conditioning lacks
+        one_row = self.conditioning.reshape(*self.conditioning.shape[:2], *(1 for _ in between), image.shape[-1])
+        return torch.cat([image, one_row.expand(-1, -1, *between, -1).to(image)], dim=1)
 
     def correction(self, v: torch.Tensor) -> torch.Tensor:
         """Return C (b - A v), which P adds to planes v of shape (B, 1, H, W)."""

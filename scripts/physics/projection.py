@@ -28,10 +28,11 @@ class DataConsistency:
             projection, which passes all noise of the slices on and amplifies it where they overlap; `for_noise` takes
             it from the noise.
         smoothness: sigma in slice spacings; 0 is S = I.
+        noise_over_error: standard deviation of the slices over that of the prediction; lambda is at least its square.
 
     Attributes:
         acquisition: `A`.
-        regularisation: as given.
+        regularisation: lambda relative to the largest eigenvalue of A S A*.
         correction: C = S A* (A S A* + lambda I)^-1, slices -> thin grid.
 
     Raises:
@@ -44,12 +45,18 @@ class DataConsistency:
     """
 
     def __init__(
-        self, acquisition: Acquisition, regularisation: float = REGULARISATION, smoothness: float = SMOOTHNESS
+        self,
+        acquisition: Acquisition,
+        regularisation: float = REGULARISATION,
+        smoothness: float = SMOOTHNESS,
+        noise_over_error: float = 0.0,
     ) -> None:
         if regularisation < 0:
             raise ValueError(f"regularisation must not be negative, got {regularisation}")
         AS, gram = _covariances(acquisition, smoothness)
-        damped = gram + regularisation * np.linalg.eigvalsh(gram)[-1] * np.eye(len(gram))
+        largest = np.linalg.eigvalsh(gram)[-1]
+        regularisation = max(regularisation, noise_over_error**2 / largest)
+        damped = gram + regularisation * largest * np.eye(len(gram))
         self.acquisition, self.regularisation = acquisition, float(regularisation)
         self.correction = LinearOperator(np.linalg.solve(damped, AS).T)
 
@@ -80,8 +87,7 @@ class DataConsistency:
         """
         if not (noise >= 0 and error > 0):
             raise ValueError(f"noise must be 0 or more and the error positive, got {noise} and {error}")
-        largest = np.linalg.eigvalsh(_covariances(acquisition, smoothness)[1])[-1]
-        return cls(acquisition, max(REGULARISATION, (noise / error) ** 2 / largest), smoothness)
+        return cls(acquisition, REGULARISATION, smoothness, noise / error)
 
     @cached_property
     def projector(self) -> LinearOperator:

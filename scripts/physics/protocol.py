@@ -64,6 +64,7 @@ class ProtocolRange:
         thickness_over_spacing: lowest and highest; under 1 a gap, over 1 an overlap.
         profiles: drawn with equal probability.
         noise: lowest and highest standard deviation of the slices' noise, on the intensity scale.
+        noisy_share: share of the draws that have noise; the others have none.
 
     Raises:
         ValueError: if a range is reversed or reaches below its minimum, or a profile is unknown.
@@ -78,6 +79,7 @@ class ProtocolRange:
     thickness_over_spacing: tuple[float, float]
     profiles: Sequence[str]
     noise: tuple[float, float] = (0.0, 0.0)
+    noisy_share: float = 1.0
 
     def __post_init__(self) -> None:
         for profile in self.profiles:
@@ -106,11 +108,14 @@ class ProtocolRange:
         if thin_size < (CUBIC + 1) * self.factor[1]:
             raise ValueError(
                 f"patches of {thin_size} pixels hold too few slices {self.factor[1]} pixels apart: "
-                f"give a larger patch_size or a smaller factor"
+                f"give a larger --patch_size or a smaller factor"
             )
         spacing = float(np.exp(rng.uniform(*np.log(self.factor))))
         thickness = spacing * float(rng.uniform(*self.thickness_over_spacing))
         profile = str(rng.choice(list(self.profiles)))
         first = float(rng.uniform(-0.5, spacing - 0.5))
         count = int(np.floor((thin_size - 0.5 - first) / spacing)) + 1
-        return SliceGeometry(thin_size, count, spacing, thickness, profile, first), float(rng.uniform(*self.noise))
+        noise = float(rng.uniform(*self.noise))
+        if self.noisy_share < 1 and rng.random() >= self.noisy_share:
+            noise = 0.0
+        return SliceGeometry(thin_size, count, spacing, thickness, profile, first), noise

@@ -19,7 +19,7 @@ from ..geometry.views import VIEWS
 from ..metrics.pique import shared_window
 from ..run.record import Row, RunRecord
 from .evaluation_report import explanations
-from .explained import ACQUIRED, explained, number, ordered, ordered_metrics, what_is_shown
+from .explained import ACQUIRED, MINUS, explained, number, ordered, ordered_metrics, what_is_shown
 from .overview import Glance, size_and_spacing
 from .pages import Table, percent, render, setting, settings
 from .scene import Scene, scene_charts, scene_figure
@@ -229,6 +229,7 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
     return [
         ("acquired", size_and_spacing(row.input)),
         ("made", size_and_spacing(row.output)),
+        ("intensities", _intensities(row)),
         ("slice spacing", f"{protocol.slice_spacing_mm:.4g} mm"),
         ("slice thickness", f"{protocol.slice_thickness_mm:.4g} mm ({protocol.thickness_source})"),
         ("slice profile", f"{protocol.profile} ({protocol.profile_source})"),
@@ -237,6 +238,18 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         ("uncertainty", uncertainty),
         ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
     ]
+
+
+def _intensities(row: Row) -> str | None:
+    """The ranges of the acquired slices and of the result, which is not cut to them."""
+    acquired, made = (None if part is None else part.get("intensities") for part in (row.input, row.output))
+    if acquired is None or made is None:
+        return None
+    return f"{_ends(acquired)} acquired, {_ends(made)} made; values beyond those of the slices are not clipped"
+
+
+def _ends(values: Sequence[float]) -> str:
+    return " to ".join(f"{value:.6g}".replace("-", MINUS) for value in values)
 
 
 def _score_table(scores: Mapping[str, Sequence[Score]], scene: Scene) -> Table:

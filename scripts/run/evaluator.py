@@ -1,9 +1,12 @@
 """Inference over cases: MONAI's evaluator, which goes on after a case that is refused or fails."""
 
+import json
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 
+import monai
 import torch
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
@@ -11,10 +14,12 @@ from monai.inferers import Inferer
 from monai.utils import CommonKeys
 
 from ..data.case import Case
+from ..geometry.errors import counted
 from .fingerprints import location_hash
 from .loader import CaseLoader, PendingCase
 from .processes import ends_on_sigterm
 from .record import RunRecord
+from .steps import log_seconds
 from .threads import ComputingTime
 
 logger = logging.getLogger(__name__)
@@ -70,6 +75,7 @@ class CaseEvaluator(SupervisedEvaluator):
             Refusal: before the first case, if the output folder cannot be written to or there are no weights.
         """
         self.record.open()
+        self._log_configuration()
         cases = self.data_loader.cases if self.cases is None else self.cases
         self._locations = {location_hash(case) for case in cases}
         with ends_on_sigterm():
@@ -77,6 +83,14 @@ class CaseEvaluator(SupervisedEvaluator):
         hint = self._computing.hint(torch.get_num_threads(), os.environ)
         if hint and torch.device(self.state.device).type == "cpu":
             logger.warning(hint)
+
+    def _log_configuration(self) -> None:
+        threads = counted(torch.get_num_threads(), "thread")
+        logger.debug("%s, %s; torch %s, MONAI %s", self.state.device, threads, torch.__version__, monai.__version__)
+        logger.debug("writes %s; weights: %s", ", ".join(self.record.write), self.record.weights_origin)
+        logger.debug(
+            "settings: %s", ", ".join(f"{name} {json.dumps(value)}" for name, value in self.record.settings.items())
+        )
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: PendingCase) -> dict:
         """Process one case; the output is empty if the case was skipped, refused or failed."""
@@ -86,8 +100,10 @@ class CaseEvaluator(SupervisedEvaluator):
                 item = batchdata.load()
                 entry.loaded(item[CommonKeys.IMAGE])
                 image = item[CommonKeys.IMAGE].to(engine.state.device)
+                begun = time.perf_counter()
                 with engine.mode(engine.network), self._computing:
                     predictions = engine.inferer(image[None], engine.network)[0]
+                log_seconds(item, "the network", begun)
                 engine.state.batch = item
                 engine.state.output = {CommonKeys.IMAGE: image, CommonKeys.PRED: predictions}
                 engine.fire_event(IterationEvents.FORWARD_COMPLETED)

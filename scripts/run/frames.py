@@ -157,6 +157,8 @@ def _write(path: Path, places: Sequence[_Place], source: NiftiFile, rounds_up: b
     if sidecar.is_file():
         content = json.loads(sidecar.read_text(encoding="utf-8"))
         content["Input"] = {**content["Input"], "frame": None}
+        for part in ("Input", "Output"):
+            content[part].pop("intensities", None)  # of this frame alone
         content["Output"]["shape"] = [*content["Output"]["shape"][:3], count]
         write_sidecar(path, content)
 

@@ -27,31 +27,9 @@ def refuse_unknown_keys(overrides: Mapping[str, Any], config: Mapping[str, Any])
     scripts.geometry.errors.Refusal: no setting is called sharpnes: did you mean sharpness?
     """
     for key, value in overrides.items():
-        _check_key(_path(key), config)
+        _check_key(key.removeprefix("+").replace("#", SEPARATOR), config)
         if key.endswith(PATHS) and isinstance(literal(value), (int, float)):
             raise Refusal(f"{key} is a path, and {value} is read as a number: write ./{value}")
-
-
-def value_of(key: str, config: Mapping[str, Any]) -> Any:
-    """Return the value of a setting a, a::b or a#b in a config; None where it has none.
-
-    >>> value_of("a::b::1", {"a": {"b": [3, 4]}})
-    4
-    """
-    level: Any = config
-    for part in _path(key).split(SEPARATOR):
-        if isinstance(level, list) and part.isdigit() and int(part) < len(level):
-            level = level[int(part)]
-        elif isinstance(level, Mapping):
-            level = level.get(part)
-        else:
-            return None
-    return level
-
-
-def _path(key: str) -> str:
-    """A key as on the command line, with + where lists are to be extended, in one spelling."""
-    return key.removeprefix("+").replace("#", SEPARATOR)
 
 
 def _check_key(key: str, config: Mapping) -> None:

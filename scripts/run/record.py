@@ -23,17 +23,22 @@ from ..data.outputs import DICOM_SERIES, REPORT_PAGE
 from ..data.saving import REPORT, volume_file
 from ..data.sidecar import file_stem, json_object
 from ..geometry.checksums import origin_of, sha256_of
-from ..geometry.errors import Refusal, one_line, printable, reason_of
+from ..geometry.errors import Refusal, counted, one_line, printable, reason_of
 from ..geometry.files import plain
 from .fingerprints import fingerprint, input_files, location_hash
 from .rows import DONE, FAILED, REFUSED, Rows
 
 KEPT = "kept"  # done by an earlier call
+ELSEWHERE = "elsewhere"  # another process has it in hand
 MOST_TRIES = 2  # processes that may be killed over a case, as by one that needs more memory than there is
 MOST_DIFFERENCES = 3  # settings that a message names
+FOLLOWS = {  # settings whose default is computed from others; where one of those differs, a message names it alone
+    "detail_gain": {"sharpness", "views", "rotations_deg"},
+    "sharp_weights_sha256": {"sharpness"},
+}
 KILLED = (
     "{} processes were killed while they processed it, perhaps for lack of memory: "
-    "give it more memory, or redo true to try again"
+    "give it more memory, or --redo to try again"
 )
 INTERRUPTED = "the run ended while this result was put in place of an earlier one: run it again"
 FIT = ("residual", "noise", "residual_over_noise")  # of a result, from its meta
@@ -50,8 +55,9 @@ class Row:
         case: its name.
         status: "done", "refused" or "failed"; None while it is being processed.
         reason: why it was refused or failed.
-        input: format, frame, number of files, fingerprint, location hash, and the geometry once it is loaded.
-        output: shape (voxels), spacing (mm) and RAS affine of the result.
+        input: format, frame, number of files, fingerprint, location hash; once it is loaded, its geometry and
+            intensities, the smallest and the largest of the acquired slices.
+        output: shape (voxels), spacing (mm), RAS affine and intensities of the result.
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
         residual: ||A v - b|| / ||b|| of the result, where it was measured.
@@ -107,7 +113,7 @@ class Row:
 
     def add_result(self, pred: MetaTensor) -> None:
         """Take geometry and fit from a result (1, X, Y, Z), whose meta holds those of `FIT` that were measured."""
-        self.output = geometry(pred.shape[-3:], pred.affine)
+        self.output = geometry(pred.shape[-3:], pred.affine) | {"intensities": _rounded(pred.min(), pred.max())}
         for name in FIT:
             value = plain(pred.meta.get(name))
             setattr(self, name, None if value is None else float(value))
@@ -248,7 +254,7 @@ class RunRecord:
     def refusal(self, case: Case) -> str | None:
         """Return why nothing can be written of a case, in one line; None where something can."""
         if self.write == [DICOM_SERIES] and case.format != DICOM:
-            return f"{case.label}: write names {DICOM_SERIES} alone, which only a DICOM scan gets: add volume"
+            return f"{case.label}: --write {DICOM_SERIES} alone, which only a DICOM scan gets: add volume"
         return None if self.naming is None else self.naming.refusal(case)
 
     def belongs_to_other_scan(self, case: Case, locations: Collection[str | None] = ()) -> bool:
@@ -316,10 +322,11 @@ class RunRecord:
             overview: writes a page about all cases in OUT; None: no such page.
 
         Raises:
-            SystemExit: with code 1, if any case of this call, in any process, was refused or failed, if a row or
-            summary.json could not be written or is not there any more, or if another process has died.
+            SystemExit: with code 1, if any case of this call, in any process, was refused, failed or left to another
+            call that has it in hand, if a row or summary.json could not be written or is not there any more, or if
+            another process has died.
         """
-        counts, lost, first = {key: self.counts[key] for key in (DONE, KEPT, REFUSED, FAILED)}, 0, True
+        counts, lost, first = {key: self.counts[key] for key in (DONE, KEPT, REFUSED, FAILED, ELSEWHERE)}, 0, True
         try:
             idist.barrier()  # from here on no rows are written
             first = idist.get_rank() == 0
@@ -335,14 +342,15 @@ class RunRecord:
             lost += 1
         if first:
             logger.info(
-                "%d cases: %d done, %d already done, %d refused, %d failed; see %s",
-                sum(counts.values()),
-                *counts.values(),
+                "%s: %d done, %d already done, %d refused, %d failed%s; see %s",
+                counted(sum(counts.values()), "case"),
+                *(counts[key] for key in (DONE, KEPT, REFUSED, FAILED)),
+                f", {counts[ELSEWHERE]} left to another process" * (counts[ELSEWHERE] > 0),
                 printable(str(self.output_dir / SUMMARY)),
             )
         if lost:
             logger.error("%s is not complete, or could not be written: run this again", SUMMARY)
-        if counts[REFUSED] or counts[FAILED] or lost:
+        if counts[REFUSED] or counts[FAILED] or counts[ELSEWHERE] or lost:
             raise SystemExit(1)
 
     def _write(self, overview: Callable[["RunRecord"], Any]) -> None:
@@ -357,10 +365,11 @@ class RunRecord:
     def _differences(self, row: Mapping) -> list[str]:
         """What differs between the settings and weights of a row and those of this record."""
         before, now = row.get("settings", {}), self.settings
+        names = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
         found = [
             f"{name} {json.dumps(before.get(name))}, now {json.dumps(now.get(name))}"
-            for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name)
+            for name in sorted(names)
+            if not names & FOLLOWS.get(name, set())
         ]
         return found + ["other weights"] * (row.get("weights_sha256") != self.weights_sha256)
 
@@ -401,14 +410,19 @@ class CaseEntry:
         refusal = self.case.refusal or self.record.refusal(self.case)
         if refusal:
             its_own = free and not self.record.belongs_to_other_scan(self.case, locations)
-            self.stop(REFUSED, refusal) if its_own else self._leave(refusal)
+            self.stop(REFUSED, refusal) if its_own else self._refuse_here(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
             logger.info("%s: already done", self.case.name)
         elif not free:
-            self._leave(f"{self._lock.holder()} is processing it now: run this again when that has ended")
+            self.record.counts[ELSEWHERE] += 1
+            logger.error(
+                "%s: left out: %s is processing it now: run this again when that has ended",
+                self.case.name,
+                self._lock.holder(),
+            )
         elif reason := self._standing_result(locations):
-            self._leave(f"{reason}: give another output_dir (-o), or redo true (--redo)")
+            self._refuse_here(f"{reason}: give another output folder, or --redo")
         else:
             self._begin_work()
 
@@ -440,6 +454,8 @@ class CaseEntry:
         if "acquired_pixel_mm" in meta:  # of the in-plane axes, in the order of the array
             acquired = dict(zip(meta["reorientation"].source_axes, meta["acquired_pixel_mm"], strict=False))
             self.row.input["acquired_pixel_mm"] = [round(acquired[axis], 6) for axis in sorted(acquired)]
+        if "intensity_range" in meta:
+            self.row.input["intensities"] = _rounded(*meta["intensity_range"])
         self.row.add_scan(image)
 
     def replacing(self, names: Sequence[str]) -> list[str]:
@@ -527,7 +543,7 @@ class CaseEntry:
             return f"{out} holds its result with other settings ({', '.join(differences[:MOST_DIFFERENCES])})"
         return None
 
-    def _leave(self, reason: str) -> None:
+    def _refuse_here(self, reason: str) -> None:
         """Refuse the case in this run alone; its row and result stay as they are."""
         self.record.counts[REFUSED] += 1
         logger.error("%s: refused: %s", self.case.name, reason)
@@ -599,6 +615,11 @@ def geometry(shape, affine) -> dict:
         "spacing_mm": [round(float(s), 6) for s in np.linalg.norm(affine[:3, :3], axis=0)],
         "affine": plain(affine),
     }
+
+
+def _rounded(*values: Any) -> list[float]:
+    """Values as they are written: six digits say enough and are short."""
+    return [float(f"{float(value):.6g}") for value in values]
 
 
 def _known(kind: type, content: Mapping) -> dict:

@@ -51,7 +51,7 @@ class Rows:
             self._tidy()
         except OSError as error:
             raise Refusal(
-                f"the output folder {self.output_dir} cannot be written to ({error.strerror}): set output_dir"
+                f"the output folder {self.output_dir} cannot be written to ({error.strerror}): give another one"
             ) from error
 
     def is_begun(self, case: str) -> bool:

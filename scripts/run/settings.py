@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..geometry.checks import flag
 from ..geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
-from .keys import literal, refuse_unknown_keys, value_of
+from .keys import literal, refuse_unknown_keys
 from .record import CHANGED
 
 ENTRY = ("monai", "bundle", "__main__.py")  # how `python -m monai.bundle` names itself in sys.argv
@@ -51,8 +51,8 @@ def refuse_unknown_overrides(argv: Sequence[str] | None = None) -> None:
         return
     config = _load_strictly(literal(files))
     refuse_unknown_keys({key: given.get(key) for key in overrides}, config)
-    for key in overrides:
-        if given.get(key) == "None" and value_of(key, config) is not None:
+    for key in (key for key in overrides if given.get(key) == "None"):
+        if ConfigParser(config).get(key.removeprefix("+")) is not None:
             raise Refusal(f"--{key} None: MONAI leaves a setting as it is that is given as None: write --{key} '$None'")
 
 

@@ -26,13 +26,30 @@ SHORTEST_SECONDS = 10.0  # of computing; below it a hint is not worth a line
 SMALLEST_SHARE = 0.7  # of the wall time that a computing thread has a core on a machine without much other work
 
 
+def waiting_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables that let threads that wait soon sleep.
+
+    They act only where they are set before torch is loaded.
+
+    Args:
+        environment: that of the process; what is set in it stays, and so does a policy of waiting without a spin count.
+
+    >>> waiting_settings({"OMP_WAIT_POLICY": "ACTIVE"})
+    {'KMP_BLOCKTIME': '0'}
+    """
+    settings = {name: value for name, value in WAITING.items() if name not in environment}
+    if POLICY in environment:
+        settings.pop(SPIN, None)
+    return settings
+
+
 def thread_settings(environment: Mapping[str, str], threads: int | None = None) -> dict[str, str]:
     """Return environment variables that give a process the right number of threads, which soon sleep when they wait.
 
     They act only where they are set before torch is loaded.
 
     Args:
-        environment: that of the process; what is set in it stays, and so does a policy of waiting without a spin count.
+        environment: that of the process; what is set in it stays, as by `waiting_settings`.
         threads: how many; None: as it says, else `usable_cores`.
 
     >>> sorted(thread_settings({"OMP_NUM_THREADS": "3", "KMP_BLOCKTIME": "200"}).items())
@@ -40,9 +57,7 @@ def thread_settings(environment: Mapping[str, str], threads: int | None = None) 
     >>> thread_settings({"OMP_NUM_THREADS": "3"}, threads=2)["OMP_NUM_THREADS"]
     '2'
     """
-    settings = {name: value for name, value in WAITING.items() if name not in environment}
-    if POLICY in environment:
-        settings.pop(SPIN, None)
+    settings = waiting_settings(environment)
     if threads is not None:
         return settings | dict.fromkeys(NUMBERS, str(threads))
     return settings if NUMBERS[0] in environment else {**settings, NUMBERS[0]: str(usable_cores())}
@@ -130,5 +145,5 @@ class ComputingTime:
         return (
             f"other programs kept the processor busy ({self.wall:.0f} s for {self.cpu:.0f} s of computing), and "
             f"{threads} threads that wait for each other lose most by it: set {POLICY}=PASSIVE and "
-            f"{SPIN}={WAITING[SPIN]} in the environment, or use the command glade, which does"
+            f"{SPIN}={WAITING[SPIN]} in the environment; the command glade does, and import glade before import torch"
         )

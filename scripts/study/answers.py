@@ -56,7 +56,7 @@ def read_key(study_dir: str | Path) -> dict:
         sealed = {name: value for name, value in key.items() if name not in HEADS}
         whole = digest(sealed) == key["key_sha256"] and bool(sealed["items"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refusal(f"{path}: no readable key: give the output_dir of the study") from error
+        raise Refusal(f"{path}: no readable key: give the output folder of the study") from error
     if not whole:
         raise Refusal(f"{path}: was changed since it was written: restore the key that was made with the page")
     return key
@@ -91,7 +91,7 @@ def read_answers(answers: str | Path, key: Mapping, allow_incomplete: bool) -> A
             del files[name]
     partial = {name: missing for name, file in files.items() if (missing := _missing(file, key))}
     for name, missing in partial.items():
-        line = f"incomplete, {missing} marks are missing: {AGAIN}, or set allow_incomplete"
+        line = f"incomplete, {missing} marks are missing: {AGAIN}, or give --allow_incomplete true"
         if allow_incomplete:
             logger.warning("%s: %s marks are missing: the other marks are used", name, missing)
         else:

@@ -98,7 +98,7 @@ class ReaderStudy:
         """
         if (self.output_dir / KEY).exists():
             raise Refusal(
-                f"{self.output_dir / KEY}: a study is there already, its key is kept: give another output_dir"
+                f"{self.output_dir / KEY}: a study is there already, its key is kept: give another --output_dir"
             )
         rng = np.random.default_rng(self.seed)
         items, images = [], {}

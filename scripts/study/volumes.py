@@ -79,7 +79,7 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
         record = read_record(folder)
     except Refusal as refusal:
         raise Refusal(
-            f"{folder}: no readable cases.json: give the output_dir of an evaluation, or volumes"
+            f"{folder}: no readable cases.json: give the output folder of an evaluation, or --volumes"
         ) from refusal
     found = {case.name: case for case in record.cases}
     layout = EvaluationFolder(folder)
@@ -151,7 +151,7 @@ def load(case: StudyCase, view: str, window_percentiles: Sequence[float] | None)
         raise Refusal(f"{case.name}: {refusal}") from refusal
     window = case.window if window_percentiles is None else _window(stacks, body, window_percentiles, case.name)
     if window is None:
-        raise Refusal(f"{case.name}: no evaluation has a window for it: set window_percentiles")
+        raise Refusal(f"{case.name}: no evaluation has a window for it: give --window_percentiles")
     planes = {method: np.where(inside, stack, np.float32(window[0])) for method, stack in stacks.items()}
     spacing = reorientation.apply_grid(grid).spacing_mm
     return StudyVolumes(planes, body, (float(spacing[1]), float(spacing[0])), window, letters)

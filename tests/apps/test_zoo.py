@@ -12,7 +12,7 @@ import torch
 from apps.zoo import __main__ as command
 from apps.zoo import checks, exports
 from apps.zoo.metadata_schema import SCHEMA
-from tests.learning.test_generator import trained
+from tests.learning.test_generator import trained, trained_on_volumes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -153,13 +153,27 @@ def test_the_exports_are_at_the_dials_setting(tmp_path, monkeypatch, capsys):
     exports.main()
     script, onnx = map(Path, capsys.readouterr().out.split())
     assert {path.name for path in (tmp_path / "out").iterdir()} == {script.name, onnx.name}
-    x = exports.random_planes(2, 37, 40)
+    x = exports.random_input(exports.shipped_generator(0), 2, 37, 40)
     with torch.no_grad():
         expected, faithful = exports.shipped_generator(0.25)(x), exports.shipped_generator(0)(x)
         assert (torch.jit.load(script)(x) - expected).abs().max() < checks.TORCH_TOLERANCE
     (prediction,) = onnxruntime.InferenceSession(onnx).run(None, {exports.INPUT: x.numpy()})
     assert abs(torch.from_numpy(prediction) - expected).max() < checks.TORCH_TOLERANCE
     assert (faithful - expected).abs().max() > 100 * checks.TORCH_TOLERANCE
+
+
+def test_onnx_of_a_generator_of_volumes_takes_volumes_of_other_sizes(tmp_path):
+    network = trained_on_volumes()
+    exports.to_onnx(network, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for size in ((5, 37, 40), (9, 24, 31)):
+        x = exports.random_input(network, *size)
+        (prediction,) = session.run(None, {exports.INPUT: x.numpy()})
+        with torch.no_grad():
+            expected = network(x)
+        assert prediction.shape == (1, 1, *size)
+        assert abs(torch.from_numpy(prediction) - expected).max() < checks.TORCH_TOLERANCE
+        assert (expected - x[:, :1]).abs().max() > 100 * checks.TORCH_TOLERANCE
 
 
 @pytest.mark.parametrize("sharpness", ["2", "-0.1"])

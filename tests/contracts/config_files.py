@@ -14,6 +14,7 @@ OVERLAYS = {
     "finish.yaml": "train.yaml",
     "sharp.yaml": "train.yaml",
     "adapt.yaml": "train.yaml",
+    "volumes.yaml": "train.yaml",
     "multi_gpu.yaml": "train.yaml",
 }
 BASES = [name for name in CONFIGS if name not in OVERLAYS]

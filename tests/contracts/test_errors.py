@@ -5,6 +5,7 @@ import re
 
 from tests.conftest import ROOT
 
+from .config_files import CONFIGS, load
 from .source import modules
 
 RAISED = {  # what each package may raise by name; Refusal for a user's mistake, plain ValueError for a programmer's
@@ -60,6 +61,37 @@ def test_standard_output_belongs_to_command_line_modules():
         is_command = any(isinstance(n, ast.If) and "__name__" in ast.unparse(n.test) for n in tree.body)
         found += [f"{path}:{n.lineno}" for n in uses if not is_command]
     assert found == []
+
+
+def messages():
+    """(path, line, text) of every string in the code of the bundle that is no docstring."""
+    for path, tree in modules():
+        documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
+                yield path, node.lineno, node.value
+
+
+def test_messages_name_settings_as_options():
+    """`give --views`, not `set views`: `monai.bundle run` and the command `glade` take every setting as an option."""
+    keys = {key for name in CONFIGS for key in load(name) if "_" in key}
+    verbs = r"\b(?:set|give|correct|check|choose|raise|lower)(?: an?| the)?(?: larger| smaller| other| another)? "
+    bare = re.compile(rf"{verbs}({'|'.join(sorted(keys))})\b|\bredo true\b", re.IGNORECASE)
+    found = [f"{path}:{line}: {text}" for path, line, text in messages() if bare.search(text)]
+    assert [line for line in found if not line.startswith("scripts/stacks/")] == []
+
+
+def test_every_option_that_a_message_names_is_a_setting():
+    known = {key for name in CONFIGS for key in load(name)} | {"config_file", "nproc_per_node"}  # of MONAI, torchrun
+    own = {path for path, tree in modules() if "argparse" in ast.unparse(tree)}  # modules with options of their own
+    named = [
+        (f"{path}:{line}: --{option}", option)
+        for path, line, text in messages()
+        for option in re.findall(r"(?<!glade )--([a-z]\w+)", text)
+        if path not in own and not path.startswith("scripts/reports/")  # colours of a page begin so too
+    ]
+    assert len(named) > 15
+    assert [place for place, option in named if option not in known] == []
 
 
 def raises():

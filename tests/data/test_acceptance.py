@@ -117,7 +117,7 @@ def test_unknown_acceptance_settings_are_refused_at_once(setting):
     [
         (
             {"isotropic_spacing_mm": 0.06},  # of the issue, there 800 x 800 x 667 voxels
-            r"voxels of 0.06 mm are 66.7 times finer than 4 mm \(at most 32\): set isotropic_spacing_mm to 0.125",
+            r"voxels of 0.06 mm are 66.7 times finer than 4 mm \(at most 32\): give --isotropic_spacing_mm 0.125",
         ),
         (
             {"isotropic_spacing_mm": 0.13, "largest_result_voxels": 7_000_000},

@@ -82,5 +82,5 @@ def test_on_its_own_grid_and_without_a_reference_nothing_changes(tmp_path):
 def test_a_reference_without_a_grid_is_refused(tmp_path, name):
     (tmp_path / "text.nii").write_text("no image")
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4)), np.eye(4)), tmp_path / "flat.nii.gz")
-    with pytest.raises(Refusal, match=name.replace(".", r"\.") + ": .*give another file as like"):
+    with pytest.raises(Refusal, match="--like " + name.replace(".", r"\.") + ": .*: give "):
         ReferenceGrid(tmp_path / name)

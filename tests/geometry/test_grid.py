@@ -47,7 +47,7 @@ def test_a_setting_that_is_no_axis_is_refused(setting):
 
 
 def test_two_candidates_of_equal_spacing_are_refused():
-    with pytest.raises(Refusal, match=r"1 x 5 x 5 mm: set through_plane_axis"):
+    with pytest.raises(Refusal, match=r"1 x 5 x 5 mm: give --through_plane_axis"):
         grid((4, 4, 4), (1, 5, 5)).through_plane_axis()
 
 

@@ -1,6 +1,10 @@
 """`glade.super_resolve`: the same volumes as the command writes, from a path, an image or an array; no files."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 
 import monai.bundle
 import nibabel
@@ -10,6 +14,7 @@ import torch
 
 import glade
 from scripts.dicom.synthetic_series import write_series
+from tests.conftest import ROOT
 
 from ..data.thick_scans import voxels, write_scan
 from ..dicom.conftest import AFFINES, phantom
@@ -173,8 +178,31 @@ def test_a_wrong_scan_is_refused_in_one_line(resolver, tmp_path, arguments, opti
 def test_of_several_scans_one_must_be_chosen(resolver, tmp_path):
     for name in ("a", "b"):
         write_scan(tmp_path / f"scans/{name}.nii.gz")
-    with pytest.raises(glade.Refusal, match=r"holds 2 usable scans of 2 \(a, b\): give the path of one"):
+    with pytest.raises(
+        glade.Refusal, match=r"holds 2 scans, more than one of them usable \(a, b ...\): give the path of one"
+    ):
         resolver(tmp_path / "scans")
+
+
+def test_of_several_scans_the_only_one_that_inference_would_process_is_taken(resolver, tmp_path):
+    """`cube` and `flat` are refused once they are read, `few` by its header."""
+    folder = tmp_path / "scans"
+    write_scan(folder / "cube.nii.gz", voxels((20, 20, 20)), spacing=(1, 1, 1.2))
+    write_scan(folder / "flat.nii.gz", np.full((20, 20, 8), 5, np.int16))
+    write_series(folder / "few", phantom((8, 8, 3)), AFFINES["sagittal"])
+    with pytest.raises(glade.Refusal, match=r"none of the 3 scans in .*scans is usable; cube: already isotropic"):
+        resolver(folder)
+    write_scan(folder / "knee.nii.gz")
+    assert same(resolver(folder), resolver(folder / "knee.nii.gz"))
+    assert resolver(folder).record["case"] == "knee"
+    with pytest.raises(glade.Refusal, match="more than one of them usable"):
+        resolver(folder, through_plane_axis=2)  # with it, the cube is usable too
+
+
+def test_of_a_4d_scan_a_frame_must_be_chosen(resolver, tmp_path):
+    path = write_scan(tmp_path / "dyn.nii.gz", np.stack([voxels(seed=0), voxels(seed=1)], -1))
+    with pytest.raises(glade.Refusal, match=r"\(dyn_f00, dyn_f01 ...\): give a frame"):
+        resolver(path)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +218,48 @@ def test_of_several_scans_one_must_be_chosen(resolver, tmp_path):
 def test_a_wrong_setting_is_refused_when_the_weights_are_loaded(settings, more, line):
     with pytest.raises(glade.Refusal, match=line):
         glade.SuperResolver(**{**settings, **more})
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import glade", ["PASSIVE", "1000"]),
+        ("import torch, glade", [None, None]),  # too late: it would only reach programs that this one starts
+        ("import os; os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'; import glade", ["ACTIVE", None]),
+        ("import glade, sys; assert 'torch' not in sys.modules", ["PASSIVE", "1000"]),
+    ],
+)
+def test_the_import_lets_waiting_threads_sleep_soon_where_torch_is_not_loaded_yet(code, expected):
+    code += "; import json, os; print(json.dumps([os.environ.get(k) for k in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')]))"
+    names = ("OMP_", "GOMP_", "KMP_")
+    alone = {key: value for key, value in os.environ.items() if not key.startswith(names)} | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", code], env=alone, capture_output=True, text=True, check=True)
+    assert json.loads(ended.stdout) == expected
+
+
+def test_progress_shows_what_a_call_does(settings, scan):
+    code = (
+        "import glade, json, logging, sys; "
+        "result = glade.super_resolve(sys.argv[1], **json.loads(sys.argv[2])); "
+        "assert (logging.getLogger('glade').level, logging.getLogger('glade').handlers) == (0, [])"
+    )
+
+    def shown(**more) -> str:
+        command = [sys.executable, "-c", code, str(scan), json.dumps({**settings, **more})]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+
+    lines = shown(progress=True)
+    assert re.search(r"^\d\d:\d\d:\d\d knee.nii.gz: through-plane axis", lines, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d knee.nii.gz: done in \d+\.\d s$", lines, re.MULTILINE)
+    assert "through-plane axis" not in shown()
+
+
+def test_a_refusal_names_arguments_not_options(resolver, scan, tmp_path):
+    with pytest.raises(glade.Refusal, match=r"over 2 x the slice spacing 4 mm: give slice_thickness_mm$"):
+        resolver(scan, slice_thickness_mm=50.0)
+    with pytest.raises(glade.Refusal, match=r"no such weights; give weights_path, or"):
+        glade.SuperResolver(weights_path=str(tmp_path / "nothing.pt"))
 
 
 def test_the_names_of_the_package_are_there():

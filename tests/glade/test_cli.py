@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -67,6 +68,35 @@ def test_options_become_overrides_of_the_workflow(scan, tmp_path, ran):
         "views": [1],
         "trained_range::factor": [2, 9],
     }
+
+
+def settings_of_the_workflow() -> list[str]:
+    """Those that a user may give: plain values and expressions, no objects."""
+    config = yaml.safe_load(CONFIG.read_text())
+    return [key for key, value in config.items() if not isinstance(value, (dict, list)) and key != "run"]
+
+
+@pytest.mark.parametrize("spelling", [str, lambda key: key.replace("_", "-")])
+def test_every_setting_is_an_option_as_in_monai_bundle_run(scan, tmp_path, ran, spelling):
+    """The messages of the workflow name settings as its options."""
+    flags = {parameter.name for parameter in cli.run.params if getattr(parameter, "is_flag", False)}
+    own = {parameter.name for parameter in cli.run.params} | {"dataset_dir", "output_dir", "device"}
+    others = [key for key in settings_of_the_workflow() if key not in own]
+    assert len(others) > 15
+    assert {"through_plane_axis", "frames", "weights_path", "largest_result_voxels"} <= set(others)
+    line = ["-i", str(scan), "-o", str(tmp_path / "out")]
+    for key in others:
+        ran.clear()
+        value = "a/b" if key.endswith(("_path", "_dir", "bundle_root")) else "2"
+        assert cli.main([*line, f"--{spelling(key)}", value]) == 0
+        assert ran.pop(key) == (value if "/" in value else 2)
+        assert set(ran) == {"dataset_dir", "output_dir"}
+        assert cli.main([*line, f"--{spelling(key)}={value}", "--redo"]) == 0
+        assert ran[key] == (value if "/" in value else 2)
+        assert ran["redo"] is True
+    assert "redo" in flags
+    assert cli.main([*line, "--keep_names", "--trained_range::factor", "[2, 9]", "--window", "[-1, 64]"]) == 0
+    assert (ran["keep_names"], ran["trained_range::factor"], ran["window"]) == (True, [2, 9], [-1, 64])
 
 
 def test_every_setting_has_its_own_value_unless_it_is_given(scan, tmp_path, ran):
@@ -147,6 +177,7 @@ def test_threads_are_set_before_torch_is_loaded(scan, tmp_path, ran):
         ("-i {scan} -o {tmp}/out --set sharpnes=0", 1, "no setting is called sharpnes: did you mean sharpness?"),
         ("-i {scan} -o {tmp}/out --set weights_path=3", 1, "weights_path is a path, and 3 is read as a number"),
         ("-i {scan} -o {tmp}/out --set sharpness", 2, "refused: --set takes KEY=VALUE, got sharpness"),
+        ("-i {scan} -o {tmp}/out --like {tmp}/no.nii", 1, "refused: --like {tmp}/no.nii: no such file: give the image"),
         ("-i {scan} -o {tmp}/out --sharpnes 0", 2, "refused: No such option '--sharpnes'"),
         ("-i {scan} -o {tmp}/out --threads 0", 2, "'--threads'"),
         ("-i {scan} -o {tmp}/out --slice-profile box", 2, "'box' is not one of"),
@@ -273,7 +304,7 @@ def test_list_shows_what_is_usable(tmp_path, capsys):
 
     write_series(tmp_path / "study", phantom(), AFFINES["oblique"])
     assert cli.main(["list", str(tmp_path)]) == 0
-    assert "1 scan(s), 1 usable" in capsys.readouterr().out
+    assert "1 scan, 1 usable" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_with_its_exit_code(scan, tmp_path, monkeypatch, capsys):
@@ -318,3 +349,40 @@ def test_quiet_leaves_errors_alone(tiny, scan, tmp_path, capsys, option, shown):
     log = capsys.readouterr().out
     assert ("through-plane axis" in log) == ("done in" in log) == ("1 refused" in log) == shown
     assert "isotropic: refused" in log
+
+
+def test_verbose_shows_the_settings_and_each_step_with_its_time(tiny, scan, tmp_path, capsys):
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--verbose", "--sharpness", "0"]) == 0
+    log = capsys.readouterr().out
+    assert re.search(r"DEBUG settings: .*sharpness 0.0, .*views \[0, 1\]", log)
+    assert re.search(r"DEBUG cpu, \d+ threads?; torch .*, MONAI ", log)
+    steps = ["LoadImageCased", "AcceptScand", "InterpolateSlicesd", "the network", "DataConsistencyd", "SaveImageCased"]
+    places = [re.search(rf"DEBUG knee.nii.gz: {step} took \d+\.\d\d s", log).start() for step in steps]
+    assert places == sorted(places)
+    assert cli.main(["-i", str(scan), "-o", str(tmp_path / "other"), "--sharpness", "0"]) == 0
+    assert "DEBUG" not in capsys.readouterr().out
+
+
+def test_the_first_line_comes_before_torch_is_loaded(scan, tmp_path):
+    """Loading takes seconds, on a busy machine a minute."""
+    code = (
+        "import builtins, sys, glade.cli\n"
+        "own = builtins.__import__\n"
+        "def stop(name, *more):\n"
+        "    if name.split('.')[0] == 'torch': sys.exit('torch is loaded now')\n"
+        "    return own(name, *more)\n"
+        "builtins.__import__ = stop\n"
+        "glade.cli.main(sys.argv[1:])"
+    )
+    for words, first in ((["-i", str(scan), "-o", "out"], True), (["list", str(scan)], True), (["-q"], False)):
+        words = words if first else ["-i", str(scan), "-o", "out", *words]
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        line = f"glade {glade.__version__}: loading ...\n"
+        assert ended.stderr == line * first + "torch is loaded now\n"

@@ -10,6 +10,7 @@ import pytest
 from glade import cli
 from scripts.dicom.synthetic_series import write_series
 
+from ..data.test_slice_profile import scan as texture
 from ..data.thick_scans import voxels, write_scan
 from ..dicom.conftest import AFFINES, phantom
 from ..workflows.tiny_inference import write_config
@@ -41,7 +42,7 @@ def test_every_scan_is_listed_with_its_place_and_its_verdict(study, capsys):
     by_case = {row[2]: row for row in found}
     assert set(by_case) == {"knee", "cube", "flat", "001_T2_TSE", "002_T2_TSE"}
     assert by_case["knee"][:2] == ["nifti", "knee.nii.gz"]
-    assert by_case["knee"][4:8] == ["24x20x8", "1x1x4", "4", "axial"]
+    assert by_case["knee"][4:8] == ["24x20x8", "1x1x4", "-", "axial"]  # NIfTI has no slice thickness
     assert by_case["knee"][8].startswith("yes (noise")
     assert by_case["cube"][8].startswith("no: ")
     assert by_case["flat"][8].startswith("no: constant volume")
@@ -51,7 +52,7 @@ def test_every_scan_is_listed_with_its_place_and_its_verdict(study, capsys):
     assert "gap of 0.6 mm" in by_case["001_T2_TSE"][8]
     assert by_case["002_T2_TSE"][8] == "no: 3 slices; at least 5 are needed"
     assert cli.main(["list", str(study)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "5 scan(s), 2 usable"
+    assert capsys.readouterr().out.splitlines()[-1] == "5 scans, 2 usable"
 
 
 def test_the_verdict_is_that_of_inference(study, tmp_path, capsys, monkeypatch):
@@ -101,10 +102,27 @@ def test_one_file_of_a_series_offers_its_folder(study, capsys):
     assert row[8] == f"no: {file.name} is one of {phantom().shape[2]} files of a volume: give its folder"
 
 
-def test_nothing_usable_and_nothing_at_all_end_with_code_1(tmp_path, capsys):
+def test_the_thickness_is_that_of_header_or_sidecar_and_an_estimate_is_marked(tmp_path, capsys):
+    slices = 1000 + 100 * texture(profile="gauss", thickness_mm=5.1)["image"].numpy()[0]
+    for name, sidecar in (("a", {"SliceThickness": 5.0}), ("b", {"MRAcquisitionType": "2D"}), ("c", {})):
+        write_scan(tmp_path / f"{name}.nii.gz", slices, spacing=(1.5, 1.5, 6.0))
+        (tmp_path / f"{name}.json").write_text(json.dumps(sidecar))
+    found = {row[2]: row[6] for row in rows(capsys, tmp_path)[1]}
+    assert (found["a"], found["c"]) == ("5", "-")
+    value, word = found["b"].split()
+    assert float(value) == pytest.approx(5.1, rel=0.1)
+    assert word == "estimated"
+
+
+def test_nothing_usable_and_nothing_at_all_end_with_code_1_and_a_line(tmp_path, capsys):
     write_series(tmp_path / "few", phantom((8, 8, 3)), AFFINES["sagittal"])
     assert cli.main(["list", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == "1 scan, 0 usable"
+    assert shown.err == "no scan is usable: the last column says why\n"
     (tmp_path / "empty").mkdir()
     assert cli.main(["list", str(tmp_path / "empty")]) == 1
-    assert "0 scan(s), 0 usable" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert shown.err.startswith("refused: no NIfTI file")
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
     assert cli.main(["list", str(tmp_path / "absent")]) == 1

@@ -158,11 +158,11 @@ class Watched(torch.nn.Module):
     def folded(self):
         return Watched(self.network.folded(), self.seen, folded=True)
 
-    def forward(self, x):
+    def forward(self, x, *statistics):
         weight = self.network.trunk[0].first.weight
         planes = len(x) if x.dim() == 4 else x.shape[2]
         self.seen.append((self.is_folded, weight.is_contiguous(memory_format=torch.channels_last), planes))
-        return self.network(x)
+        return self.network(x, *statistics)
 
 
 def test_the_network_runs_folded_and_channels_last_and_keeps_no_gradient():
@@ -210,8 +210,8 @@ def test_blocks_of_a_volume_agree_with_the_whole(monkeypatch):
     blocks = inferer(views=(1,))(volume, Watched(network, seen)).as_tensor()
     assert [planes for _, _, planes in seen] == [40, 40, 40]
     added = (whole - volume.as_tensor()).abs().mean()
-    assert not torch.equal(blocks, whole)
-    assert (blocks - whole).abs().mean() < 0.05 * added  # each block has its own mean and standard deviation
+    assert not torch.equal(blocks, whole)  # near the ends of a block, planes beyond it are not seen
+    assert (blocks - whole).abs().mean() < 0.01 * added
 
 
 def test_a_block_is_bounded_but_holds_what_it_shares():
@@ -226,7 +226,7 @@ def test_windows_of_a_volume_have_the_conditioning_of_their_columns():
     class Phase(torch.nn.Module):
         spatial_dims = 3
 
-        def forward(self, x):
+        def forward(self, x, statistics):
             return x[:, :1] + x[:, 2:3]  # the sine of the slice phase
 
     expected = volume.as_tensor()[0, 0] + torch.from_numpy(geometry_of(volume).conditioning()).float()[1]

@@ -79,6 +79,13 @@ def test_a_fine_pattern_does_not_make_up_for_coarser_detail():
     assert float(loss(pattern, coarse)) > 0.5
 
 
+def test_a_volume_counts_as_its_planes():
+    one, other = (torch.rand(2, 1, 5, 24, 24, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    loss = LocalRmsLoss(3.0)
+    planes = [float(loss(a, b)) for a, b in zip(one.unbind(2), other.unbind(2), strict=True)]
+    assert float(loss(one, other)) == pytest.approx(sum(planes) / 5, rel=1e-5)
+
+
 def test_an_offset_per_plane_does_not_count():
     detail = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     stripes = (-1.0) ** torch.arange(64)  # along the through-plane axis, with the RMS of the detail

@@ -7,7 +7,14 @@ from monai.transforms import Compose
 from scripts.data.acceptance import ScanProtocol
 from scripts.data.case import Case
 from scripts.geometry.errors import Refusal
-from scripts.learning.patches import RandBlurredPatchd, RandSharpPatchd, UnpairedPatches, load_scans, own_protocol
+from scripts.learning.patches import (
+    RandBlurredPatchd,
+    RandSharpPatchd,
+    RandSharpVolumePatchd,
+    UnpairedPatches,
+    load_scans,
+    own_protocol,
+)
 from scripts.physics.measurement import Measurement
 
 
@@ -51,6 +58,42 @@ def test_sharp_patches_of_a_thick_scan_lie_in_acquired_slices():
         patch = draw({"image": volume})["sharp"]
         assert patch.shape == (1, 24, 24)
         assert len(patch.unique()) == 1  # one slice, not across slices
+
+
+def test_volume_patches_come_in_every_orientation_and_keep_neighbours_together():
+    shape = (30, 34, 38)
+    corner = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in shape), indexing="ij"))
+    code = 1 + corner[0] + 100 * corner[1] + 10_000 * corner[2]
+    volume = scan(shape, (1.0, 1.0, 1.0), fill=code[None])
+    draw, seen = RandSharpVolumePatchd("image", (6, 12, 16)), set()
+    for seed in range(600):
+        draw.set_random_state(seed)
+        patch = draw({"image": volume})["sharp"][0]
+        steps = [float(patch.diff(dim=axis).unique()) for axis in range(3)]  # one value: a straight window
+        assert sorted(map(abs, steps)) == [1, 100, 10_000]
+        seen.add(tuple(steps))
+    assert len(seen) == 48
+
+
+def test_volume_patches_are_turned_and_shrunk():
+    rows, columns = torch.meshgrid(torch.arange(60.0), torch.arange(60.0), indexing="ij")
+    volume = scan((60, 60, 60), (1.0, 1.0, 1.0), fill=(rows + 2 * columns)[None, None].expand(1, 60, 60, 60) / 100 + 1)
+    draw, slopes = RandSharpVolumePatchd("image", (8, 16, 20), zoom_out=1.6), []
+    for seed in range(40):
+        draw.set_random_state(seed)
+        patch = draw({"image": volume})["sharp"][0]
+        assert patch.shape == (8, 16, 20)
+        inner = patch[2:-2, 4:-4, 4:-4]
+        slopes.append(sum(float(inner.diff(dim=axis).mean()) ** 2 for axis in range(3)) ** 0.5 * 100)
+    unturned = [slope for slope in slopes if slope == pytest.approx(5**0.5, rel=1e-3)]
+    assert 10 < len(unturned) < 30
+    others = [slope for slope in slopes if slope not in unturned]
+    assert all(5**0.5 * 1.2 < slope < 5**0.5 * 1.65 for slope in others)  # from the root of 1.6 to 1.6, by axis
+
+
+def test_no_volume_is_drawn_from_thick_slices():
+    with pytest.raises(Refusal, match="near-isotropic scans alone"):
+        RandSharpVolumePatchd("image", (4, 12, 12))({"image": scan((40, 50, 12), (1.0, 1.0, 5.0))})
 
 
 def test_sharp_patches_of_a_near_isotropic_scan_come_from_all_directions():

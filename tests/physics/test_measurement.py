@@ -20,6 +20,17 @@ def test_projection_of_planes_equals_that_of_volumes(geometry):
     assert torch.allclose(measured.project(other), DataConsistency(A)(other, slices), atol=1e-4)
 
 
+@given(slice_geometries())
+def test_a_volume_is_measured_as_its_planes_are(geometry):
+    volume, other = torch.rand(2, 2, 1, 5, 8, geometry.thin_size, generator=torch.Generator().manual_seed(0))
+    whole = Measurement.simulate(volume, geometry)
+    planes = Measurement.simulate(volume.transpose(1, 2).flatten(0, 1), geometry)
+    shown = whole.with_conditioning(whole.image)
+    assert torch.equal(shown.transpose(1, 2).flatten(0, 1), planes.with_conditioning(planes.image))
+    expected = planes.project(other.transpose(1, 2).flatten(0, 1))
+    assert torch.allclose(whole.project(other).transpose(1, 2).flatten(0, 1), expected, atol=1e-4)
+
+
 def test_autocast_does_not_change_the_physics():
     geometry = SliceGeometry(32, 8, 4, 4)
     sharp = torch.rand(2, 1, 16, 32)

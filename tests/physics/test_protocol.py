@@ -27,6 +27,14 @@ def test_drawn_geometries_cover_the_axis_and_stay_in_range():
     assert seen == {"rect", "gauss", "fourier"}
 
 
+def test_a_share_of_the_draws_has_no_noise():
+    protocols = ProtocolRange((2, 4), (1, 1), ["rect"], noise=(0.01, 0.05), noisy_share=0.5)
+    rng = np.random.default_rng(0)
+    noise = [protocols.draw(32, rng)[1] for _ in range(400)]
+    assert 0.4 < np.mean([sigma == 0 for sigma in noise]) < 0.6
+    assert all(sigma == 0 or 0.01 <= sigma <= 0.05 for sigma in noise)
+
+
 def test_patches_too_small_for_the_largest_factor_are_refused():
     with pytest.raises(ValueError, match="patches of 24 pixels hold too few slices 7 pixels apart"):
         ProtocolRange((2, 7), (1, 1), ["rect"]).draw(24, np.random.default_rng(0))

@@ -172,7 +172,7 @@ def test_a_scan_of_which_nothing_would_be_written_is_refused(make, case):
     record = make(write=["dicom"])
     with record.case(case) as entry:
         assert not entry.to_do
-    assert rows(record)["knee"]["reason"].endswith("write names dicom alone, which only a DICOM scan gets: add volume")
+    assert rows(record)["knee"]["reason"].endswith("--write dicom alone, which only a DICOM scan gets: add volume")
 
 
 def test_other_weights_another_input_or_a_missing_file_make_a_case_new(make, case, tmp_path):
@@ -241,8 +241,10 @@ def test_other_settings_do_not_replace_a_result_unless_that_is_asked_for(make, c
     record = make(other)
     with caplog.at_level(logging.ERROR), record.case(case) as entry:
         assert not entry.to_do
-    line = "knee: refused: out holds its result with other settings (sharpness 0.5, now 0.6): give another output_dir"
-    assert line in caplog.text
+    line = (
+        "knee: refused: out holds its result with other settings (sharpness 0.5, now 0.6): give another output folder"
+    )
+    assert f"{line}, or --redo" in caplog.text
     assert make().is_done(case)
     with pytest.raises(SystemExit):
         record.conclude()
@@ -251,6 +253,20 @@ def test_other_settings_do_not_replace_a_result_unless_that_is_asked_for(make, c
     assert changed.is_done(case)  # and is not done yet again
     do(make(SETTINGS, redo=True), case)
     assert make(SETTINGS).is_done(case)
+
+
+def test_of_other_settings_those_that_were_set_are_named_not_what_follows_from_them(make, case, caplog):
+    before = {**SETTINGS, "sharpness": 0.5, "detail_gain": 1.3, "sharp_weights_sha256": "ab"}
+    do(make(before), case)
+    for changes, named in (
+        ({"sharpness": 0.0, "detail_gain": 1.2, "sharp_weights_sha256": None}, "(sharpness 0.5, now 0.0)"),
+        ({"detail_gain": 1.2}, "(detail_gain 1.3, now 1.2)"),
+        ({"sharp_weights_sha256": "cd"}, '(sharp_weights_sha256 "ab", now "cd")'),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.ERROR), make({**before, **changes}).case(case):
+            pass
+        assert f"other settings {named}: give" in caplog.text
 
 
 def test_files_are_added_without_redo_and_those_there_stay(make, case):
@@ -281,15 +297,16 @@ def test_a_case_in_hand_of_another_run_is_left_to_it(make, case, caplog):
         assert list(second.in_turn([case, replace(case, name="other")])) == [1, 0]
         with caplog.at_level(logging.ERROR), second.case(case) as other:
             assert not other.to_do
-        assert f"knee: refused: process {os.getpid()} on {socket.gethostname()} is processing it now" in caplog.text
+        assert f"knee: left out: process {os.getpid()} on {socket.gethostname()} is processing it now" in caplog.text
         write(first, case)
         entry.done(volume((1, 1, 1)))
     assert rows(first)["knee"]["status"] == "done"
-    with pytest.raises(SystemExit):
+    with caplog.at_level(logging.INFO), pytest.raises(SystemExit):
         second.conclude()
+    assert "1 case: 0 done, 0 already done, 0 refused, 0 failed, 1 left to another process; see" in caplog.text
     with second.case(case) as other:
         assert not other.to_do
-    assert second.counts == {"refused": 1, "kept": 1}
+    assert second.counts == {"elsewhere": 1, "kept": 1}
     assert not list((first.output_dir / ".glade").glob("[!.]*.lock"))
 
 
@@ -507,7 +524,7 @@ def test_conclude_without_any_case_still_writes_a_record(make):
 
 def test_an_unwritable_output_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(Refusal, match=r"cannot be written to .*: set output_dir"):
+    with pytest.raises(Refusal, match=r"cannot be written to .*: give another one"):
         RunRecord(tmp_path / "file/out", {}).open()
 
 

@@ -50,7 +50,7 @@ BAD_SCANS = {  # name: how it is made, what the line says
     "infinite": (lambda p: write_scan(p, marked(np.inf)), "1 voxels are NaN or infinite"),
     "constant": (lambda p: write_scan(p, np.full((24, 20, 8), 3, np.int16)), "constant volume"),
     "sheared": (lambda p: write_scan(p, affine=SHEARED), "not perpendicular"),
-    "tie": (lambda p: write_scan(p, spacing=(1, 4, 4)), "set through_plane_axis"),
+    "tie": (lambda p: write_scan(p, spacing=(1, 4, 4)), "give --through_plane_axis"),
     "isotropic": (lambda p: write_scan(p, spacing=(1, 1, 1)), "already isotropic"),
     "thick": (lambda p: sidecar(p, SliceThickness=8.5), "over 2 x the slice spacing"),
     "thin": (lambda p: sidecar(p, SliceThickness=0), "not positive"),

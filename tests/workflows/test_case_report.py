@@ -5,6 +5,7 @@ import json
 import sys
 
 import monai.bundle
+import nibabel
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -54,6 +55,14 @@ def test_a_report_that_is_asked_for_is_in_the_folder_of_the_case(infer, tmp_path
     assert str(tmp_path) not in page.text
     assert len(page.all("img")) == 3 * 5 + 3  # and the bars of their colours
     assert row["residual_over_noise"] < 1
+    scan = nibabel.load(tmp_path / "scans" / "a&b.nii.gz").get_fdata()
+    assert row["input"]["intensities"] == [scan.min(), scan.max()]
+    result = nibabel.load(folder / f"{case}_glade.nii.gz")
+    found = [result.get_fdata().min(), result.get_fdata().max()]
+    assert row["output"]["intensities"] == pytest.approx(found, abs=float(result.dataobj.slope))  # stored in steps
+    assert found[0] < scan.min()
+    low, high = (f"{value:.6g}".replace("-", "−") for value in row["output"]["intensities"])  # noqa: RUF001
+    assert f"{scan.min():.0f} to {scan.max():.0f} acquired, {low} to {high} made" in page.text
 
 
 @pytest.mark.parametrize("asked", [None, ["volume"]])

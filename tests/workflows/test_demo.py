@@ -9,6 +9,7 @@ from monai.bundle import ConfigParser
 
 from apps.demo import __main__ as demo
 from apps.demo import report as reporting
+from apps.demo import scans
 from apps.demo.scans import copy_example, make_phantom
 from scripts.dicom.discovery import find_series
 from tests.reports.page_checks import check_page
@@ -56,7 +57,18 @@ def test_demo_hands_overrides_to_the_inference(tmp_path, monkeypatch):
     taken = []
     monkeypatch.setattr(demo, "infer", lambda *given: taken.append(given) or 0)
     demo.main(["--scan", str(tmp_path), "--output_dir", str(tmp_path), "--weights_path", "w.pt"])
-    assert list(taken[0][3]) == ["--weights_path", "w.pt"]
+    assert list(taken[0][2]) == ["--weights_path", "w.pt"]
+
+
+def test_the_inference_is_that_of_the_command_glade(tmp_path, capfd):
+    """A quick refusal: it shows that the scan, the output and the settings arrive as options of the command."""
+    (tmp_path / "scan.nii").write_text("no image")
+    assert demo.infer(tmp_path / "nothing", tmp_path / "out", []) == 1
+    assert capfd.readouterr().err.startswith(f"refused: no such file or folder: {tmp_path / 'nothing'}")
+    assert demo.infer(tmp_path / "scan.nii", tmp_path / "scan.nii", ["--weights_path", "w.pt"]) == 1
+    assert capfd.readouterr().err.startswith(f"refused: the output folder {tmp_path / 'scan.nii'} cannot be made")
+    assert demo.infer(tmp_path / "scan.nii", tmp_path / "out", ["--weights_path", "3"]) == 1
+    assert capfd.readouterr().err.startswith("refused: weights_path is a path")
 
 
 def test_every_input_has_a_folder_of_its_own_also_in_a_later_call(tmp_path):
@@ -100,19 +112,25 @@ def test_demo_measures_the_phantom_against_its_truth_and_writes_its_pages(tmp_pa
     whole = tmp_path / "whole.json"
     ConfigParser.export_config_file(merged, whole)
     small = {"shape": (56, 48, 60)}
-    monkeypatch.setattr(demo, "make_phantom", lambda *places: make_phantom(*places, **small))
-    monkeypatch.setattr(demo, "copy_example", lambda *_: None)
+    monkeypatch.setattr(scans, "make_phantom", lambda *places: make_phantom(*places, **small))
+    monkeypatch.setattr(scans, "copy_example", lambda *_: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
-    def infer(config, scan, results, overrides):
+    def infer(scan, results, overrides):
         given = {"dataset_dir": str(scan), "output_dir": str(results), "views": [1]}
-        monai.bundle.run("inference", config_file=str(config), logging_file=False, **given)
+        monai.bundle.run("inference", config_file=str(whole), logging_file=False, **given)
         return 0
 
     monkeypatch.setattr(demo, "infer", infer)
     out = tmp_path / "out"
     assert demo.run(out, whole, None) == 0
     printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("demo: ")] == [
+        "demo: loading ...",
+        "demo: making the phantom and its thick slices ...",
+        "demo: making the isotropic volumes ...",
+        "demo: measuring and drawing 001_coronal_VIBE ...",
+    ]
     table = check_page(out / "examples" / "index.html")
     assert len(table.all("img")) == 1
     assert "whose truth is known" in table.text

@@ -37,6 +37,7 @@ SMALL = {
     "blur_network_def": {"_target_": "scripts.learning.generator.Generator", **TINY},
     "device": "$torch.device('cpu')",
 }
+FACTOR_4 = {"factor": [4.0, 4.0], "thickness_over_spacing": [1.0, 1.0], "profiles": ["rect"]}
 SMALL_DISCRIMINATOR = {
     "D_Y_def::channels": 4,
     "D_X_def::channels": 4,
@@ -146,6 +147,37 @@ def test_simulated_pairs_teach_both_generators(train, scans):
     with torch.no_grad():
         error = (sim.project(G(sim.with_conditioning(sim.image))) - truth).abs().mean()
     assert error < 0.98 * (sim.project(sim.image) - truth).abs().mean()  # less error than consistent cubic
+
+
+def test_the_volumes_overlay_trains_the_plane_part_on_planes_and_all_on_volumes(train, tmp_path):
+    """With planes alone, the blocks across planes stay as they were; their weights load into a generator of volumes."""
+    weights = tmp_path / "planes.pt"
+    torch.save(tiny_generator().state_dict(), weights)
+    parts = ConfigParser.load_config_file(ROOT / "configs" / "volumes.yaml")["train::dataset"]["datasets"]
+    short = {
+        "patches_per_epoch": 6,  # three batches
+        "unpaired_from": 1000,
+        "max_epochs": 1,
+        "constant_epochs": 1,
+        "ema_momentum": 0.5,
+        "start_from": str(weights),
+        "exclude": [],
+        "same_person": [],
+        "protocols::factor": [1.5, 4.0],
+        "validation_patch::patch_size": [6, 32, 32],
+        "validation_protocols": [{"_target_": "scripts.physics.protocol.ProtocolRange", **FACTOR_4}],
+        "network_def": {"_target_": "scripts.learning.generator.VolumeGenerator", **TINY},
+    }
+    parts[0]["sharp"]["patch_size"] = parts[1]["sharp"]["patch_size"] = [6, 32, 32]
+    overlays = ["configs/shipped.yaml", "configs/volumes.yaml"]
+    both, _ = train("both", overlays, **short, **{"train::dataset::datasets": parts})
+    planes, output = train("planes", overlays, **short, **{"train::dataset::datasets": parts[2:]})
+    assert both["trainer"]["iteration"] == planes["trainer"]["iteration"] == 3
+    across = {name for name in both["G"] if name.startswith("cross.") and ".second." in name}
+    assert not any(planes["G"][name].any() for name in across)
+    assert any(both["G"][name].any() for name in across)
+    assert not torch.equal(planes["G"]["head.weight"], torch.load(weights)["head.weight"])
+    assert (output / "model.pt").is_file()
 
 
 def test_the_paper_overlay_trains(train):
