@@ -119,7 +119,7 @@ RUNNING = (
         "pairs",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Any setting of the workflow, as --set views=[1]; may be repeated.",
+        help="Any setting of the workflow, as --set smoothness=0.1; may be repeated.",
     ),
     click.option(
         "-q", "--quiet", "log_level", flag_value=logging.WARNING, type=int, help="Log warnings and errors alone."

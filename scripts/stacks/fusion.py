@@ -214,15 +214,7 @@ class Fusion:
             try:
                 if self.registration:
                     logger.info("%s: stack %d of %d, registration", stack.case.name, number, len(stacks))
-                motions[stack.case.name] = motion = self._motion(reference, stack)
-                logger.info(
-                    "%s: moved by %.2f degrees and %.2f mm against %s, correlation %.3f",
-                    stack.case.name,
-                    motion.angle_deg,
-                    motion.shift_mm,
-                    reference.case.name,
-                    motion.correlation,
-                )
+                motions[stack.case.name] = self._motion(reference, stack)
             except Refusal as refusal:
                 left_out[stack.case.name] = _said(stack, refusal)
         return motions, left_out
@@ -235,6 +227,14 @@ class Fusion:
         with Progress(show=self.progress, desc=what, total=len(LEVELS), leave=False) as bar:
             motion = register(*pair, bar.update)
         motion.check()
+        logger.info(
+            "%s: moved by %.2f degrees and %.2f mm against %s, correlation %.3f",
+            stack.case.name,
+            motion.angle_deg,
+            motion.shift_mm,
+            reference.case.name,
+            motion.correlation,
+        )
         return motion
 
     def _grid(self, stacks: Sequence[Stack], motions: dict[str, Registration]) -> Grid:
