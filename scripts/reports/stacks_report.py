@@ -63,7 +63,7 @@ def scene_of(case: str, fused: Fused) -> Scene:
         case=case,
         grid=fused.grid,
         through_plane_axis=THROUGH_PLANE,
-        slice_spacing_mm=first.stack.protocol.slice_spacing_mm,
+        slice_spacing_mm=float(first.stack.slice_grid.spacing_mm[THROUGH_PLANE]),
         slices=(_array(first.observation.slices), first.stack.slice_grid),
         methods={CUBIC: volume - added, GLADE: volume},
         added_detail=added,

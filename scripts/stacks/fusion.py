@@ -10,7 +10,7 @@ import torch
 from ..geometry.checks import is_positive
 from ..geometry.errors import Refusal, one_line
 from ..geometry.grid import AXES, Grid
-from ..physics.acquisition import Acquisition, SliceGeometry
+from ..physics.acquisition import Acquisition
 from ..physics.joint import (
     JointConsistency,
     JointSolution,
@@ -21,7 +21,7 @@ from ..physics.joint import (
 )
 from ..physics.rigid import RigidResampling
 from .intensity import IntensityMatch, match_intensity
-from .prior import FLOOR, directional_mean
+from .prior import FLOOR, Sampling, directional_mean
 from .registration import Registration, no_motion, register
 from .stack import Stack
 
@@ -114,7 +114,8 @@ class Fused:
                     for index, weight in enumerate(fused.slice_weights)
                     if weight < 1
                 },
-                "protocol": fused.stack.protocol.as_row(),
+                "protocol": None if fused.stack.protocol is None else fused.stack.protocol.as_row(),
+                "kept_as_it_is": fused.stack.is_near_isotropic,
                 "warnings": list(fused.stack.warnings),
             }
             for fused in self.stacks
@@ -252,21 +253,17 @@ class Fusion:
     ) -> Fused:
         if len(fused) == 1:
             return _alone(fused[0], grid, volumes[0], cubic[0], coverage[0], left_out)
-        directions = [_direction(part.stack, grid, part.motion) for part in fused]
-        geometries = [_in_voxels_of(part.stack, grid) for part in fused]
+        samplings = [_samplings(part.stack, grid, part.motion) for part in fused]
         prior, without_network = (
-            directional_mean(parts, coverage, directions, geometries, self.floor) for parts in (volumes, cubic)
+            directional_mean(parts, coverage, samplings, self.floor) for parts in (volumes, cubic)
         )
         tau = self.expected_error * fused[0].stack.intensity_range
         fused = [_weighted(part, prior, tau, self.smoothness) for part in fused]
         stacks = [part.observation for part in fused]
-        smoothness = np.max(
-            [
-                self.smoothness * geometry.slice_spacing_voxels * np.abs(direction)
-                for geometry, direction in zip(geometries, directions, strict=True)
-            ],
-            axis=0,
-        )
+        across = [axes[0] for axes, part in zip(samplings, fused, strict=True) if not part.stack.is_near_isotropic]
+        smoothness = np.zeros(AXES)
+        for slices in across:
+            smoothness = np.maximum(smoothness, self.smoothness * slices.spacing_voxels * np.abs(slices.direction))
         solve = JointConsistency(tau, smoothness.round(6).tolist())
         solution = solve(prior, stacks)
         silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
@@ -283,7 +280,7 @@ class Fusion:
             left_out=left_out,
             tau=tau,
             iterations=solution.iterations,
-            warnings=tuple(_warnings(directions, fused, solution)),
+            warnings=tuple(_warnings(across, fused, solution)),
         )
 
 
@@ -295,7 +292,16 @@ def _alone(
     inside: torch.Tensor,
     left_out: dict[str, str],
 ) -> Fused:
-    """One stack: the result is that of `run inference`, which has weighed its noise already."""
+    """One stack: the result is that of `run inference`, which has weighed its noise already.
+
+    Raises:
+        Refusal: if it is near-isotropic, as `run inference` refuses it.
+    """
+    if part.stack.is_near_isotropic:
+        raise Refusal(
+            f"only {part.stack.case.name} can be used, which is already isotropic or nearly so: nothing to do; "
+            f"set through_plane_axis in inference to process it anyway"
+        )
     return Fused(
         volume=volume,
         prior=volume,
@@ -342,24 +348,17 @@ def _weighted(fused: FusedStack, prior: torch.Tensor, tau: float, smoothness: fl
     return replace(fused, observation=replace(weighted, sigma=sigma), noise=seen.sigma, slice_weights=weights.cpu())
 
 
-def _direction(stack: Stack, grid: Grid, motion: Registration) -> np.ndarray:
-    """Unit vector across the slices, along the axes of the grid."""
-    in_world = motion.matrix[:AXES, :AXES].T @ stack.grid.affine[:AXES, 2]
-    along = np.linalg.solve(grid.affine[:AXES, :AXES], in_world)
-    return along / np.linalg.norm(along)
-
-
-def _in_voxels_of(stack: Stack, grid: Grid) -> SliceGeometry:
-    """Spacing and thickness of the slices in voxels of the result."""
-    ratio = float(stack.grid.spacing_mm[2] / grid.spacing_mm[0])
-    old = stack.geometry
-    return SliceGeometry(
-        old.thin_size,
-        old.slice_count,
-        old.slice_spacing_voxels * ratio,
-        old.slice_thickness_voxels * ratio,
-        old.profile,
-    )
+def _samplings(stack: Stack, grid: Grid, motion: Registration) -> list[Sampling]:
+    """How a stack samples the frame of the result: across its slices, or along all axes of a near-isotropic scan."""
+    in_world = motion.matrix[:AXES, :AXES].T @ stack.slice_grid.affine[:AXES, :AXES]
+    in_voxels = np.linalg.solve(grid.affine[:AXES, :AXES], in_world).T
+    spacings = np.linalg.norm(in_voxels, axis=1)
+    axes = zip(in_voxels / spacings[:, None], map(float, spacings), strict=True)
+    if stack.is_near_isotropic:
+        return [Sampling(direction, spacing) for direction, spacing in axes]
+    (*_, (direction, spacing)), slices = axes, stack.geometry
+    thickness = spacing * slices.slice_thickness_voxels / slices.slice_spacing_voxels
+    return [Sampling(direction, spacing, thickness, slices.profile)]
 
 
 def _uncertainty(fused: list[FusedStack], grid: Grid, coverage: list[torch.Tensor]) -> torch.Tensor:
@@ -396,7 +395,7 @@ def _enlarged(reference: Grid, others: Sequence[tuple[Grid, np.ndarray]]) -> Gri
     return Grid((first, second, third), affine)
 
 
-def _warnings(directions: list[np.ndarray], fused: list[FusedStack], solution: JointSolution) -> list[str]:
+def _warnings(across: list[Sampling], fused: list[FusedStack], solution: JointSolution) -> list[str]:
     warnings = [
         f"{part.stack.case.name}: its slices are {part.deviation_over_noise:.1f} times their noise away from what the "
         f"stacks agree on, and are trusted less for it: motion that is not rigid, fat displaced by chemical shift, "
@@ -406,8 +405,8 @@ def _warnings(directions: list[np.ndarray], fused: list[FusedStack], solution: J
     ]
     if not solution.converged:
         warnings.append(f"the joint solution had not converged after {solution.iterations} steps")
-    cosines = [abs(float(directions[0] @ other)) for other in directions[1:]]
-    if min(cosines) > np.cos(np.radians(PARALLEL_DEG)):
+    cosines = [abs(float(across[0].direction @ other.direction)) for other in across[1:]]
+    if len(across) == len(fused) and min(cosines) > np.cos(np.radians(PARALLEL_DEG)):
         warnings.append(
             "all stacks have one orientation: together they sample it more finely and lower the noise, "
             "but detail across the slices is measured only where the stacks are offset"
