@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,13 @@ class SaveStudy:
 
 
 def data_of(case: Case, fused: Fused) -> dict[str, Any]:
-    """Return the data item that is saved: the volumes in the orientation of the reference, and what they come from."""
-    reference = fused.stacks[0]
+    """Return the data item that is saved: the volumes in the orientation of the reference, and what they come from.
+
+    A stack that was left out is no source of the result.
+    """
+    reference, *others = fused.stacks
+    more = tuple(part.stack.case.volume for part in others if part.stack.case.volume is not None)
+    case = replace(case, volume=reference.stack.case.volume, more_volumes=more)
     residual = reference.observation.residual(fused.volume)
     meta = {
         **reference.stack.meta,
