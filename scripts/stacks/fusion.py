@@ -50,6 +50,7 @@ class FusedStack:
         observation: its slices as the joint solution sees them; sigma is noise and disagreement with other stacks.
         noise: standard deviation of their noise alone, same units.
         slice_weights: (N,), below 1 for a slice that contradicts the others.
+        residual: b - A T v of the result, (X, Y, N), in the units of the reference; 0 outside the volume.
     """
 
     stack: Stack
@@ -58,6 +59,12 @@ class FusedStack:
     observation: Observation
     noise: float
     slice_weights: torch.Tensor
+    residual: torch.Tensor
+
+    @property
+    def residual_over_noise(self) -> float:
+        """Root mean square of the residual, as a multiple of the noise of the slices."""
+        return self.observation.rms(self.residual) / self.noise
 
     @property
     def deviation_over_noise(self) -> float:
@@ -95,10 +102,6 @@ class Fused:
     iterations: int
     warnings: tuple[str, ...]
 
-    def residual(self, fused: FusedStack) -> torch.Tensor:
-        """Return b - A T v of a stack, (X, Y, N), in the units of the reference; 0 outside the volume."""
-        return fused.observation.residual(self.volume)
-
     def as_rows(self) -> list[dict]:
         """Return what the run record says of each stack that was used."""
         return [
@@ -108,7 +111,7 @@ class Fused:
                 "intensity": None if fused.match is None else fused.match.as_row(),
                 "noise": fused.stack.noise,
                 "deviation_over_noise": fused.deviation_over_noise,
-                "residual_over_noise": fused.observation.residual_rms(self.volume) / fused.noise,
+                "residual_over_noise": fused.residual_over_noise,
                 "slices_with_less_weight": {
                     int(index): round(float(weight), 3)
                     for index, weight in enumerate(fused.slice_weights)
@@ -258,14 +261,16 @@ class Fusion:
             directional_mean(parts, coverage, samplings, self.floor) for parts in (volumes, cubic)
         )
         tau = self.expected_error * fused[0].stack.intensity_range
-        fused = [_weighted(part, prior, tau, self.smoothness) for part in fused]
+        predicted = [part.observation.operator(prior) for part in fused]
+        fused = [_weighted(part, slices, tau, self.smoothness) for part, slices in zip(fused, predicted, strict=True)]
         stacks = [part.observation for part in fused]
         across = [axes[0] for axes, part in zip(samplings, fused, strict=True) if not part.stack.is_near_isotropic]
         smoothness = np.zeros(AXES)
         for slices in across:
             smoothness = np.maximum(smoothness, self.smoothness * slices.spacing_voxels * np.abs(slices.direction))
         solve = JointConsistency(tau, smoothness.round(6).tolist())
-        solution = solve(prior, stacks)
+        solution = solve(prior, stacks, predicted)
+        fused = [replace(part, residual=left) for part, left in zip(fused, solution.residuals, strict=True)]
         silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
         # the solution is affine in the prior: what the network adds to it is the solution for its part, without slices
         added = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)(prior - without_network, silent).volume
@@ -302,6 +307,7 @@ def _alone(
             f"only {part.stack.case.name} can be used, which is already isotropic or nearly so: nothing to do; "
             f"set through_plane_axis in inference to process it anyway"
         )
+    part = replace(part, residual=part.observation.residual(part.observation.operator(volume)))
     return Fused(
         volume=volume,
         prior=volume,
@@ -333,18 +339,18 @@ def _observed(stack: Stack, grid: Grid, motion: Registration, match: IntensityMa
         factors = torch.where(inside, operator(torch.from_numpy(match.factors).to(slices)), match.gain)
         slices, noise = slices * factors, noise * match.gain
     observation = Observation(operator, slices, noise, inside.to(slices.dtype))
-    return FusedStack(stack, motion, match, observation, noise, torch.ones(operator.shape[-1]))
+    return FusedStack(stack, motion, match, observation, noise, torch.ones(operator.shape[-1]), slices)
 
 
-def _weighted(fused: FusedStack, prior: torch.Tensor, tau: float, smoothness: float) -> FusedStack:
+def _weighted(fused: FusedStack, predicted: torch.Tensor, tau: float, smoothness: float) -> FusedStack:
     """The same with less weight for slices that contradict the prior, and for a stack that does so as a whole."""
     seen = fused.observation
-    weights = slice_weights(seen, prior)
+    weights = slice_weights(seen, predicted)
     bad = [f"{index} ({float(weight):.2f})" for index, weight in enumerate(weights) if weight < 1]
     if bad:
         logger.warning("%s: slices with less weight: %s", fused.stack.case.name, ", ".join(bad))
     weighted = replace(seen, weights=seen.weights * weights)
-    sigma = deviation_of_slices(weighted, prior, tau, smoothness)
+    sigma = deviation_of_slices(weighted, predicted, tau, smoothness)
     return replace(fused, observation=replace(weighted, sigma=sigma), noise=seen.sigma, slice_weights=weights.cpu())
 
 

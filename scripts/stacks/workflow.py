@@ -184,7 +184,7 @@ class SaveStudy:
             residuals = folder / f"{case.name}_{RESIDUAL}"
             residuals.mkdir()
             for part in fused.stacks:
-                volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
+                volume = _volume(part.residual, part.stack.slice_grid, part.stack.meta)
                 volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
                 write_nifti(volume, residuals / f"{part.stack.case.name}.nii.gz")
             if case.format == DICOM and self.dicom_writer is not None:
@@ -201,11 +201,10 @@ def data_of(case: Case, fused: Fused) -> dict[str, Any]:
     reference, *others = fused.stacks
     more = tuple(part.stack.case.volume for part in others if part.stack.case.volume is not None)
     case = replace(case, volume=reference.stack.case.volume, more_volumes=more)
-    residual = reference.observation.residual(fused.volume)
     meta = {
         **reference.stack.meta,
-        "residual": float(residual.norm() / reference.observation.slices.norm()),
-        "residual_over_noise": reference.observation.residual_rms(fused.volume) / reference.noise,
+        "residual": float(reference.residual.norm() / reference.observation.slices.norm()),
+        "residual_over_noise": reference.residual_over_noise,
     }
     values = (fused.volume, fused.added_detail, fused.uncertainty, fused.coverage)
     item = {key: _volume(value, fused.grid, meta) for key, value in zip(VOLUMES, values, strict=True)}

@@ -58,7 +58,9 @@ def test_a_moved_stack_is_registered_and_helps_as_one_that_was_not_moved():
 
 def test_residuals_are_about_the_noise_and_on_the_slices_of_each_stack(three: Fused):
     for part, row in zip(three.stacks, three.as_rows(), strict=True):
-        assert three.residual(part).shape == part.stack.slices.shape
+        assert part.residual.shape == part.stack.slices.shape
+        seen = part.observation
+        assert torch.allclose(part.residual, seen.residual(seen.operator(three.volume)), atol=1e-3)
         assert 0.2 < row["residual_over_noise"] < 1.5
 
 
