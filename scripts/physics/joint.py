@@ -182,7 +182,7 @@ class JointConsistency:
             torch.where(scale > 0, (x + rest) / scale, 0.0)
             for x, rest, scale in zip(solved.x, solved.left, scales, strict=True)
         )
-        return JointSolution(prior + solved.volume, solved.count, solved.reached <= self.tolerance, residuals)
+        return JointSolution(prior + solved.volume, solved.steps, solved.reached <= self.tolerance, residuals)
 
     def _correlated(self, volume: torch.Tensor) -> torch.Tensor:
         """S v."""
@@ -201,7 +201,7 @@ class _Solved(NamedTuple):
     x: list[torch.Tensor]
     volume: torch.Tensor | float
     left: list[torch.Tensor]
-    count: int
+    steps: int
     reached: float
 
 
@@ -217,7 +217,8 @@ def _conjugate_gradients(
     left = [part.clone() for part in target]
     direction = [part.clone() for part in left]
     start = square = _dot(left, left)
-    count, volume = 0, 0.0
+    count = 0
+    volume: torch.Tensor | float = 0.0
     while count < most and square > tolerance**2 * start:
         spread = C(direction)
         applied = [part + more for part, more in zip(direction, B(spread), strict=True)]
