@@ -18,7 +18,7 @@ import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import fmean
@@ -28,20 +28,18 @@ import nibabel
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from scripts.data.case import Case
 from scripts.data.discovery import find_nifti
 from scripts.evaluation.crossplane import Pair, high_band_coherence, local_correlation
-from scripts.evaluation.simulation import cubes
+from scripts.evaluation.simulation import MovedScan, cubes, random_motion
 from scripts.geometry.grid import AXES, Grid
 from scripts.metrics.fidelity import psnr, robust_range, ssim
 from scripts.metrics.mask import body_mask
 from scripts.metrics.spectrum import NYQUIST, high_band
-from scripts.physics.acquisition import Acquisition, SliceGeometry
+from scripts.physics.acquisition import Acquisition
 from scripts.physics.joint import JointConsistency, StackOperator
-from scripts.physics.noise import add_rician_noise
 from scripts.physics.rigid import RigidResampling
 from scripts.stacks.fusion import HALF, Fused, Fusion
 from scripts.stacks.registration import register
@@ -53,9 +51,8 @@ from .tables import DOCS, ROOT, publish
 CONFIG = ROOT / "configs" / "inference.yaml"
 PAGE = DOCS.with_name("stacks.md")
 NAMES = ("tra", "cor", "sag")  # slices across the third, second and first axis of a scan in RAS order
-LARGEST_DEG, LARGEST_MM, LEAST_SHARE = 2.0, 2.0, 0.3  # of the motion; the least is a share of the largest
+LARGEST_DEG, LARGEST_MM = 2.0, 2.0  # of the motion
 ALL_OF_SENSITIVITY = 0.99
-ORDER = 5  # of the splines that move the truth
 PERCENTILES = (0.5, 99.5)
 COMPARED = {  # method -> title, PSNR in the table of simulated stacks
     "from cubic": "from cubic",
@@ -69,99 +66,36 @@ COMPARED = {  # method -> title, PSNR in the table of simulated stacks
 Row = dict[str, str | float]
 
 
-@dataclass(frozen=True)
-class Scan:
-    """A near-isotropic scan on cubic voxels about the origin, its robust range mapped to 0 and 1.
-
-    Attributes:
-        values: (X, Y, Z), RAS order.
-        coefficients: of the spline through them.
-        grid: of both.
-    """
-
-    values: np.ndarray
-    coefficients: np.ndarray
-    grid: Grid
-
-    @classmethod
-    def of(cls, path: Path) -> "Scan":
-        """Read it."""
-        values, grid = cropped(path, None)
-        low, high = np.percentile(values, PERCENTILES)
-        values = ((values - low) / (high - low)).astype(np.float32)
-        affine = np.array(cubes(grid).affine)
-        affine[:AXES, AXES] = -affine[:AXES, :AXES] @ (np.array(grid.shape) - 1) / 2
-        return cls(values, ndimage.spline_filter(values, ORDER, np.float32, "nearest"), Grid(grid.shape, affine))
-
-    def centre(self, size: int | None) -> Grid:
-        """Return the grid of the central cube of so many voxels; None: of all."""
-        shape = tuple(n if size is None else min(n, size) for n in self.grid.shape)
-        affine = np.array(self.grid.affine)
-        affine[:AXES, AXES] = self.grid.world_mm(self._start(shape))
-        return Grid(shape, affine)
-
-    def part(self, grid: Grid) -> np.ndarray:
-        """Return the values on the grid of a central cube."""
-        return self.values[tuple(slice(s, s + n) for s, n in zip(self._start(grid.shape), grid.shape, strict=True))]
-
-    def _start(self, shape: Sequence[int]) -> np.ndarray:
-        return (np.array(self.grid.shape) - shape) // 2
+def scan_of(path: Path) -> MovedScan:
+    """Return a near-isotropic scan on cubic voxels about the origin, its robust range mapped to 0 and 1."""
+    values, grid = cropped(path, None)
+    low, high = np.percentile(values, PERCENTILES)
+    affine = np.array(cubes(grid).affine)
+    affine[:AXES, AXES] = -affine[:AXES, :AXES] @ (np.array(grid.shape) - 1) / 2
+    return MovedScan.of(((values - low) / (high - low)).astype(np.float32), Grid(grid.shape, affine))
 
 
-def random_motion(random: np.random.Generator) -> np.ndarray:
-    """Return a rigid motion, 4 x 4 in RAS mm, about the origin."""
-    motion = np.eye(AXES + 1)
-    turn, shift = (vector / np.linalg.norm(vector) for vector in random.standard_normal((2, AXES)))
-    degrees, millimetres = random.uniform(LEAST_SHARE, 1, 2) * (LARGEST_DEG, LARGEST_MM)
-    motion[:AXES, :AXES] = Rotation.from_rotvec(degrees * turn, degrees=True).as_matrix()
-    motion[:AXES, AXES] = millimetres * shift
-    return motion
-
-
-def simulated_stack(
-    source: Scan, grid: Grid, axis: int, factor: float, noise: float, motion: np.ndarray, seed: int
-) -> nibabel.Nifti1Image:
-    """Return slices across an axis of a moved volume, in the place where they would lie without motion.
-
-    Args:
-        source: the whole volume, of which the grid is a part: motion brings in what lies beside that part.
-        grid: field of view of the stack, on the voxels of the source.
-        axis: across the slices.
-        factor: slice spacing and thickness, voxels of the source.
-        noise: standard deviation, on the scale of the source.
-        motion: 4 x 4, RAS mm of the stack -> RAS mm of the source.
-        seed: of the noise.
-    """
-    count = int(grid.shape[axis] / factor)
-    shape = list(grid.shape)
-    shape[axis] = int(count * factor + 0.5)
-    index = np.linalg.inv(source.grid.affine) @ motion @ grid.affine
-    places = np.tensordot(index[:AXES, :AXES], np.indices(shape), 1) + index[:AXES, AXES, None, None, None]
-    moved = ndimage.map_coordinates(source.coefficients, places, order=ORDER, mode="nearest", prefilter=False)
-    moved = moved.astype(np.float32)
-    geometry = SliceGeometry(shape[axis], count, factor, factor)
-    slices = Acquisition(geometry)(torch.from_numpy(np.ascontiguousarray(np.moveaxis(moved, axis, -1))))
-    if noise > 0:
-        slices = add_rician_noise(slices, noise, torch.Generator().manual_seed(seed))
-    affine = np.array(grid.affine)
-    affine[:AXES, AXES] += affine[:AXES, axis] * geometry.first_slice_voxels
-    affine[:AXES, axis] *= factor
-    return nibabel.Nifti1Image(np.moveaxis(slices.numpy(), -1, axis), affine)
+def central_cube(source: MovedScan, size: int | None) -> tuple[Grid, np.ndarray]:
+    """Return grid and values of the central cube of so many voxels; None: of all."""
+    shape = tuple(n if size is None else min(n, size) for n in source.grid.shape)
+    start = (np.array(source.grid.shape) - shape) // 2
+    affine = np.array(source.grid.affine)
+    affine[:AXES, AXES] = source.grid.world_mm(start)
+    return Grid(shape, affine), source.values[tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))]
 
 
 def simulated_rows(path: Path, factor: float, noise: float, size: int | None, ablation: bool = True) -> Iterator[Row]:
     """Yield the scores of all methods for one scan; without the ablation only those that the targets are about."""
-    source = Scan.of(path)
-    grid = source.centre(size)
-    truth = source.part(grid)
+    source = scan_of(path)
+    grid, truth = central_cube(source, size)
     name = path.name.removesuffix(".nii.gz")
     random = np.random.default_rng(zlib.crc32(f"{name} {factor}".encode()))
-    motions = [np.eye(AXES + 1), random_motion(random), random_motion(random)]
+    motions = [np.eye(AXES + 1), *(random_motion(random, LARGEST_DEG, LARGEST_MM) for _ in range(2))]
     single = _single({"slice_thickness_mm": factor * float(grid.spacing_mm[0]), "slice_profile": "rect"})
     stacks = []
     for index, (title, motion) in enumerate(zip(NAMES, motions, strict=True)):
-        image = simulated_stack(source, grid, 2 - index, factor, noise, motion, seed=index)
-        stacks.append(single(Case(title, ()), image))
+        slices, thick = source.stack(grid, 2 - index, factor, noise, motion, seed=index)
+        stacks.append(single(Case(title, ()), nibabel.Nifti1Image(slices, thick.affine)))
     mask, drange = body_mask(truth), robust_range(truth)
 
     def scored(method: str, volume: torch.Tensor, its: Grid, back: np.ndarray | None, **more: float) -> Row:

@@ -59,6 +59,7 @@ class EvaluatedCase:
         protocol: the profile and whatever else distinguishes the acquisition, as "rect noise0.03".
         thickness_over_spacing: slice thickness over slice spacing.
         noise: standard deviation of the simulated noise on the intensity scale (0 to 1).
+        stacks: through-plane axes of the stacks in RAS order, the reference first; None: one stack.
         through_plane_axis: array axis of the scan, 0 to 2.
         spacing_mm: of the isotropic grid on which the methods are compared, one for each axis.
         slice_spacing_mm: from centre to centre.
@@ -79,6 +80,7 @@ class EvaluatedCase:
     protocol: str | None = None
     thickness_over_spacing: float | None = None
     noise: float | None = None
+    stacks: list[int] | None = None
     through_plane_axis: int | None = None
     spacing_mm: list[float] | None = None
     slice_spacing_mm: float | None = None

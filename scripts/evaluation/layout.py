@@ -20,6 +20,7 @@ class EvaluationFolder:
         report.html                         written from the files above
         viewers/<case>_viewer.html          written with it, a page for each case that it shows with pictures
         scans/<case>.nii.gz and .json       thick scans with their sidecars: the input of all methods
+        stacks/<case>/<case>_stack<n>.nii.gz  and .json, where a case has several stacks; the first is that of scans/
         truth/<case>.nii.gz                 the true volumes, where they are known
         methods/<method>/<case>.nii.gz      interpolated volumes
         methods/GLADE/summary.json          the record of our inference, with its results in a folder for each case
@@ -42,6 +43,7 @@ class EvaluationFolder:
         self.report = self.root / "report.html"
         self.viewers = self.root / "viewers"
         self.scans = self.root / "scans"
+        self.stacks = self.root / "stacks"
         self.truth = self.root / "truth"
         self.methods = self.root / "methods"
 
@@ -56,6 +58,14 @@ class EvaluationFolder:
     def sidecar_file(self, case: str) -> Path:
         """The BIDS sidecar of the thick scan."""
         return self.scans / f"{case}.json"
+
+    def stack_folder(self, case: str) -> Path:
+        """The folder of all stacks of a case, which methods for several stacks take as their input."""
+        return self.stacks / case
+
+    def stack_file(self, case: str, number: int) -> Path:
+        """A stack of a case, from 1, the reference; its sidecar lies beside it."""
+        return self.stack_folder(case) / f"{case}_stack{number}{SUFFIX}"
 
     def truth_file(self, case: str) -> Path:
         """The true volume of a case."""

@@ -4,6 +4,7 @@ INPUT = "input"  # not a method: the acquired slices themselves, where they are 
 NEAREST, LINEAR, CUBIC = "nearest", "linear", "cubic"  # cubic: U b
 CONSISTENT = "consistent cubic"  # P(U b), the fair baseline: it explains the acquired slices as GLADE does
 GLADE = "GLADE"
+STACKS = "GLADE stacks"  # of all stacks of a case; the methods above see the first one
 
 INTERPOLATIONS = (NEAREST, LINEAR, CUBIC, CONSISTENT)
 METHOD_ORDER = (*INTERPOLATIONS, GLADE)  # in tables; other methods follow

@@ -1,4 +1,4 @@
-"""The volumes of our own methods: interpolations, and GLADE by the shipped inference workflow."""
+"""The volumes of our own methods: interpolations, and GLADE by the shipped workflows for one scan and for a study."""
 
 import json
 import logging
@@ -17,8 +17,9 @@ from ..run.record import CHANGED, DONE, Row, read_summary
 from ..run.threads import thread_settings
 from .baselines import Baselines, check_interpolations
 from .cases import EvaluatedCase
-from .method_names import GLADE, glade_at
+from .method_names import GLADE, STACKS, glade_at
 from .record import EvaluationRecord
+from .simulation import SimulatedProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -116,8 +117,6 @@ class InferenceRun:
 
     def command(self, method: str = GLADE) -> list[str]:
         """Return the command of a method, beginning with the Python interpreter."""
-        files = self.config if isinstance(self.config, str) else json.dumps(list(self.config))
-        command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file", files]
         settings = {
             "bundle_root": self.bundle_root,
             **self.overrides,
@@ -126,33 +125,89 @@ class InferenceRun:
             "output_dir": self.record.folder.method_folder(method).resolve(),
             "redo": CHANGED,  # this folder holds what this evaluation makes, and nothing of the user's
         }
-        return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+        return _command("inference", self.config, settings)
 
     def run(self) -> None:
         """Run the inference of each method and record how each case ended."""
         for method in self.names if self.record.open_cases() else ():
             self.record.folder.inference_summary(method).unlink(missing_ok=True)  # of an earlier call
-            environment = os.environ | thread_settings(os.environ)
-            code = run_child(self.command(method), cwd=self.bundle_root, env=environment)
-            try:
-                rows = self._rows(method)
-            except Refusal as refusal:
-                self.record.problem(f"the inference of {method} ended with exit code {code}", refusal)
-                rows = {}
-            for case in self.record.open_cases():
-                self._note(case.name, method, rows.get(case.name))
+            code = _run(self.command(method), self.bundle_root)
+            _note_all(self.record, method, self.record.open_cases(), code)
         self.record.write()
 
-    def _note(self, name: str, method: str, row: Row | None) -> None:
-        if row is None:
-            self.record.method_failed(name, method, "the inference left no row of this case")
-        elif row.status != DONE:
-            self.record.method_failed(name, method, f"{row.status}: {row.reason}")
-        else:
-            self.record.inferred(name, method, row)
 
-    def _rows(self, method: str) -> dict[str, Row]:
-        summary = self.record.folder.inference_summary(method)
+class StacksRun:
+    """Step that makes GLADE of several stacks: `monai.bundle run stacks` on each OUT/stacks/<case>, in its own process.
+
+    Args:
+        record: of the evaluation.
+        config: configs/stacks.yaml, or a list of it and its overlays.
+        overrides: of that configuration, such as {"expected_error": 0.03}.
+        protocols: of the simulated cases; without one of several stacks it makes no method.
+        bundle_root: folder of this bundle, where the processes run.
+    """
+
+    def __init__(
+        self,
+        record: EvaluationRecord,
+        config: str | Sequence[str],
+        overrides: Mapping,
+        protocols: Sequence[Mapping],
+        bundle_root: str | Path = ".",
+    ):
+        self.record, self.config, self.overrides = record, config, dict(overrides)
+        self.bundle_root = Path(bundle_root).resolve()
+        self.names = [STACKS] if any(SimulatedProtocol.of(settings).stacks for settings in protocols) else []
+
+    def command(self, case: str) -> list[str]:
+        """Return the command for a case, beginning with the Python interpreter."""
+        folder = self.record.folder
+        settings = {
+            "bundle_root": self.bundle_root,
+            **self.overrides,
+            "dataset_dir": folder.stack_folder(case).resolve(),
+            "output_dir": folder.method_folder(STACKS).resolve(),
+            "redo": CHANGED,
+        }
+        return _command("stacks", self.config, settings)
+
+    def run(self) -> None:
+        """Fuse the stacks of each case that has several, and record how it ended."""
+        cases = [case for case in self.record.open_cases() if case.stacks is not None]
+        code = 0
+        self.record.folder.inference_summary(STACKS).unlink(missing_ok=True)  # of an earlier call
+        for case in cases:
+            code = max(code, _run(self.command(case.name), self.bundle_root))
+        if cases:
+            _note_all(self.record, STACKS, cases, code)
+            self.record.write()
+
+
+def _command(workflow: str, config: str | Sequence[str], settings: Mapping) -> list[str]:
+    files = config if isinstance(config, str) else json.dumps(list(config))
+    command = [sys.executable, "-m", "monai.bundle", "run", workflow, "--config_file", files]
+    return command + [part for key, value in settings.items() for part in (f"--{key}", str(value))]
+
+
+def _run(command: list[str], bundle_root: Path) -> int:
+    return run_child(command, cwd=bundle_root, env=os.environ | thread_settings(os.environ))
+
+
+def _note_all(record: EvaluationRecord, method: str, cases: Sequence[EvaluatedCase], code: int) -> None:
+    """Record how the cases of a method ended, by the summary that its workflow wrote."""
+    summary = record.folder.inference_summary(method)
+    rows: dict[str, Row] = {}
+    try:
         if not summary.is_file():
             raise Refusal(f"it wrote no {summary.name}: see what it logged above")
-        return {row.case: row for row in read_summary(summary.parent)}
+        rows = {row.case: row for row in read_summary(summary.parent)}
+    except Refusal as refusal:
+        record.problem(f"the inference of {method} ended with exit code {code}", refusal)
+    for case in cases:
+        row = rows.get(case.name)
+        if row is None:
+            record.method_failed(case.name, method, "the inference left no row of this case")
+        elif row.status != DONE:
+            record.method_failed(case.name, method, f"{row.status}: {row.reason}")
+        else:
+            record.inferred(case.name, method, row)

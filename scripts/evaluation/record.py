@@ -71,7 +71,8 @@ class EvaluationRecord:
         """
         self.cases[name].outcome(method).seconds = row.seconds
         self.weights_sha256 = row.weights_sha256
-        self.sharpness[method] = row.settings["sharpness"]
+        single = row.settings.get("inference", row.settings)  # of several stacks: that of each of them alone
+        self.sharpness[method] = single["sharpness"]
 
     def method_done(self, name: str, method: str) -> None:
         """Note that a method's result was scored."""

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -25,7 +26,7 @@ from ..geometry.orientation import Reorientation
 from .cases import EvaluatedCase
 from .layout import EvaluationFolder
 from .record import EvaluationRecord, read_record
-from .simulation import SimulatedProtocol, simulate
+from .simulation import SimulatedProtocol, simulate, simulate_others
 
 THICK, TRUE = "_thick", "_truth"  # how the names of a pair of files end
 RIGHT, ANTERIOR, SUPERIOR = range(AXES)
@@ -72,9 +73,10 @@ def find_pairs(folder: str | Path | None) -> list[tuple[Case, Case]]:
 class EvaluationScans:
     """Step that writes OUT/scans/<case>.nii.gz with a sidecar, and OUT/truth/<case>.nii.gz where the truth is known.
 
-    From a near-isotropic scan, put in RAS order, thick slices are simulated with every protocol; any other scan is
-    taken as it is. A file that is there already with the same content is not written again, so that the inference
-    recognises what it has done.
+    From a near-isotropic scan, put in RAS order, thick slices are simulated with every protocol; of a protocol with
+    several stacks the first is the scan, and all of them go to OUT/stacks/<case>. Any other scan is taken as it is. A
+    file that is there already with the same content is not written again, so that the inference recognises what it has
+    done.
 
     Args:
         cases: as `find_nifti` and `find_series` return them.
@@ -125,6 +127,7 @@ class EvaluationScans:
         for name in earlier - set(self.record.cases):  # of an earlier call with other settings
             for file in (folder.scan_file(name), folder.sidecar_file(name), folder.truth_file(name)):
                 file.unlink(missing_ok=True)
+            shutil.rmtree(folder.stack_folder(name), ignore_errors=True)
         self.record.write()
 
     def _earlier(self) -> set[str]:
@@ -142,7 +145,7 @@ class EvaluationScans:
             return
         true_volume = None if truth is None else self._loaded(truth)
         self.record.begin(EvaluatedCase(name, truth=truth is not None))
-        self._save(name, scan, _sidecar(scan))
+        self._save(self.record.folder.scan_file(name), scan, _sidecar(scan))
         if true_volume is not None:
             _replace(self.record.folder.truth_file(name), true_volume)
 
@@ -158,8 +161,9 @@ class EvaluationScans:
         for protocol in self.protocols:
             name = safe_name(f"{source}_{protocol.label}")
             try:
-                thick, truth = simulate(values, grid, self.thin_axis, protocol, name)
-                spacing_mm = float(thick[1].spacing_mm[self.thin_axis])
+                axis = self.thin_axis if protocol.stacks is None else protocol.stacks[0]
+                thick, truth = simulate(values, grid, axis, protocol, name)
+                spacing_mm = float(thick[1].spacing_mm[axis])
                 case = EvaluatedCase(
                     name,
                     source=source,
@@ -170,20 +174,30 @@ class EvaluationScans:
                     protocol=protocol.kind,
                     thickness_over_spacing=protocol.thickness_over_spacing,
                     noise=protocol.noise,
+                    stacks=None if protocol.stacks is None else list(protocol.stacks),
                     slice_thickness_mm=spacing_mm * protocol.thickness_over_spacing,
                 )
                 self.record.begin(case)
-                self._save(name, _volume(*thick), protocol.sidecar(spacing_mm))
+                self._save(self.record.folder.scan_file(name), _volume(*thick), protocol.sidecar(spacing_mm))
                 _replace(self.record.folder.truth_file(name), _volume(*truth))
+                if protocol.stacks is not None:
+                    self._save_stacks(name, protocol, [thick, *simulate_others(values, grid, protocol, name)])
             except Exception as error:  # noqa: BLE001 - one impossible protocol must not stop the others
                 self.record.failed(name, error)
 
-    def _save(self, name: str, scan: MetaTensor, sidecar: Mapping) -> None:
-        _replace(self.record.folder.scan_file(name), scan)
-        path = self.record.folder.sidecar_file(name)
+    def _save_stacks(self, name: str, protocol: SimulatedProtocol, stacks: Sequence[tuple[np.ndarray, Grid]]) -> None:
+        for number, (stack, axis) in enumerate(zip(stacks, protocol.stacks or (), strict=True), start=1):
+            sidecar = protocol.sidecar(float(stack[1].spacing_mm[axis]))
+            self._save(self.record.folder.stack_file(name, number), _volume(*stack), sidecar)
+
+    def _save(self, path: Path, scan: MetaTensor, sidecar: Mapping) -> None:
+        """Write a scan and its sidecar."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, scan)
+        beside = path.with_name(f"{file_stem(path)}.json")
         text = json.dumps(sidecar, indent=1, sort_keys=True) + "\n"
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+        if not beside.is_file() or beside.read_text(encoding="utf-8") != text:
+            write_text(beside, text)
 
 
 def _replace(path: Path, volume: MetaTensor) -> None:

@@ -20,7 +20,7 @@ from ..physics.protocol import Protocol
 from .cases import EvaluatedCase
 from .layout import method_file, uncertainty_file
 from .measures import CaseVolumes, Result, Score
-from .method_names import CUBIC
+from .method_names import CUBIC, STACKS
 from .record import EvaluationRecord
 from .scores import Row, Scores
 from .volumes import LEAST_COVERED, covered, on_grid, read_grid, read_volume
@@ -107,6 +107,8 @@ class Scoring:
         found = {}
         for method, folder in self.methods.items():
             if case.has_failed(method):  # recorded where it should have been made
+                continue
+            if method == STACKS and case.stacks is None:
                 continue
             try:
                 path = method_file(folder, method, case.name, names)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -78,14 +78,18 @@ class Observation:
     sigma: float
     weights: torch.Tensor
 
-    def residual(self, volume: torch.Tensor) -> torch.Tensor:
-        """Return b - A T v, (X, Y, N), 0 where the weight is 0."""
-        return torch.where(self.weights > 0, self.slices - self.operator(volume), 0.0)
+    def residual(self, predicted: torch.Tensor) -> torch.Tensor:
+        """Return b - A T v, (X, Y, N), 0 where the weight is 0.
 
-    def residual_rms(self, volume: torch.Tensor) -> float:
-        """Return the root mean square of the residual over the pixels that have a weight, same units as the slices."""
+        Args:
+            predicted: A T v.
+        """
+        return torch.where(self.weights > 0, self.slices - predicted, 0.0)
+
+    def rms(self, residual: torch.Tensor) -> float:
+        """Return the root mean square of a residual over the pixels that have a weight, same units as the slices."""
         used = (self.weights > 0).expand(self.slices.shape)
-        return float(self.residual(volume)[used].square().mean().sqrt())
+        return float(residual[used].square().mean().sqrt())
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,13 @@ class JointSolution:
         volume: (X, Y, Z).
         iterations: conjugate gradient steps that were taken.
         converged: whether they reached the tolerance.
+        residuals: b - A T v of each stack, as by `Observation.residual`.
     """
 
     volume: torch.Tensor
     iterations: int
     converged: bool
+    residuals: tuple[torch.Tensor, ...]
 
 
 class JointConsistency:
@@ -146,17 +152,25 @@ class JointConsistency:
         self.iterations, self.tolerance = iterations, tolerance
 
     def __call__(
-        self, prior: torch.Tensor, stacks: Sequence[Observation], stepped: Callable[[], Any] | None = None
+        self,
+        prior: torch.Tensor,
+        stacks: Sequence[Observation],
+        predicted: Sequence[torch.Tensor] | None = None,
+        stepped: Callable[[], Any] | None = None,
     ) -> JointSolution:
         """Return the volume that weighs the prior against the slices of all stacks.
 
         Args:
             prior: v_prior, (X, Y, Z).
             stacks: at least one.
+            predicted: A T v_prior of each stack where it is known; None: it is computed.
             stepped: called after each conjugate gradient step.
         """
+        predicted = [stack.operator(prior) for stack in stacks] if predicted is None else predicted
         scales = [self.tau / stack.sigma * stack.weights.to(prior).sqrt() for stack in stacks]
-        target = [scale * stack.residual(prior) for scale, stack in zip(scales, stacks, strict=True)]
+        target = [
+            scale * stack.residual(slices) for scale, stack, slices in zip(scales, stacks, predicted, strict=True)
+        ]
 
         def spread(parts: Sequence[torch.Tensor]) -> torch.Tensor:
             back = torch.zeros_like(prior)
@@ -164,16 +178,18 @@ class JointConsistency:
                 back += stack.operator.adjoint(part * scale)
             return self._correlated(back)
 
-        def system(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-            volume = spread(parts)
-            return [
-                part + scale * stack.operator(volume) for part, scale, stack in zip(parts, scales, stacks, strict=True)
-            ]
+        def acquired(volume: torch.Tensor) -> list[torch.Tensor]:
+            return [scale * stack.operator(volume) for scale, stack in zip(scales, stacks, strict=True)]
 
-        found, iterations, reached = _conjugate_gradients(
-            system, target, self.iterations, self.tolerance, stepped or (lambda: None)
+        solved = _conjugate_gradients(
+            spread, acquired, target, self.iterations, self.tolerance, stepped or (lambda: None)
         )
-        return JointSolution(prior + spread(found), iterations, reached <= self.tolerance)
+        # target - (B S B* + I) x is what is left, so that B (v - v_prior) is known without another A T
+        residuals = tuple(
+            torch.where(scale > 0, (x + rest) / scale, 0.0)
+            for x, rest, scale in zip(solved.x, solved.left, scales, strict=True)
+        )
+        return JointSolution(prior + solved.volume, solved.steps, solved.reached <= self.tolerance, residuals)
 
     def _correlated(self, volume: torch.Tensor) -> torch.Tensor:
         """S v."""
@@ -186,22 +202,36 @@ class JointConsistency:
         return volume.contiguous()
 
 
+class _Solved(NamedTuple):
+    """What conjugate gradients found: x, C x, target - (B C + I) x, the steps taken, and the relative residual."""
+
+    x: list[torch.Tensor]
+    volume: torch.Tensor | float
+    left: list[torch.Tensor]
+    steps: int
+    reached: float
+
+
 def _conjugate_gradients(
-    system: Callable[[list[torch.Tensor]], list[torch.Tensor]],
+    C: Callable[[list[torch.Tensor]], torch.Tensor],
+    B: Callable[[torch.Tensor], list[torch.Tensor]],
     target: list[torch.Tensor],
     most: int,
     tolerance: float,
     stepped: Callable[[], Any],
-) -> tuple[list[torch.Tensor], int, float]:
-    """Solve system(x) = target for a symmetric positive definite system, from x = 0 (Hestenes and Stiefel 1952)."""
+) -> _Solved:
+    """Solve (B C + I) x = target, symmetric and positive definite, from x = 0 (Hestenes and Stiefel 1952)."""
     x = [torch.zeros_like(part) for part in target]
     left = [part.clone() for part in target]
     direction = [part.clone() for part in left]
     start = square = _dot(left, left)
     count = 0
+    volume: torch.Tensor | float = 0.0
     while count < most and square > tolerance**2 * start:
-        applied = system(direction)
+        spread = C(direction)
+        applied = [part + more for part, more in zip(direction, B(spread), strict=True)]
         step = square / _dot(direction, applied)
+        volume = spread.mul_(step).add_(volume)  # C x grows with x: C is not applied to x at the end
         for k in range(len(x)):
             x[k] += step * direction[k]
             left[k] -= step * applied[k]
@@ -209,14 +239,14 @@ def _conjugate_gradients(
         direction = [part + square / before * old for part, old in zip(left, direction, strict=True)]
         count += 1
         stepped()
-    return x, count, float(np.sqrt(square / start)) if start > 0 else 0.0
+    return _Solved(x, volume, left, count, float(np.sqrt(square / start)) if start > 0 else 0.0)
 
 
 def _dot(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float:
     return sum(float((first.double() * second.double()).sum()) for first, second in zip(a, b, strict=True))
 
 
-def deviation_of_slices(stack: Observation, prior: torch.Tensor, tau: float, smoothness: float = 0.0) -> float:
+def deviation_of_slices(stack: Observation, predicted: torch.Tensor, tau: float, smoothness: float = 0.0) -> float:
     """Return the standard deviation of what keeps the slices of a stack from the prior, apart from the prior's error.
 
     A pixel of b - A T v_prior has the variance sigma^2 + tau^2 a S a*, a being its row of A. What the stacks of a real
@@ -226,7 +256,7 @@ def deviation_of_slices(stack: Observation, prior: torch.Tensor, tau: float, smo
 
     Args:
         stack: its pixels count with their weights.
-        prior: v_prior, (X, Y, Z).
+        predicted: A T v_prior, (X, Y, N).
         tau: standard deviation of the prior's error, in the units of the volume.
         smoothness: standard deviation of S across the slices, in slice spacings.
 
@@ -239,7 +269,7 @@ def deviation_of_slices(stack: Observation, prior: torch.Tensor, tau: float, smo
     >>> AT = StackOperator(Acquisition(SliceGeometry(40, 10, 4, 4)), RigidResampling(thin, thin))
     >>> other = 0.3 * torch.randn(AT.shape, generator=torch.Generator().manual_seed(0))
     >>> stack = Observation(AT, other, sigma=0.1, weights=torch.ones(1))
-    >>> round(deviation_of_slices(stack, torch.zeros(thin.shape), tau=0.01), 2)
+    >>> round(deviation_of_slices(stack, torch.zeros(AT.shape), tau=0.01), 2)
     0.3
     """
     A = stack.operator.acquisition
@@ -248,11 +278,11 @@ def deviation_of_slices(stack: Observation, prior: torch.Tensor, tau: float, smo
     explained = tau**2 * float(np.einsum("ij,jk,ik->i", A.matrix, S, A.matrix).mean())
     weights = stack.weights.double().expand(stack.slices.shape)
     total = float(weights.sum())
-    square = float((weights * stack.residual(prior).double().square()).sum()) / total if total > 0 else 0.0
+    square = float((weights * stack.residual(predicted).double().square()).sum()) / total if total > 0 else 0.0
     return float(np.sqrt(max(square - explained, stack.sigma**2)))
 
 
-def slice_weights(stack: Observation, prior: torch.Tensor) -> torch.Tensor:
+def slice_weights(stack: Observation, predicted: torch.Tensor) -> torch.Tensor:
     """Return a weight from 0 to 1 for each slice of a stack: 1 unless the slice contradicts the prior.
 
     The root mean square r_i of slice i of b - A T v_prior grows with the noise and with the detail in the slice:
@@ -262,7 +292,7 @@ def slice_weights(stack: Observation, prior: torch.Tensor) -> torch.Tensor:
 
     Args:
         stack: slices (X, Y, N).
-        prior: v_prior, (X, Y, Z).
+        predicted: A T v_prior, likewise.
 
     Returns:
         Shape (N,), on the device of the slices; 1 for slices that have no pixel with a weight.
@@ -270,8 +300,7 @@ def slice_weights(stack: Observation, prior: torch.Tensor) -> torch.Tensor:
     used = (stack.weights > 0).expand(stack.slices.shape)
     count = used.sum(dim=(0, 1)).clamp(min=1)
     seen = used.any(dim=0).any(dim=0)
-    predicted = stack.operator(prior)
-    residual = (torch.where(used, stack.slices - predicted, 0.0).square().sum(dim=(0, 1)) / count).sqrt()
+    residual = (stack.residual(predicted).square().sum(dim=(0, 1)) / count).sqrt()
     steps = [torch.diff(predicted, dim=axis).square().mean(dim=(0, 1)) for axis in (0, 1)]
     detail = ((steps[0] + steps[1]) / 2).sqrt().clamp(min=stack.sigma)
     excess = (residual.square() - stack.sigma**2).clamp(min=0).sqrt()

@@ -1,6 +1,6 @@
 """Rigid resampling `T` of a volume into the frame of a stack, with its exact adjoint."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 
 import numpy as np
@@ -11,6 +11,8 @@ from ..geometry.grid import AXES, Grid
 TAPS = 4  # voxels that a cubic B-spline covers
 ZEROS = TAPS  # beyond the coefficients at either end of a line, so that taps outside a volume find 0
 MARGIN = ZEROS + 1  # coefficients before that of the first voxel: one is mirrored at the end of the line
+REACH = 20  # voxels beyond those that are needed, on which a spline still depends: 0.27^20 is below rounding
+OUTSIDE = 8  # voxels outside of the source, from which on the result is 0
 SAME_PLACE = 1e-9  # voxels and voxels a voxel: differences that rounding makes
 CPU_BLOCK = 1 << 17  # voxels resampled at once; the temporaries then stay in the processor's cache
 GPU_BLOCK = 1 << 25
@@ -26,6 +28,7 @@ class RigidResampling:
     first exchanged and reversed so that this angle is the smallest possible.
 
     Outside the field of view of the source the result falls to 0 within a few voxels; `covered` says what is inside.
+    Only the box of the target that the source reaches is computed, and only of the voxels that it depends on.
 
     Args:
         source: grid of the volume.
@@ -49,15 +52,20 @@ class RigidResampling:
             raise ValueError(f"motion must be a 4 x 4 matrix, got shape {motion.shape}")
         self.source, self.target = source, target
         index = np.linalg.inv(source.affine) @ motion @ target.affine
+        self.reached = _box(np.linalg.inv(index), [slice(0, n) for n in source.shape], target.shape, OUTSIDE)
+        self.needed = _box(index, self.reached, source.shape, REACH)
+        index[:, AXES] = index @ [*(part.start for part in self.reached), 1.0]
+        index[:AXES, AXES] -= [part.start for part in self.needed]
         self.order = _nearest_axes(index[:AXES, :AXES])
         rows = index[list(self.order)]
         self.flips = tuple(bool(rows[axis, axis] < 0) for axis in range(AXES))
-        sizes = [source.shape[axis] for axis in self.order]
+        sizes = [_size(self.needed[axis]) for axis in self.order]
         for axis in range(AXES):
             if self.flips[axis]:
                 rows[axis] *= -1
                 rows[axis, AXES] += sizes[axis] - 1
-        self.passes = [_Pass(_position(rows, axis), sizes, target.shape, axis) for axis in range(AXES)]
+        target_sizes = [_size(part) for part in self.reached]
+        self.passes = [_Pass(_position(rows, axis), sizes, target_sizes, axis) for axis in range(AXES)]
 
     def __repr__(self) -> str:
         sizes = ("x".join(map(str, grid.shape)) for grid in (self.target, self.source))
@@ -66,18 +74,20 @@ class RigidResampling:
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         """Return T v: (X, Y, Z) of the source -> (X', Y', Z') of the target, same units, type and device."""
         self._check(volume, self.source)
-        moved = volume.permute(self.order).flip([axis for axis in range(AXES) if self.flips[axis]])
+        moved = volume[self.needed].permute(self.order).flip([axis for axis in range(AXES) if self.flips[axis]])
         for step in self.passes:
             moved = step.forward(moved)
-        return moved
+        return _padded(moved, self.reached, self.target)
 
     def adjoint(self, volume: torch.Tensor) -> torch.Tensor:
         """Return T* w: (X', Y', Z') of the target -> (X, Y, Z) of the source, same type and device."""
         self._check(volume, self.target)
+        volume = volume[self.reached]
         for step in reversed(self.passes):
             volume = step.adjoint(volume)
         back = volume.flip([axis for axis in range(AXES) if self.flips[axis]])
-        return back.permute([self.order.index(axis) for axis in range(AXES)]).contiguous()
+        back = back.permute([self.order.index(axis) for axis in range(AXES)])
+        return _padded(back, self.needed, self.source)
 
     def covered(self, device: torch.device | None = None) -> torch.Tensor:
         """Return T 1, (X', Y', Z'), float32: 1 inside the field of view of the source, 0 outside."""
@@ -102,7 +112,7 @@ class _Pass:
     """
 
     def __init__(
-        self, position: tuple[float, float, float, float], sizes: list[int], target_sizes: tuple, axis: int
+        self, position: tuple[float, float, float, float], sizes: list[int], target_sizes: list[int], axis: int
     ) -> None:
         self.size, self.new_size = sizes[axis], target_sizes[axis]
         self.lines = [sizes[other] for other in range(axis + 1, AXES)] + list(target_sizes[:axis])
@@ -148,11 +158,15 @@ class _Pass:
             shift: constant part of the position, (L,), voxels.
             lines: coefficients (any number, n), for their length, type and device.
         """
-        index = torch.arange(self.new_size, dtype=torch.float64, device=lines.device)
-        position = self.step * index + shift[:, None]
-        whole = position.floor()
-        after = (position - whole).to(lines.dtype)
-        first = (whole.long() + MARGIN - 1).clamp_(0, lines.shape[1] - TAPS)  # outside, all taps are in the zeros
+        along = self.step * torch.arange(self.new_size, dtype=torch.float64, device=lines.device)
+        # whole voxels and what is left of both parts of the position: no large array is of double precision
+        (whole, rest), (whole_along, rest_along) = ((x.floor(), x - x.floor()) for x in (shift[:, None], along))
+        after = rest.to(lines.dtype) + rest_along.to(lines.dtype)
+        beyond = after >= 1
+        after -= beyond.to(after.dtype)
+        first = (whole.long() + MARGIN - 1) + whole_along.long()
+        first += beyond
+        first.clamp_(0, lines.shape[1] - TAPS)  # outside, all taps are in the zeros
         for tap, weight in enumerate(_b_spline(after)):
             yield first, weight, tap
 
@@ -160,6 +174,40 @@ class _Pass:
         """Constant part of the position on each line, (lines,), voxels; float64, as large numbers cancel in it."""
         first, second = (torch.arange(n, dtype=torch.float64, device=like.device) for n in self.lines)
         return (self.slopes[0] * first[:, None] + self.slopes[1] * second + self.offset).flatten()
+
+
+def _box(
+    index: np.ndarray, box: Sequence[slice], shape: tuple[int, int, int], margin: int
+) -> tuple[slice, slice, slice]:
+    """The voxels of a grid in which a box of another grid lies, with a margin; at least one, if only at the border.
+
+    Args:
+        index: 4 x 4, voxel indices of the other grid -> those of this one.
+        box: of the other grid.
+        shape: of this grid.
+        margin: voxels.
+    """
+    sides = [(part.start, part.stop - 1) for part in box]
+    corners = index[:AXES, :AXES] @ np.stack(np.meshgrid(*sides)).reshape(AXES, -1) + index[:AXES, AXES:]
+    low, high = np.floor(corners.min(axis=1)) - margin, np.ceil(corners.max(axis=1)) + margin
+    first, second, third = (
+        slice(int(np.clip(a, 0, n - 1)), int(np.clip(b, 0, n - 1)) + 1)
+        for a, b, n in zip(low, high, shape, strict=True)
+    )
+    return first, second, third
+
+
+def _size(part: slice) -> int:
+    return int(part.stop - part.start)
+
+
+def _padded(values: torch.Tensor, box: tuple[slice, slice, slice], grid: Grid) -> torch.Tensor:
+    """A volume on a grid that has the values in a box, and 0 elsewhere."""
+    if tuple(values.shape) == grid.shape:
+        return values.contiguous()
+    volume = values.new_zeros(grid.shape)
+    volume[box] = values
+    return volume
 
 
 def _b_spline(after: torch.Tensor) -> Iterator[torch.Tensor]:

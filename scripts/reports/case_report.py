@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from ..data.acceptance import ScanProtocol
 from ..data.saving import REPORT, VIEWER
 from ..evaluation.measures import OF_TRUTH, CaseVolumes, Closure, Fidelity, HighBandDetail, Pique, Result, Score
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
@@ -219,7 +220,7 @@ def measured(scene: Scene) -> tuple[dict[str, list[Score]], list[str]]:
 
 
 def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
-    protocol, residual, uncertainty = row.protocol, row.residual, None
+    residual, uncertainty = row.residual, None
     found = _uncertainty(scene)
     if found is not None:
         mean, share = found
@@ -230,13 +231,21 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         ("acquired", size_and_spacing(row.input)),
         ("made", size_and_spacing(row.output)),
         ("intensities", _intensities(row)),
+        *_slices(row.protocol),
+        ("residual", None if residual is None else f"{percent(residual)} of the acquired slices{of_noise}"),
+        ("uncertainty", uncertainty),
+        ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
+    ]
+
+
+def _slices(protocol: ScanProtocol | None) -> list[tuple[str, str]]:
+    if protocol is None:
+        return [("slices", "near-isotropic: kept as they are")]
+    return [
         ("slice spacing", f"{protocol.slice_spacing_mm:.4g} mm"),
         ("slice thickness", f"{protocol.slice_thickness_mm:.4g} mm ({protocol.thickness_source})"),
         ("slice profile", f"{protocol.profile} ({protocol.profile_source})"),
         ("through-plane axis", f"array axis {protocol.through_plane_axis} ({protocol.axis_source})"),
-        ("residual", None if residual is None else f"{percent(residual)} of the acquired slices{of_noise}"),
-        ("uncertainty", uncertainty),
-        ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
     ]
 
 

@@ -63,7 +63,7 @@ def scene_of(case: str, fused: Fused) -> Scene:
         case=case,
         grid=fused.grid,
         through_plane_axis=THROUGH_PLANE,
-        slice_spacing_mm=first.stack.protocol.slice_spacing_mm,
+        slice_spacing_mm=float(first.stack.slice_grid.spacing_mm[THROUGH_PLANE]),
         slices=(_array(first.observation.slices), first.stack.slice_grid),
         methods={CUBIC: volume - added, GLADE: volume},
         added_detail=added,
@@ -85,7 +85,7 @@ def _table(fused: Fused) -> Table:
         grid = part.stack.slice_grid
         size = size_and_spacing({"shape": grid.shape, "spacing_mm": np.linalg.norm(grid.affine[:AXES, :AXES], axis=0)})
         moved = "–" if part is fused.stacks[0] else f"{part.motion.angle_deg:.2f}°, {part.motion.shift_mm:.2f} mm"
-        ratio = part.observation.residual_rms(fused.volume) / part.observation.sigma
+        ratio = part.observation.rms(part.residual) / part.observation.sigma
         rows.append((part.stack.case.name, size, moved, f"{ratio:.2f}"))
     head = ("stack", "slices", "moved by", "residual, of its noise")
     caption = "The stacks. A residual of about 1 or less: the result agrees with the slices to within their noise."

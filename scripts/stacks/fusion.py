@@ -11,7 +11,7 @@ from ..geometry.checks import is_positive
 from ..geometry.errors import Refusal, one_line
 from ..geometry.grid import AXES, Grid
 from ..geometry.progress import Progress
-from ..physics.acquisition import Acquisition, SliceGeometry
+from ..physics.acquisition import Acquisition
 from ..physics.joint import (
     JointConsistency,
     JointSolution,
@@ -22,7 +22,7 @@ from ..physics.joint import (
 )
 from ..physics.rigid import RigidResampling
 from .intensity import IntensityMatch, match_intensity
-from .prior import FLOOR, directional_mean
+from .prior import FLOOR, Sampling, directional_mean
 from .registration import LEVELS, Registration, no_motion, register
 from .stack import Stack
 
@@ -55,6 +55,7 @@ class FusedStack:
         observation: its slices as the joint solution sees them; sigma is noise and disagreement with other stacks.
         noise: standard deviation of their noise alone, same units.
         slice_weights: (N,), below 1 for a slice that contradicts the others.
+        residual: b - A T v of the result, (X, Y, N), in the units of the reference; 0 outside the volume.
     """
 
     stack: Stack
@@ -63,6 +64,12 @@ class FusedStack:
     observation: Observation
     noise: float
     slice_weights: torch.Tensor
+    residual: torch.Tensor
+
+    @property
+    def residual_over_noise(self) -> float:
+        """Root mean square of the residual, as a multiple of the noise of the slices."""
+        return self.observation.rms(self.residual) / self.noise
 
     @property
     def deviation_over_noise(self) -> float:
@@ -100,10 +107,6 @@ class Fused:
     iterations: int
     warnings: tuple[str, ...]
 
-    def residual(self, fused: FusedStack) -> torch.Tensor:
-        """Return b - A T v of a stack, (X, Y, N), in the units of the reference; 0 outside the volume."""
-        return fused.observation.residual(self.volume)
-
     def as_rows(self) -> list[dict]:
         """Return what the run record says of each stack that was used."""
         return [
@@ -113,13 +116,14 @@ class Fused:
                 "intensity": None if fused.match is None else fused.match.as_row(),
                 "noise": fused.stack.noise,
                 "deviation_over_noise": fused.deviation_over_noise,
-                "residual_over_noise": fused.observation.residual_rms(self.volume) / fused.noise,
+                "residual_over_noise": fused.residual_over_noise,
                 "slices_with_less_weight": {
                     int(index): round(float(weight), 3)
                     for index, weight in enumerate(fused.slice_weights)
                     if weight < 1
                 },
-                "protocol": fused.stack.protocol.as_row(),
+                "protocol": None if fused.stack.protocol is None else fused.stack.protocol.as_row(),
+                "kept_as_it_is": fused.stack.is_near_isotropic,
                 "warnings": list(fused.stack.warnings),
             }
             for fused in self.stacks
@@ -267,23 +271,21 @@ class Fusion:
         if len(fused) == 1:
             return _alone(fused[0], grid, volumes[0], cubic[0], coverage[0], left_out)
         logger.info("prior mean of %d stacks on %d x %d x %d voxels", len(fused), *grid.shape)
-        directions = [_direction(part.stack, grid, part.motion) for part in fused]
-        geometries = [_in_voxels_of(part.stack, grid) for part in fused]
+        samplings = [_samplings(part.stack, grid, part.motion) for part in fused]
         prior, without_network = (
-            directional_mean(parts, coverage, directions, geometries, self.floor) for parts in (volumes, cubic)
+            directional_mean(parts, coverage, samplings, self.floor) for parts in (volumes, cubic)
         )
         tau = self.expected_error * fused[0].stack.intensity_range
-        fused = [_weighted(part, prior, tau, self.smoothness) for part in fused]
+        predicted = [part.observation.operator(prior) for part in fused]
+        fused = [_weighted(part, slices, tau, self.smoothness) for part, slices in zip(fused, predicted, strict=True)]
         stacks = [part.observation for part in fused]
-        smoothness = np.max(
-            [
-                self.smoothness * geometry.slice_spacing_voxels * np.abs(direction)
-                for geometry, direction in zip(geometries, directions, strict=True)
-            ],
-            axis=0,
-        )
+        across = [axes[0] for axes, part in zip(samplings, fused, strict=True) if not part.stack.is_near_isotropic]
+        smoothness = np.zeros(AXES)
+        for slices in across:
+            smoothness = np.maximum(smoothness, self.smoothness * slices.spacing_voxels * np.abs(slices.direction))
         solve = JointConsistency(tau, smoothness.round(6).tolist())
-        solution = self._steps("joint solution", solve, prior, stacks)
+        solution = self._steps("joint solution", solve, prior, stacks, predicted)
+        fused = [replace(part, residual=left) for part, left in zip(fused, solution.residuals, strict=True)]
         silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
         # the solution is affine in the prior: what the network adds to it is the solution for its part, without slices
         coarse = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)
@@ -300,16 +302,21 @@ class Fusion:
             left_out=left_out,
             tau=tau,
             iterations=solution.iterations,
-            warnings=tuple(_warnings(directions, fused, solution)),
+            warnings=tuple(_warnings(across, fused, solution)),
         )
 
     def _steps(
-        self, what: str, solve: JointConsistency, prior: torch.Tensor, stacks: Sequence[Observation]
+        self,
+        what: str,
+        solve: JointConsistency,
+        prior: torch.Tensor,
+        stacks: Sequence[Observation],
+        predicted: Sequence[torch.Tensor] | None = None,
     ) -> JointSolution:
         logger.info("%s", what)
         with Progress(show=self.progress, desc=f"{what}, steps", leave=False) as bar:
             bar.set_postfix_str(f"at most {solve.iterations}", refresh=False)  # it ends when it has converged
-            return solve(prior, stacks, bar.update)
+            return solve(prior, stacks, predicted, bar.update)
 
 
 def _alone(
@@ -320,7 +327,17 @@ def _alone(
     inside: torch.Tensor,
     left_out: dict[str, str],
 ) -> Fused:
-    """One stack: the result is that of the ordinary path, which has weighed its noise already."""
+    """One stack: the result is that of the ordinary path, which has weighed its noise already.
+
+    Raises:
+        Refusal: if it is near-isotropic, as the ordinary path refuses it.
+    """
+    if part.stack.is_near_isotropic:
+        raise Refusal(
+            f"only {part.stack.case.name} can be used, which is already isotropic or nearly so: nothing to do; "
+            f"give --inference::through_plane_axis 0, 1 or 2 to process it anyway"
+        )
+    part = replace(part, residual=part.observation.residual(part.observation.operator(volume)))
     return Fused(
         volume=volume,
         prior=volume,
@@ -352,39 +369,32 @@ def _observed(stack: Stack, grid: Grid, motion: Registration, match: IntensityMa
         factors = torch.where(inside, operator(torch.from_numpy(match.factors).to(slices)), match.gain)
         slices, noise = slices * factors, noise * match.gain
     observation = Observation(operator, slices, noise, inside.to(slices.dtype))
-    return FusedStack(stack, motion, match, observation, noise, torch.ones(operator.shape[-1]))
+    return FusedStack(stack, motion, match, observation, noise, torch.ones(operator.shape[-1]), slices)
 
 
-def _weighted(fused: FusedStack, prior: torch.Tensor, tau: float, smoothness: float) -> FusedStack:
+def _weighted(fused: FusedStack, predicted: torch.Tensor, tau: float, smoothness: float) -> FusedStack:
     """The same with less weight for slices that contradict the prior, and for a stack that does so as a whole."""
     seen = fused.observation
-    weights = slice_weights(seen, prior)
+    weights = slice_weights(seen, predicted)
     bad = [f"{index} ({float(weight):.2f})" for index, weight in enumerate(weights) if weight < 1]
     if bad:
         logger.warning("%s: slices with less weight: %s", fused.stack.case.name, ", ".join(bad))
     weighted = replace(seen, weights=seen.weights * weights)
-    sigma = deviation_of_slices(weighted, prior, tau, smoothness)
+    sigma = deviation_of_slices(weighted, predicted, tau, smoothness)
     return replace(fused, observation=replace(weighted, sigma=sigma), noise=seen.sigma, slice_weights=weights.cpu())
 
 
-def _direction(stack: Stack, grid: Grid, motion: Registration) -> np.ndarray:
-    """Unit vector across the slices, along the axes of the grid."""
-    in_world = motion.matrix[:AXES, :AXES].T @ stack.grid.affine[:AXES, 2]
-    along = np.linalg.solve(grid.affine[:AXES, :AXES], in_world)
-    return along / np.linalg.norm(along)
-
-
-def _in_voxels_of(stack: Stack, grid: Grid) -> SliceGeometry:
-    """Spacing and thickness of the slices in voxels of the result."""
-    ratio = float(stack.grid.spacing_mm[2] / grid.spacing_mm[0])
-    old = stack.geometry
-    return SliceGeometry(
-        old.thin_size,
-        old.slice_count,
-        old.slice_spacing_voxels * ratio,
-        old.slice_thickness_voxels * ratio,
-        old.profile,
-    )
+def _samplings(stack: Stack, grid: Grid, motion: Registration) -> list[Sampling]:
+    """How a stack samples the frame of the result: across its slices, or along all axes of a near-isotropic scan."""
+    in_world = motion.matrix[:AXES, :AXES].T @ stack.slice_grid.affine[:AXES, :AXES]
+    in_voxels = np.linalg.solve(grid.affine[:AXES, :AXES], in_world).T
+    spacings = np.linalg.norm(in_voxels, axis=1)
+    axes = zip(in_voxels / spacings[:, None], map(float, spacings), strict=True)
+    if stack.is_near_isotropic:
+        return [Sampling(direction, spacing) for direction, spacing in axes]
+    (*_, (direction, spacing)), slices = axes, stack.geometry
+    thickness = spacing * slices.slice_thickness_voxels / slices.slice_spacing_voxels
+    return [Sampling(direction, spacing, thickness, slices.profile)]
 
 
 def _uncertainty(fused: list[FusedStack], grid: Grid, coverage: list[torch.Tensor]) -> torch.Tensor:
@@ -421,7 +431,7 @@ def _enlarged(reference: Grid, others: Sequence[tuple[Grid, np.ndarray]]) -> Gri
     return Grid((first, second, third), affine)
 
 
-def _warnings(directions: list[np.ndarray], fused: list[FusedStack], solution: JointSolution) -> list[str]:
+def _warnings(across: list[Sampling], fused: list[FusedStack], solution: JointSolution) -> list[str]:
     warnings = [
         f"{part.stack.case.name}: its slices are {part.deviation_over_noise:.1f} times their noise away from what the "
         f"stacks agree on, and are trusted less for it: motion that is not rigid, fat displaced by chemical shift, "
@@ -431,8 +441,8 @@ def _warnings(directions: list[np.ndarray], fused: list[FusedStack], solution: J
     ]
     if not solution.converged:
         warnings.append(f"the joint solution had not converged after {solution.iterations} steps")
-    cosines = [abs(float(directions[0] @ other)) for other in directions[1:]]
-    if min(cosines) > np.cos(np.radians(PARALLEL_DEG)):
+    cosines = [abs(float(across[0].direction @ other.direction)) for other in across[1:]]
+    if len(across) == len(fused) and min(cosines) > np.cos(np.radians(PARALLEL_DEG)):
         warnings.append(
             "all stacks have one orientation: together they sample it more finely and lower the noise, "
             "but detail across the slices is measured only where the stacks are offset"

@@ -13,12 +13,15 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from nibabel.spatialimages import SpatialImage
 
-from ..data.acceptance import ScanProtocol
+from ..data.acceptance import AUTO, AcceptScand, ScanProtocol
 from ..data.case import Case
-from ..data.transforms import OriginalOrientationd, geometry_of, grid_of
-from ..geometry.grid import Grid
+from ..data.transforms import OriginalOrientationd, ScaleIntensityRobustd, geometry_of, grid_of
+from ..geometry.grid import AXES, Grid
+from ..geometry.orientation import Reorientation
 from ..physics.acquisition import SliceGeometry
 from ..run.bundle import in_this_package
+
+HALF_WIDTH_OF_NOISE = 1.645  # standard deviations that hold 90 % of normally distributed errors
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,9 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Stack:
     """The slices of a stack and the isotropic volume of it alone, in the scan's units, through-plane axis last.
+
+    A scan that is itself near-isotropic has no thick slices: its planes are the slices, the thin grid is its own, and
+    the volume is the scan.
 
     Attributes:
         case: where it comes from.
@@ -37,7 +43,7 @@ class Stack:
         uncertainty: of the result, likewise.
         noise: standard deviation of the noise of the slices.
         intensity_range: of the robust intensity scale; what is 1 on it.
-        protocol: how it was acquired.
+        protocol: how it was acquired; None of a near-isotropic scan.
         warnings: sentences about the scan.
         meta: of the volume, for the way back to the scan's own orientation.
     """
@@ -51,9 +57,14 @@ class Stack:
     uncertainty: torch.Tensor
     noise: float
     intensity_range: float
-    protocol: ScanProtocol
+    protocol: ScanProtocol | None
     warnings: tuple[str, ...]
     meta: Mapping[str, Any]
+
+    @property
+    def is_near_isotropic(self) -> bool:
+        """Whether the scan has no thick slices, so that it was kept as it is."""
+        return self.protocol is None
 
     @property
     def slice_grid(self) -> Grid:
@@ -66,6 +77,8 @@ class Stack:
 
 class SingleStackInference:
     """Load a stack and make the isotropic volume of it, as `run inference` does; nothing is written.
+
+    A near-isotropic scan, which `run inference` refuses, is kept as it is, unless through_plane_axis is set.
 
     Args:
         config: configs/inference.yaml, or a list of it and its overlays.
@@ -84,6 +97,11 @@ class SingleStackInference:
         part = self._parser.get_parsed_content
         self._network, self._device = part("network"), part("device")
         self._preprocessing, self._inferer = part("preprocessing"), part("inferer")
+        for index, step in enumerate(self._preprocessing.transforms):
+            if isinstance(step, AcceptScand):
+                step.near_isotropic = step.through_plane_axis == AUTO
+            if isinstance(step, ScaleIntensityRobustd):
+                self._scaled = index + 1
         steps = part("postprocessing").transforms
         end = next(index for index, step in enumerate(steps) if isinstance(step, OriginalOrientationd))
         self._finish = steps[:end]  # the joint solution needs all stacks with their through-plane axis last
@@ -98,7 +116,11 @@ class SingleStackInference:
         Raises:
             Refusal: if the scan cannot be processed rightly.
         """
-        item = self._preprocessing(case.as_item() if image is None else {"case": case, "image": image})
+        item = case.as_item() if image is None else {"case": case, "image": image}
+        item = self._preprocessing(item, end=self._scaled)
+        if "protocol" not in item["image"].meta:
+            return _near_isotropic(case, item["image"].to(self._device))
+        item = self._preprocessing(item, start=self._scaled)
         image = item["image"].to(self._device)
         network = self._network.eval()
         with torch.no_grad():
@@ -118,9 +140,39 @@ class SingleStackInference:
             noise=float(image.meta["noise"]),
             intensity_range=float(intensity.scale),
             protocol=image.meta["protocol"],
-            warnings=tuple(str(warning) for warning in image.meta.get("warnings", [])),
+            warnings=_warnings(image),
             meta=dict(pred.meta),
         )
+
+
+def _near_isotropic(case: Case, image: MetaTensor) -> Stack:
+    """The stack of a scan without thick slices, (1, X, Y, Z) on the intensity scale: A is the identity.
+
+    Its errors are its noise.
+    """
+    grid, intensity, noise = grid_of(image), image.meta["intensity"], float(image.meta["noise"])
+    values = _values(image) * intensity.scale + intensity.offset
+    planes = grid.shape[AXES - 1]
+    spacings = " x ".join(f"{spacing:.3g}" for spacing in grid.spacing_mm)
+    logger.info("%s: already isotropic or nearly so (%s mm), kept as it is", case.name, spacings)
+    return Stack(
+        case=case,
+        slices=values,
+        geometry=SliceGeometry(planes, planes, 1, 1),
+        grid=grid,
+        volume=values,
+        interpolated=values,
+        uncertainty=torch.full_like(values, HALF_WIDTH_OF_NOISE * noise),
+        noise=noise,
+        intensity_range=float(intensity.scale),
+        protocol=None,
+        warnings=_warnings(image),
+        meta={**image.meta, "reorientation": Reorientation((0, 1, 2), (False, False, False))},
+    )
+
+
+def _warnings(image: MetaTensor) -> tuple[str, ...]:
+    return tuple(str(warning) for warning in image.meta.get("warnings", []))
 
 
 def _values(volume: MetaTensor) -> torch.Tensor:

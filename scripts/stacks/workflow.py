@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ class SaveStudy:
     def _write_residuals(self, case: Case, fused: Fused, folder: Path) -> None:
         folder.mkdir()
         for part in fused.stacks:
-            volume = _volume(fused.residual(part), part.stack.slice_grid, part.stack.meta)
+            volume = _volume(part.residual, part.stack.slice_grid, part.stack.meta)
             volume = OriginalOrientationd(RESIDUAL)({RESIDUAL: volume})[RESIDUAL]
             path = folder / f"{part.stack.case.name}.nii.gz"
             write_nifti(volume, path)
@@ -230,13 +231,17 @@ class SaveStudy:
 
 
 def data_of(case: Case, fused: Fused) -> dict[str, Any]:
-    """Return the data item that is saved: the volumes in the orientation of the reference, and what they come from."""
+    """Return the data item that is saved: the volumes in the orientation of the reference, and what they come from.
+
+    A stack that was left out is no source of the result.
+    """
     reference = fused.stacks[0]
-    residual = reference.observation.residual(fused.volume)
+    used = tuple(part.stack.case for part in fused.stacks)
+    case = replace(case, volume=used[0].volume, stacks=used)
     meta = {
         **reference.stack.meta,
-        "residual": float(residual.norm() / reference.observation.slices.norm()),
-        "residual_over_noise": reference.observation.residual_rms(fused.volume) / reference.noise,
+        "residual": float(reference.residual.norm() / reference.observation.slices.norm()),
+        "residual_over_noise": reference.residual_over_noise,
     }
     values = (fused.volume, fused.added_detail, fused.uncertainty, fused.coverage)
     item = {key: _volume(value, fused.grid, meta) for key, value in zip(VOLUMES, values, strict=True)}

@@ -134,7 +134,7 @@ def test_four_syntaxes_of_one_series_give_equal_pixels():
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of dicom3tools")
 @pytest.mark.parametrize("folder", VENDORS)
 def test_derived_series_have_no_validation_error_that_their_source_has_not(tmp_path, folder):
-    volume = survey(DICOM / folder, minimum_slices=2).volumes[0]
+    volume, *more = survey(DICOM / folder, minimum_slices=2).volumes
     reader = DicomSeriesReader(minimum_slices=2)
     array, meta = reader.get_data(volume)
     thin = meta["affine"].copy()
@@ -144,6 +144,7 @@ def test_derived_series_have_no_validation_error_that_their_source_has_not(tmp_p
         *(tmp_path / "derived", np.repeat(array, 2, axis=2), thin, volume),
         provenance=Provenance("1.0.0", "0" * 64),
         created=datetime(2026, 1, 2),
+        more_sources=more,  # as of a result that was made of several
     )
 
     def errors(command, *files):

@@ -8,7 +8,7 @@ import pytest
 
 from scripts.evaluation.baselines import Baselines
 from scripts.evaluation.cases import EvaluatedCase
-from scripts.evaluation.methods import InferenceRun, InterpolatedMethods
+from scripts.evaluation.methods import InferenceRun, InterpolatedMethods, StacksRun
 from scripts.evaluation.record import EvaluationRecord
 from scripts.geometry.errors import Refusal
 from scripts.run import child
@@ -77,6 +77,43 @@ def test_what_the_inference_did_not_do_is_named(tmp_path, monkeypatch, rows, rea
     InferenceRun(record, SHIPPED, {}, ROOT).run()
     assert record.cases["a"].has_failed("GLADE")
     assert reason in " ".join([record.cases["a"].methods["GLADE"].reason, *record.problems])
+
+
+STACKS = [{"factor": 4, "profile": "rect"}, {"factor": 4, "profile": "rect", "stacks": [2, 0]}]
+
+
+def test_stacks_are_fused_case_by_case_and_cases_of_one_stack_are_left_alone(tmp_path, monkeypatch):
+    record, calls = EvaluationRecord(tmp_path, {}), []
+    for case in (EvaluatedCase("one"), EvaluatedCase("a", stacks=[2, 0]), EvaluatedCase("b", stacks=[2, 0])):
+        record.begin(case)
+    method = tmp_path / "methods/GLADE stacks"
+    method.mkdir(parents=True)
+    settings = {"inference": {"sharpness": 0.0}}
+    rows = [
+        {"case": "a", "status": "done", "seconds": 2.0, "settings": settings},
+        {"case": "b", "status": "refused", "reason": "too small"},
+    ]
+
+    def run(command, **_):
+        calls.append(" ".join(command))
+        (method / "summary.json").write_text(json.dumps({"cases": rows[: len(calls)]}))
+        return SimpleNamespace(returncode=1)
+
+    monkeypatch.setattr(child.subprocess, "run", run)
+    fused = StacksRun(record, str(ROOT / "configs/stacks.yaml"), {"floor": 0.3}, STACKS, ROOT)
+    assert fused.names == ["GLADE stacks"]
+    fused.run()
+    assert len(calls) == 2
+    assert f"run stacks --config_file {ROOT}/configs/stacks.yaml" in calls[0]
+    assert f"--floor 0.3 --dataset_dir {tmp_path}/stacks/a --output_dir {method} --redo changed" in calls[0]
+    assert record.cases["a"].methods["GLADE stacks"].seconds == 2.0
+    assert record.sharpness == {"GLADE stacks": 0.0}
+    assert record.cases["b"].methods["GLADE stacks"].reason == "refused: too small"
+    assert "GLADE stacks" not in record.cases["one"].methods
+
+
+def test_without_a_protocol_of_several_stacks_there_is_no_such_method(tmp_path):
+    assert StacksRun(EvaluationRecord(tmp_path, {}), SHIPPED, {}, STACKS[:1], ROOT).names == []
 
 
 def test_interpolated_volumes_share_a_grid_and_cubic_goes_through_the_slices(tmp_path):

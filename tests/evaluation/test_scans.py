@@ -123,3 +123,24 @@ def test_a_folder_without_pairs_is_refused(tmp_path):
         find_pairs(tmp_path / "nowhere")
     with pytest.raises(Refusal, match="holds no"):
         find_pairs(tmp_path)
+
+
+def test_all_stacks_of_a_case_are_written_and_the_first_is_the_scan_of_the_other_methods(tmp_path):
+    write_scan(tmp_path / "in/iso.nii.gz", voxels((20, 24, 28)), (1, 1, 1))
+    protocol = {"factor": 4, "profile": "gauss", "stacks": [1, 2], "factors": [4, 3.5], "name": "two"}
+    record = written(tmp_path, protocols=[*RECT, protocol])
+    assert record.cases["iso_two"].stacks == [1, 2]
+    assert record.cases["iso_4x_rect"].stacks is None
+    folder = tmp_path / "out/stacks/iso_two"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"iso_two_stack{n}{suffix}" for n in (1, 2) for suffix in (".json", ".nii.gz")
+    ]
+    first = nibabel.load(folder / "iso_two_stack1.nii.gz")
+    assert first.shape == (20, 6, 28)
+    scan = nibabel.load(tmp_path / "out/scans/iso_two.nii.gz")
+    np.testing.assert_array_equal(first.get_fdata(), scan.get_fdata())
+    np.testing.assert_array_equal(first.affine, scan.affine)
+    assert nibabel.load(folder / "iso_two_stack2.nii.gz").shape == (20, 24, 8)
+    assert json.loads((folder / "iso_two_stack2.json").read_text())["SliceThickness"] == 3.5
+    written(tmp_path)
+    assert not folder.exists()

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from scripts.evaluation.simulation import SimulatedProtocol, cubes, simulate
+from scripts.evaluation.simulation import SimulatedProtocol, cubes, random_motion, simulate, simulate_others
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
 
@@ -96,3 +97,60 @@ def test_a_scan_with_too_few_slices_or_nan_is_refused():
     v[0, 0, 0] = np.nan
     with pytest.raises(Refusal, match="NaN"):
         simulate(v, Grid(v.shape, np.eye(4)), 2, SimulatedProtocol(4, "rect"), "a")
+
+
+THREE = {"factor": 4, "profile": "rect", "stacks": [2, 1, 0]}
+
+
+def test_stacks_without_motion_are_means_of_slabs_along_their_own_axes():
+    v = ndimage.gaussian_filter(truth((32, 36, 30)), 1.5)
+    made = simulate_others(v, Grid(v.shape, np.eye(4)), SimulatedProtocol.of({**THREE, "factors": [4, 3, 2]}), "a")
+    inner = (slice(3, -3),) * 3  # at the border the spline does not go through the values
+    np.testing.assert_allclose(made[0][0][inner], v.reshape(32, 12, 3, 30).mean(2)[inner], atol=0.1)
+    np.testing.assert_allclose(made[1][0][inner], v.reshape(16, 2, 36, 30).mean(1)[inner], atol=0.1)
+    np.testing.assert_allclose(made[0][1].affine, [[1, 0, 0, 0], [0, 3, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def test_the_others_are_moved_and_have_noise_of_their_own_and_are_the_same_each_time():
+    v = np.zeros((32, 32, 32), np.float32)
+    v[10:20, 12:22, 9:24] = 100
+    grid = Grid(v.shape, np.diag([2.0, 2, 2, 1]))
+    moved = SimulatedProtocol.of({**THREE, "noise": 0.02, "motion": [0, 6]})
+    first, again = (simulate_others(v, grid, moved, "a") for _ in range(2))
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+    for stack, place in first:
+        bright = np.argwhere(stack > 50).mean(axis=0)
+        shift = place.world_mm(bright) - grid.world_mm([14.5, 16.5, 16])
+        assert 0.3 * 6 - 1 < np.linalg.norm(shift) < 6 + 1
+    still = simulate_others(v, grid, SimulatedProtocol.of({**THREE, "noise": 0.02}), "a")
+    assert np.std([stack[0, 0, 0] for stack, _ in still]) > 0
+
+
+def test_a_drawn_motion_is_of_the_asked_size():
+    for seed in range(20):
+        motion = random_motion(np.random.default_rng(seed), 2.0, 3.0)
+        angle = np.degrees(np.arccos((np.trace(motion[:3, :3]) - 1) / 2))
+        assert 0.6 - 1e-6 <= angle <= 2.0 + 1e-6
+        assert 0.9 - 1e-6 <= np.linalg.norm(motion[:3, 3]) <= 3.0 + 1e-6
+
+
+def test_the_label_names_stacks_factors_and_motion():
+    protocol = SimulatedProtocol.of({**THREE, "factors": [4, 4, 6], "motion": [2, 1.5]})
+    assert protocol.label == "4x_rect_stacks2-1-0_factors4-4-6_moved2deg1.5mm"
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"stacks": [2]}, "stacks must be two or more of the axes 0, 1 and 2"),
+        ({"stacks": [2, 3]}, "stacks must be two or more of the axes 0, 1 and 2"),
+        ({"factors": [4, 4]}, "factors must be one for each of the stacks"),
+        ({"factors": [3, 4, 4]}, "factors must be one for each of the stacks"),
+        ({"factors": [4, 0.5, 4]}, "factor must be above 1"),
+        ({"motion": [-1, 0]}, "motion must not be negative"),
+        ({"motion": 2}, "motion must be two numbers"),
+    ],
+)
+def test_stacks_that_make_no_sense_are_refused(settings, line):
+    with pytest.raises(Refusal, match=line):
+        SimulatedProtocol.of({**THREE, **settings})

@@ -75,6 +75,32 @@ def test_three_passes_give_what_a_direct_cubic_spline_gives(angles: tuple, limit
         assert np.sqrt((error**2).mean()) < limit
 
 
+def part_of(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
+    affine = np.array(grid.affine)
+    affine[:3, 3] = grid.world_mm([part.start for part in box])
+    return Grid(tuple(part.stop - part.start for part in box), affine)
+
+
+@pytest.mark.parametrize("angles", ANGLES)
+def test_a_part_of_a_volume_is_computed_from_what_it_depends_on_alone_and_is_the_same(angles: tuple):
+    wide = Grid((120, 30, 90), np.eye(4))
+    volume = torch.randn(wide.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_rotvec(angles, degrees=True).as_matrix()
+    affine[:3, 3] = (55.0, 12.0, 40.0)
+    whole, box = Grid((60, 40, 60), affine), (slice(3, 9), slice(0, 7), slice(5, 16))
+    T = RigidResampling(wide, part_of(whole, box))
+    assert all(part.stop - part.start < n for part, n in zip(T.needed[::2], (120, 90), strict=True))
+    assert torch.allclose(T(volume), RigidResampling(wide, whole)(volume)[box], atol=1e-8)
+
+
+def test_what_the_source_does_not_reach_is_zero():
+    beside = part_of(SOURCE, (slice(-200, -100), slice(0, 9), slice(0, 9)))
+    T = RigidResampling(SOURCE, beside)
+    assert not T(torch.ones(SOURCE.shape)).any()
+    assert not T.adjoint(torch.ones(beside.shape)).any()
+
+
 def test_no_motion_on_the_same_grid_changes_nothing():
     volume = torch.from_numpy(smooth_volume())
     assert torch.equal(RigidResampling(SOURCE, SOURCE)(volume), volume)

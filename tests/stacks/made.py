@@ -1,5 +1,7 @@
 """Stacks of one smooth object, made without a network, for the tests of fusion and of its workflow."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -85,4 +87,21 @@ def stack(
         protocol=protocol,
         warnings=(),
         meta=meta,
+    )
+
+
+def near_isotropic(name: str = "iso", noise: float = NOISE) -> Stack:
+    """The body itself, scanned without thick slices."""
+    seed = torch.Generator().manual_seed(5)
+    values = body() + noise * torch.randn((SIZE,) * 3, generator=seed)
+    made = stack("tra")
+    return replace(
+        made,
+        case=Case(name, ()),
+        slices=values,
+        geometry=SliceGeometry(SIZE, SIZE, 1, 1),
+        volume=values,
+        interpolated=values,
+        noise=noise,
+        protocol=None,
     )

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from scripts.geometry.errors import Refusal
 from scripts.stacks.fusion import Fused, Fusion
 
-from .made import SIZE, body, stack
+from .made import NOISE, SIZE, body, near_isotropic, stack
 
 INNER = (slice(4, -4),) * 3
 TRUTH = body()
@@ -75,7 +75,9 @@ def test_the_log_says_how_far_registration_and_joint_solution_are(show, monkeypa
 
 def test_residuals_are_about_the_noise_and_on_the_slices_of_each_stack(three: Fused):
     for part, row in zip(three.stacks, three.as_rows(), strict=True):
-        assert three.residual(part).shape == part.stack.slices.shape
+        assert part.residual.shape == part.stack.slices.shape
+        seen = part.observation
+        assert torch.allclose(part.residual, seen.residual(seen.operator(three.volume)), atol=1e-3)
         assert 0.2 < row["residual_over_noise"] < 1.5
 
 
@@ -154,6 +156,35 @@ def test_stacks_of_one_orientation_are_fused_with_a_warning():
 def test_a_study_that_needs_too_much_memory_is_refused_before_it_begins():
     with pytest.raises(Refusal, match=r"2 stacks on 40 x 40 x 40 voxels need about 0\.0 GiB, memory_gib is 0\.001"):
         Fusion(registration=False, memory_gib=0.001)([stack("tra"), stack("cor")])
+
+
+def test_a_near_isotropic_stack_dominates_and_is_truer_with_a_thick_one_than_alone():
+    iso = near_isotropic()
+    assert error(iso.volume) == pytest.approx(NOISE, rel=0.05)
+    thick = error(Fusion(registration=False)([stack("tra"), stack("cor")]).volume)
+    fused = Fusion(registration=False)([stack("tra"), iso])
+    assert error(fused.volume) < 0.97 * error(iso.volume) < 0.7 * thick
+    part = fused.stacks[1]
+    assert np.array_equal(part.observation.operator.acquisition.matrix, np.eye(SIZE))
+    assert part.deviation_over_noise < 1.2
+    row = fused.as_rows()[1]
+    assert row["protocol"] is None
+    assert row["kept_as_it_is"]
+    assert not fused.warnings
+
+
+def test_a_near_isotropic_reference_keeps_its_place_and_two_of_them_are_averaged():
+    fused = Fusion(registration=False)([near_isotropic(), stack("tra")])
+    assert fused.grid.shape == (SIZE,) * 3
+    assert error(fused.volume) < error(near_isotropic().volume)
+    other = replace(near_isotropic("again"), volume=body(), slices=body())
+    both = Fusion(registration=False)([near_isotropic(), other])
+    assert error(both.volume) == pytest.approx(NOISE / 2, rel=0.1)
+
+
+def test_a_near_isotropic_stack_that_remains_alone_is_refused_as_by_inference():
+    with pytest.raises(Refusal, match="only iso can be used, which is already isotropic or nearly so: nothing to do"):
+        Fusion(registration=False)([near_isotropic(), stack("cor", gain=1e-3)])
 
 
 @pytest.mark.parametrize(

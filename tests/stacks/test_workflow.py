@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import itk
 import nibabel
 import numpy as np
 import pydicom
@@ -27,6 +27,8 @@ from scripts.stacks.stack import Stack
 from scripts.stacks.study import Study, find_studies
 from scripts.stacks.workflow import SaveStudy, StudyRun
 from tests.conftest import ROOT
+from tests.dicom.conftest import same_place
+from tests.dicom.oracles import highdicom_read, itk_read, pydicom_read
 
 from .made import SIZE, body, stack
 
@@ -233,20 +235,54 @@ def test_the_derived_series_refers_to_every_image_of_both_stacks(dicom: tuple[Pa
         assert image.StudyInstanceUID == sources[0].StudyInstanceUID
 
 
-def test_itk_reads_the_derived_series_where_the_nifti_volume_lies(dicom: tuple[Path, Path]):
+@pytest.mark.parametrize("reader", [itk_read, pydicom_read, highdicom_read])
+def test_the_derived_series_has_the_voxels_of_the_nifti_volume_where_it_lies(
+    dicom: tuple[Path, Path], reader: Callable
+):
     _, out = dicom
-    (folder,) = out.rglob("*_glade_dicom")
-    names = itk.GDCMSeriesFileNames.New()
-    names.SetDirectory(str(folder))
-    (series,) = names.GetSeriesUIDs()
-    image = itk.imread(list(names.GetFileNames(series)), itk.F)
+    files = sorted(str(path) for path in out.rglob("*_glade_dicom/*.dcm"))
     (path,) = out.rglob("*_glade.nii.gz")
-    volume = itk.imread(str(path), itk.F)
-    index = [10, 20, 30]
-    where = image.TransformIndexToPhysicalPoint(index)
-    assert float(image.GetPixel(index)) == pytest.approx(
-        float(volume.GetPixel(volume.TransformPhysicalPointToIndex(where))), abs=0.1
-    )
+    volume = nibabel.load(path)
+    stored = float(pydicom.dcmread(files[0]).get("RescaleSlope", 1))
+    found = same_place(volume.get_fdata(), volume.affine, *reader(files))
+    assert found <= 0.51 * (stored + float(volume.dataobj.slope))
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy and dcentvfy of dicom3tools")
+def test_dciodvfy_and_dcentvfy_find_no_error_that_the_stacks_have_not(dicom: tuple[Path, Path]):
+    folder, out = dicom
+
+    def errors(command: list[str], files: list[Path]) -> set[str]:
+        report = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, check=False)
+        lines = (report.stdout + report.stderr).splitlines()
+        assert lines  # of each file at least its kind, of a study what it found
+        return {line for line in lines if line.startswith("Error")}
+
+    sources, derived = sorted(folder.rglob("*.dcm")), sorted(out.rglob("*_glade_dicom/*.dcm"))
+    valid = ["dciodvfy", "-new"]
+    assert set().union(*(errors(valid, [file]) for file in derived)) <= errors(valid, sources[:1])
+    study = subprocess.run(["dcentvfy", *map(str, sources + derived)], capture_output=True, text=True, check=False)
+    assert study.stderr == ""
+    assert study.returncode == 0
+
+
+def test_a_stack_that_was_left_out_is_no_source_of_the_derived_series(tmp_path: Path):
+    for number, name in enumerate(("tra", "cor", "sag"), start=1):
+        made = stack(name)
+        values = made.slices.numpy().clip(0).round()
+        write_series(tmp_path / name, values, made.slice_grid.affine, series_number=number)
+
+    def make(case: Case) -> Stack:
+        number = case.volume.frames[0].series_number
+        if number == 1:
+            raise Refusal("2 slices, 5 are needed")
+        return stack("cor" if number == 2 else "sag")
+
+    assert run(find_studies(tmp_path), tmp_path / "out", make).popitem()[1]["status"] == "done"
+    series = {pydicom.dcmread(path).SeriesInstanceUID: path.parent.name for path in tmp_path.glob("*/*.dcm")}
+    for path in (tmp_path / "out").rglob("*_glade_dicom/*.dcm"):
+        referenced = pydicom.dcmread(path).ReferencedSeriesSequence
+        assert [series[item.SeriesInstanceUID] for item in referenced] == ["cor", "sag"]
 
 
 @pytest.mark.slow

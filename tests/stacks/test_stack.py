@@ -1,0 +1,47 @@
+"""A stack alone: near-isotropic scans are kept as they are, unless the user says where their slices lie."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from scripts.data.case import Case
+from scripts.stacks.stack import SingleStackInference
+from tests.conftest import ROOT
+
+from .made import body
+
+SPACING_MM, NOISE = (1.0, 1.2, 1.1), 2.0
+QUICK = {"bundle_root": str(ROOT), "sharpness": 0.0, "views": [0], "rotations_deg": [0], "inferer::progress": False}
+
+
+@pytest.fixture(scope="module")
+def scan() -> nibabel.Nifti1Image:
+    values = body(32).numpy() + np.random.default_rng(1).normal(0, NOISE, (32, 32, 32))
+    return nibabel.Nifti1Image(values.astype(np.float32), np.diag([-SPACING_MM[0], *SPACING_MM[1:], 1]))
+
+
+def single(**settings) -> SingleStackInference:
+    made = SingleStackInference(ROOT / "configs" / "inference.yaml", {**QUICK, **settings})
+    made.load()
+    return made
+
+
+def test_a_near_isotropic_scan_is_kept_as_it_is_without_the_network(scan: nibabel.Nifti1Image):
+    alone = single()
+    alone._network = None  # would fail
+    stack = alone(Case("iso", ()), scan)
+    assert stack.is_near_isotropic
+    assert np.allclose(stack.volume, scan.get_fdata(), atol=1e-3)
+    assert stack.slices is stack.volume is stack.interpolated
+    assert np.allclose(stack.grid.affine, scan.affine)
+    assert np.allclose(stack.slice_grid.affine, scan.affine)
+    assert stack.noise == pytest.approx(NOISE, rel=0.5)  # fine detail counts as noise
+    assert float(stack.uncertainty.mean()) == pytest.approx(1.645 * stack.noise, rel=1e-4)
+
+
+def test_where_the_user_sets_the_through_plane_axis_a_near_isotropic_scan_is_slices(scan: nibabel.Nifti1Image):
+    stack = single(through_plane_axis=1)(Case("iso", ()), scan)
+    assert not stack.is_near_isotropic
+    assert stack.protocol.through_plane_axis == 1
+    assert stack.slices.shape == (32, 35, 32)  # slices 1.2 mm apart, on pixels of 1 mm
+    assert np.allclose(stack.grid.spacing_mm, 1.0)
