@@ -183,13 +183,18 @@ class FusedResult(Result):
 
 
 def fuse(
-    stacks: Sequence[str | PathLike[str] | SpatialImage], device: str | None = None, **settings: Any
+    stacks: Sequence[str | PathLike[str] | SpatialImage],
+    device: str | None = None,
+    *,
+    progress: bool = False,
+    **settings: Any,
 ) -> FusedResult:
     """Return one isotropic volume of several stacks of one contrast and one session.
 
     Args:
         stacks: paths of NIfTI files or DICOM series, or images of nibabel; the first is the reference.
         device: "cpu", "cuda", "cuda:1"; None: a GPU where there is one.
+        progress: show what is done: the lines of the command, and bars on a terminal.
         settings: of configs/stacks.yaml, as field_of_view="union".
 
     Raises:
@@ -209,9 +214,14 @@ def fuse(
     _refuse_of_the_command(settings)
     if device is not None:
         settings["device"] = f"$torch.device('{device}')"
+    with _log_shown() if progress else nullcontext():
+        return _fused(stacks, {**settings, "progress": progress})
+
+
+def _fused(stacks: Sequence[Stack], settings: Mapping[str, Any]) -> FusedResult:
     study, images = _study(stacks, settings.get("reference"))
     with _plain_refusals(study.case.name), torch.random.fork_rng(devices=[]):
-        parser = bundle_parser({"progress": False, **settings}, STACKS)
+        parser = bundle_parser(settings, STACKS)
         single = parser.get_parsed_content("single")
         single.load()
         fused, left_out = fuse_study(study, single, parser.get_parsed_content("fusion"), images=images)

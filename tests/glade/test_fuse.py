@@ -57,6 +57,16 @@ def test_files_by_the_command_give_the_same_volume(fused, tmp_path):
     assert np.allclose(again.volume.get_fdata(), fused.volume.get_fdata(), atol=1e-3)
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_shows_the_stages(progress, caplog):
+    caplog.set_level("WARNING", "glade")  # as where a program has set up no log
+    caplog.handler.setLevel("INFO")
+    images = [stack("tra"), stack("cor")]
+    glade.fuse(images, device="cpu", progress=progress, registration=False, inference=QUICK)
+    for line in ("image_2: stack 2 of 2, alone through the network", "joint solution"):
+        assert (line in caplog.text) == progress
+
+
 def test_one_image_twice_is_left_out_with_the_reason():
     twice = glade.fuse([stack("tra"), stack("tra")], device="cpu", inference=QUICK)
     assert twice.record["stacks_left_out"] == {"image_2": "the same image as image: give each stack once"}
