@@ -91,6 +91,20 @@ def check_scripts(source: str, reader: Reader) -> None:
     assert "connect-src" not in policy
 
 
+BROKEN_WORDS = """(() => {
+  const broken = [];
+  for (const part of document.querySelectorAll("th, dt, figcaption, h1, h2, h3, h4")) {
+    const walk = document.createTreeWalker(part, NodeFilter.SHOW_TEXT), range = document.createRange();
+    while (walk.nextNode()) for (const word of walk.currentNode.data.matchAll(/[^\\s-]+/g)) {
+      range.setStart(walk.currentNode, word.index); range.setEnd(walk.currentNode, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+})()"""
+"""JavaScript: the words of headings that a line break divides."""
+
+
 def in_browser(page: Path, folder: Path) -> tuple[str, str]:
     """Opens the page in Chromium at the width of a telephone; returns "width widest-content" and the log."""
     browser = shutil.which("chromium")

@@ -23,7 +23,7 @@ from scripts.run.record import Row as RunRow
 
 from ..chromium import Chromium, require_chromium
 from ..metrics.oracles import ball, block_average, consistent, cubic_spline
-from .page_checks import TELEPHONE, check_page, in_browser
+from .page_checks import BROKEN_WORDS, TELEPHONE, check_page, in_browser
 
 FACTOR = 4
 BARS = 3  # of colours: images, added detail and differences, uncertainty
@@ -317,6 +317,25 @@ def test_case_report_says_what_was_done_and_measures_before_and_after(tmp_path):
     assert [words for words in expected if words not in page.text] == []
     assert "PSNR" not in page.text
     assert len(page.all("img")) == 3 * 5 + BARS
+
+
+def test_captions_of_narrow_pictures_are_not_divided_within_words(tmp_path):
+    """Few sagittal slices of a large field of view: pictures across them are much narrower than their captions."""
+    require_chromium()
+    made = {name: np.kron(values[:, :, :12], np.ones((5, 5, 1))) for name, values in volumes().items()}
+    turned = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])  # slices across, from left to right
+    grids = Grid(made["GLADE"].shape, turned), Grid((140, 150, 3), turned @ np.diag([1.0, 1, 4, 1]))
+    methods = {name: made[name] for name in METHODS[1:]}
+    more = {"grid": grids[0], "slices": (made["slices"][:, :, :3], grids[1]), "methods": methods}
+    added = {"added_detail": made["GLADE"] - made["consistent cubic"], "uncertainty": np.ones(grids[0].shape)}
+    page = write_case_report(tmp_path, ReportedCase(ROW, scene(**more, **added)))
+    narrow = "[...document.querySelectorAll('.tiles img')].filter(picture => picture.clientWidth < 40).length"
+    with Chromium(tmp_path / "browser", 1300, 900) as browser:
+        browser.open(page)
+        for width in (1300, 900, 600):
+            browser.size(width, 900)
+            assert browser.js(narrow) >= 5
+            assert browser.js(BROKEN_WORDS) == []
 
 
 def test_case_report_with_a_truth_measures_fidelity(tmp_path):

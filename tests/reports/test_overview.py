@@ -17,7 +17,8 @@ from scripts.run.record import Row
 from tests.data.thick_scans import write_scan
 from tests.workflows.tiny_inference import write_config
 
-from .page_checks import check_page
+from ..chromium import Chromium, require_chromium
+from .page_checks import BROKEN_WORDS, check_page
 from .test_evaluation_report import ROW, scene
 
 
@@ -49,6 +50,22 @@ def test_the_order_is_by_warnings_then_residual_then_uncertainty(tmp_path):
     assert len(page.all("img")) == 5
     for words in ("a 2-D image", "noise 0.2 is outside the trained range", "20 % of the slices", "1.4 ", "1.70"):
         assert words in page.text
+
+
+def test_at_1300_pixels_the_table_is_whole_and_no_heading_is_divided(tmp_path):
+    require_chromium()
+    warning = "noise (share of the robust range) 0.199 is outside the trained range 0 to 0.061: check it carefully"
+    sizes = {
+        "input": {"shape": [512, 512, 38], "spacing_mm": [0.3125, 0.3125, 3.0]},
+        "output": {"shape": [512, 512, 365], "spacing_mm": [0.3125, 0.3125, 0.3125]},
+    }
+    rows = [row(tmp_path, "aniso_pelvis_t2_prostatex0218cor", warnings=[warning, warning], seconds=302.1, **sizes)]
+    write_overview(tmp_path / "index.html", rows, "several")
+    with Chromium(tmp_path / "browser", 1300, 900) as browser:
+        browser.open(tmp_path / "index.html")
+        table = "document.querySelector('table.overview').parentElement"
+        assert browser.js(f"{table}.scrollWidth") <= browser.js(f"{table}.clientWidth")
+        assert browser.js(BROKEN_WORDS) == []
 
 
 def test_of_very_many_scans_the_most_doubtful_are_shown(tmp_path, monkeypatch):

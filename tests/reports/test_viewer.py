@@ -204,8 +204,8 @@ def test_the_pointer_is_told_position_and_values_in_the_scans_units(screen, scen
         ("as acquired", np.repeat(scene.slices[0], FACTOR, axis=2)),
         ("GLADE", scene.methods["GLADE"]),
     ):
-        value, half = map(float, re.search(rf"{name} [≤≥ ]*([-\d.]+) ± ([\d.]+)", said).groups())
-        assert value == pytest.approx(in_ras(values)[part][voxel], abs=half + 0.6), name
+        value, step = map(float, re.search(rf"{name} [≤≥ ]*([-\d.]+) \(in steps of ([\d.]+)\)", said).groups())
+        assert value == pytest.approx(in_ras(values)[part][voxel], abs=step / 2 + 0.6), name
 
 
 def test_the_cubic_interpolation_made_in_the_page_is_that_of_the_scene(screen, scene):

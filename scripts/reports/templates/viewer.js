@@ -177,7 +177,7 @@
   const plain = (value, step) => value.toFixed(clamp(Math.ceil(-Math.log10(step)), 0, 6)).replace(/^-/, "\u2212");
   function valueAt(own, [x, y, z]) {
     const number = own.values[x + N[0] * (y + N[1] * z)], value = plain(own.low + own.step * number, own.step);
-    return (number === 0 && own.cut[0] ? "\u2264 " : number === own.last && own.cut[1] ? "\u2265 " : "") + value + ` \u00b1 ${plain(own.step / 2, own.step / 10)}`;
+    return (number === 0 && own.cut[0] ? "\u2264 " : number === own.last && own.cut[1] ? "\u2265 " : "") + value + ` (in steps of ${plain(own.step, own.step / 10)})`;
   }
   function read(voxel) {
     if (!shown) return;
