@@ -11,7 +11,7 @@ from ..geometry.grid import AXES, Grid
 TAPS = 4  # voxels that a cubic B-spline covers
 ZEROS = TAPS  # beyond the coefficients at either end of a line, so that taps outside a volume find 0
 MARGIN = ZEROS + 1  # coefficients before that of the first voxel: one is mirrored at the end of the line
-REACH = 20  # voxels beyond those that are needed, on which a spline still depends: 0.27^20 is below rounding
+REACH = 14  # voxels beyond those that are needed, on which a spline still depends: 0.27^14 is 1e-8
 OUTSIDE = 8  # voxels outside of the source, from which on the result is 0
 SAME_PLACE = 1e-9  # voxels and voxels a voxel: differences that rounding makes
 CPU_BLOCK = 1 << 17  # voxels resampled at once; the temporaries then stay in the processor's cache
@@ -65,7 +65,8 @@ class RigidResampling:
                 rows[axis] *= -1
                 rows[axis, AXES] += sizes[axis] - 1
         target_sizes = [_size(part) for part in self.reached]
-        self.passes = [_Pass(_position(rows, axis), sizes, target_sizes, axis) for axis in range(AXES)]
+        passes = [_Pass(_position(rows, axis), sizes, target_sizes, axis) for axis in range(AXES)]
+        self.passes = [] if all(step.nothing_to_do for step in passes) else passes  # three of these do nothing
 
     def __repr__(self) -> str:
         sizes = ("x".join(map(str, grid.shape)) for grid in (self.target, self.source))

@@ -91,7 +91,7 @@ def test_a_part_of_a_volume_is_computed_from_what_it_depends_on_alone_and_is_the
     whole, box = Grid((60, 40, 60), affine), (slice(3, 9), slice(0, 7), slice(5, 16))
     T = RigidResampling(wide, part_of(whole, box))
     assert all(part.stop - part.start < n for part, n in zip(T.needed[::2], (120, 90), strict=True))
-    assert torch.allclose(T(volume), RigidResampling(wide, whole)(volume)[box], atol=1e-8)
+    assert torch.allclose(T(volume), RigidResampling(wide, whole)(volume)[box], atol=1e-6)
 
 
 def test_what_the_source_does_not_reach_is_zero():
