@@ -11,6 +11,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import MRImageStorage
 from pydicom.valuerep import DS
 
+from ..dicom.description import described, plane_of
 from ..dicom.discovery import Volume
 from ..dicom.elements import (
     decimal_string,
@@ -32,6 +33,8 @@ from .references import code_item
 MAKER = "GLADE"
 NOTICE = "GLADE SR synthesised"
 """Beginning of SeriesDescription, which the list of a viewer shows even in a narrow column."""
+NAMES_OF_SERIES = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
+"""The first of these that the source states is the rest of it; else kind of sequence and times, else the plane."""
 SERIES_NUMBER_OFFSET = 90_000
 MAX_ZONE_HOURS = 14
 WINDOW_PERCENTILES = (0.5, 99.5)
@@ -236,8 +239,10 @@ def _zone(header: Dataset) -> timezone | None:
 
 def _describe(header: Dataset, base: Dataset, source: Volume, slices: int) -> None:
     """Describe the processing in plain words, in attributes that viewers show."""
-    description = str(base.get("SeriesDescription") or base.get("ProtocolName") or "").strip()
-    header.SeriesDescription = f"{NOTICE}: {description}"[:64].rstrip(": ")
+    named = [text_of(base, keyword) for keyword in NAMES_OF_SERIES]
+    words = [text for text in (*named, described(source), plane_of(source)) if text not in (None, "-")]
+    description = words[0] if words else "MR"
+    header.SeriesDescription = f"{NOTICE}: {description}"[:64].rstrip()
     spacing = source.stack.slice_spacing_mm
     header.DerivationDescription = (
         f"Super-resolution by {MAKER}: {len(source.frames)} acquired slices, {spacing:.4g} mm apart, made into "

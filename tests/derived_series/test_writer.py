@@ -309,6 +309,21 @@ def test_a_long_description_is_marked_and_cut_to_64_characters(tmp_path):
     assert len(result.SeriesDescription) == 64
 
 
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({"ProtocolName": "knee pd sag"}, "knee pd sag"),
+        ({"SequenceName": "*tse2d1_9", "ScanningSequence": "SE"}, "*tse2d1_9"),
+        ({"ScanningSequence": "SE", "EchoTime": "20"}, "2D spin echo, TR 4000 ms, TE 20 ms"),
+        (dict.fromkeys(("ScanningSequence", "MRAcquisitionType", "RepetitionTime", "EchoTime"), ""), "axial oblique"),
+    ],
+)
+def test_a_series_without_a_description_is_named_by_what_else_is_known(tmp_path, header, expected):
+    source = write_series(tmp_path / "source", phantom(), AFFINE, series_description="", header=header)
+    result = pydicom.dcmread(write(tmp_path / "derived", volume_of(), isotropic(AFFINE), source).files[0])
+    assert result.SeriesDescription == f"GLADE SR synthesised: {expected}"
+
+
 def test_an_earlier_lossy_compression_stays_recorded(tmp_path):
     header = {"LossyImageCompression": "01", "LossyImageCompressionRatio": "8"}
     source = write_series(tmp_path / "source", phantom(), AFFINE, header=header)
