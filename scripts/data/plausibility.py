@@ -55,7 +55,8 @@ def doubts(values: np.ndarray, noise: float) -> list[str]:
         found.append(f"only {count} different values: is this a mask or a map of labels, not a scan?")
     if flat.max() <= 0:
         found.append("no value is above 0: is this a magnitude image, and is its intensity scale right?")
-    share = noise / max(float(flat.std()), float(np.finfo(np.float32).tiny))
+    deviation = float(flat.std())
+    share = noise / deviation if deviation else 0.0
     if share > MOST_NOISE:
         found.append(
             f"hardly anything but noise ({min(share, 1):.0%} of the variation): is there an image in this scan?"
