@@ -176,8 +176,8 @@ def test_a_wrong_scan_is_refused_in_one_line(resolver, tmp_path, arguments, opti
 
 
 def test_of_several_scans_one_must_be_chosen(resolver, tmp_path):
-    for name in ("a", "b"):
-        write_scan(tmp_path / f"scans/{name}.nii.gz")
+    for seed, name in enumerate(("a", "b")):
+        write_scan(tmp_path / f"scans/{name}.nii.gz", voxels(seed=seed))
     with pytest.raises(
         glade.Refusal, match=r"holds 2 scans, more than one of them usable \(a, b ...\): give the path of one"
     ):

@@ -102,7 +102,7 @@ def test_bad_scans_are_refused_one_by_one_and_the_good_ones_are_done(run, tmp_pa
     for name, (fields, lines[name]) in BAD_HEADERS.items():
         write_scan(scans / f"{name}.nii", **fields)
     write_scan(scans / "aa_first.nii.gz")
-    write_scan(scans / "zz_last.nii.gz")
+    write_scan(scans / "zz_last.nii.gz", voxels(seed=1))  # a copy of another would be left out
     with pytest.raises(SystemExit) as stop:
         run()
     assert stop.value.code == 1
@@ -203,8 +203,8 @@ def test_an_unknown_override_ends_the_command_with_one_line(run, tmp_path, monke
 @pytest.mark.slow
 def test_two_processes_share_the_cases_and_a_killed_one_loses_its_case_in_hand_only(run, tmp_path):
     scans, out = tmp_path / "scans", tmp_path / "out"
-    for name in "abcde":
-        write_scan(scans / f"{name}.nii.gz")
+    for seed, name in enumerate("abcde"):
+        write_scan(scans / f"{name}.nii.gz", voxels(seed=seed))  # copies would be processed once
     write_scan(scans / "f.nii.gz", voxels((24, 20)))
     arguments = command(run.config, "--dataset_dir", str(scans), "--output_dir", str(out))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *arguments]

@@ -37,10 +37,10 @@ C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # wha
 @pytest.fixture
 def scans(tmp_path) -> Path:
     """A scan under each name, a damaged one and a series under names that are not UTF-8, in such a folder."""
-    whole = write_scan(tmp_path / "one.nii.gz").read_bytes()
     folder = tmp_path / os.fsdecode(b"scans \xfc\n")
     folder.mkdir()
-    for name in NAMES:
+    for seed, name in enumerate(NAMES):  # of equal ones, one would be processed
+        whole = write_scan(tmp_path / "one.nii.gz", voxels(seed=seed)).read_bytes()
         (folder / os.fsdecode(name + b".nii.gz")).write_bytes(whole)
     (folder / os.fsdecode(b"cut\xff\x1b.nii.gz")).write_bytes(whole[:200])
     (folder / os.fsdecode(b"T2\xff\xfe.json")).write_text('{"SliceThickness": 3}')
