@@ -148,7 +148,8 @@ def test_what_is_chosen_is_written_and_more_is_added(tmp_path: Path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_is_stopped_leaves_nothing_and_begins_again(tmp_path: Path, number: int):
     code = (
-        "import os, pathlib, sys; from tests.stacks.test_workflow import named, run, stack\n"
+        "import os, pathlib, signal, sys; from tests.stacks.test_workflow import named, run, stack\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell lets jobs in the background ignore it
         "def make(case): return stack('tra') if case.name == 'tra' else os.kill(os.getpid(), int(sys.argv[2]))\n"
         "run([named(['tra', 'cor'])], pathlib.Path(sys.argv[1]), make)"
     )
