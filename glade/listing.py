@@ -63,8 +63,9 @@ def listed(paths: Sequence[Path]) -> Iterator[Listed]:
         Refusal: if one of them does not exist, or they hold no scan.
     """
     inference = bundle_parser({"dataset_dir": [str(path.absolute()) for path in paths]})
-    cases, preprocessing = (inference.get_parsed_content(key) for key in ("cases", "preprocessing"))
-    with _quiet():
+    with _quiet(logging.WARNING):
+        cases, preprocessing = (inference.get_parsed_content(key) for key in ("cases", "preprocessing"))
+    with _quiet(logging.CRITICAL):  # the table says the same
         roots = [path if path.is_dir() else path.parent for path in paths]
         for case in cases:
             yield _listed(case, roots, preprocessing)
@@ -151,11 +152,11 @@ def _file(case: Case) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the log of inference out of the table, which says the same."""
+def _quiet(level: int) -> Iterator[None]:
+    """Keep what inference logs below a level out of the table."""
     logger = logging.getLogger("glade")
     before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    logger.setLevel(level)
     try:
         yield
     finally:
