@@ -54,7 +54,14 @@ def test_a_sidecar_beside_every_volume_says_what_it_is(infer, tmp_path):
         assert content["Acquisition"] == row["protocol"]
         assert content["Acquisition"]["slice_thickness_mm"] == 3.5
         assert (content["Settings"], content["WeightsSHA256"]) == (row["settings"], row["weights_sha256"])
-        assert content["Output"] == row["output"]
+        volume = nibabel.load(infer.out / f"knee/knee_{postfix}.nii.gz")
+        values, step = volume.get_fdata(), volume.dataobj.slope
+        lowest, highest = content["Output"].pop("intensities")  # of this file, before it is rounded to steps
+        assert lowest == pytest.approx(values.min(), abs=step)
+        assert highest == pytest.approx(values.max(), abs=step)
+        if postfix == "glade":
+            assert [lowest, highest] == row["output"]["intensities"]
+        assert content["Output"] == {key: value for key, value in row["output"].items() if key != "intensities"}
         assert content["SliceThickness"] == pytest.approx(row["output"]["spacing_mm"][0])
         assert str(tmp_path) not in json.dumps(content)
         assert f"knee/knee_{postfix}.json" in row["files"]
