@@ -144,7 +144,8 @@ def test_the_row_that_is_sent_is_that_of_the_run_record():
     assert (row["case"], row["warnings"]) == ("knee", meta["warnings"])
     assert {name: row[name] for name in FIT} == {"residual": 2e-3, "noise": 17.5, "residual_over_noise": None}
     assert row["protocol"] == protocol.as_row()
-    assert row["output"] == {"shape": [4, 4, 12], "spacing_mm": [1.0] * 3, "affine": np.eye(4).tolist()}
+    grid = {"shape": [4, 4, 12], "spacing_mm": [1.0] * 3, "affine": np.eye(4).tolist()}
+    assert row["output"] == grid | {"intensities": [0.0, 0.0]}
     assert row["settings"] == {"detail": 1}
     json.dumps(row, allow_nan=False)
 

@@ -253,7 +253,7 @@ def test_cases_of_folders_go_by_their_shortest_name(tmp_path):
     ("settings", "said"),
     [
         ({"view": "oblique"}, "view must be one of"),
-        ({"window_percentiles": None}, "set window_percentiles"),
+        ({"window_percentiles": None}, "give --window_percentiles"),
         ({"planes": 0}, "planes must be"),
         ({"planes": 33}, "quokka_1: .* planes lie inside the body, 33"),
         ({"neighbours": 1.5}, "neighbours must be"),

@@ -161,6 +161,6 @@ def test_the_command_refuses_in_one_line(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "refused" in line] == [
-        f"refused: {tmp_path / 'key.json'}: no readable key: give the output_dir of the study"
+        f"refused: {tmp_path / 'key.json'}: no readable key: give the output folder of the study"
     ]
     assert "Traceback" not in done.stderr
