@@ -192,7 +192,7 @@ def test_a_second_call_does_only_what_is_missing(run, thick):
     save(slices, affine, run.scans / "a.nii.gz")
     _, out = run()
     before = (out / "a" / "a_glade.nii.gz").stat().st_mtime_ns
-    save(slices, affine, run.scans / "b.nii.gz")
+    save(slices + 1, affine, run.scans / "b.nii.gz")  # no copy of a, which would be left out
     rows, _ = run()
     assert (out / "a" / "a_glade.nii.gz").stat().st_mtime_ns == before
     assert set(rows) == {"a", "b"}
@@ -205,8 +205,9 @@ def test_a_second_call_does_only_what_is_missing(run, thick):
 
 
 def test_a_scan_may_have_any_name_of_the_run_s_own_files(run, thick):
-    for name in ("summary.json", "scan_summary.json", "Adapted"):
-        save(*thick, run.scans / f"{name}.nii.gz")
+    slices, affine = thick
+    for number, name in enumerate(("summary.json", "scan_summary.json", "Adapted")):  # no copies of each other
+        save(slices + number, affine, run.scans / f"{name}.nii.gz")
     rows, out = run()
     assert sorted(rows) == ["scan_Adapted", "scan_summary.json", "scan_summary.json_2"]
     for name in rows:
