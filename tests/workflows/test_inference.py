@@ -217,8 +217,9 @@ def test_a_scan_may_have_any_name_of_the_run_s_own_files(run, thick):
 
 def test_a_record_that_is_lost_during_the_run_is_exit_code_1(run, thick, monkeypatch, caplog):
     """OUT is removed by someone while the last case is saved."""
-    save(*thick, run.scans / "a.nii.gz")
-    save(*thick, run.scans / "b.nii.gz")
+    slices, affine = thick
+    save(slices, affine, run.scans / "a.nii.gz")
+    save(slices + 1, affine, run.scans / "b.nii.gz")  # no copy
     write = SaveImageCased.__call__
 
     def then_remove(self, data):
