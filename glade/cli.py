@@ -173,6 +173,10 @@ class Processing(click.Command):
     So the options that messages name work here as in `monai.bundle run`, with whose words they are written.
     """
 
+    def key_of(self, option: str) -> str | None:
+        """Return the key of the config that an option without a definition of its own sets; None for no setting."""
+        return key if (key := _key(option)).split("::")[0] in _settings(CONFIG) else None
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write the settings that have no option of their own as `--set KEY=VALUE`."""
         own = {_key(option) for parameter in self.params for option in parameter.opts}
@@ -180,10 +184,10 @@ class Processing(click.Command):
         while waiting:
             word = waiting.pop(0)
             name, equals, value = word.partition("=")
-            if name.startswith("--") and _key(name) not in own and _key(name).split("::")[0] in _settings():
+            if name.startswith("--") and _key(name) not in own and (key := self.key_of(name)):
                 if not equals:  # as Fire reads it
                     value = waiting.pop(0) if waiting and not re.match("--|-[A-Za-z]", waiting[0]) else "True"
-                words += ["--set", f"{_key(name)}={value}"]
+                words += ["--set", f"{key}={value}"]
             else:
                 words.append(word)
         return super().parse_args(ctx, words)
@@ -195,9 +199,29 @@ def _key(option: str) -> str:
 
 
 @functools.cache
-def _settings() -> dict[str, Any]:
-    """configs/inference.yaml as it stands."""
-    return yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+def _settings(config: Path) -> dict[str, Any]:
+    """A config as it stands."""
+    return yaml.safe_load(config.read_text(encoding="utf-8"))
+
+
+class Fusing(Processing):
+    """A command for which settings of the stacks alone are options too; stacks.yaml has them under `inference`."""
+
+    OF_A_STACK = (
+        "rotations_deg",
+        "sharpness",
+        "slice_profile",
+        "slice_thickness_mm",
+        "through_plane_axis",
+        "views",
+        "weights_path",
+    )
+
+    def key_of(self, option: str) -> str | None:
+        """Return the key of stacks.yaml."""
+        if (key := _key(option)).split("::")[0] in _settings(STACKS):
+            return key
+        return f"inference::{key}" if key in self.OF_A_STACK else None
 
 
 def processing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -211,16 +235,13 @@ def _with(function: Callable[..., Any], options: Sequence[Any]) -> Callable[...,
     return function
 
 
+def scans_option(metavar: str, text: str) -> Callable[..., Any]:
+    """Return the option -i, which may be given several times."""
+    return click.option("-i", "--input", "scans", multiple=True, type=FOLDER, metavar=metavar, help=text)
+
+
 @commands.command(DEFAULT, cls=Processing, hidden=True)
-@click.option(
-    "-i",
-    "--input",
-    "scans",
-    multiple=True,
-    type=FOLDER,
-    metavar="SCAN ...",
-    help="NIfTI, NRRD, MetaImage or MGH file, DICOM series, or folder; several too.",
-)
+@scans_option("SCAN ...", "NIfTI, NRRD, MetaImage or MGH file, DICOM series, or folder; several too.")
 @click.argument("more", nargs=-1, type=FOLDER)
 @click.option(
     "-o", "--output", type=FOLDER, metavar="OUT", help="Folder of the results: a folder a scan, and summary.json."
@@ -266,15 +287,10 @@ def bids(dataset: Path, output: Path, participants: tuple[str, ...], sessions: t
     _process(scans, output=output, bids_dir=str(dataset.absolute()), **options)
 
 
-@commands.command("fuse")
-@click.option(
-    "-i",
-    "--input",
-    "scans",
-    multiple=True,
-    type=FOLDER,
-    metavar="STACK ...",
-    help="Stacks of one study: image files or DICOM series, or a folder of them; several too, the reference first.",
+@commands.command("fuse", cls=Fusing)
+@scans_option(
+    "STACK ...",
+    "Stacks of one study: image files or DICOM series, or a folder of them; several too, the reference first.",
 )
 @click.argument("more", nargs=-1, type=FOLDER, metavar="STACK ...")
 @click.option(
@@ -316,7 +332,7 @@ def _process(
             raise Refusal(f"device must be cpu, cuda or cuda:N, got {device}")
         overrides["device"] = f"$torch.device('{device}')"
     overrides |= _pairs(pairs)
-    refuse_unknown_keys(overrides, yaml.safe_load(config.read_text(encoding="utf-8")))
+    refuse_unknown_keys(overrides, _settings(config))
     if isinstance(overrides.get("like"), Path):
         overrides["like"] = str(_existing_image(overrides["like"]))
     if "write" in overrides:

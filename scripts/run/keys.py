@@ -9,6 +9,7 @@ from ..geometry.errors import Refusal
 
 SEPARATOR = "::"
 PATHS = ("_dir", "_path")  # suffixes of settings that are paths
+OF_ANOTHER_CONFIG = "inference"  # of stacks.yaml: settings of inference.yaml, which are checked with that config
 
 
 def refuse_unknown_keys(overrides: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -38,7 +39,7 @@ def _check_key(key: str, config: Mapping) -> None:
     for part in key.split(SEPARATOR):
         if isinstance(level, Mapping):
             if part not in level:
-                if "_target_" in level:
+                if "_target_" in level or path == [OF_ANOTHER_CONFIG]:
                     return
                 near = difflib.get_close_matches(part, [str(k) for k in level], n=1)
                 of_config = "the config lists them (glade --print-config shows it)"

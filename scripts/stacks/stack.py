@@ -20,6 +20,7 @@ from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
 from ..physics.acquisition import SliceGeometry
 from ..run.bundle import in_this_package
+from ..run.keys import refuse_unknown_keys
 
 HALF_WIDTH_OF_NOISE = 1.645  # standard deviations that hold 90 % of normally distributed errors
 
@@ -83,10 +84,14 @@ class SingleStackInference:
     Args:
         config: configs/inference.yaml, or a list of it and its overlays.
         overrides: settings of it.
+
+    Raises:
+        Refusal: if the config has no such setting.
     """
 
     def __init__(self, config: str | Path | list[str], overrides: Mapping[str, Any]):
         parser = ConfigParser(ConfigParser.load_config_files(config))
+        refuse_unknown_keys(overrides, parser.get())
         parser.update(dict(overrides))
         parser.set(in_this_package(parser.get()))
         self._config = copy.deepcopy(parser.get())  # parsing replaces parts of it

@@ -152,6 +152,16 @@ def test_quiet_shows_no_bars(scan, tmp_path, ran):
     assert (ran["inferer::progress"], ran["dataloader::progress"]) == (False, False)
 
 
+def test_settings_of_fuse_and_of_its_stacks_are_options(scan, tmp_path, ran):
+    options = ["--floor", "0.5", "--slice_thickness_mm", "4", "--through-plane-axis=2"]
+    assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), *options]) == 0
+    assert {key: value for key, value in ran.items() if key.startswith(("floor", "inference"))} == {
+        "floor": 0.5,
+        "inference::slice_thickness_mm": 4,
+        "inference::through_plane_axis": 2,
+    }
+
+
 def test_fuse_refuses_a_setting_that_only_other_workflows_have(scan, tmp_path, ran, capsys):
     assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), "--set", "adapt=True"]) == 1
     assert "no setting is called adapt" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from scripts.data.case import Case
+from scripts.geometry.errors import Refusal
 from scripts.stacks.stack import SingleStackInference
 from tests.conftest import ROOT
 
@@ -45,3 +46,8 @@ def test_where_the_user_sets_the_through_plane_axis_a_near_isotropic_scan_is_sli
     assert stack.protocol.through_plane_axis == 1
     assert stack.slices.shape == (32, 35, 32)  # slices 1.2 mm apart, on pixels of 1 mm
     assert np.allclose(stack.grid.spacing_mm, 1.0)
+
+
+def test_a_setting_that_inference_does_not_have_is_refused():
+    with pytest.raises(Refusal, match="no setting is called sharpnes: did you mean sharpness"):
+        single(sharpnes=0.5)
