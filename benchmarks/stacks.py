@@ -18,7 +18,7 @@ import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from statistics import fmean
@@ -84,18 +84,59 @@ def central_cube(source: MovedScan, size: int | None) -> tuple[Grid, np.ndarray]
     return Grid(shape, affine), source.values[tuple(slice(s, s + n) for s, n in zip(start, shape, strict=True))]
 
 
-def simulated_rows(path: Path, factor: float, noise: float, size: int | None, ablation: bool = True) -> Iterator[Row]:
-    """Yield the scores of all methods for one scan; without the ablation only those that the targets are about."""
+@dataclass(frozen=True)
+class SimulatedStudy:
+    """Three orthogonal stacks of a scan whose true volume is known, each made isotropic alone.
+
+    Attributes:
+        stacks: the reference first, in its place; the others have moved.
+        motions: of each, RAS mm of the stack -> RAS mm of the truth, (4, 4).
+        truth: (X, Y, Z); 0 and 1 are its robust range.
+        grid: of the truth.
+    """
+
+    stacks: Sequence[Stack]
+    motions: Sequence[np.ndarray]
+    truth: np.ndarray
+    grid: Grid
+
+
+def simulated_study(
+    path: Path,
+    factor: float,
+    noise: float,
+    size: int | None,
+    profile: str = "rect",
+    largest: tuple[float, float] = (LARGEST_DEG, LARGEST_MM),
+) -> SimulatedStudy:
+    """Simulate three stacks of the central cube of a near-isotropic scan and make each of them isotropic.
+
+    Args:
+        path: of the scan.
+        factor: slice spacing and thickness in voxels.
+        noise: standard deviation, of the robust range.
+        size: of the cube in voxels; None: the whole scan.
+        profile: of the slices.
+        largest: motion of the second and third stack, degrees and mm.
+    """
     source = scan_of(path)
     grid, truth = central_cube(source, size)
     name = path.name.removesuffix(".nii.gz")
     random = np.random.default_rng(zlib.crc32(f"{name} {factor}".encode()))
-    motions = [np.eye(AXES + 1), *(random_motion(random, LARGEST_DEG, LARGEST_MM) for _ in range(2))]
-    single = _single({"slice_thickness_mm": factor * float(grid.spacing_mm[0]), "slice_profile": "rect"})
+    motions = [np.eye(AXES + 1), *(random_motion(random, *largest) for _ in range(2))]
+    single = _single({"slice_thickness_mm": factor * float(grid.spacing_mm[0]), "slice_profile": profile})
     stacks = []
     for index, (title, motion) in enumerate(zip(NAMES, motions, strict=True)):
-        slices, thick = source.stack(grid, 2 - index, factor, noise, motion, seed=index)
+        slices, thick = source.stack(grid, 2 - index, factor, noise, motion, seed=index, profile=profile)
         stacks.append(single(Case(title, ()), nibabel.Nifti1Image(slices, thick.affine)))
+    return SimulatedStudy(stacks, motions, truth, grid)
+
+
+def simulated_rows(path: Path, factor: float, noise: float, size: int | None, ablation: bool = True) -> Iterator[Row]:
+    """Yield the scores of all methods for one scan; without the ablation only those that the targets are about."""
+    study = simulated_study(path, factor, noise, size)
+    stacks, motions, truth, grid = study.stacks, study.motions, study.truth, study.grid
+    name = path.name.removesuffix(".nii.gz")
     mask, drange = body_mask(truth), robust_range(truth)
 
     def scored(method: str, volume: torch.Tensor, its: Grid, back: np.ndarray | None, **more: float) -> Row:

@@ -42,7 +42,6 @@ class Uncertaintyd(MapTransform):
         keys: where the half-width goes, (1, X, Y, Z).
         model: the fitted model.
         ranges: trained range, quantity -> [lowest, highest], as for `TrainedRanged`.
-        weights_sha256: of the weights that are used; others than the model was fitted for are worth a line in the log.
         pred_key: the result, on the intensity scale.
         slices_key: b, (1, X, Y, N), likewise.
     """
@@ -52,18 +51,12 @@ class Uncertaintyd(MapTransform):
         keys: KeysCollection,
         model: UncertaintyModel,
         ranges: Mapping[str, Sequence[float]] | None = None,
-        weights_sha256: Sequence[str] | None = None,
         pred_key: str = "pred",
         slices_key: str = "slices",
     ):
         super().__init__(keys)
         self.model, self.ranges = model, dict(ranges or {})
         self.pred_key, self.slices_key = pred_key, slices_key
-        if weights_sha256 is not None and set(weights_sha256) - set(model.weights_sha256):
-            logger.warning(
-                "the uncertainty was calibrated for other weights: it is an estimate only, until "
-                "`python -m benchmarks.uncertainty fit` has calibrated it for these"
-            )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data with the half-width added."""
@@ -80,20 +73,30 @@ class Uncertaintyd(MapTransform):
         return out
 
 
-def read_model(path: str | os.PathLike[str]) -> UncertaintyModel:
+def read_model(path: str | os.PathLike[str], weights_sha256: Sequence[str] | None = None) -> UncertaintyModel:
     """Read models/uncertainty.json or another file that `benchmarks.uncertainty` has written.
+
+    Args:
+        path: of the file.
+        weights_sha256: of the weights that are used; others than the model was fitted for are worth a line in the log.
 
     Raises:
         Refusal: if the file is missing or holds no such model.
     """
     try:
-        return UncertaintyModel.of(json.loads(Path(path).read_text(encoding="utf-8")))
+        model = UncertaintyModel.of(json.loads(Path(path).read_text(encoding="utf-8")))
     except OSError as error:
         raise Refusal(f"{path}: {error.strerror or 'cannot be read'}: give --uncertainty_path") from None
     except ValueError as error:
         raise Refusal(
             f"{path}: no model of the uncertainty ({error}): make one by python -m benchmarks.uncertainty fit"
         ) from error
+    if weights_sha256 is not None and set(weights_sha256) - set(model.weights_sha256):
+        logger.warning(
+            "the uncertainty was calibrated for other weights: it is an estimate only, until "
+            "`python -m benchmarks.uncertainty fit` has calibrated it for these"
+        )
+    return model
 
 
 def features_of(data: Mapping[Hashable, Any], pred_key: str = "pred") -> dict[str, torch.Tensor | float]:

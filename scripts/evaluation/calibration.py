@@ -44,15 +44,16 @@ def fit_scale(samples: Sequence[ErrorSample], predictions: int) -> Scale:
     prediction with normalised scores: Lei et al. 2018, J Am Stat Assoc 113:1094, section 5.2).
 
     Args:
-        samples: of all scans, profiles and factors.
-        predictions: of which the results are the mean; with 1 there is no disagreement.
+        samples: of all scans, profiles and factors, all with the same features.
+        predictions: of which the results are the mean, or stacks; with 1 there is no disagreement.
 
     Raises:
         Refusal: if no sample calibrates.
     """
     if not any(sample.calibrates for sample in samples):
         raise Refusal("no scan without added noise: the uncertainty cannot be calibrated")
-    names = [name for name in FEATURES if not (predictions == 1 and name == DISAGREEMENT)]
+    known = [name for name in FEATURES if name in samples[0].features]
+    names = [name for name in known if not (predictions == 1 and name == DISAGREEMENT)]
     exponents = _exponents(samples, names)
     bare = Scale(predictions, exponents, {})  # whose half-widths are the products alone
     groups: dict[tuple[str, float], list[ErrorSample]] = {}

@@ -9,14 +9,15 @@ import torch
 
 from .profile import PROFILES
 
-DISAGREEMENT, ADDED_DETAIL, CORRECTION, GRADIENT, NOISE = (
+DISAGREEMENT, ADDED_DETAIL, CORRECTION, GRADIENT, NOISE, COMBINED = (
     "disagreement",
     "added_detail",
     "correction",
     "gradient",
     "noise",
+    "combined",
 )
-FEATURES = (DISAGREEMENT, ADDED_DETAIL, CORRECTION, GRADIENT, NOISE)
+FEATURES = (DISAGREEMENT, ADDED_DETAIL, CORRECTION, GRADIENT, NOISE, COMBINED)
 COVERAGE = 0.9  # share of the voxels whose absolute error the half-width holds
 LEAST = 1e-3  # of the intensity scale, added in quadrature to each feature, which may be 0
 FARTHEST = 2.0  # largest factor by which values outside the trained range widen the half-width
@@ -24,12 +25,12 @@ FARTHEST = 2.0  # largest factor by which values outside the trained range widen
 
 @dataclass(frozen=True)
 class Scale:
-    """Half-widths of results that are the mean of so many predictions: a product of powers of the features.
+    """Half-widths of results of so many predictions, or of so many stacks: a product of powers of the features.
 
     half-width = q(profile, factor) * product over k of feature_k ^ exponent_k
 
     Attributes:
-        predictions: number of predictions in the mean.
+        predictions: number of predictions in the mean; of a fused volume the number of stacks.
         exponents: of the features, 0 or more; a feature that is left out has 0.
         quantiles: profile -> ((factor, q), ...) with ascending factors: the quantile `COVERAGE` of the absolute error
             over the product of powers, as measured with this profile and factor.

@@ -19,8 +19,8 @@ DESCRIPTIONS = {
     RESIDUAL: "Slices of a stack minus those of the isotropic volume, in the units of the reference, 0 outside of it",
 }
 UNCERTAINTY_OF_SEVERAL = (
-    "Half-widths of the stacks, combined as if their errors were independent, in the units of the reference; each "
-    "holds the error of the volume of its stack in 90 % of voxels, and together they are not calibrated"
+    "Half-width that holds the error of the isotropic volume in 90 % of voxels, in the units of the reference; "
+    "calibrated on simulated stacks between which the body moves rigidly"
 )
 
 

@@ -21,10 +21,12 @@ from ..physics.joint import (
     slice_weights,
 )
 from ..physics.rigid import RigidResampling
+from ..physics.uncertainty import COMBINED, UncertaintyModel
 from .intensity import IntensityMatch, match_intensity
 from .prior import FLOOR, Sampling, directional_mean
 from .registration import LEVELS, Registration, no_motion, register
 from .stack import Stack
+from .uncertainty import fused_half_width, mean_factor, stack_features
 
 EXPECTED_ERROR = 0.04  # of the prior, root mean square, intensity scale: from a held-back person (docs/stacks.md)
 SMOOTHNESS = 0.2  # of the prior's errors across the slices of each stack, in slice spacings; as for one stack
@@ -85,7 +87,8 @@ class Fused:
         volume: (X, Y, Z).
         prior: the mean of the stacks' volumes from which the joint solution started, likewise.
         added_detail: what the network put where no stack determines the volume, likewise.
-        uncertainty: half-width, likewise; smaller where stacks overlap; not calibrated for several stacks.
+        uncertainty: half-width that holds the error in 90 % of voxels, likewise; smaller where stacks overlap.
+        features: from which it is estimated, on the intensity scale, see `stack_features`.
         coverage: number of stacks that see a voxel, likewise.
         grid: of these volumes, through-plane axis of the reference last.
         stacks: those that were used, the reference first.
@@ -99,6 +102,7 @@ class Fused:
     prior: torch.Tensor
     added_detail: torch.Tensor
     uncertainty: torch.Tensor
+    features: dict[str, torch.Tensor]
     coverage: torch.Tensor
     grid: Grid
     stacks: tuple[FusedStack, ...]
@@ -142,6 +146,7 @@ class Fusion:
         floor: of the directional mean.
         memory_gib: refuse a study that needs more.
         progress: show how far registration and joint solution are, as a bar or in the log.
+        uncertainty: model of the half-widths; None: those of the stacks, combined as if they were independent.
 
     Raises:
         Refusal: if a setting has no such value.
@@ -157,6 +162,7 @@ class Fusion:
         floor: float = FLOOR,
         memory_gib: float = 6.0,
         progress: bool = False,
+        uncertainty: UncertaintyModel | None = None,
     ):
         if isotropic_spacing_mm is not None and not is_positive(isotropic_spacing_mm):
             raise Refusal(f"isotropic_spacing_mm must be a positive number of mm or null, got {isotropic_spacing_mm!r}")
@@ -171,7 +177,7 @@ class Fusion:
             registration,
         )
         self.expected_error, self.smoothness, self.floor = expected_error, smoothness, floor
-        self.memory_gib, self.progress = memory_gib, progress
+        self.memory_gib, self.progress, self.uncertainty = memory_gib, progress, uncertainty
 
     def __call__(self, stacks: Sequence[Stack]) -> Fused:
         """Return the fused volume; a stack that cannot be registered or matched is left out.
@@ -269,7 +275,7 @@ class Fusion:
         left_out: dict[str, str],
     ) -> Fused:
         if len(fused) == 1:
-            return _alone(fused[0], grid, volumes[0], cubic[0], coverage[0], left_out)
+            return self._alone(fused[0], grid, volumes[0], cubic[0], coverage[0], left_out)
         logger.info("prior mean of %d stacks on %d x %d x %d voxels", len(fused), *grid.shape)
         samplings = [_samplings(part.stack, grid, part.motion) for part in fused]
         prior, without_network = (
@@ -291,12 +297,15 @@ class Fusion:
         coarse = JointConsistency(tau, solve.smoothness_voxels, tolerance=COARSE)
         added = self._steps("added detail", coarse, prior - without_network, silent).volume
         logger.info("uncertainty and residuals")
+        number = _number(coverage)
+        features = _features(fused, grid, solution.volume, volumes, coverage)
         return Fused(
             volume=solution.volume,
             prior=prior,
             added_detail=added,
-            uncertainty=_uncertainty(fused, grid, coverage),
-            coverage=sum(inside.to(prior.dtype) for inside in coverage),
+            uncertainty=self._half_width(fused, features, number),
+            features=features,
+            coverage=number,
             grid=grid,
             stacks=tuple(fused),
             left_out=left_out,
@@ -318,39 +327,54 @@ class Fusion:
             bar.set_postfix_str(f"at most {solve.iterations}", refresh=False)  # it ends when it has converged
             return solve(prior, stacks, predicted, bar.update)
 
+    def _alone(
+        self,
+        part: FusedStack,
+        grid: Grid,
+        volume: torch.Tensor,
+        interpolated: torch.Tensor,
+        inside: torch.Tensor,
+        left_out: dict[str, str],
+    ) -> Fused:
+        """One stack: the result is that of the ordinary path, which has weighed its noise already.
 
-def _alone(
-    part: FusedStack,
-    grid: Grid,
-    volume: torch.Tensor,
-    interpolated: torch.Tensor,
-    inside: torch.Tensor,
-    left_out: dict[str, str],
-) -> Fused:
-    """One stack: the result is that of the ordinary path, which has weighed its noise already.
-
-    Raises:
-        Refusal: if it is near-isotropic, as the ordinary path refuses it.
-    """
-    if part.stack.is_near_isotropic:
-        raise Refusal(
-            f"only {part.stack.case.name} can be used, which is already isotropic or nearly so: nothing to do; "
-            f"give --inference::through_plane_axis 0, 1 or 2 to process it anyway"
+        Raises:
+            Refusal: if it is near-isotropic, as the ordinary path refuses it.
+        """
+        if part.stack.is_near_isotropic:
+            raise Refusal(
+                f"only {part.stack.case.name} can be used, which is already isotropic or nearly so: nothing to do; "
+                f"give --inference::through_plane_axis 0, 1 or 2 to process it anyway"
+            )
+        part = replace(part, residual=part.observation.residual(part.observation.operator(volume)))
+        number = _number([inside])
+        features = _features([part], grid, volume, [volume], [inside])
+        return Fused(
+            volume=volume,
+            prior=volume,
+            added_detail=volume - interpolated,
+            uncertainty=self._half_width([part], features, number),
+            features=features,
+            coverage=number,
+            grid=grid,
+            stacks=(part,),
+            left_out=left_out,
+            tau=0.0,
+            iterations=0,
+            warnings=(ALONE.format(part.stack.case.name),),
         )
-    part = replace(part, residual=part.observation.residual(part.observation.operator(volume)))
-    return Fused(
-        volume=volume,
-        prior=volume,
-        added_detail=volume - interpolated,
-        uncertainty=_uncertainty([part], grid, [inside]),
-        coverage=inside.to(volume.dtype),
-        grid=grid,
-        stacks=(part,),
-        left_out=left_out,
-        tau=0.0,
-        iterations=0,
-        warnings=(ALONE.format(part.stack.case.name),),
-    )
+
+    def _half_width(
+        self, fused: Sequence[FusedStack], features: dict[str, torch.Tensor], coverage: torch.Tensor
+    ) -> torch.Tensor:
+        """The half-width (X, Y, Z) in the units of the reference; where no stack is, its intensity range."""
+        reference = fused[0].stack
+        if self.uncertainty is None:
+            half_width = torch.where(coverage > 0, features[COMBINED], 1.0)
+        else:
+            factor = mean_factor([part.stack.geometry for part in fused])
+            half_width = fused_half_width(self.uncertainty, features, coverage, reference.geometry.profile, factor)
+        return half_width * reference.intensity_range
 
 
 def _said(stack: Stack, refusal: Refusal) -> str:
@@ -397,20 +421,26 @@ def _samplings(stack: Stack, grid: Grid, motion: Registration) -> list[Sampling]
     return [Sampling(direction, spacing, thickness, slices.profile)]
 
 
-def _uncertainty(fused: list[FusedStack], grid: Grid, coverage: list[torch.Tensor]) -> torch.Tensor:
-    """Half-widths u_k of single stacks combined: 1 / u^2 is the sum of 1 / u_k^2 over the stacks there.
+def _number(coverage: Sequence[torch.Tensor]) -> torch.Tensor:
+    """How many stacks see a voxel, (X, Y, Z) of float32."""
+    return torch.stack([inside.to(torch.float32) for inside in coverage]).sum(dim=0)
 
-    So it would be if their errors were independent. Where no stack is, it is the intensity range of the reference.
-    """
-    total = torch.zeros_like(coverage[0], dtype=torch.float32)
-    for part, inside in zip(fused, coverage, strict=True):
+
+def _features(
+    fused: Sequence[FusedStack],
+    grid: Grid,
+    volume: torch.Tensor,
+    volumes: Sequence[torch.Tensor],
+    coverage: Sequence[torch.Tensor],
+) -> dict[str, torch.Tensor]:
+    """What the uncertainty is estimated from, on the intensity scale of the reference."""
+    unit = fused[0].stack.intensity_range
+    half_widths = []
+    for part in fused:
         back = RigidResampling(part.stack.grid, grid, part.motion.matrix)
         gain = 1.0 if part.match is None else part.match.gain
-        half_width = gain * back(part.stack.uncertainty)
-        least = LEAST_NOISE * part.stack.intensity_range
-        total += torch.where(inside, half_width.clamp(min=least).square().reciprocal(), 0.0)
-    seen = total > 0
-    return torch.where(seen, total.clamp(min=torch.finfo(total.dtype).tiny).rsqrt(), fused[0].stack.intensity_range)
+        half_widths.append(gain / unit * back(part.stack.uncertainty))
+    return stack_features(volume / unit, [other / unit for other in volumes], half_widths, coverage)
 
 
 def _enlarged(reference: Grid, others: Sequence[tuple[Grid, np.ndarray]]) -> Grid:

@@ -84,11 +84,13 @@ def test_the_noise_of_a_thin_voxel_is_a_feature():
     assert features_of(finished(noise=0.02))["noise"] == pytest.approx(0.04, rel=1e-3)
 
 
-def test_other_weights_than_those_of_the_calibration_are_logged(caplog):
+def test_other_weights_than_those_of_the_calibration_are_logged(tmp_path, caplog):
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(MODEL.as_json()))
     with caplog.at_level(logging.WARNING):
-        Uncertaintyd("uncertainty", MODEL, weights_sha256=["a"])
+        read_model(path, ["a"])
         assert not caplog.records
-        Uncertaintyd("uncertainty", MODEL, weights_sha256=["a", "c"])
+        read_model(path, ["a", "c"])
     assert "calibrated for other weights" in caplog.text
 
 
@@ -100,6 +102,13 @@ def test_a_file_without_a_model_is_refused_in_one_line(tmp_path):
             read_model(path)
     with pytest.raises(Refusal, match="give --uncertainty_path"):
         read_model(tmp_path / "absent.json")
+
+
+def test_the_shipped_model_of_stacks_was_fitted_for_the_faithful_weights_and_up_to_three_stacks():
+    model = read_model(MODELS / "uncertainty_stacks.json")
+    assert [scale.predictions for scale in model.scales] == [1, 2, 3]
+    shipped = json.loads(METADATA.read_text(encoding="utf-8"))["weights_sha256"]
+    assert list(model.weights_sha256) == [shipped["model.pt"]]  # else: python -m benchmarks.stacks_uncertainty fit
 
 
 def test_the_shipped_model_covers_one_prediction_and_more_and_the_shipped_weights():

@@ -122,7 +122,7 @@ def test_a_sidecar_beside_every_nifti_file_says_what_it_is_and_from_which_stacks
         assert content["Resolution"] == ("the slices of the stack" if is_residual else "isotropic, 1 mm")
     described = {volume.name: content["Description"] for volume, content in found.items()}
     assert len(set(described.values())) == len(POSTFIXES) + 1  # both residuals are of one kind
-    assert "not calibrated" in described["study_uncertainty.nii.gz"]
+    assert "moves rigidly" in described["study_uncertainty.nii.gz"]
 
 
 def test_what_is_chosen_is_written_and_more_is_added(tmp_path: Path):
