@@ -147,10 +147,15 @@ def _save(figure: Figure, path: Path, dots_per_inch: int) -> None:
     reduced.save(path, optimize=True)
 
 
+def view_across(affine: np.ndarray, axis: int) -> str:
+    """Return the view that shows the planes of slices stacked along an array axis."""
+    stacked = int(np.abs(affine[:3, axis]).argmax())
+    return next(view for view, (fixed, *_) in VIEWS.items() if fixed == stacked)
+
+
 def across(affine: np.ndarray, axis: int) -> list[str]:
     """Return the two views that cut across slices stacked along an array axis."""
-    stacked = int(np.abs(affine[:3, axis]).argmax())
-    return [view for view, (fixed, *_) in VIEWS.items() if fixed != stacked]
+    return [view for view in VIEWS if view != view_across(affine, axis)]
 
 
 def of_demo(out: Path) -> None:

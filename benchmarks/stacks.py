@@ -1,14 +1,15 @@
 """Several stacks of a study: simulated ones against the truth, real ones against the slices of one that is left out.
 
     python -m benchmarks.stacks simulated SCANS --table stacks_held_back --patterns '*saganon*' --crop 96
-    python -m benchmarks.stacks left-out TRA COR SAG --table stacks_left_out [--spacing 0.8]
+    python -m benchmarks.stacks left-out TRA COR SAG --table stacks_left_out [--spacing 0.8] [--picture]
 
 simulated: three orthogonal stacks of each near-isotropic scan, with Rician noise; the second and third are moved by up
 to 2 degrees and 2 mm (the truth is interpolated by splines of order 5 at the moved voxels, not by the resampling of the
 method). Rows: each stack alone, two and three stacks fused, and what is lost without a part of the method.
 
 left-out: two of the stacks are fused as by `run stacks`, the slices of the third are acquired of the result and
-compared with its own, inside the field of view that all three share.
+compared with its own, inside the field of view that all three share. The picture shows the middle slice of each stack
+that is left out, and the same slice as it would be acquired of each result.
 
 Each run writes docs/tables/TABLE.csv and the table TABLE of docs/stacks.md.
 """
@@ -17,7 +18,7 @@ import argparse
 import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -41,11 +42,13 @@ from scripts.metrics.spectrum import NYQUIST, high_band
 from scripts.physics.acquisition import Acquisition
 from scripts.physics.joint import JointConsistency, StackOperator
 from scripts.physics.rigid import RigidResampling
+from scripts.reports.planes import plane
 from scripts.stacks.fusion import HALF, Fused, Fusion
 from scripts.stacks.registration import register
 from scripts.stacks.stack import SingleStackInference, Stack
 
 from .noise import cropped
+from .pictures import IMAGES, Panel, draw_panels, view_across
 from .tables import DOCS, ROOT, publish
 
 CONFIG = ROOT / "configs" / "inference.yaml"
@@ -214,10 +217,11 @@ def _quality(fused: Fused, motions: Sequence[np.ndarray]) -> dict[str, float]:
     }
 
 
-def left_out_rows(paths: Sequence[Path], spacing_mm: float | None) -> Iterator[Row]:
-    """Yield the scores of all methods against the slices of each stack in turn."""
+def left_out_rows(paths: Sequence[Path], spacing_mm: float | None, picture: Path | None) -> Iterator[Row]:
+    """Yield the scores of all methods against the slices of each stack in turn, and draw the middle slices."""
     single = _single({})
     stacks = [single(case) for case in find_nifti([str(path) for path in paths])]
+    panels: list[dict[str, Panel]] = []
     for index, left_out in enumerate(stacks):
         used = [stack for other, stack in enumerate(stacks) if other != index]
         fused = Fusion(isotropic_spacing_mm=spacing_mm)(used)
@@ -233,8 +237,9 @@ def left_out_rows(paths: Sequence[Path], spacing_mm: float | None) -> Iterator[R
         pairs = [_pair(slices, mask, left_out, stack, m) for stack, m in zip(used, inside, strict=True)]
         volumes = {f"{stack.case.name} alone": volume for stack, volume in zip(used, alone, strict=True)}
         volumes |= {"mean": sum(alone) / len(alone), "mean, by direction": fused.prior, "fused": fused.volume}
-        for method, volume in volumes.items():
-            image = operator(volume).numpy()
+        images = {method: operator(volume).numpy() for method, volume in volumes.items()}
+        panels.append(_middle_slices(left_out, images, mask))
+        for method, image in images.items():
             yield {
                 "left_out": left_out.case.name,
                 "method": method,
@@ -244,6 +249,28 @@ def left_out_rows(paths: Sequence[Path], spacing_mm: float | None) -> Iterator[R
                 "mm": fused.stacks[1].motion.shift_mm,
                 "deviation": max(part.deviation_over_noise for part in fused.stacks),
             }
+    if picture is not None:
+        draw_panels(panels, picture)
+
+
+def _middle_slices(left_out: Stack, images: Mapping[str, np.ndarray], mask: np.ndarray) -> dict[str, Panel]:
+    """The slice of the left-out stack that shares most with the others, and the same of each result, upright."""
+    number = int(mask.sum(axis=(0, 1)).argmax())
+    rows, columns = (np.flatnonzero(mask[..., number].any(axis=axis)) for axis in (1, 0))
+    part = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1), slice(number, number + 1))
+    grid = left_out.slice_grid
+    affine = np.array(grid.affine)
+    affine[:AXES, AXES] = grid.world_mm(np.array([rows[0], columns[0], number]))
+    view = view_across(affine, 2)
+    slices = left_out.slices.numpy()
+    window = np.percentile(slices[part], PERCENTILES)
+    shown = {f"{view} slice left out": slices, **{_title(method): image for method, image in images.items()}}
+    planes = {title: plane((values[part], affine), view, affine[:AXES, AXES])[0] for title, values in shown.items()}
+    return {title: Panel(image[::-1].T, *map(float, window)) for title, image in planes.items()}
+
+
+def _title(method: str) -> str:
+    return f"{method.split()[0].split('_', 1)[-1]} alone" if method.endswith("alone") else method
 
 
 def _pair(slices: np.ndarray, mask: np.ndarray, left_out: Stack, stack: Stack, motion: np.ndarray) -> Pair:
@@ -309,6 +336,7 @@ def main() -> None:
     left_out.add_argument("scans", type=Path, nargs="+")
     left_out.add_argument("--spacing", type=float)
     left_out.add_argument("--table", default="stacks_left_out")
+    left_out.add_argument("--picture", action="store_true", help="also draw docs/images/TABLE.png")
     options = parser.parse_args()
     if options.kind == "simulated":
         rows, content = [], ""
@@ -321,7 +349,8 @@ def main() -> None:
                 sys.stdout.write(f"{path.name}, {factor:g}x\n")
                 sys.stdout.flush()
     else:
-        rows = list(left_out_rows(options.scans, options.spacing))
+        picture = IMAGES / f"{options.table}.png" if options.picture else None
+        rows = list(left_out_rows(options.scans, options.spacing, picture))
         content = left_out_table(rows)
         publish(options.table, rows, content, PAGE)
     sys.stdout.write(content + "\n")
