@@ -76,14 +76,13 @@ weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT
 
 volume_weights: OUT = runs
 volume_weights: LAYERS = 'configs/train.yaml','configs/shipped.yaml','configs/volumes.yaml'
-volume_weights: NETWORK = --network_def::_target_ scripts.learning.generator.VolumeGenerator
 volume_weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
 volume_weights: setup ## the same for a generator that sees volumes, from the shipped weights of planes
 	$(if $(SCANS),,$(error name the folder of scans: make volume_weights SCANS=folder))
 	mkdir -p "$(OUT)/models"
 	$(TRAIN) "[$(LAYERS)]" --output_dir "$(OUT)/volumes"
 	$(TRAIN) "[$(LAYERS),'configs/sharp.yaml']" --start_from "$(OUT)/volumes/model.pt" --output_dir "$(OUT)/sharp_volumes"
-	$(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml $(NETWORK) --weights_path "$(OUT)/volumes/model.pt" --sharp_weights_path "$(OUT)/sharp_volumes/model.pt" --sharpness 0.25 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
+	$(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml --weights_path "$(OUT)/volumes/model.pt" --sharp_weights_path "$(OUT)/sharp_volumes/model.pt" --sharpness 0.25 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
 	cp "$(OUT)/sharp_volumes/model.pt" "$(OUT)/models/model_sharp.pt"
 
 deploy: OUT = out/deploy

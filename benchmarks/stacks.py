@@ -238,7 +238,7 @@ def left_out_rows(paths: Sequence[Path], spacing_mm: float | None, picture: Path
         volumes = {f"{stack.case.name} alone": volume for stack, volume in zip(used, alone, strict=True)}
         volumes |= {"mean": sum(alone) / len(alone), "mean, by direction": fused.prior, "fused": fused.volume}
         images = {method: operator(volume).numpy() for method, volume in volumes.items()}
-        panels.append(_middle_slices(left_out, images, mask))
+        panels.append(_middle_slices(left_out, used, images, mask))
         for method, image in images.items():
             yield {
                 "left_out": left_out.case.name,
@@ -253,7 +253,9 @@ def left_out_rows(paths: Sequence[Path], spacing_mm: float | None, picture: Path
         draw_panels(panels, picture)
 
 
-def _middle_slices(left_out: Stack, images: Mapping[str, np.ndarray], mask: np.ndarray) -> dict[str, Panel]:
+def _middle_slices(
+    left_out: Stack, used: Sequence[Stack], images: Mapping[str, np.ndarray], mask: np.ndarray
+) -> dict[str, Panel]:
     """The slice of the left-out stack that shares most with the others, and the same of each result, upright."""
     number = int(mask.sum(axis=(0, 1)).argmax())
     rows, columns = (np.flatnonzero(mask[..., number].any(axis=axis)) for axis in (1, 0))
@@ -264,13 +266,10 @@ def _middle_slices(left_out: Stack, images: Mapping[str, np.ndarray], mask: np.n
     view = view_across(affine, 2)
     slices = left_out.slices.numpy()
     window = np.percentile(slices[part], PERCENTILES)
-    shown = {f"{view} slice left out": slices, **{_title(method): image for method, image in images.items()}}
+    short = {f"{stack.case.name} alone": f"{view_across(stack.slice_grid.affine, 2)} alone" for stack in used}
+    shown = {f"{view}, left out": slices, **{short.get(method, method): image for method, image in images.items()}}
     planes = {title: plane((values[part], affine), view, affine[:AXES, AXES])[0] for title, values in shown.items()}
     return {title: Panel(image[::-1].T, *map(float, window)) for title, image in planes.items()}
-
-
-def _title(method: str) -> str:
-    return f"{method.split()[0].split('_', 1)[-1]} alone" if method.endswith("alone") else method
 
 
 def _pair(slices: np.ndarray, mask: np.ndarray, left_out: Stack, stack: Stack, motion: np.ndarray) -> Pair:

@@ -50,9 +50,9 @@ def test_the_documented_way_to_load_the_network_works_from_any_folder(tmp_path):
     text = (ROOT / "apps" / "zoo" / "README.md").read_text(encoding="utf-8")
     (block,) = (part for part in re.split(r"\n(?=\S)", text) if "monai.bundle.load(" in part and "    import" in part)
     code = textwrap.dedent(block[block.index("    import") :]).replace("/path/to/glade", str(ROOT))
-    check = f"{code}\nimport torch\nprint(type(network).__name__, network(torch.rand(1, 7, 16, 16)).shape)"
+    check = f"{code}\nimport torch\nprint(type(network).__name__, network(torch.rand(1, 7, 5, 16, 16)).shape)"
     ended = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines()[-1] == "Generator torch.Size([1, 1, 16, 16])"
+    assert ended.stdout.splitlines()[-1] == "VolumeGenerator torch.Size([1, 1, 5, 16, 16])"
 
 
 @pytest.mark.filterwarnings("ignore")
