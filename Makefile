@@ -9,7 +9,7 @@ PORT ?= 8000
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: help setup lock licences demo test fast contracts lint format docs json wheel weights volume_weights check deploy label clean
+.PHONY: help setup lock licences demo test fast contracts lint format docs json wheel weights check deploy label clean
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
@@ -65,25 +65,16 @@ wheel: setup ## dist/*.whl: the package glade, with the bundle inside
 
 weights: OUT = runs
 weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
+weights: LAYERS = 'configs/train.yaml','configs/shipped.yaml'
 weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT=runs/models; MORE="--max_epochs 1" to try
 	$(if $(SCANS),,$(error name the folder of scans: make weights SCANS=folder))
 	mkdir -p "$(OUT)/models"
-	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml']" --output_dir "$(OUT)/pairs"
-	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml','configs/finish.yaml']" --start_from "$(OUT)/pairs/model.pt" --output_dir "$(OUT)/faithful"
-	$(TRAIN) "['configs/train.yaml','configs/shipped.yaml','configs/sharp.yaml']" --start_from "$(OUT)/faithful/model.pt" --output_dir "$(OUT)/sharp"
+	$(TRAIN) "[$(LAYERS)]" --output_dir "$(OUT)/pairs"
+	$(TRAIN) "[$(LAYERS),'configs/finish.yaml']" --start_from "$(OUT)/pairs/model.pt" --output_dir "$(OUT)/planes"
+	$(TRAIN) "[$(LAYERS),'configs/volumes.yaml']" --start_from "$(OUT)/planes/model.pt" --output_dir "$(OUT)/faithful"
+	$(TRAIN) "[$(LAYERS),'configs/volumes.yaml','configs/sharp.yaml']" --start_from "$(OUT)/faithful/model.pt" --output_dir "$(OUT)/sharp"
 	$(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml --weights_path "$(OUT)/faithful/model.pt" --sharp_weights_path "$(OUT)/sharp/model.pt" --sharpness 0.25 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
 	cp "$(OUT)/sharp/model.pt" "$(OUT)/models/model_sharp.pt"
-
-volume_weights: OUT = runs
-volume_weights: LAYERS = 'configs/train.yaml','configs/shipped.yaml','configs/volumes.yaml'
-volume_weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
-volume_weights: setup ## the same for a generator that sees volumes, from the shipped weights of planes
-	$(if $(SCANS),,$(error name the folder of scans: make volume_weights SCANS=folder))
-	mkdir -p "$(OUT)/models"
-	$(TRAIN) "[$(LAYERS)]" --output_dir "$(OUT)/volumes"
-	$(TRAIN) "[$(LAYERS),'configs/sharp.yaml']" --start_from "$(OUT)/volumes/model.pt" --output_dir "$(OUT)/sharp_volumes"
-	$(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml --weights_path "$(OUT)/volumes/model.pt" --sharp_weights_path "$(OUT)/sharp_volumes/model.pt" --sharpness 0.25 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
-	cp "$(OUT)/sharp_volumes/model.pt" "$(OUT)/models/model_sharp.pt"
 
 deploy: OUT = out/deploy
 deploy: .venv-deploy/installed ## the MONAI Deploy app on a folder of DICOM files: SCAN=folder [OUT=folder]
