@@ -88,8 +88,29 @@ def central_cube(source: MovedScan, size: int | None) -> tuple[Grid, np.ndarray]
 
 
 @dataclass(frozen=True)
+class SimulatedSlices:
+    """Three orthogonal stacks of a scan whose true volume is known.
+
+    Attributes:
+        name: of the scan.
+        factor: slice spacing in voxels of the truth.
+        slices: of each stack, with their grid, in the order of `NAMES`: the reference in its place, the others moved.
+        motions: of each, RAS mm of the stack -> RAS mm of the truth, (4, 4).
+        truth: (X, Y, Z); 0 and 1 are its robust range.
+        grid: of the truth.
+    """
+
+    name: str
+    factor: float
+    slices: Sequence[tuple[np.ndarray, Grid]]
+    motions: Sequence[np.ndarray]
+    truth: np.ndarray
+    grid: Grid
+
+
+@dataclass(frozen=True)
 class SimulatedStudy:
-    """Three orthogonal stacks of a scan whose true volume is known, each made isotropic alone.
+    """The same with each stack made isotropic alone.
 
     Attributes:
         stacks: the reference first, in its place; the others have moved.
@@ -104,15 +125,15 @@ class SimulatedStudy:
     grid: Grid
 
 
-def simulated_study(
+def simulated_slices(
     path: Path,
     factor: float,
     noise: float,
     size: int | None,
     profile: str = "rect",
     largest: tuple[float, float] = (LARGEST_DEG, LARGEST_MM),
-) -> SimulatedStudy:
-    """Simulate three stacks of the central cube of a near-isotropic scan and make each of them isotropic.
+) -> SimulatedSlices:
+    """Simulate three stacks of the central cube of a near-isotropic scan.
 
     Args:
         path: of the scan.
@@ -127,12 +148,39 @@ def simulated_study(
     name = path.name.removesuffix(".nii.gz")
     random = np.random.default_rng(zlib.crc32(f"{name} {factor}".encode()))
     motions = [np.eye(AXES + 1), *(random_motion(random, *largest) for _ in range(2))]
-    single = _single({"slice_thickness_mm": factor * float(grid.spacing_mm[0]), "slice_profile": profile})
-    stacks = []
-    for index, (title, motion) in enumerate(zip(NAMES, motions, strict=True)):
-        slices, thick = source.stack(grid, 2 - index, factor, noise, motion, seed=index, profile=profile)
-        stacks.append(single(Case(title, ()), nibabel.Nifti1Image(slices, thick.affine)))
-    return SimulatedStudy(stacks, motions, truth, grid)
+    slices = [
+        source.stack(grid, 2 - index, factor, noise, motion, seed=index, profile=profile)
+        for index, motion in enumerate(motions)
+    ]
+    return SimulatedSlices(name, factor, slices, motions, truth, grid)
+
+
+def simulated_study(
+    path: Path,
+    factor: float,
+    noise: float,
+    size: int | None,
+    profile: str = "rect",
+    largest: tuple[float, float] = (LARGEST_DEG, LARGEST_MM),
+) -> SimulatedStudy:
+    """Simulate three stacks as `simulated_slices` does, and make each of them isotropic."""
+    made = simulated_slices(path, factor, noise, size, profile, largest)
+    thickness = factor * float(made.grid.spacing_mm[0])
+    single = single_inference({"slice_thickness_mm": thickness, "slice_profile": profile})
+    stacks = [
+        single(Case(title, ()), nibabel.Nifti1Image(slices, thick.affine))
+        for title, (slices, thick) in zip(NAMES, made.slices, strict=True)
+    ]
+    return SimulatedStudy(stacks, made.motions, made.truth, made.grid)
+
+
+def fidelity(found: np.ndarray, truth: np.ndarray, factor: float, mask: np.ndarray, drange: float) -> dict[str, float]:
+    """Return PSNR, SSIM and the mean high-band error over the axes of a volume on the grid of the truth."""
+    return {
+        "psnr": psnr(found, truth, mask, drange),
+        "ssim": ssim(found, truth, mask, drange),
+        "high_band_error": fmean(high_band(found, truth, factor, axis, mask).error for axis in range(AXES)),
+    }
 
 
 def simulated_rows(path: Path, factor: float, noise: float, size: int | None, ablation: bool = True) -> Iterator[Row]:
@@ -144,15 +192,12 @@ def simulated_rows(path: Path, factor: float, noise: float, size: int | None, ab
 
     def scored(method: str, volume: torch.Tensor, its: Grid, back: np.ndarray | None, **more: float) -> Row:
         found = RigidResampling(its, grid, back)(volume).numpy()
-        bands = [high_band(found, truth, factor, axis, mask) for axis in range(AXES)]
         return {
             "scan": name,
             "factor": factor,
             "noise": noise,
             "method": method,
-            "psnr": psnr(found, truth, mask, drange),
-            "ssim": ssim(found, truth, mask, drange),
-            "high_band_error": fmean(band.error for band in bands),
+            **fidelity(found, truth, factor, mask, drange),
             "deg": more.get("deg", np.nan),
             "mm": more.get("mm", np.nan),
             "deviation": more.get("deviation", np.nan),
@@ -198,7 +243,8 @@ def _without_prior(fused: Fused) -> torch.Tensor:
     return JointConsistency(tau)(torch.zeros_like(fused.prior), [part.observation for part in fused.stacks]).volume
 
 
-def _single(overrides: dict) -> SingleStackInference:
+def single_inference(overrides: dict) -> SingleStackInference:
+    """Return what makes the volume of one stack, with the settings of `run stacks` and these."""
     own = ConfigParser.load_config_file(ROOT / "configs" / "stacks.yaml")["inference"]
     settings = {"bundle_root": str(ROOT), **own, "inferer::progress": False, **overrides}
     single = SingleStackInference(CONFIG, settings)
@@ -206,12 +252,19 @@ def _single(overrides: dict) -> SingleStackInference:
     return single
 
 
+def farthest(apart: Sequence[np.ndarray]) -> dict[str, float]:
+    """Return the largest rotation and shift of the centre, which is the origin, among motions that should be none."""
+    return {
+        "deg": max(float(np.degrees(Rotation.from_matrix(m[:AXES, :AXES]).magnitude())) for m in apart),
+        "mm": max(float(np.linalg.norm(m[:AXES, AXES])) for m in apart),
+    }
+
+
 def _quality(fused: Fused, motions: Sequence[np.ndarray]) -> dict[str, float]:
     """How far the registrations are from the truth, at most, and what the fusion said."""
     apart = [part.motion.matrix @ motion for part, motion in zip(fused.stacks, motions, strict=False)]
     return {
-        "deg": max(float(np.degrees(Rotation.from_matrix(m[:AXES, :AXES]).magnitude())) for m in apart),
-        "mm": max(float(np.linalg.norm(m[:AXES, AXES])) for m in apart),  # of the centre, which is the origin
+        **farthest(apart),
         "deviation": max(part.deviation_over_noise for part in fused.stacks),
         "iterations": fused.iterations,
     }
@@ -219,7 +272,7 @@ def _quality(fused: Fused, motions: Sequence[np.ndarray]) -> dict[str, float]:
 
 def left_out_rows(paths: Sequence[Path], spacing_mm: float | None, picture: Path | None) -> Iterator[Row]:
     """Yield the scores of all methods against the slices of each stack in turn, and draw the middle slices."""
-    single = _single({})
+    single = single_inference({})
     stacks = [single(case) for case in find_nifti([str(path) for path in paths])]
     panels: list[dict[str, Panel]] = []
     for index, left_out in enumerate(stacks):
