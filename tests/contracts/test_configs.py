@@ -113,7 +113,8 @@ NO_RESULT_DEPENDS_ON = {  # settings of inference.yaml that change no voxel and 
     "keep_names", "frames",  # which cases there are and what they are called; the fingerprint of a case holds its frame
     "redo", "device", "write", "outputs", "bids_dir",  # the record compares what is written itself
     "largest_result_voxels",  # a larger result is refused
-    "weights_path", "adapted_weights_path", "used_weights_path", "sharp_weights_path", "used_weights_sha256",  # compared
+    "weights_path", "adapted_weights_path", "used_weights_path", "sharp_weights_path",  # the checksums are compared
+    "used_weights_sha256",
     "network_def",  # weights that do not fit it are refused
     "uncertainty_path",  # its checksum is compared
     "nifti_cases", "once", "cases", "share",
