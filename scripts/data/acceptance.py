@@ -31,7 +31,7 @@ LARGEST_POSITION_MM = 1e5  # from the origin of the scanner; single precision in
 PLAUSIBLE_MM = f"{PLAUSIBLE_SPACING_MM[0]:g} to {PLAUSIBLE_SPACING_MM[1]:g} mm"
 LARGEST_FACTOR = 32.0  # spacing of the scan over voxel size of the result; finer voxels hold nothing more
 LARGEST_RESULT_VOXELS = 300_000_000  # 1024 x 1024 x 286: hours on a CPU
-BASE_GIB, BYTES_PER_VOXEL = 0.5, 75  # peak memory: of the program, and for each voxel of a result of four predictions
+BASE_GIB, BYTES_PER_VOXEL = 0.8, 75  # peak memory: of program and network, and for each voxel of a result of two predictions
 STATED_SPACING_DISAGREEMENT = 0.02  # relative; between SpacingBetweenSlices and the affine
 
 logger = logging.getLogger(__name__)
@@ -284,10 +284,10 @@ class AcceptScand(MapTransform):
 
 
 def memory_gib(shape: Sequence[int]) -> float:
-    """Return about how much memory a result of this shape takes while it is made, GiB; measured with four predictions.
+    """Return about how much memory a result of this shape takes while it is made, GiB; measured with two predictions.
 
     >>> round(memory_gib((256, 256, 208)), 1)
-    1.5
+    1.8
     """
     return BASE_GIB + math.prod(shape) * BYTES_PER_VOXEL / 2**30
 
