@@ -31,7 +31,7 @@ LARGEST_POSITION_MM = 1e5  # from the origin of the scanner; single precision in
 PLAUSIBLE_MM = f"{PLAUSIBLE_SPACING_MM[0]:g} to {PLAUSIBLE_SPACING_MM[1]:g} mm"
 LARGEST_FACTOR = 32.0  # spacing of the scan over voxel size of the result; finer voxels hold nothing more
 LARGEST_RESULT_VOXELS = 300_000_000  # 1024 x 1024 x 286: hours on a CPU
-BASE_GIB, BYTES_PER_VOXEL = 0.8, 75  # peak memory: of program and network, and for each voxel of a result of two predictions
+BASE_GIB, BYTES_PER_VOXEL = 0.8, 75  # peak memory: of program and network, and for each voxel of a result
 STATED_SPACING_DISAGREEMENT = 0.02  # relative; between SpacingBetweenSlices and the affine
 
 logger = logging.getLogger(__name__)
