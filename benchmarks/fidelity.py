@@ -47,6 +47,7 @@ SLICES = ("slice_period_modulation", "slice_period_stripes")
 UNCERTAINTY = ("uncertainty_coverage", "uncertainty_rank_correlation")
 COLUMNS = {  # table -> its metrics
     "fidelity": (*FIDELITY, "pique", *SLICES, *UNCERTAINTY, "residual"),
+    "volumes": (*FIDELITY, "pique", *SLICES, *UNCERTAINTY, "residual"),  # four protocols, the generator of volumes
     "real": ("pique", "sharpness_closed", "spectrum_closed", *SLICES, "residual"),
     "sharpness": (*FIDELITY, *SLICES, "pique", *UNCERTAINTY),  # of held-back scans, at further values of the sharpness
     "peers": (*FIDELITY, "pique", "residual"),  # of an evaluation with --pairs and --others
@@ -80,6 +81,7 @@ BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation o
 SIMPLE = ("nearest", "linear")  # shown for pooled protocols only
 DIFFERENCE = {  # table -> the metric whose difference to consistent cubic is its last column
     "fidelity": "psnr",
+    "volumes": "psnr",
     "sharpness": "psnr",
     "peers": "psnr",
     "real": "sharpness_closed",
@@ -107,8 +109,8 @@ def belongs(found: Statistic, table: str) -> bool:
     if found.metric not in COLUMNS[table] or found.axis or found.against not in ("", CONSISTENT):
         return False
     if found.factor != POOLED:
-        return table == "fidelity"
-    return found.profile == (SIMULATED if table in ("fidelity", "sharpness", "peers") else REAL)
+        return table in ("fidelity", "volumes")
+    return found.profile == (SIMULATED if table in ("fidelity", "volumes", "sharpness", "peers") else REAL)
 
 
 def table_of(rows: Sequence[Statistic], table: str) -> str:
