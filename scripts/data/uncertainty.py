@@ -116,10 +116,10 @@ def features_of(data: Mapping[Hashable, Any], pred_key: str = "pred") -> dict[st
     unbiased = (count / (count - 1)) ** 0.5 if count > 1 else 1.0
     passed = Acquisition(geometry_of(result)).matrix
     return {
-        DISAGREEMENT: _rms(data["disagreement"].as_tensor() * unbiased),
-        ADDED_DETAIL: _rms(data["added_detail"].as_tensor()),
-        CORRECTION: _rms(data["correction"].as_tensor()),
-        GRADIENT: _rms(torch.gradient(volume, dim=-1)[0]),
+        DISAGREEMENT: local_rms(data["disagreement"].as_tensor() * unbiased),
+        ADDED_DETAIL: local_rms(data["added_detail"].as_tensor()),
+        CORRECTION: local_rms(data["correction"].as_tensor()),
+        GRADIENT: local_rms(torch.gradient(volume, dim=-1)[0]),
         NOISE: noise_of(result) / float((passed**2).sum(axis=1).mean()) ** 0.5 if "noise" in result.meta else 0.0,
     }
 
@@ -128,5 +128,6 @@ def _count(data: Mapping[Hashable, Any]) -> int:
     return int(data["disagreement"].meta[PREDICTIONS])
 
 
-def _rms(volume: torch.Tensor) -> torch.Tensor:
+def local_rms(volume: torch.Tensor) -> torch.Tensor:
+    """Return the root mean square of a volume (1, X, Y, Z) over a Gaussian neighbourhood of 1 voxel."""
     return smoothed(volume.square(), NEIGHBOURHOOD_VOXELS).clamp(min=0).sqrt()

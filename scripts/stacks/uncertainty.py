@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from ..data.transforms import smoothed
+from ..data.uncertainty import local_rms
 from ..physics.acquisition import SliceGeometry
 from ..physics.uncertainty import COMBINED, DISAGREEMENT, UncertaintyModel
 
 LEAST = 1e-3  # of the intensity scale: smallest half-width of a single stack
-NEIGHBOURHOOD_VOXELS = 1.0  # sigma of the Gaussian over which the disagreement is averaged
 
 
 def stack_features(
@@ -38,8 +37,8 @@ def stack_features(
         count += seen
     covered = precision > 0
     combined = torch.where(covered, precision.clamp(min=torch.finfo(fused.dtype).tiny).rsqrt(), 0.0)
-    mean = smoothed((square / count.clamp(min=1))[None], NEIGHBOURHOOD_VOXELS)[0]
-    return {COMBINED: combined, DISAGREEMENT: mean.clamp(min=0).sqrt()}
+    distance = (square / count.clamp(min=1)).sqrt()
+    return {COMBINED: combined, DISAGREEMENT: local_rms(distance[None])[0]}
 
 
 def fused_half_width(
