@@ -50,7 +50,7 @@ class OrthogonalInferer(Inferer):
         window: rows and columns of a window, voxels; -1 for the whole plane along that axis.
         overlap: share of a window that overlaps the next, 0 to below 1.
         batch: planes or windows per call of the network.
-        precision: "float32" or "bfloat16"; "auto" takes bfloat16 where the device computes in it natively.
+        precision: "float32" or "bfloat16"; "auto" takes bfloat16 where the device is faster in it.
         progress: whether to show how many planes are done, as a bar or in the log.
 
     Raises:

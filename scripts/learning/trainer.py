@@ -41,7 +41,7 @@ class CycleGanTrainer(Trainer):
         consistent: whether predictions of G pass the data-consistency projection P.
         clip: largest gradient norm of a step, for generators and discriminators; None for no limit.
         precision: "float32", "bfloat16" or "float16" (with gradient scaling, meant for CUDA); "auto" takes bfloat16
-            where the device computes in it natively.
+            where the device is faster in it.
         seed: seed of the simulated acquisitions.
         train_handlers: handlers attached to the trainer.
         key_train_metric: as for MONAI's `Trainer`.
