@@ -97,6 +97,21 @@ class SingleStackInference:
         self._config = copy.deepcopy(parser.get())  # parsing replaces parts of it
         self._parser = parser
 
+    @property
+    def weights_path(self) -> str:
+        """File of the faithful weights."""
+        return str(self._parser.get_parsed_content("used_weights_path"))
+
+    @property
+    def sharp_weights_path(self) -> str:
+        """File of the sharp weights; read where `sharpness` is above 0."""
+        return str(self._parser.get_parsed_content("sharp_weights_path"))
+
+    @property
+    def sharpness(self) -> float:
+        """From 0, the faithful weights alone, to 1, the sharp ones."""
+        return float(self._parser.get_parsed_content("sharpness"))
+
     def load(self) -> None:
         """Build the network and the transforms: a wrong setting is found before the first scan is read."""
         part = self._parser.get_parsed_content

@@ -14,11 +14,13 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from monai.bundle import ConfigParser
 
 from scripts.data.case import Case
 from scripts.data.outputs import OUTPUTS_OF_STACKS
 from scripts.derived_series.writer import DicomSeriesWriter
 from scripts.dicom.synthetic_series import write_series
+from scripts.geometry.checksums import sha256_of
 from scripts.geometry.errors import Refusal
 from scripts.run.record import RunRecord
 from scripts.run.sidecars import ResultSidecar
@@ -284,6 +286,29 @@ def test_a_stack_that_was_left_out_is_no_source_of_the_derived_series(tmp_path: 
     for path in (tmp_path / "out").rglob("*_glade_dicom/*.dcm"):
         referenced = pydicom.dcmread(path).ReferencedSeriesSequence
         assert [series[item.SeriesInstanceUID] for item in referenced] == ["cor", "sag"]
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 0.5])
+def test_the_record_names_the_weights_of_the_stacks_and_the_uncertainty(tmp_path: Path, sharpness: float):
+    models = ROOT / "models"
+    own = tmp_path / "own.pt"
+    shutil.copy(models / "model.pt", own)
+    parser = ConfigParser(ConfigParser.load_config_file(ROOT / "configs" / "stacks.yaml"))
+    parser.update(
+        {
+            "bundle_root": str(ROOT),
+            "output_dir": str(tmp_path / "out"),
+            "inference": {"sharpness": sharpness, "weights_path": str(own)},
+        }
+    )
+    record = parser.get_parsed_content("record")
+    assert record.weights_sha256 == sha256_of(own)
+    assert record.settings["uncertainty_sha256"] == sha256_of(models / "uncertainty_stacks.json")
+    sharp = sha256_of(models / "model_sharp.pt") if sharpness else None
+    assert record.settings["sharp_weights_sha256"] == sharp
+    provenance = parser.get_parsed_content("saving").dicom_writer.provenance
+    assert provenance.sharp_weights_sha256 == (sharp or "")
+    assert provenance.sharpness == sharpness
 
 
 @pytest.mark.slow
