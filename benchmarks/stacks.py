@@ -94,6 +94,7 @@ class SimulatedSlices:
     Attributes:
         name: of the scan.
         factor: slice spacing in voxels of the truth.
+        profile: of the slices.
         slices: of each stack, with their grid, in the order of `NAMES`: the reference in its place, the others moved.
         motions: of each, RAS mm of the stack -> RAS mm of the truth, (4, 4).
         truth: (X, Y, Z); 0 and 1 are its robust range.
@@ -102,24 +103,8 @@ class SimulatedSlices:
 
     name: str
     factor: float
+    profile: str
     slices: Sequence[tuple[np.ndarray, Grid]]
-    motions: Sequence[np.ndarray]
-    truth: np.ndarray
-    grid: Grid
-
-
-@dataclass(frozen=True)
-class SimulatedStudy:
-    """The same with each stack made isotropic alone.
-
-    Attributes:
-        stacks: the reference first, in its place; the others have moved.
-        motions: of each, RAS mm of the stack -> RAS mm of the truth, (4, 4).
-        truth: (X, Y, Z); 0 and 1 are its robust range.
-        grid: of the truth.
-    """
-
-    stacks: Sequence[Stack]
     motions: Sequence[np.ndarray]
     truth: np.ndarray
     grid: Grid
@@ -152,26 +137,17 @@ def simulated_slices(
         source.stack(grid, 2 - index, factor, noise, motion, seed=index, profile=profile)
         for index, motion in enumerate(motions)
     ]
-    return SimulatedSlices(name, factor, slices, motions, truth, grid)
+    return SimulatedSlices(name, factor, profile, slices, motions, truth, grid)
 
 
-def simulated_study(
-    path: Path,
-    factor: float,
-    noise: float,
-    size: int | None,
-    profile: str = "rect",
-    largest: tuple[float, float] = (LARGEST_DEG, LARGEST_MM),
-) -> SimulatedStudy:
-    """Simulate three stacks as `simulated_slices` does, and make each of them isotropic."""
-    made = simulated_slices(path, factor, noise, size, profile, largest)
-    thickness = factor * float(made.grid.spacing_mm[0])
-    single = single_inference({"slice_thickness_mm": thickness, "slice_profile": profile})
-    stacks = [
+def isotropic_stacks(made: SimulatedSlices) -> list[Stack]:
+    """Make each of the simulated stacks isotropic alone: the reference first, in its place; the others have moved."""
+    thickness = made.factor * float(made.grid.spacing_mm[0])
+    single = single_inference({"slice_thickness_mm": thickness, "slice_profile": made.profile})
+    return [
         single(Case(title, ()), nibabel.Nifti1Image(slices, thick.affine))
         for title, (slices, thick) in zip(NAMES, made.slices, strict=True)
     ]
-    return SimulatedStudy(stacks, made.motions, made.truth, made.grid)
 
 
 def fidelity(found: np.ndarray, truth: np.ndarray, factor: float, mask: np.ndarray, drange: float) -> dict[str, float]:
@@ -185,15 +161,14 @@ def fidelity(found: np.ndarray, truth: np.ndarray, factor: float, mask: np.ndarr
 
 def simulated_rows(path: Path, factor: float, noise: float, size: int | None, ablation: bool = True) -> Iterator[Row]:
     """Yield the scores of all methods for one scan; without the ablation only those that the targets are about."""
-    study = simulated_study(path, factor, noise, size)
-    stacks, motions, truth, grid = study.stacks, study.motions, study.truth, study.grid
-    name = path.name.removesuffix(".nii.gz")
+    made = simulated_slices(path, factor, noise, size)
+    stacks, motions, truth, grid = isotropic_stacks(made), made.motions, made.truth, made.grid
     mask, drange = body_mask(truth), robust_range(truth)
 
     def scored(method: str, volume: torch.Tensor, its: Grid, back: np.ndarray | None, **more: float) -> Row:
         found = RigidResampling(its, grid, back)(volume).numpy()
         return {
-            "scan": name,
+            "scan": made.name,
             "factor": factor,
             "noise": noise,
             "method": method,

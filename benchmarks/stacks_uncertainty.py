@@ -29,7 +29,7 @@ from scripts.physics.uncertainty import COMBINED, Scale, UncertaintyModel
 from scripts.stacks.fusion import Fused, Fusion
 from scripts.stacks.uncertainty import mean_factor
 
-from .stacks import SimulatedStudy, simulated_study
+from .stacks import SimulatedSlices, isotropic_stacks, simulated_slices
 from .tables import DOCS, ROOT, publish
 from .uncertainty import PLAN, VOXELS
 
@@ -46,19 +46,20 @@ Row = dict[str, str | float]
 def samples_of(path: Path, person: str, protocol: Mapping, size: int) -> dict[int, ErrorSample]:
     """Return voxels of the body with their errors, by the number of fused stacks."""
     registered = protocol.get("registered", True)
-    study = simulated_study(
+    made = simulated_slices(
         path, protocol["factor"], protocol["noise"], size, protocol["profile"], MOVED if registered else UNTOLD
     )
     fusion = Fusion(registration=registered)
-    return {count: _sample(study, fusion(study.stacks[:count]), person, protocol, registered) for count in COUNTS}
+    stacks = isotropic_stacks(made)
+    return {count: _sample(made, fusion(stacks[:count]), person, protocol, registered) for count in COUNTS}
 
 
-def _sample(study: SimulatedStudy, fused: Fused, person: str, protocol: Mapping, calibrates: bool) -> ErrorSample:
+def _sample(made: SimulatedSlices, fused: Fused, person: str, protocol: Mapping, calibrates: bool) -> ErrorSample:
     """Voxels of the field of view that the fused volume and the truth share; both have the same first voxel."""
-    shared = tuple(slice(min(sizes)) for sizes in zip(fused.grid.shape, study.grid.shape, strict=True))
-    if not np.allclose(fused.grid.affine, study.grid.affine, atol=1e-4):
+    shared = tuple(slice(min(sizes)) for sizes in zip(fused.grid.shape, made.grid.shape, strict=True))
+    if not np.allclose(fused.grid.affine, made.grid.affine, atol=1e-4):
         raise ValueError("the fused volume lies elsewhere than the truth")
-    truth = study.truth[shared]
+    truth = made.truth[shared]
     seen = body_mask(truth) & (fused.coverage[shared] == len(fused.stacks)).numpy()
     inside = np.flatnonzero(seen)
     chosen = np.random.default_rng(0).choice(inside, min(VOXELS, len(inside)), replace=False)
