@@ -16,7 +16,7 @@ BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
 def split_by_person(
     cases: Sequence[Case],
-    held_back: float,
+    held_back: float | Sequence[str],
     seed: int,
     same_person: Sequence[Sequence[str]] = (),
     exclude: Sequence[str] = (),
@@ -31,7 +31,8 @@ def split_by_person(
     Args:
         cases: cases as found; those with a refusal are left out.
         held_back: share of persons held back for validation, 0 to below 1; 0.1 in the paper. With 0 the training
-            scans serve for validation too, with a warning in the log.
+            scans serve for validation too, with a warning in the log. Or patterns of case names: every person with a
+            case that fits one is held back, whatever the seed.
         seed: seed of the draw.
         same_person: lists of patterns ("*knee07*") of case names; each list stands for one person.
         exclude: patterns of case names that are not used.
@@ -46,25 +47,29 @@ def split_by_person(
     >>> {side: [case.name for case in of_side] for side, of_side in split.items()}
     {'training': ['sub-2_a'], 'validation': ['sub-1_a', 'sub-1_b']}
     """
-    if not 0 <= held_back < 1:
-        raise Refusal(f"held_back must be from 0 to below 1, got {held_back}")
+    share, named = (held_back, []) if isinstance(held_back, int | float) else (0.0, list(held_back))
+    if not 0 <= share < 1:
+        raise Refusal(f"held_back must be from 0 to below 1, or a list of patterns, got {held_back}")
     names = [case.name for case in cases]
-    for pattern in [*exclude, *(pattern for person in same_person for pattern in person)]:
+    for pattern in [*named, *exclude, *(pattern for person in same_person for pattern in person)]:
         if not any(fnmatch(name, pattern) for name in names):
             raise Refusal(f"the pattern {pattern!r} fits none of the {len(names)} cases found: correct or drop it")
     usable = [c for c in cases if not c.refusal and not any(fnmatch(c.name, p) for p in exclude)]
     persons: dict[str, list[Case]] = {}
     for case in usable:
         persons.setdefault(_person(case, same_person), []).append(case)
-    order = np.random.default_rng(seed).permutation(sorted(persons))
-    count = int(np.ceil(held_back * len(order))) if held_back else 0
-    if len(order) <= count:
+    if named:
+        drawn = {name for name, own in persons.items() if any(fnmatch(case.name, p) for case in own for p in named)}
+    else:
+        order = np.random.default_rng(seed).permutation(sorted(persons))
+        drawn = set(order[: int(np.ceil(share * len(order)))])
+    if persons.keys() <= drawn:
         raise Refusal(
-            f"{len(usable)} usable cases of {len(order)} persons: none is left to train on; "
+            f"{len(usable)} usable cases of {len(persons)} persons: none is left to train on; "
             f"add scans, or lower --held_back (0 validates on the training scans)"
         )
-    training = [case for person in order[count:] for case in persons[person]]
-    held = [case for person in order[:count] for case in persons[person]]
+    training = [case for person, own in persons.items() if person not in drawn for case in own]
+    held = [case for person in persons if person in drawn for case in persons[person]]
     if held or held_planes:
         logger.info("validation on %d scans: %s", len(held or training), _names(held or training))
     else:

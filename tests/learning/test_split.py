@@ -30,6 +30,14 @@ def test_named_persons_and_exclusions_count():
         assert all(("knee_a" in side) == ("knee_b" in side) for side in names)
 
 
+def test_named_scans_are_held_back_with_all_others_of_the_person():
+    found = cases("knee_a", "knee_b", "head", "foot")
+    for seed in range(5):
+        split = split_by_person(found, ["knee_b", "f*"], seed, same_person=[["knee_*"]])
+        assert [case.name for case in split["validation"]] == ["knee_a", "knee_b", "foot"]
+        assert [case.name for case in split["training"]] == ["head"]
+
+
 def test_frames_of_a_file_stay_together():
     frames = [Case(f"dyn_f{n}", (Path("/scans/dyn.nii.gz"),), frame=n) for n in range(9)]
     for seed in range(5):
@@ -48,6 +56,8 @@ def test_refused_cases_are_left_out():
     ("settings", "words"),
     [
         ({"held_back": 1.0}, "held_back must be from 0 to below 1"),
+        ({"held_back": ["hip*"]}, r"'hip\*' fits none of the 2 cases"),
+        ({"held_back": ["*"]}, "none is left to train on"),
         ({"exclude": ["hip*"]}, r"'hip\*' fits none of the 2 cases"),
         ({"held_back": 0.9}, "none is left to train on"),
     ],
