@@ -114,13 +114,17 @@ class Workflow:
     Args:
         cache: folder; None: nothing is kept.
         sharpness: of the weights; None: the default.
+        settings: others of the inference; predictions made with them are not to be kept in the same folder.
     """
 
-    def __init__(self, cache: Path | None, sharpness: float | None = None):
+    def __init__(
+        self, cache: Path | None, sharpness: float | None = None, settings: Mapping[str, object] | None = None
+    ):
         self.parser = ConfigParser(ConfigParser.load_config_file(CONFIG))
         self.parser["bundle_root"], self.parser["inferer::progress"] = str(ROOT), False
         if sharpness is not None:
             self.parser["sharpness"] = sharpness
+        self.parser.update(dict(settings or {}))
         self.parser.parse()
         get = self.parser.get_parsed_content
         self.sharpness = float(get("sharpness"))
@@ -351,12 +355,7 @@ def picture(scans: Path, cache: Path | None) -> None:
     for factor in (4, 8.3):
         protocol = SimulatedProtocol(factor, "rect", name=f"lesion_{factor:g}x")
         simulation = Simulation(name, part["scans"][name], protocol, scans, part["crop"])
-        values, grid = simulation.truth
-        centre = [round(share * size) for share, size in zip((0.58, 0.5, 0.5), values.shape, strict=True)]
-        offsets = (axis - c for axis, c in zip(np.indices(values.shape), centre, strict=True))
-        distance_mm = float(grid.spacing_mm[0]) * np.sqrt(sum(o**2 for o in offsets))
-        inside = np.clip(LESION_MM / 2 - distance_mm + 0.5, 0, 1)
-        values += inside.astype(np.float32) * (1.25 * np.percentile(values, 99.5) - values)
+        centre = put_lesion(*simulation.truth)
         data, truth, _ = workflow.prepared(simulation)
         done = Uncertaintyd("uncertainty", model, workflow.trained_range)(workflow.result(data, len(data["pred"])))
         result = done["pred"].as_tensor()[0].numpy()
@@ -368,6 +367,16 @@ def picture(scans: Path, cache: Path | None) -> None:
             | {title: Panel(volume[:, centre[1]], 0.0, 0.4, "viridis") for title, volume in coloured.items()}
         )
     draw_panels(rows, IMAGES / "uncertainty.png")
+
+
+def put_lesion(values: np.ndarray, grid: Grid) -> list[int]:
+    """Put a bright round lesion of 7 mm into a volume (X, Y, Z), and return the voxel of its centre."""
+    centre = [round(share * size) for share, size in zip((0.58, 0.5, 0.5), values.shape, strict=True)]
+    offsets = (axis - c for axis, c in zip(np.indices(values.shape), centre, strict=True))
+    distance_mm = float(grid.spacing_mm[0]) * np.sqrt(sum(o**2 for o in offsets))
+    inside = np.clip(LESION_MM / 2 - distance_mm + 0.5, 0, 1)
+    values += inside.astype(np.float32) * (1.25 * np.percentile(values, 99.5) - values)
+    return centre
 
 
 def _plan() -> dict:
