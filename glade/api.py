@@ -127,7 +127,7 @@ class SuperResolver:
             scan: path of a NIfTI file or DICOM series, an image of nibabel, or an array (X, Y, Z) with its affine.
             affine: 4 x 4, from voxels to RAS mm; of an array only.
             slice_thickness_mm: FWHM of the slice profile; None: from DICOM or a BIDS sidecar, else the slice spacing.
-            slice_profile: "rect", "gauss" or "fourier"; None: by the acquisition, where it is known.
+            slice_profile: "rect", "slr", "gauss" or "fourier"; None: by the acquisition, where it is known.
             through_plane_axis: array axis across the slices; None: DICOM's slices, else the largest spacing.
             frame: which volume (from 0) of a 4-D scan.
 

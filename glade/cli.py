@@ -151,7 +151,7 @@ OPTIONS = (
     ),
     setting(
         "slice_profile",
-        type=click.Choice(["auto", "rect", "gauss", "fourier"]),
+        type=click.Choice(["auto", "rect", "slr", "gauss", "fourier"]),
         help="How a slice averages the tissue across it.",
     ),
     setting(
