@@ -46,7 +46,8 @@ def load_interpolated(
 
     Each tensor becomes faithful + sharpness * (sharp - faithful). Weights of a training and of its continuation can be
     interpolated so (Wang et al. 2018, ESRGAN, section 3.4, arXiv 1809.00219). Adapted weights keep all of their
-    adaptation: adapted + sharpness * (sharp - faithful).
+    adaptation: adapted + sharpness * (sharp - faithful). Weights of planes and of volumes can be interpolated too: where
+    planes have no cross blocks, those of the volumes take part with their output scaled by `sharpness`.
 
     Args:
         network: the network to fill.
@@ -65,8 +66,9 @@ def load_interpolated(
     _name_own(path)
     if sharpness > 0:
         _name_own(sharp_path)
-        faithful = own if faithful_path in (None, path) else _state_of(network, faithful_path)
         sharp = _state_of(network, sharp_path)
+        own = _state_of(network, path)  # of planes: again, now with the directions of the cross blocks that `sharp` has
+        faithful = own if faithful_path in (None, path) else _state_of(network, faithful_path)
         if not _are_related(faithful, sharp):
             raise Refusal(
                 f"{sharp_path} was not trained from {faithful_path or path} (their weights differ too much): "

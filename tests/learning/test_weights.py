@@ -177,6 +177,20 @@ def test_a_generator_of_volumes_takes_weights_of_planes(files):
         torch.testing.assert_close(volume(planes[:, :, None])[:, :, 0], plane(planes), atol=1e-5, rtol=0)
 
 
+def test_weights_of_planes_and_of_volumes_are_interpolated(files, tmp_path):
+    trained = VolumeGenerator(4, 1, (2, 2), 4)
+    load_weights(trained, files[1])
+    torch.nn.init.normal_(trained.cross[0].second.weight, std=0.01)
+    torch.save(trained.state_dict(), tmp_path / "volumes.pt")
+    network = VolumeGenerator(4, 1, (2, 2), 4)
+    half = load_interpolated(network, files[0], str(tmp_path / "volumes.pt"), 0.5).state_dict()
+    for name in ("cross.0.first.weight", "cross.0.first.gain"):  # which planes lack
+        torch.testing.assert_close(half[name], trained.state_dict()[name])
+    torch.testing.assert_close(half["cross.0.second.weight"], 0.5 * trained.cross[0].second.weight)
+    planes = load_interpolated(generator(0), *files, 0.5).state_dict()
+    torch.testing.assert_close({name: half[name] for name in planes}, planes)
+
+
 def test_weights_of_a_generator_of_volumes_name_their_network(tmp_path):
     path = str(tmp_path / "volume.pt")
     torch.save(VolumeGenerator(4, 1, (2, 2), 4).state_dict(), path)
