@@ -65,15 +65,17 @@ wheel: setup ## dist/*.whl: the package glade, with the bundle inside
 
 weights: OUT = runs
 weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
+weights: MIX = $(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml
 weights: LAYERS = 'configs/train.yaml','configs/shipped.yaml'
 weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT=runs/models; MORE="--max_epochs 1" to try
 	$(if $(SCANS),,$(error name the folder of scans: make weights SCANS=folder))
 	mkdir -p "$(OUT)/models"
 	$(TRAIN) "[$(LAYERS)]" --output_dir "$(OUT)/pairs"
 	$(TRAIN) "[$(LAYERS),'configs/finish.yaml']" --start_from "$(OUT)/pairs/model.pt" --output_dir "$(OUT)/planes"
-	$(TRAIN) "[$(LAYERS),'configs/volumes.yaml']" --start_from "$(OUT)/planes/model.pt" --output_dir "$(OUT)/faithful"
-	$(TRAIN) "[$(LAYERS),'configs/volumes.yaml','configs/sharp.yaml']" --start_from "$(OUT)/faithful/model.pt" --output_dir "$(OUT)/sharp"
-	$(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml --weights_path "$(OUT)/faithful/model.pt" --sharp_weights_path "$(OUT)/sharp/model.pt" --sharpness 0.25 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
+	$(TRAIN) "[$(LAYERS),'configs/volumes.yaml']" --start_from "$(OUT)/planes/model.pt" --output_dir "$(OUT)/volumes"
+	$(MIX) --weights_path "$(OUT)/planes/model.pt" --sharp_weights_path "$(OUT)/volumes/model.pt" --sharpness 0.55 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/faithful.pt")'
+	$(TRAIN) "[$(LAYERS),'configs/volumes.yaml','configs/sharp.yaml']" --start_from "$(OUT)/faithful.pt" --output_dir "$(OUT)/sharp"
+	$(MIX) --weights_path "$(OUT)/faithful.pt" --sharp_weights_path "$(OUT)/sharp/model.pt" --sharpness 0.25 --save_weights '$$torch.save(@network.state_dict(), "$(OUT)/models/model.pt")'
 	cp "$(OUT)/sharp/model.pt" "$(OUT)/models/model_sharp.pt"
 
 deploy: OUT = out/deploy

@@ -1,12 +1,13 @@
 """What becomes of planes, lesions and stripes at the factors that scanners make, with other weights beside.
 
-    python -m benchmarks.factors BENCHMARK TRAINING_SCANS [--before MODELS] [--rotations_before 0 45]
+    python -m benchmarks.factors BENCHMARK TRAINING_SCANS [--before MODELS]
 
 Thick slices are simulated from the scans under `measure` in benchmarks/uncertainty.yaml (the benchmark), processed as
 `run inference --sharpness 0` does, and compared with the truth: the table `factors` of docs/research.md, and
 docs/images/factors.png with a plane of one scan at every factor. A round lesion of 7 mm is put into the first scan
 under `fit`, a head held back from training; its width is that of the difference to the result without it. MODELS is a
-folder with other weights (model.pt and model_sharp.pt), for more rows and pictures.
+folder with other weights (model.pt and model_sharp.pt), for more rows and pictures, by default with the number of
+predictions and the detail gain of the generator of planes.
 """
 
 import argparse
@@ -134,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("training_scans", type=Path, help="folder of the scan that the lesion is put into")
     parser.add_argument("--before", type=Path, help="folder of other weights")
     parser.add_argument("--rotations_before", type=float, nargs="+", default=[0.0, 45.0], help="used with them")
+    parser.add_argument("--gain_before", type=float, default=1.225, help="detail gain used with them")
     options = parser.parse_args(arguments)
     workflows = {"GLADE": Workflow(None, 0.0)}
     if options.before:
@@ -141,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{name}_path": str(options.before / f"model{end}.pt")
             for name, end in (("weights", ""), ("sharp_weights", "_sharp"))
         }
-        other = Workflow(None, 0.0, {**paths, "rotations_deg": options.rotations_before})
+        other = Workflow(
+            None, 0.0, {**paths, "rotations_deg": options.rotations_before, "detail_gain": options.gain_before}
+        )
         workflows = {"GLADE before": other, **workflows}
     rows, panels = [], []
     part = yaml.safe_load(PLAN.read_text(encoding="utf-8"))["measure"]

@@ -124,7 +124,9 @@ class Workflow:
         self.parser["bundle_root"], self.parser["inferer::progress"] = str(ROOT), False
         if sharpness is not None:
             self.parser["sharpness"] = sharpness
-        self.parser.update(dict(settings or {}))
+        settings = dict(settings or {})
+        self.parser.update(settings)
+        self.detail_gain = settings.get("detail_gain")
         self.parser.parse()
         get = self.parser.get_parsed_content
         self.sharpness = float(get("sharpness"))
@@ -165,7 +167,7 @@ class Workflow:
     def result(self, data: Mapping, count: int) -> dict:
         """Return the data item after the projection, from the first so many of the predictions."""
         get = self.parser.get_parsed_content
-        gain = default_detail_gain(self.sharpness, count)
+        gain = self.detail_gain or default_detail_gain(self.sharpness, count)
         steps = [
             FuseViewsd("pred", gain),
             DataConsistencyd("pred", 1.0, True, get("regularisation"), get("smoothness")),

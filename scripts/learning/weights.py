@@ -15,7 +15,7 @@ from .generator import CROSS, VolumeGenerator
 
 FARTHEST_RELATED = 0.5  # relative distance of weights; within one training it stays far below, between two it is 1
 DEFAULT_SHARPNESS = 0.5  # chosen on people held back from training (docs/README.md)
-EXTRA_GAIN_FAITHFUL = 0.3  # detail gain minus 1 of a mean of very many predictions, at sharpness 0 (docs/physics.md)
+EXTRA_GAIN_FAITHFUL = 0.15  # detail gain minus 1 of a mean of very many predictions, at sharpness 0 (docs/physics.md)
 EXTRA_GAIN_SHARP = 0.6  # the same at sharpness 1
 RESNET_FIRST = "layers.1.weight"  # of `ResnetGenerator`
 RESNET_CONFIGS = {64: "configs/paper.yaml", 32: "configs/paper_small.yaml"}  # by the channels of its first layer
@@ -113,7 +113,7 @@ def default_detail_gain(sharpness: float, count: int) -> float:
         count: number of predictions, as from `prediction_count`.
 
     >>> default_detail_gain(sharpness=0.5, count=1), round(default_detail_gain(sharpness=0.5, count=2), 3)
-    (1.0, 1.225)
+    (1.0, 1.188)
     """
     sharpness = sharpness if _is_sharpness(sharpness) else 0
     return 1 + (1 - 1 / count) * (EXTRA_GAIN_FAITHFUL + (EXTRA_GAIN_SHARP - EXTRA_GAIN_FAITHFUL) * sharpness)

@@ -148,8 +148,8 @@ def test_a_file_without_weights_is_refused(tmp_path):
 
 
 def test_the_detail_gain_grows_with_sharpness_and_the_number_of_predictions():
-    assert [default_detail_gain(sharpness, 2) for sharpness in (0, 0.5, 1)] == pytest.approx([1.15, 1.225, 1.3])
-    assert [default_detail_gain(sharpness, 4) for sharpness in (0, 0.5, 1)] == pytest.approx([1.225, 1.3375, 1.45])
+    assert [default_detail_gain(sharpness, 2) for sharpness in (0, 0.5, 1)] == pytest.approx([1.075, 1.1875, 1.3])
+    assert [default_detail_gain(sharpness, 4) for sharpness in (0, 0.5, 1)] == pytest.approx([1.1125, 1.28125, 1.45])
     assert default_detail_gain(0, 1) == default_detail_gain(1, 1) == 1
     assert default_detail_gain("far", 2) == default_detail_gain(0, 2)  # refused elsewhere, with a line of its own
 
