@@ -46,8 +46,8 @@ def load_interpolated(
 
     Each tensor becomes faithful + sharpness * (sharp - faithful). Weights of a training and of its continuation can be
     interpolated so (Wang et al. 2018, ESRGAN, section 3.4, arXiv 1809.00219). Adapted weights keep all of their
-    adaptation: adapted + sharpness * (sharp - faithful). Weights of planes and of volumes can be interpolated too: where
-    planes have no cross blocks, those of the volumes take part with their output scaled by `sharpness`.
+    adaptation: adapted + sharpness * (sharp - faithful). Weights of planes and of volumes can be interpolated too: the
+    cross blocks, which planes lack, are then those of the volumes with their output scaled by `sharpness`.
 
     Args:
         network: the network to fill.
