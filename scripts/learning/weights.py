@@ -32,10 +32,7 @@ def load_weights(network: nn.Module, path: str) -> nn.Module:
     Raises:
         Refusal: if the file is missing, holds no weights, or those of another network.
     """
-    state = _read(path)
-    if not _is_state(state):
-        raise Refusal(f"{path}: holds no bare state_dict; a training writes one as OUTPUT/model.pt")
-    _fit(network, state, path)
+    _fit(network, _bare_state(path), path)
     return network.eval()
 
 
@@ -62,12 +59,14 @@ def load_interpolated(
     """
     if not _is_sharpness(sharpness):
         raise Refusal(f"sharpness must be between 0 (faithful) and 1 (sharp), got {sharpness!r}")
-    own = _state_of(network, path)
+    state = _bare_state(path)
+    _fit(network, state, path)
     _name_own(path)
     if sharpness > 0:
         _name_own(sharp_path)
         sharp = _state_of(network, sharp_path)
-        own = _state_of(network, path)  # of planes: again, now with the directions of the cross blocks that `sharp` has
+        _fit(network, state, path)  # again: weights of planes now take the directions of the cross blocks from `sharp`
+        own = _copy_of(network)
         faithful = own if faithful_path in (None, path) else _state_of(network, faithful_path)
         if not _are_related(faithful, sharp):
             raise Refusal(
@@ -156,7 +155,19 @@ def _is_sharpness(sharpness) -> bool:
 
 def _state_of(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
     """The weights of a file, after they have been loaded into the network."""
-    return {name: tensor.clone() for name, tensor in load_weights(network, path).state_dict().items()}
+    return _copy_of(load_weights(network, path))
+
+
+def _copy_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def _bare_state(path: str) -> dict[str, torch.Tensor]:
+    """The state_dict that a file holds."""
+    state = _read(path)
+    if not _is_state(state):
+        raise Refusal(f"{path}: holds no bare state_dict; a training writes one as OUTPUT/model.pt")
+    return state
 
 
 def _are_related(faithful: Mapping[str, torch.Tensor], sharp: Mapping[str, torch.Tensor]) -> bool:
