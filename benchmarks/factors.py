@@ -1,13 +1,13 @@
 """What becomes of planes, lesions and stripes at the factors that scanners make, with other weights beside.
 
-    python -m benchmarks.factors BENCHMARK TRAINING_SCANS [--before MODELS]
+    python -m benchmarks.factors BENCHMARK TRAINING_SCANS [--before WEIGHTS]
 
 Thick slices are simulated from the scans under `measure` in benchmarks/uncertainty.yaml (the benchmark), processed as
 `run inference --sharpness 0` does, and compared with the truth: the table `factors` of docs/research.md, and
 docs/images/factors.png with a plane of one scan at every factor. A round lesion of 7 mm is put into the first scan
-under `fit`, a head held back from training; its width is that of the difference to the result without it. MODELS is a
-folder with other weights (model.pt and model_sharp.pt), for more rows and pictures, by default with the number of
-predictions and the detail gain of the generator of planes.
+under `fit`, a head held back from training; its width is that of the difference to the result without it. WEIGHTS is
+a file of other weights, for more rows and pictures, by default with the number of predictions and the detail gain of
+the generator of planes.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-import yaml
 
 from scripts.data.transforms import grid_of, with_grid
 from scripts.evaluation.simulation import SimulatedProtocol
@@ -27,7 +26,7 @@ from scripts.metrics.spectrum import high_band, slice_period_artefact
 
 from .pictures import IMAGES, Panel, draw_panels
 from .tables import DOCS, TABLES, with_table, write_rows
-from .uncertainty import PLAN, Simulation, Workflow, put_lesion
+from .uncertainty import Simulation, Workflow, plan_of_scans, put_lesion
 
 FACTORS = (4.0, 6.0, 8.0, 12.0, 15.0)
 LESION_FACTORS = (4.0, 6.0, 8.3, 12.0)
@@ -90,7 +89,7 @@ def width_mm(profile: np.ndarray, spacing_mm: float) -> float:
 
 def lesion_rows(scans: Path, workflows: Mapping[str, Workflow]) -> Iterator[Row]:
     """Yield the width of the lesion along the through-plane axis, of every factor and method."""
-    part = yaml.safe_load(PLAN.read_text(encoding="utf-8"))["fit"]
+    part = plan_of_scans()["fit"]
     name, settings = next(iter(part["scans"].items()))
     for factor in LESION_FACTORS:
         protocol = SimulatedProtocol(factor, "rect", name=f"lesion_{factor:g}x")
@@ -133,24 +132,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scans", type=Path, help="folder of the benchmark")
     parser.add_argument("training_scans", type=Path, help="folder of the scan that the lesion is put into")
-    parser.add_argument("--before", type=Path, help="folder of other weights")
+    parser.add_argument("--before", type=Path, help="file of other weights")
     parser.add_argument("--rotations_before", type=float, nargs="+", default=[0.0, 45.0], help="used with them")
     parser.add_argument("--gain_before", type=float, default=1.225, help="detail gain used with them")
     options = parser.parse_args(arguments)
     workflows = {"GLADE": Workflow(None, 0.0)}
     if options.before:
-        paths = {
-            f"{name}_path": str(options.before / f"model{end}.pt")
-            for name, end in (("weights", ""), ("sharp_weights", "_sharp"))
+        settings = {
+            "weights_path": str(options.before),
+            "rotations_deg": options.rotations_before,
+            "detail_gain": options.gain_before,
         }
-        other = Workflow(
-            None, 0.0, {**paths, "rotations_deg": options.rotations_before, "detail_gain": options.gain_before}
-        )
-        workflows = {"GLADE before": other, **workflows}
+        workflows = {"GLADE before": Workflow(None, 0.0, settings), **workflows}
     rows, panels = [], []
-    part = yaml.safe_load(PLAN.read_text(encoding="utf-8"))["measure"]
     for factor in FACTORS:
-        for name, settings in part["scans"].items():
+        for name, settings in plan_of_scans()["measure"]["scans"].items():
             simulation = Simulation(name, settings, SimulatedProtocol(factor, "rect"), options.scans, CROP)
             found, truth, body = results_of(simulation, workflows)
             base = psnr(found["consistent cubic"], truth, body)
@@ -159,11 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 gain = float(row["psnr"]) - base
                 rows.append({"scan": name, "factor": factor, "method": method, **row, "gain": gain})
             if name == PICTURED:
-                shown = {
-                    f"{m}, {factor:g}x" if m == "cubic" else m: v for m, v in found.items() if m != "consistent cubic"
-                }
-                middle = truth.shape[0] // 2
-                panels.append({m: Panel(v[middle], high=1.1) for m, v in {**shown, "truth": truth}.items()})
+                shown = {f"cubic, {factor:g}x": found["cubic"], **{m: found[m] for m in workflows}, "truth": truth}
+                panels.append({m: Panel(v[truth.shape[0] // 2], high=1.1) for m, v in shown.items()})
             sys.stderr.write(f"{name}, {factor:g}x: done\n")
     lesions = list(lesion_rows(options.training_scans, workflows))
     write_rows(rows, TABLES / "factors.csv")

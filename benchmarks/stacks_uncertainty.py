@@ -17,7 +17,6 @@ from statistics import fmean
 
 import numpy as np
 import torch
-import yaml
 
 from scripts.data.uncertainty import read_model
 from scripts.evaluation.calibration import ErrorSample, fit_scale, half_widths
@@ -31,7 +30,7 @@ from scripts.stacks.uncertainty import mean_factor
 
 from .stacks import SimulatedSlices, isotropic_stacks, simulated_slices
 from .tables import DOCS, ROOT, publish
-from .uncertainty import PLAN, VOXELS
+from .uncertainty import VOXELS, plan_of_scans
 
 MODEL = ROOT / "models" / "uncertainty_stacks.json"
 WEIGHTS = ROOT / "models" / "model.pt"
@@ -77,7 +76,7 @@ def _sample(made: SimulatedSlices, fused: Fused, person: str, protocol: Mapping,
 
 def studies(part: str, folder: Path) -> Iterator[tuple[str, str, Mapping, dict[int, ErrorSample]]]:
     """Yield name, person, protocol and samples of every study of a part of the plan."""
-    plan = yaml.safe_load(PLAN.read_text(encoding="utf-8"))["stacks"]
+    plan = plan_of_scans()["stacks"]
     for protocol in plan["protocols"]:
         for name, person in plan[part].items():
             sys.stdout.write(f"{name} {kind(protocol)}\n")

@@ -295,7 +295,7 @@ def _range(rows: Sequence[Row], name: str, share: bool) -> str:
 
 def fit(scans: Path, cache: Path | None, sharpness: float | None) -> None:
     """Fit and calibrate the model, write it, and the table with each person left out in turn."""
-    workflow, part = Workflow(cache, sharpness), _plan()["fit"]
+    workflow, part = Workflow(cache, sharpness), plan_of_scans()["fit"]
     samples: dict[str, dict[int, ErrorSample]] = {}
     for simulation in _announced(simulations(part, scans)):
         samples[simulation.label] = samples_of(workflow, simulation)
@@ -336,7 +336,9 @@ def measure(scans: Path, options: argparse.Namespace) -> None:
     """Measure the model as it is, and write the table."""
     workflow, model = Workflow(options.cache, options.sharpness), read_model(MODEL)
     chosen = (
-        s for s in simulations(_plan()[options.part], scans) if s.protocol.label in (options.only or [s.protocol.label])
+        s
+        for s in simulations(plan_of_scans()[options.part], scans)
+        if s.protocol.label in (options.only or [s.protocol.label])
     )
     _publish(options.table, [row for simulation in _announced(chosen) for row in rows_of(workflow, simulation, model)])
 
@@ -352,7 +354,7 @@ def _publish(table: str, rows: Sequence[Row]) -> None:
 
 def picture(scans: Path, cache: Path | None) -> None:
     """Draw docs/images/uncertainty.png: a round lesion of 7 mm put into a held-back head, error beside uncertainty."""
-    workflow, model, part = Workflow(cache), read_model(MODEL), _plan()["fit"]
+    workflow, model, part = Workflow(cache), read_model(MODEL), plan_of_scans()["fit"]
     name, rows = next(iter(part["scans"])), []
     for factor in (4, 8.3):
         protocol = SimulatedProtocol(factor, "rect", name=f"lesion_{factor:g}x")
@@ -381,7 +383,8 @@ def put_lesion(values: np.ndarray, grid: Grid) -> list[int]:
     return centre
 
 
-def _plan() -> dict:
+def plan_of_scans() -> dict:
+    """Return the content of benchmarks/uncertainty.yaml."""
     return yaml.safe_load(PLAN.read_text(encoding="utf-8"))
 
 
