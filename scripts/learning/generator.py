@@ -74,7 +74,11 @@ class ResidualBlock(nn.Module):
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Return (B, channels, H, W) from the same shape."""
-        return h + self.second(nnf.relu(self.first(h)))
+        return h + self.branch(h)
+
+    def branch(self, h: torch.Tensor) -> torch.Tensor:
+        """Return what the block adds to its input, of the same shape."""
+        return self.second(nnf.relu(self.first(h), inplace=True))
 
 
 class Generator(nn.Module):
@@ -301,10 +305,10 @@ def _unfold(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     return x.reshape(b, c // (rows * columns), h * rows, w * columns)
 
 
-def _overwrite(block: nn.Module, features: torch.Tensor) -> None:
+def _overwrite(block: ResidualBlock, features: torch.Tensor) -> None:
     """Apply a block to planes (P, Q, Z, channels), in any memory format, and write its output over them."""
     for part in features.split(PLANES_AT_ONCE):
-        part.copy_(block(part.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        part += block.branch(part.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
 def _turned(h: torch.Tensor, across: int) -> torch.Tensor:
