@@ -1,10 +1,11 @@
 """The paper's recipe trained in four arms, the same patches in the same order, a few epochs of each in turn.
 
-    python -m benchmarks.paper_arms SCANS [--output_dir runs/arms] [--epochs_a_call 2] [--until 21:10]
+    python -m benchmarks.paper_arms SCANS [--output_dir runs/arms] [--only none paper] [--until 21:10]
 
-SCANS is shared/data/train. A call resumes where the last one ended: the arm with the fewest epochs trains next, some
-epochs of configs/paper_small.yaml at a time, each resumed exactly from its last.pt. When all four have ended, a second
-seed of the two central arms follows. A file OUT/stop ends it after the epoch in progress.
+SCANS is shared/data/train. A call resumes where the last one ended: the run with the fewest epochs trains next, some
+epochs of configs/paper_small.yaml at a time, each resumed exactly from its last.pt. When all four arms have ended, a
+second seed of the two central ones follows. A file OUT/stop ends it after the epochs in progress. Two calls with
+different runs after --only train beside each other, each with one thread (OMP_NUM_THREADS=1).
 """
 
 import argparse
@@ -35,8 +36,8 @@ ARMS = {  # name: what differs from paper_small.yaml
 }
 CENTRAL = ("none", "paper")
 # The initial weights decide within 50 patches whether G keeps the contrast or inverts it, and no term of the loss
-# forbids the latter: seeds 0, 2, 3, 4 and 6 invert it (correlation with the input -0.7), 1 and 5 do not.
-FIRST_SEED, SECOND_SEED = 1, 5
+# forbids the latter: of the seeds 0 to 8 all but 5 and 8 invert it.
+FIRST_SEED, SECOND_SEED = 5, 8
 
 
 def runs() -> list[list[tuple[str, str, int]]]:
@@ -76,15 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scans", type=Path)
     parser.add_argument("--output_dir", type=Path, default=Path("runs/arms"))
-    parser.add_argument("--epochs_a_call", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=[name for group in runs() for name, *_ in group])
+    parser.add_argument("--epochs_a_call", type=int, default=4)
     parser.add_argument("--until", help="HH:MM after which no further call begins")
     options = parser.parse_args(arguments)
     out = options.output_dir.resolve()
     out.mkdir(parents=True, exist_ok=True)
     for group in runs():
-        while True:
-            done = {name: epochs_done(out / name) for name, *_ in group}
-            name, arm, seed = min(group, key=lambda run: done[run[0]])
+        chosen = [run for run in group if options.only is None or run[0] in options.only]
+        while chosen:
+            done = {name: epochs_done(out / name) for name, *_ in chosen}
+            name, arm, seed = min(chosen, key=lambda run: done[run[0]])
             over = options.until is not None and datetime.now().strftime("%H:%M") >= options.until
             if over or (out / "stop").exists():
                 return 0

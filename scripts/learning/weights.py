@@ -18,7 +18,7 @@ DEFAULT_SHARPNESS = 0.5  # chosen on people held back from training (docs/README
 EXTRA_GAIN_FAITHFUL = 0.15  # detail gain minus 1 of a mean of very many predictions, at sharpness 0 (docs/physics.md)
 EXTRA_GAIN_SHARP = 0.6  # the same at sharpness 1
 RESNET_FIRST = "layers.1.weight"  # of `ResnetGenerator`
-RESNET_CONFIGS = {64: "configs/paper.yaml", 32: "configs/paper_small.yaml"}  # by the channels of its first layer
+RESNET_CONFIGS = {64: "configs/paper.yaml", 16: "configs/paper_small.yaml"}  # by the channels of its first layer
 logger = logging.getLogger(__name__)
 
 
