@@ -47,7 +47,6 @@ SLICES = ("slice_period_modulation", "slice_period_stripes")
 UNCERTAINTY = ("uncertainty_coverage", "uncertainty_rank_correlation")
 COLUMNS = {  # table -> its metrics
     "fidelity": (*FIDELITY, "pique", *SLICES, *UNCERTAINTY, "residual"),
-    "volumes": (*FIDELITY, "pique", *SLICES, *UNCERTAINTY, "residual"),  # four protocols, the generator of volumes
     "real": ("pique", "sharpness_closed", "spectrum_closed", *SLICES, "residual"),
     "sharpness": (*FIDELITY, *SLICES, "pique", *UNCERTAINTY),  # of held-back scans, at further values of the sharpness
     "peers": (*FIDELITY, "pique", "residual"),  # of an evaluation with --pairs and --others
@@ -81,7 +80,6 @@ BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation o
 SIMPLE = ("nearest", "linear")  # shown for pooled protocols only
 DIFFERENCE = {  # table -> the metric whose difference to consistent cubic is its last column
     "fidelity": "psnr",
-    "volumes": "psnr",
     "sharpness": "psnr",
     "peers": "psnr",
     "real": "sharpness_closed",
@@ -109,8 +107,14 @@ def belongs(found: Statistic, table: str) -> bool:
     if found.metric not in COLUMNS[table] or found.axis or found.against not in ("", CONSISTENT):
         return False
     if found.factor != POOLED:
-        return table in ("fidelity", "volumes")
-    return found.profile == (SIMULATED if table in ("fidelity", "volumes", "sharpness", "peers") else REAL)
+        return table == "fidelity"
+    return found.profile == (SIMULATED if table in ("fidelity", "sharpness", "peers") else REAL)
+
+
+def _order(group: tuple[str, str]) -> tuple[bool, str, float]:
+    """Where a row of (factors, profiles) belongs: by profile, then by factor; the pooled ones at the end."""
+    factors, profiles = group
+    return factors == POOLED, profiles, 0.0 if factors == POOLED else float(factors.split(",")[0])
 
 
 def table_of(rows: Sequence[Statistic], table: str) -> str:
@@ -121,7 +125,7 @@ def table_of(rows: Sequence[Statistic], table: str) -> str:
     titles.append(f"{columns[key][0]} over {CONSISTENT}")
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     rows = with_mean_of_asked(rows)
-    groups = sorted({(r.factor, r.profile) for r in rows}, key=lambda group: (group[0] == POOLED, group[1], group[0]))
+    groups = sorted({(r.factor, r.profile) for r in rows}, key=_order)
     if len(groups) == 2 and groups[-1][0] == POOLED:  # one protocol: the pooled rows would repeat it
         groups.pop()
     for factor, profile in groups:

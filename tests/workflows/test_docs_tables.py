@@ -7,7 +7,7 @@ import yaml
 from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks import ablation, adaptation, fidelity, paper_progress, tables, training_curves, viewer
+from benchmarks import ablation, adaptation, change, fidelity, paper_progress, tables, training_curves, viewer
 from scripts.evaluation.scores import Row
 from scripts.evaluation.statistics import Statistic, read_statistics
 from tests.conftest import ROOT
@@ -101,6 +101,7 @@ def test_tables_are_written_when_all_of_their_arms_are_done(tmp_path):
     [
         ("cases", fidelity.PAGES[fidelity.CASES], fidelity.case_table),
         ("adaptation", tables.DOCS.name, adaptation.table_of),
+        (change.TABLE, change.PAGE.name, change.table_of),
         ("viewer", viewer.PAGE.name, viewer.table_of),
         (fidelity.PAPER, tables.DOCS.name, fidelity.method_table),
     ],
@@ -140,6 +141,22 @@ def test_a_case_shows_the_gain_over_consistent_cubic():
     covered = Row("knee_4x", "GLADE", 4.0, "rect", "uncertainty_coverage", "", 0.912, "")
     rows = fidelity.case_rows([*scores("consistent cubic", 25.0, 0.8), *scores("GLADE", 26.5, 0.85), covered])
     assert fidelity.case_table(rows).splitlines()[-1].endswith("| 0.500 | 0.400 | 0.912 |")
+
+
+def test_a_change_of_the_weights_is_shown_with_its_worst_case():
+    def scores(gains):
+        row = dict.fromkeys(("ssim", "high_band_error", "high_band_energy"), "0.5")
+        cases = [(f"{scan}_4x_rect", gain) for scan, gain in gains.items()]
+        return [
+            {"case": case, "method": method, "psnr": str(25 + own), **row}
+            for case, gain in cases
+            for method, own in (("consistent cubic", 0), ("GLADE", gain))
+        ]
+
+    rows = change.change_rows(scores({"head": 1.0, "knee": 2.0}), scores({"head": 2.0, "knee": 1.5}))
+    first = "| 4x rect | GLADE | 2 | +1.50 -> +1.75 | +0.000 -> +0.000 | 0.500 -> 0.500 | 0.500 -> 0.500 | -0.50 | 1 |"
+    assert change.table_of(rows).splitlines()[2] == first
+    assert [row["protocol"] for row in rows] == ["4x rect", "3, 4, 6x rect, gauss, fourier", "all"]
 
 
 def test_adaptation_is_shown_per_case_and_as_a_mean():
