@@ -422,7 +422,7 @@ class CaseEntry:
                 self._lock.holder(),
             )
         elif reason := self._standing_result(locations):
-            self._refuse_here(f"{reason}: give another output folder, or --redo")
+            self._refuse_here(reason)
         else:
             self._begin_work()
 
@@ -533,14 +533,16 @@ class CaseEntry:
         self.row.files = sorted(moved)
 
     def _standing_result(self, locations: Collection[str | None]) -> str | None:
-        """Why a result in OUT is not replaced."""
+        """Why a result in OUT is not replaced, and what to do."""
         record, out = self.record, self.record.output_dir.name
         if record.belongs_to_other_scan(self.case, locations):
-            other = "other stacks under" if self.case.stacks else "another scan of"
-            return f"{out} holds the result of {other} this name"
+            if self.case.stacks:  # perhaps of another patient, whose result --redo would replace
+                return f"{out} holds the result of other stacks under this name: give another output folder"
+            return f"{out} holds the result of another scan of this name: give another output folder, or --redo"
         differences = record.other_settings(self.case)
         if differences:
-            return f"{out} holds its result with other settings ({', '.join(differences[:MOST_DIFFERENCES])})"
+            listed = ", ".join(differences[:MOST_DIFFERENCES])
+            return f"{out} holds its result with other settings ({listed}): give another output folder, or --redo"
         return None
 
     def _refuse_here(self, reason: str) -> None:
