@@ -60,10 +60,10 @@ class Row:
         output: shape (voxels), spacing (mm), RAS affine and intensities of the result.
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
-        residual: ||A v - b|| / ||b|| of the result, where it was measured.
+        residual: ||A v - b|| / ||b|| of the result, where it was measured; of several stacks, the largest.
         noise: standard deviation of the noise of the slices, in the scan's units, where it was estimated.
         residual_over_noise: root mean square of A v - b in the body over the noise; below 1, the result explains the
-            slices to within their noise.
+            slices to within their noise. Of several stacks, the largest; `input["stacks"]` has that of each.
         seconds: duration.
         files: what was written, relative to OUT.
         weights_sha256: checksum of the weights.
