@@ -41,6 +41,8 @@ KILLED = (
     "give it more memory, or --redo to try again"
 )
 INTERRUPTED = "the run ended while this result was put in place of an earlier one: run it again"
+CHANGED_SCAN = "the scan, or its sidecar, has changed since the result in OUT was made: it is made again and replaced"
+CHANGED_STACKS = "a stack, or its sidecar, has changed since the result in OUT was made: it is made again and replaced"
 FIT = ("residual", "noise", "residual_over_noise")  # of a result, from its meta
 
 CHANGED = "changed"  # value of `redo`: only what was done with other settings or weights
@@ -268,6 +270,17 @@ class RunRecord:
         elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
+    def input_has_changed(self, case: Case, now: str | None) -> bool:
+        """Whether OUT holds a result of this very case, by where its input lies, from which the input differs now.
+
+        Args:
+            case: the case.
+            now: its fingerprint.
+        """
+        known = {} if self.redo else self._known_input(case)
+        before = known.get("fingerprint")
+        return None not in (before, now) and before != now and known.get("location_hash") == location_hash(case)
+
     def _known_input(self, case: Case) -> dict:
         """What is known of the input of the result under the name of a case in OUT; {} where there is no result."""
         row = self.rows.read(case.name)
@@ -424,6 +437,8 @@ class CaseEntry:
         elif reason := self._standing_result(locations):
             self._refuse_here(reason)
         else:
+            if self.record.input_has_changed(self.case, self.row.input["fingerprint"]):
+                logger.warning("%s: %s", self.case.name, CHANGED_STACKS if self.case.stacks else CHANGED_SCAN)
             self._begin_work()
 
     def describe_input(self) -> None:
