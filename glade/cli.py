@@ -30,6 +30,7 @@ DEFAULT = "run"  # the command that `glade -i ...` means
 FAILED, WRONG_COMMAND_LINE, STOPPED = 1, 2, 130  # exit codes; 130 is that of Ctrl-C
 DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 NEEDS = {"report": ("evaluate", ("matplotlib", "skimage", "jinja2")), "adapt": ("train", ("tensorboard",))}  # packages
+WHOLE = 1000  # letters, more than any sentence has
 FOLDER = click.Path(path_type=Path)
 SPACING_WORDS = ("stored", "acquired")  # as in scripts/data/transforms.py, which takes seconds to import
 
@@ -53,12 +54,18 @@ class Commands(click.Group):
         formatter.write_usage(NAME, f"{'|'.join(self._others())} [OPTIONS] ...")
         self.format_help_text(ctx, formatter)
         default = self.commands[DEFAULT]
-        default.format_options(click.Context(default, ctx, DEFAULT, help_option_names=[]), formatter)
+        default.format_options(click.Context(default, ctx, DEFAULT), formatter)
         self.format_commands(ctx, formatter)
         formatter.write_paragraph()
         formatter.write_text(
             f"{NAME} --version; all settings: {NAME} --print-config; each is an option, as --views [1]"
         )
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what each command does, in the whole first sentence of its help."""
+        rows = [(name, self.commands[name].get_short_help_str(limit=WHOLE)) for name in self._others()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def _others(self) -> list[str]:
         return sorted(set(self.commands) - {DEFAULT})
@@ -136,13 +143,15 @@ RUNNING = (
 )
 """Options of how a workflow runs."""
 
+
+def sharpness_option(default: str) -> Any:
+    """The option of the sharpness, whose default the config of each workflow sets."""
+    text = f"From the most faithful prediction (0) to the sharpest (1); {default}."
+    return setting("sharpness", type=float, metavar="0..1", help=text)
+
+
 OPTIONS = (
-    setting(
-        "sharpness",
-        type=float,
-        metavar="0..1",
-        help="From the most faithful prediction (0) to the sharpest (1); 0.5 as shipped.",
-    ),
+    sharpness_option("0.5 as shipped"),
     setting(
         "slice_thickness_mm",
         type=float,
@@ -301,9 +310,12 @@ def bids(dataset: Path, output: Path, participants: tuple[str, ...], sessions: t
 @setting(
     "field_of_view", type=click.Choice(["reference", "union"]), help="Of the reference (default) or of all stacks."
 )
+@sharpness_option("0 by default, since other stacks measure what sharp weights would invent")
 @writing(OUTPUTS_OF_STACKS)
 @functools.partial(_with, options=RUNNING)
-def fuse(scans: tuple[Path, ...], more: tuple[Path, ...], **options: Any) -> None:
+def fuse(
+    scans: tuple[Path, ...], more: tuple[Path, ...], sharpness: float | None, pairs: tuple[str, ...], **options: Any
+) -> None:
     """Make one isotropic volume of two or more stacks of a study: one contrast, several orientations.
 
     STACK is a NIfTI file or DICOM series, or a folder of them. NIfTI files are taken as one study; DICOM series are
@@ -311,7 +323,9 @@ def fuse(scans: tuple[Path, ...], more: tuple[Path, ...], **options: Any) -> Non
     """
     if not find_spec("itk"):
         raise Refusal("glade fuse needs itk: pip install 'glade-mri[stacks]'")
-    _process([*scans, *more], config=STACKS, **options)
+    if sharpness is not None:  # a setting of the single stacks; last, so that --set inference=... leaves it
+        pairs = (*pairs, f"inference::sharpness={sharpness}")
+    _process([*scans, *more], config=STACKS, pairs=pairs, **options)
 
 
 def _process(

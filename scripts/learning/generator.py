@@ -4,9 +4,9 @@ They are residual, and demodulate their weights instead of normalising features.
 `VolumeGenerator` a stack of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as nnf
@@ -205,6 +205,8 @@ class VolumeGenerator(Generator):
 
     Attributes:
         spatial_dims: of the input: 3.
+        on_progress: called without gradients, while a volume is computed, with the share of the work that is done, 0 to
+            1; None: nothing is. Exports have no such call.
 
     >>> generator = VolumeGenerator(channels=8, blocks=2, fold=(2, 2), conditioning_channels=6)
     >>> x = torch.rand(1, 7, 5, 24, 37)
@@ -213,10 +215,12 @@ class VolumeGenerator(Generator):
     """
 
     spatial_dims = 3
+    __jit_ignored_attributes__ = ["on_progress"]
 
     def __init__(self, channels: int, blocks: int, fold: tuple[int, int], conditioning_channels: int = 0):
         super().__init__(channels, blocks, fold, conditioning_channels)
         self.cross = nn.ModuleList(CrossBlock(channels) for _ in range(blocks))
+        self.on_progress: Callable[[float], Any] | None = None
 
     def forward(self, x: torch.Tensor, statistics: torch.Tensor | None = None) -> torch.Tensor:
         """Return volumes (B, 1, X, Y, Z), or planes (B, 1, Y, Z), on the intensity scale of the input.
@@ -252,12 +256,13 @@ class VolumeGenerator(Generator):
         block overwrites its input. Nothing is computed twice.
         """
         results = torch.empty_like(x[:, :1])
+        steps = _Steps(len(x) * 2 * len(self.trunk), self.on_progress)
         for volume, m, d, result in zip(x.split(1), mean, deviation, results.split(1), strict=True):
             parts = volume.split(PLANES_AT_ONCE, dim=2)
             features = torch.cat([self.head(self._pixels(part, m, d)).permute(0, 2, 3, 1) for part in parts])
             for block, cross in zip(self.trunk, self.cross, strict=True):
-                _overwrite(block, features)  # (X, Y', Z', channels)
-                _overwrite(cross, features.transpose(0, 1))
+                _overwrite(block, features, steps)  # (X, Y', Z', channels)
+                _overwrite(cross, features.transpose(0, 1), steps)
             pieces = zip(features.split(PLANES_AT_ONCE), parts, result.split(PLANES_AT_ONCE, dim=2), strict=True)
             for h, part, target in pieces:
                 target.copy_(self._detail(self.tail(h.permute(0, 3, 1, 2)), part) * d + part[:, :1])
@@ -305,10 +310,26 @@ def _unfold(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     return x.reshape(b, c // (rows * columns), h * rows, w * columns)
 
 
-def _overwrite(block: ResidualBlock, features: torch.Tensor) -> None:
+class _Steps:
+    """Tells `done` the share of a work of so many steps that is done."""
+
+    def __init__(self, total: int, done: Callable[[float], Any] | None):
+        self.total, self.done, self.before = total, done, 0
+
+    def within(self, share: float) -> None:
+        """Tell that a share of the step in hand is done."""
+        if self.done is not None:
+            self.done((self.before + share) / self.total)
+        self.before += share == 1
+
+
+def _overwrite(block: ResidualBlock, features: torch.Tensor, steps: _Steps) -> None:
     """Apply a block to planes (P, Q, Z, channels), in any memory format, and write its output over them."""
+    done = 0
     for part in features.split(PLANES_AT_ONCE):
         part += block.branch(part.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        done += len(part)
+        steps.within(done / len(features))
 
 
 def _turned(h: torch.Tensor, across: int) -> torch.Tensor:

@@ -1,6 +1,9 @@
 """The inferer: G on an interpolated volume, seen as planes of one or both views, at one or several rotations."""
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 
 import torch
 from monai.data import MetaTensor
@@ -137,14 +140,17 @@ class OrthogonalInferer(Inferer):
             bright = shown > FOREGROUND
             box = body_box(bright) if together else (slice(None), *body_box(bright.any(0)))
             inside = shown[box]
+            advance = partial(_advance, bar, bar.n, len(some))
             if inside.numel():
-                shown[box] = infer(inside, conditioning[:, box[-1]], network)
+                shown[box] = infer(inside, conditioning[:, box[-1]], network, advance)
             target.copy_(shown.flip(flipped))
-            bar.update(len(some))
+            advance(1.0)
         return prediction
 
-    def _infer_planes(self, planes: torch.Tensor, conditioning: torch.Tensor, network: Callable) -> torch.Tensor:
-        """The prediction (P, H, W) for planes (P, H, W) with the conditioning (channels, W)."""
+    def _infer_planes(
+        self, planes: torch.Tensor, conditioning: torch.Tensor, network: Callable, _: Callable[[float], None]
+    ) -> torch.Tensor:
+        """The prediction (P, H, W) for planes (P, H, W), which are few, with the conditioning (channels, W)."""
         channels = conditioning[None, :, None].expand(len(planes), -1, planes.shape[1], -1)
         shown = torch.cat([planes[:, None], channels], dim=1).contiguous(memory_format=torch.channels_last)
         at_once = self.batch if planes.is_cuda else min(self.batch, CPU_BATCH)
@@ -152,16 +158,28 @@ class OrthogonalInferer(Inferer):
         with self._autocast(planes):
             return inferer(shown, network).float()[:, 0]
 
-    def _infer_volume(self, volume: torch.Tensor, conditioning: torch.Tensor, network: Callable) -> torch.Tensor:
-        """The prediction (P, H, W) for neighbouring planes (P, H, W) that the network sees together."""
+    def _infer_volume(
+        self, volume: torch.Tensor, conditioning: torch.Tensor, network: Callable, advance: Callable[[float], None]
+    ) -> torch.Tensor:
+        """The prediction (P, H, W) for neighbouring planes (P, H, W) that the network sees together.
+
+        `advance` is told the share that is done: after each call of the network, and within it by one that can say so.
+        """
         window = self._window(volume)
         block = block_planes(len(volume), window)
         statistics = torch.stack(torch.std_mean(volume))
         overlap = (BLOCK_OVERLAP / block if block < len(volume) else 0, self.overlap, self.overlap)
 
+        calls, before = window_count(volume.shape, (block, *window), overlap), count()
+
         def predict(part: torch.Tensor, where: Sequence[Sequence[slice]]) -> torch.Tensor:
             channels = conditioning[None, :, None, None, where[0][-1]].expand(1, -1, *part.shape[2:4], -1)
-            return network(torch.cat([part, channels], dim=1), statistics)
+            told = partial(_tell, advance, next(before), calls)
+            if hasattr(network, "on_progress"):  # of the folded copy
+                network.on_progress = told
+            prediction = network(torch.cat([part, channels], dim=1), statistics)
+            told(1.0)
+            return prediction
 
         inferer = SlidingWindowInferer((block, *window), 1, overlap=overlap, mode="gaussian", with_coord=True)
         with self._autocast(volume):
@@ -195,6 +213,32 @@ def block_planes(planes: int, window: Sequence[int]) -> int:
     32
     """
     return min(planes, max(2 * BLOCK_OVERLAP, BLOCK_VOXELS // (window[0] * window[1])))
+
+
+def window_count(shape: Sequence[int], window: Sequence[int], overlap: Sequence[float]) -> int:
+    """Return how many windows MONAI's `SlidingWindowInferer` computes.
+
+    Args:
+        shape: of the volume, voxels.
+        window: sizes of a window, at most those of the volume.
+        overlap: share of a window that overlaps the next, along each axis.
+
+    >>> window_count((70, 20, 24), (40, 20, 24), (0.4, 0.25, 0.25))  # planes 0 to 39, 24 to 63 and 30 to 69
+    3
+    """
+    steps = (max(1, int(size * (1 - share))) for size, share in zip(window, overlap, strict=True))
+    sides = zip(shape, window, steps, strict=True)
+    return math.prod(math.ceil((whole - size) / step) + 1 for whole, size, step in sides)
+
+
+def _advance(bar: Progress, before: int, planes: int, share: float) -> None:
+    """Let a bar, which had come to `before`, show that a share of so many planes is done."""
+    bar.update(before + int(share * planes) - bar.n)
+
+
+def _tell(advance: Callable[[float], None], before: int, calls: int, share: float) -> None:
+    """Tell what share of all calls is done, of the share of the call that follows `before` others."""
+    advance((before + share) / calls)
 
 
 def prediction_count(views: Sequence[int], rotations_deg: Sequence[float]) -> int:

@@ -226,13 +226,14 @@ def _facts(row: Row, scene: Scene) -> list[tuple[str, str | None]]:
         mean, share = found
         uncertainty = f"mean ± {number(mean)} in the body ({share:.1%} of the window); made to hold 90 % of the errors"
     ratio = row.residual_over_noise
+    largest = ", of the stack with the largest" if len(row.input.get("stacks", [])) > 1 else ""
     of_noise = "" if ratio is None else f"; {ratio:.2f} of their noise (below 1: they agree to within the noise)"
     return [
         ("acquired", size_and_spacing(row.input)),
         ("made", size_and_spacing(row.output)),
         ("intensities", _intensities(row)),
         *_slices(row.protocol),
-        ("residual", None if residual is None else f"{percent(residual)} of the acquired slices{of_noise}"),
+        ("residual", None if residual is None else f"{percent(residual)} of the acquired slices{of_noise}{largest}"),
         ("uncertainty", uncertainty),
         ("time", None if row.seconds is None else f"{row.seconds:.1f} s, without this page"),
     ]

@@ -85,8 +85,7 @@ def _table(fused: Fused) -> Table:
         grid = part.stack.slice_grid
         size = size_and_spacing({"shape": grid.shape, "spacing_mm": np.linalg.norm(grid.affine[:AXES, :AXES], axis=0)})
         moved = "–" if part is fused.stacks[0] else f"{part.motion.angle_deg:.2f}°, {part.motion.shift_mm:.2f} mm"
-        ratio = part.observation.rms(part.residual) / part.observation.sigma
-        rows.append((part.stack.case.name, size, moved, f"{ratio:.2f}"))
+        rows.append((part.stack.case.name, size, moved, f"{part.residual_over_noise:.2f}"))
     head = ("stack", "slices", "moved by", "residual, of its noise")
     caption = "The stacks. A residual of about 1 or less: the result agrees with the slices to within their noise."
     return Table(caption, head, rows)

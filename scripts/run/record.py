@@ -41,6 +41,8 @@ KILLED = (
     "give it more memory, or --redo to try again"
 )
 INTERRUPTED = "the run ended while this result was put in place of an earlier one: run it again"
+CHANGED_SCAN = "the scan, or its sidecar, has changed since the result in OUT was made: it is made again and replaced"
+CHANGED_STACKS = "a stack, or its sidecar, has changed since the result in OUT was made: it is made again and replaced"
 FIT = ("residual", "noise", "residual_over_noise")  # of a result, from its meta
 
 CHANGED = "changed"  # value of `redo`: only what was done with other settings or weights
@@ -60,10 +62,10 @@ class Row:
         output: shape (voxels), spacing (mm), RAS affine and intensities of the result.
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
-        residual: ||A v - b|| / ||b|| of the result, where it was measured.
+        residual: ||A v - b|| / ||b|| of the result, where it was measured; of several stacks, the largest.
         noise: standard deviation of the noise of the slices, in the scan's units, where it was estimated.
         residual_over_noise: root mean square of A v - b in the body over the noise; below 1, the result explains the
-            slices to within their noise.
+            slices to within their noise. Of several stacks, the largest; `input["stacks"]` has that of each.
         seconds: duration.
         files: what was written, relative to OUT.
         weights_sha256: checksum of the weights.
@@ -268,6 +270,17 @@ class RunRecord:
         elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
+    def input_has_changed(self, case: Case, now: str | None) -> bool:
+        """Whether OUT holds a result of this very case, by where its input lies, from which the input differs now.
+
+        Args:
+            case: the case.
+            now: its fingerprint.
+        """
+        known = {} if self.redo else self._known_input(case)
+        before = known.get("fingerprint")
+        return None not in (before, now) and before != now and known.get("location_hash") == location_hash(case)
+
     def _known_input(self, case: Case) -> dict:
         """What is known of the input of the result under the name of a case in OUT; {} where there is no result."""
         row = self.rows.read(case.name)
@@ -422,8 +435,10 @@ class CaseEntry:
                 self._lock.holder(),
             )
         elif reason := self._standing_result(locations):
-            self._refuse_here(f"{reason}: give another output folder, or --redo")
+            self._refuse_here(reason)
         else:
+            if self.record.input_has_changed(self.case, self.row.input["fingerprint"]):
+                logger.warning("%s: %s", self.case.name, CHANGED_STACKS if self.case.stacks else CHANGED_SCAN)
             self._begin_work()
 
     def describe_input(self) -> None:
@@ -533,14 +548,16 @@ class CaseEntry:
         self.row.files = sorted(moved)
 
     def _standing_result(self, locations: Collection[str | None]) -> str | None:
-        """Why a result in OUT is not replaced."""
+        """Why a result in OUT is not replaced, and what to do."""
         record, out = self.record, self.record.output_dir.name
         if record.belongs_to_other_scan(self.case, locations):
-            other = "other stacks under" if self.case.stacks else "another scan of"
-            return f"{out} holds the result of {other} this name"
+            if self.case.stacks:  # perhaps of another patient, whose result --redo would replace
+                return f"{out} holds the result of other stacks under this name: give another output folder"
+            return f"{out} holds the result of another scan of this name: give another output folder, or --redo"
         differences = record.other_settings(self.case)
         if differences:
-            return f"{out} holds its result with other settings ({', '.join(differences[:MOST_DIFFERENCES])})"
+            listed = ", ".join(differences[:MOST_DIFFERENCES])
+            return f"{out} holds its result with other settings ({listed}): give another output folder, or --redo"
         return None
 
     def _refuse_here(self, reason: str) -> None:

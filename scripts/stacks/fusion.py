@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..data.acceptance import THICKNESS_UNKNOWN
 from ..geometry.checks import is_positive
 from ..geometry.errors import Refusal, one_line
 from ..geometry.grid import AXES, Grid
@@ -67,6 +68,11 @@ class FusedStack:
     noise: float
     slice_weights: torch.Tensor
     residual: torch.Tensor
+
+    @property
+    def residual_over_slices(self) -> float:
+        """Root mean square of the residual, as a share of that of the slices."""
+        return self.observation.rms(self.residual) / self.observation.rms(self.observation.slices)
 
     @property
     def residual_over_noise(self) -> float:
@@ -461,14 +467,21 @@ def _enlarged(reference: Grid, others: Sequence[tuple[Grid, np.ndarray]]) -> Gri
     return Grid((first, second, third), affine)
 
 
-def _warnings(across: list[Sampling], fused: list[FusedStack], solution: JointSolution) -> list[str]:
-    warnings = [
+def _disagrees(part: FusedStack) -> str:
+    """The warning about a stack that contradicts the others, and what to do."""
+    protocol = part.stack.protocol
+    unknown = protocol is not None and protocol.thickness_source == THICKNESS_UNKNOWN
+    thickness = ", or give its slice thickness, which is not known (SliceThickness in a JSON file beside it)" * unknown
+    return (
         f"{part.stack.case.name}: its slices are {part.deviation_over_noise:.1f} times their noise away from what the "
         f"stacks agree on, and are trusted less for it: motion that is not rigid, fat displaced by chemical shift, "
-        f"or another contrast"
-        for part in fused
-        if part.deviation_over_noise > DISAGREEING
-    ]
+        f"another contrast or a wrong slice thickness: look at this stack for motion and leave it out if you see "
+        f"any{thickness}"
+    )
+
+
+def _warnings(across: list[Sampling], fused: list[FusedStack], solution: JointSolution) -> list[str]:
+    warnings = [_disagrees(part) for part in fused if part.deviation_over_noise > DISAGREEING]
     if not solution.converged:
         warnings.append(f"the joint solution had not converged after {solution.iterations} steps")
     cosines = [abs(float(across[0].direction @ other.direction)) for other in across[1:]]

@@ -1,6 +1,7 @@
 """Which stacks of an input belong together: named NIfTI files, or the series of a DICOM study with one contrast."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
@@ -163,22 +164,28 @@ def _study(group: Sequence[Case], refused: dict[str, str]) -> Study:
     usable = [case for case in group if not case.refusal]
     left_out = {**refused, **{case.name: str(case.refusal) for case in group if case.refusal}}
     if not usable:
-        return Study(replace(group[0], name=_common_name([case.name for case in group])), left_out)
+        return Study(replace(group[0], name=_common_name(group)), left_out)
     first = usable[0]
     files = tuple(dict.fromkeys(file for case in usable for file in case.files))
-    name = _common_name([case.name for case in usable])
-    return Study(replace(first, name=name, files=files, frame=None, stacks=tuple(usable)), left_out)
+    return Study(replace(first, name=_common_name(usable), files=files, frame=None, stacks=tuple(usable)), left_out)
 
 
-def _common_name(names: Sequence[str]) -> str:
-    """The words that all names begin with.
+def _common_name(group: Sequence[Case]) -> str:
+    """The words that the names of all stacks begin with; in names of files a word may also end with its digits.
 
-    >>> _common_name(["pelvis_t2_cor", "pelvis_t2_sag"]), _common_name(["cor", "sag"])
-    ('pelvis_t2', 'study')
+    So prostate0218tra and prostate0218cor have prostate0218 in common, but scan_10 and scan_11 have scan alone. Names
+    of DICOM series, which discovery has made, are cut between words.
+
+    >>> def common(*names):
+    ...     return _common_name([Case(name, ()) for name in names])
+    >>> common("pelvis_p1tra", "pelvis_p1cor"), common("scan_10", "scan_11"), common("cor", "sag")
+    ('pelvis_p1', 'scan', 'study')
     """
+    names = [case.name for case in group]
     if len(names) == 1:
         return names[0]
-    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    common = "".join(letters[0] for letters in alike)
-    whole = common if all(name[len(common) :][:1] in ("", "_", "-") for name in names) else common.rpartition("_")[0]
-    return whole.strip("_-.") or STUDY
+    end = "(?=_)" if any("_" in name for name in names) else "(?=-)"
+    if group[0].format != DICOM:
+        end += r"|(?<=\d)(?=\D)"
+    alike = takewhile(lambda words: len(set(words)) == 1, zip(*(re.split(end, name) for name in names), strict=False))
+    return "".join(words[0] for words in alike).strip("_-.") or STUDY

@@ -233,15 +233,16 @@ class SaveStudy:
 def data_of(case: Case, fused: Fused) -> dict[str, Any]:
     """Return the data item that is saved: the volumes in the orientation of the reference, and what they come from.
 
-    A stack that was left out is no source of the result.
+    A stack that was left out is no source of the result. The residuals in the meta are those of the stack that has the
+    largest, so that they hide none; `Fused.as_rows` has that of each stack.
     """
     reference = fused.stacks[0]
     used = tuple(part.stack.case for part in fused.stacks)
     case = replace(case, volume=used[0].volume, stacks=used)
     meta = {
         **reference.stack.meta,
-        "residual": float(reference.residual.norm() / reference.observation.slices.norm()),
-        "residual_over_noise": reference.residual_over_noise,
+        "residual": max(part.residual_over_slices for part in fused.stacks),
+        "residual_over_noise": max(part.residual_over_noise for part in fused.stacks),
     }
     values = (fused.volume, fused.added_detail, fused.uncertainty, fused.coverage)
     item = {key: _volume(value, fused.grid, meta) for key, value in zip(VOLUMES, values, strict=True)}

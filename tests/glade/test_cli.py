@@ -153,10 +153,11 @@ def test_quiet_shows_no_bars(scan, tmp_path, ran):
 
 
 def test_settings_of_fuse_and_of_its_stacks_are_options(scan, tmp_path, ran):
-    options = ["--floor", "0.5", "--slice_thickness_mm", "4", "--through-plane-axis=2"]
+    options = ["--floor", "0.5", "--slice_thickness_mm", "4", "--through-plane-axis=2", "--sharpness", "0.25"]
     assert cli.main(["fuse", str(scan), "-o", str(tmp_path / "out"), *options]) == 0
     assert {key: value for key, value in ran.items() if key.startswith(("floor", "inference"))} == {
         "floor": 0.5,
+        "inference::sharpness": 0.25,
         "inference::slice_thickness_mm": 4,
         "inference::through_plane_axis": 2,
     }
@@ -227,8 +228,20 @@ def test_help_names_the_options_and_the_commands(capsys):
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("-i SCAN", "--sharpness", "--threads", "--set", "--print-config", "list"))
+    assert "-h, --help" in text
+    words = " ".join(text.split())
+    assert "of the anatomical scans of a BIDS data set, and write them as BIDS derivatives." in words
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"glade, version {glade.__version__}\n"
+
+
+def test_help_of_fuse_names_the_sharpness_and_its_own_default(capsys):
+    default = yaml.safe_load((ROOT / "configs" / "stacks.yaml").read_text())["inference"]["sharpness"]
+    assert cli.main(["fuse", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"--sharpness 0..1 From the most faithful prediction (0) to the sharpest (1); {default:g} by default" in words
+    )
 
 
 def test_print_config_shows_the_workflow_with_the_settings(scan, tmp_path, ran, capsys):

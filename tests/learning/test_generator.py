@@ -194,6 +194,21 @@ def test_cross_blocks_learn_from_their_first_step():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @torch.no_grad()
+def test_a_generator_of_volumes_tells_how_far_it_is_and_its_export_does_not():
+    network, shares = trained_on_volumes(), []
+    with torch.no_grad():
+        expected = network(VOLUMES)
+        network.on_progress = shares.append
+        assert torch.equal(network(VOLUMES), expected)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert len(shares) > 2 * len(VOLUMES) * 2 * len(network.trunk)
+    told = len(shares)
+    with torch.no_grad():
+        torch.jit.script(network)(VOLUMES)
+    assert len(shares) == told
+
+
 def test_torchscript_predicts_the_same_volumes():
     network = trained_on_volumes()
     script = torch.jit.script(network)

@@ -1,13 +1,18 @@
+import logging
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.inferers import SlidingWindowInferer
+from tqdm import tqdm
 
 from scripts.data.transforms import geometry_of
 from scripts.geometry.errors import Refusal
+from scripts.geometry.progress import Progress
 from scripts.learning import inferer as inferer_module
-from scripts.learning.inferer import OrthogonalInferer, block_planes, body_box
+from scripts.learning.inferer import OrthogonalInferer, block_planes, body_box, window_count
 from scripts.physics.acquisition import SliceGeometry
 from tests.learning.test_generator import trained, trained_on_volumes
 
@@ -212,6 +217,44 @@ def test_blocks_of_a_volume_agree_with_the_whole(monkeypatch):
     added = (whole - volume.as_tensor()).abs().mean()
     assert not torch.equal(blocks, whole)  # near the ends of a block, planes beyond it are not seen
     assert (blocks - whole).abs().mean() < 0.01 * added
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_bar_moves_while_a_volume_is_computed(monkeypatch, terminal):
+    """Also where blocks and windows share a part, and to no more than the number of planes."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(inferer_module, "BLOCK_VOXELS", 16 * 24 * 40)
+    shown, network = [], trained_on_volumes()
+    monkeypatch.setattr(Progress, "update", lambda bar, n=1: shown.append(n) or tqdm.update(bar, n))
+    with torch.no_grad():
+        inferer(progress=True, window=(16, 24))(interpolated((70, 20, 24)), network)
+    done = torch.tensor(shown).cumsum(0)
+    assert done[-1] == 20 + 70
+    assert min(shown) == 0
+    assert max(shown) <= 5  # no step is a whole volume
+    assert network.on_progress is None
+
+
+def test_the_log_has_a_line_every_30_seconds_of_a_volume(monkeypatch, caplog):
+    volume, network, seconds = interpolated((40, 20, 24)), trained_on_volumes(), count(step=10.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(seconds))
+    with caplog.at_level(logging.INFO):
+        inferer(views=(1,), progress=True)(volume, network)
+    lines = [int(line.split()[1]) for line in caplog.messages if line.startswith("planes: ")]
+    assert lines == sorted(lines)
+    assert len({planes for planes in lines if 0 < planes < 40}) > 5
+
+
+def test_windows_are_counted_as_monai_makes_them():
+    for shape, window, overlap in (
+        ((70, 20, 24), (40, 16, 24), (0.4, 0.25, 0.25)),
+        ((33, 20, 48), (32, 7, 5), (0.5, 0.9, 0.0)),
+        ((18, 20, 48), (18, 20, 48), (0, 0.25, 0.25)),
+    ):
+        calls = []
+        slide = SlidingWindowInferer(window, 1, overlap=overlap)
+        slide(torch.zeros(1, 1, *shape), lambda x, calls=calls: calls.append(1) or x)
+        assert window_count(shape, window, overlap) == len(calls)
 
 
 def test_a_block_is_bounded_but_holds_what_it_shares():

@@ -44,6 +44,10 @@ def test_the_page_and_the_overview_are_written_with_the_volumes(study):
     for words in ("Made from 2 stacks", "40 × 40 × 10 voxels of 1 × 1 × 4 mm", "without the network"):  # noqa: RUF001
         assert words in page.text
     assert "input of the network" not in page.text
+    ratios = [part["residual_over_noise"] for part in row["input"]["stacks"]]
+    assert f"{max(ratios):.2f} of their noise" in page.text
+    assert "of the stack with the largest" in page.text
+    assert all(f"{ratio:.2f}" in page.text for ratio in ratios)
     assert len(check_page(out / "overview.html").all("img")) == 1
 
 

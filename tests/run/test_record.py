@@ -447,8 +447,10 @@ def test_the_result_of_other_stacks_is_not_replaced(make, study, caplog, names, 
     record, other = make(), study(*names, folder=folder)
     with caplog.at_level(logging.ERROR), record.case(other) as entry:
         assert not entry.to_do
-    line = "study: refused: out holds the result of other stacks under this name: give another output folder, or --redo"
-    assert line in caplog.text
+    line = "study: refused: out holds the result of other stacks under this name: give another output folder"
+    assert line in [
+        entry.message for entry in caplog.records
+    ]  # no --redo, which would replace another patient's result
     assert make().is_done(study("a", "b", "c"))
     assert not make(redo=True).belongs_to_other_scan(other)
 
@@ -458,6 +460,37 @@ def test_a_sidecar_of_any_stack_changes_the_fingerprint_of_the_study(make, study
     study("a", "b").stacks[1].files[0].with_name("b.json").write_text('{"SliceThickness": 3}')
     assert not make().is_done(study("a", "b"))
     assert not make().belongs_to_other_scan(study("a", "b"))
+
+
+def said(record, case, caplog):
+    """The lines of the log about a changed input, when a case is begun."""
+    caplog.clear()
+    with record.case(case) as entry:
+        to_do = entry.to_do
+        if to_do:
+            write(record, case)
+            entry.done(volume((1, 1, 1)))
+    return to_do, [line.getMessage() for line in caplog.records if "has changed since" in line.getMessage()]
+
+
+def test_one_line_says_that_the_scan_or_its_sidecar_has_changed(make, case, caplog):
+    line = "knee: the scan, or its sidecar, has changed since the result in OUT was made: it is made again and replaced"
+    assert said(make(), case, caplog) == (True, [])  # nothing was there
+    assert said(make(), case, caplog) == (False, [])
+    case.files[0].with_name("knee.json").write_text('{"SliceThickness": 3}')
+    assert said(make(), case, caplog) == (True, [line])
+    assert said(make(), case, caplog) == (False, [])
+    write_scan(case.files[0], voxels((26, 20, 8)))
+    assert said(make(), case, caplog) == (True, [line])
+    assert said(make(redo=True), case, caplog) == (True, [])  # is asked for
+
+
+def test_one_line_says_that_a_stack_or_its_sidecar_has_changed(make, study, caplog):
+    assert said(make(), study("a", "b"), caplog) == (True, [])
+    study("a", "b").stacks[1].files[0].with_name("b.json").write_text('{"SliceThickness": 3}')
+    to_do, lines = said(make(), study("a", "b"), caplog)
+    assert to_do
+    assert [line.split(" has changed")[0] for line in lines] == ["study: a stack, or its sidecar,"]
 
 
 def test_a_call_that_failed_does_not_give_up_what_an_earlier_one_made(make, case, tmp_path):

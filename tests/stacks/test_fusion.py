@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from scripts.data.acceptance import THICKNESS_UNKNOWN
 from scripts.geometry.errors import Refusal
 from scripts.stacks.fusion import Fused, Fusion
 
@@ -87,8 +88,20 @@ def test_stacks_that_contradict_each_other_are_trusted_less_and_named():
     stacks = [stack("tra"), stack("cor", truth=truth), stack("sag")]
     fused = Fusion(registration=False)(stacks)
     assert fused.stacks[1].deviation_over_noise > 3
-    assert any("cor: its slices are" in warning for warning in fused.warnings)
+    (warning,) = [line for line in fused.warnings if line.startswith("cor: its slices are")]
+    assert "look at this stack for motion and leave it out if you see any" in warning
+    assert "\n" not in warning
     assert not any("converged" in warning for warning in fused.warnings)
+
+
+@pytest.mark.parametrize("source", [THICKNESS_UNKNOWN, "DICOM SliceThickness"])
+def test_the_warning_asks_for_a_slice_thickness_that_is_not_known(source: str):
+    other = stack("cor", truth=body().flip(1))
+    other = replace(other, protocol=replace(other.protocol, thickness_source=source))
+    warnings = Fusion(registration=False)([stack("tra"), other]).warnings
+    (warning,) = [line for line in warnings if line.startswith("cor: its slices are")]
+    asks = "give its slice thickness, which is not known (SliceThickness in a JSON file beside it)" in warning
+    assert asks == (source == THICKNESS_UNKNOWN)
 
 
 def test_coverage_counts_the_stacks_and_uncertainty_falls_with_them(three: Fused):

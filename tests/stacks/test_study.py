@@ -6,9 +6,10 @@ import nibabel
 import numpy as np
 import pytest
 
+from scripts.data.case import DICOM, Case
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
-from scripts.stacks.study import Study, find_studies
+from scripts.stacks.study import Study, _common_name, find_studies
 
 from .made import ORIENTATIONS
 
@@ -110,6 +111,41 @@ def test_named_files_are_one_study_in_their_order_unless_a_reference_is_named(tm
     assert named.stacks[0].name == "pelvis_t2_sag"
     with pytest.raises(Refusal, match="there is no stack pelvis_t1: have pelvis_t2_cor"):
         find_studies(tmp_path, reference="pelvis_t1")
+
+
+@pytest.mark.parametrize(
+    ("stacks", "name"),
+    [
+        ([f"aniso_pelvis_t2_prostatex0218{plane}" for plane in ("tra", "cor", "sag")], "aniso_pelvis_t2_prostatex0218"),
+        (["pelvis_p1tra", "pelvis_p1cor"], "pelvis_p1"),
+        (["pelvis_p1ttra", "pelvis_p1tcor"], "pelvis_p1"),
+        (["pelvis-p1-tra", "pelvis-p1-cor"], "pelvis-p1"),
+        (["pelvis-tra", "pelvis-cor"], "pelvis"),
+        (["sub-01_acq-tra_T2w", "sub-01_acq-cor_T2w"], "sub-01"),
+        (["scan_1", "scan_2"], "scan"),
+        (["scan_10", "scan_11"], "scan"),
+        (["scan_1", "scan_12"], "scan"),
+        (["scan_1", "scan_1_cor"], "scan_1"),
+        (["img1", "img2"], "study"),
+    ],
+)
+def test_a_study_has_the_words_and_the_whole_numbers_that_its_files_have_in_common(
+    tmp_path: Path, stacks: list[str], name: str
+):
+    (study,) = find_studies([nifti(tmp_path, stack, "tra") for stack in stacks])
+    assert study.case.name == name
+
+
+@pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        (["002_t2_tse_tra", "003_t2_tse_cor"], "study"),
+        (["005_t2_TE4", "005_t2_TE4p6"], "005_t2"),  # a decimal point
+        (["anna_002_t2_tra", "anna_003_t2_cor"], "anna"),
+    ],
+)
+def test_names_of_dicom_series_are_cut_between_words_alone(names: list[str], name: str):
+    assert _common_name([Case(series_name, (), DICOM) for series_name in names]) == name
 
 
 def test_one_file_is_a_study_of_one_stack(tmp_path: Path):

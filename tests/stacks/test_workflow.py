@@ -174,6 +174,23 @@ def test_what_the_record_warns_of_is_logged_as_warnings(tmp_path: Path, caplog: 
         assert logged.count(line) == 1
 
 
+def test_the_residual_of_a_study_is_that_of_its_worst_stack(tmp_path: Path):
+    def make(case: Case) -> Stack:
+        made = stack(case.name)
+        if case.name == "cor":
+            made.slices[:, ::2] += 25.0  # stripes that no other stack has
+        return made
+
+    row = run([named(["tra", "cor", "sag"])], tmp_path, make)["study"]
+    of_stacks = {part["stack"]: part["residual_over_noise"] for part in row["input"]["stacks"]}
+    assert of_stacks["cor"] > 2 * max(of_stacks["tra"], of_stacks["sag"])
+    assert row["residual_over_noise"] == pytest.approx(of_stacks["cor"])
+    residual = nibabel.load(tmp_path / "study" / "study_residual" / "cor.nii.gz").get_fdata()
+    slices = make(Case("cor", ())).slices.numpy()
+    gain = row["input"]["stacks"][1]["intensity"]["gain"]
+    assert row["residual"] == pytest.approx(np.linalg.norm(residual) / np.linalg.norm(gain * slices), rel=0.05)
+
+
 def test_one_stack_alone_is_processed_and_one_line_says_that_fuse_needs_two(tmp_path: Path, caplog):
     row = run([named(["tra"])], tmp_path, lambda case: stack(case.name))["study"]
     (warning,) = row["warnings"]
