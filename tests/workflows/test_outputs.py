@@ -102,6 +102,18 @@ def test_volumes_are_written_on_the_grid_of_another_image(infer, tmp_path):
     assert content["Output"]["shape"] == [20, 18, 16]
 
 
+def test_every_line_about_scans_of_one_file_name_tells_them_apart(infer, caplog):
+    write_scan(infer.scans / "a/scan.nii", voxels(seed=1), pixdim=[1, 1, 1, 7, 1, 1, 1, 1])
+    write_scan(infer.scans / "b/scan.nii", (voxels(seed=2) > 450).astype(np.int16))
+    assert sorted(infer()) == ["a_scan", "b_scan"]
+    assert "scan.nii" not in caplog.text
+    lines = [record.getMessage() for record in caplog.records]
+    for words in ("through-plane axis", "done in"):
+        assert sorted(line.split(":")[0] for line in lines if words in line) == ["a_scan", "b_scan"]
+    for words, case in (("only 2 different values", "b_scan"), ("pixdim says", "a_scan")):
+        assert [line.split(":")[0] for line in lines if words in line] == [case]
+
+
 BVEC = "1 0 0 0.6\n0 1 0 0.8\n0 0 1 0\n"
 
 
