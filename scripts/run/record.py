@@ -20,6 +20,7 @@ from ..data.acceptance import ScanProtocol
 from ..data.bids_names import BidsNames
 from ..data.case import DICOM, OVERVIEW, SUMMARY, Case
 from ..data.outputs import DICOM_SERIES, REPORT_PAGE
+from ..data.reference import WRITTEN
 from ..data.saving import REPORT, volume_file
 from ..data.sidecar import file_stem, json_object
 from ..geometry.checksums import origin_of, sha256_of
@@ -57,7 +58,8 @@ class Row:
         reason: why it was refused or failed.
         input: format, frame, number of files, fingerprint, location hash; once it is loaded, its geometry and
             intensities, the smallest and the largest of the acquired slices.
-        output: shape (voxels), spacing (mm), RAS affine and intensities of the result.
+        output: shape (voxels), spacing (mm), RAS affine and intensities of the isotropic result.
+        written: the same of the NIfTI file, where `like` puts the result on the grid of another image; else None.
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
         residual: ||A v - b|| / ||b|| of the result, where it was measured.
@@ -77,6 +79,7 @@ class Row:
     reason: str | None = None
     input: dict = field(default_factory=dict)
     output: dict | None = None
+    written: dict | None = None
     protocol: ScanProtocol | None = None
     warnings: list[str] = field(default_factory=list)
     residual: float | None = None
@@ -114,6 +117,9 @@ class Row:
     def add_result(self, pred: MetaTensor) -> None:
         """Take geometry and fit from a result (1, X, Y, Z), whose meta holds those of `FIT` that were measured."""
         self.output = geometry(pred.shape[-3:], pred.affine) | {"intensities": _rounded(pred.min(), pred.max())}
+        if WRITTEN in pred.meta:
+            shape, affine, *ends = pred.meta[WRITTEN]
+            self.written = geometry(shape, affine) | {"intensities": _rounded(*ends)}
         for name in FIT:
             value = plain(pred.meta.get(name))
             setattr(self, name, None if value is None else float(value))
