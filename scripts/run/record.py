@@ -160,6 +160,7 @@ class RunRecord:
         self.write, self.naming = list(write), naming
         self.counts: Counter = Counter()
         self.entries: dict[str, CaseEntry] = {}  # cases being processed, by name
+        self.with_warnings = 0  # cases of this call that have warnings, also where an earlier call did them
         self.unwritten = 0  # rows that could not be written
         self._checksum: str | None = None
 
@@ -333,6 +334,7 @@ class RunRecord:
             another process has died.
         """
         counts, lost, first = {key: self.counts[key] for key in (DONE, KEPT, REFUSED, FAILED, ELSEWHERE)}, 0, True
+        with_warnings = self.with_warnings
         try:
             idist.barrier()  # from here on no rows are written
             first = idist.get_rank() == 0
@@ -342,16 +344,18 @@ class RunRecord:
                     self._write(overview)
             lost = int(idist.all_reduce(self.unwritten + self.rows.missing()))
             counts = {key: int(idist.all_reduce(count)) for key, count in counts.items()}
+            with_warnings = int(idist.all_reduce(with_warnings))
         except RuntimeError as error:  # gloo's, when the connection to a process is lost
             logger.error("another process of this run has died, its case in hand is not done (%s)", one_line(error))
             self.merge()
             lost += 1
         if first:
             logger.info(
-                "%s: %d done, %d already done, %d refused, %d failed%s; see %s",
+                "%s: %d done, %d already done, %d refused, %d failed%s%s; see %s",
                 counted(sum(counts.values()), "case"),
                 *(counts[key] for key in (DONE, KEPT, REFUSED, FAILED)),
                 f", {counts[ELSEWHERE]} left to another process" * (counts[ELSEWHERE] > 0),
+                f"; {with_warnings} with warnings" * (with_warnings > 0),
                 printable(str(self.output_dir / SUMMARY)),
             )
         if lost:
@@ -419,6 +423,7 @@ class CaseEntry:
             self.stop(REFUSED, refusal) if its_own else self._refuse_here(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
+            self.record.with_warnings += bool((self.record.rows.read(self.case.name) or {}).get("warnings"))
             logger.info("%s: already done", self.case.name)
         elif not free:
             self.record.counts[ELSEWHERE] += 1
@@ -570,6 +575,7 @@ class CaseEntry:
         self.to_do = False
         self.row.status, self.row.reason, self.row.seconds = status, reason, self._seconds()
         self.record.counts[status] += 1
+        self.record.with_warnings += bool(self.row.warnings)
         try:
             self.record.rows.write(self.case.name, self.row.as_row())
         except OSError as error:  # the disk is full: the count and the exit code still include the case
