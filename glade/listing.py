@@ -146,7 +146,7 @@ def _folder(case: Case, roots: Sequence[Path]) -> str:
 
 def _file(case: Case) -> str:
     if case.volume is None:
-        return case.label if case.format != DICOM else "-"
+        return case.file_and_frame if case.format != DICOM else "-"
     number, count = case.volume.frames[0].series_number, len(case.files)
     return f"series {'-' if number is None else number}, {count} file{'s' * (count > 1)}"
 

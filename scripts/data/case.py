@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,6 +30,7 @@ class Case:
         volume: what DICOM discovery found (`scripts.dicom.discovery.Volume`), so that nothing is searched for again.
         stacks: where a result comes from stacks: their cases, the reference first; `files` are those of all of them.
         refusal: why the scan cannot be used, in one line; None for a usable one.
+        shares_file_name: whether another file of the run has the same name in another folder.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Case:
     volume: Any = field(default=None, compare=False)  # holds arrays, which cannot be compared or hashed
     stacks: tuple["Case", ...] = ()
     refusal: str | None = None
+    shares_file_name: bool = False
 
     @property
     def more_volumes(self) -> tuple[Any, ...]:
@@ -46,12 +49,21 @@ class Case:
 
     @property
     def label(self) -> str:
-        """How messages name the scan: the NIfTI file and its frame, or the case's name for DICOM.
+        """How messages name the scan: the NIfTI file and its frame; the case's name where the file's tells too little.
+
+        That is for DICOM, and where another file of the run has the same name.
 
         >>> Case("dwi_f03", (Path("scans/dwi.nii.gz"),), frame=3).label
         'dwi.nii.gz, frame 3'
+        >>> Case("b_dwi_f03", (Path("scans/b/dwi.nii.gz"),), frame=3, shares_file_name=True).label
+        'b_dwi_f03'
         """
-        if self.format == DICOM or not self.files:
+        return self.name if self.format == DICOM or self.shares_file_name else self.file_and_frame
+
+    @property
+    def file_and_frame(self) -> str:
+        """The name of the first file, and the frame; the case's name where there is no file."""
+        if not self.files:
             return self.name
         file = printable(self.files[0].name)
         return file if self.frame is None else f"{file}, frame {self.frame}"
@@ -89,11 +101,29 @@ class UniqueNames:
 def unique_names(cases: Iterable[Case]) -> list[Case]:
     """Return the cases with safe names that differ even where capitals do not count; the first keeps its name.
 
+    They know whether another of them has a file of the same name in another folder.
+
     >>> [case.name for case in unique_names([Case("Knee", ()), Case("knee", ())])]
     ['Knee', 'knee_2']
     """
-    unique = UniqueNames()
-    return [replace(case, name=unique(safe_name(case.name))) for case in cases]
+    unique, cases = UniqueNames(), list(cases)
+    places: dict[str, set[Path]] = defaultdict(set)
+    for case in cases:
+        for file in _named_by(case):
+            places[file.name.casefold()].add(file)
+    return [
+        replace(
+            case,
+            name=unique(safe_name(case.name)),
+            shares_file_name=any(len(places[file.name.casefold()]) > 1 for file in _named_by(case)),
+        )
+        for case in cases
+    ]
+
+
+def _named_by(case: Case) -> tuple[Path, ...]:
+    """The file after which messages could name a case; none for DICOM, whose series have the same names of files."""
+    return () if case.format == DICOM else case.files[:1]
 
 
 def safe_name(text: str) -> str:

@@ -49,36 +49,37 @@ class NiftiScanReader(NibabelReader):
 
     def read_case(self, case: Case) -> SpatialImage:
         """Return the volume of a case as a nibabel image; see `read`."""
-        return self.read(case.files[0], case.frame)
+        return self.read(case.files[0], case.frame, case.name if case.shares_file_name else None)
 
-    def read(self, data: Any, frame: int | None = None, **kwargs: Any) -> SpatialImage:
+    def read(self, data: Any, frame: int | None = None, name: str | None = None, **kwargs: Any) -> SpatialImage:
         """Return one volume as a nibabel image.
 
         Args:
             data: path of the file, or an image of nibabel in memory.
             frame: index of the volume in a 4-D file.
+            name: what messages call a file; None: its own name.
             kwargs: unused.
 
         Raises:
             Refusal: if the file is no NIfTI, corrupt, truncated, without an affine or not one real-valued volume.
         """
         if isinstance(data, SpatialImage):
-            self.filenames, name = (), image_name(data)
-            return self._scan(nifti_of(data, name), frame, name)
+            self.filenames = ()
+            return self._scan(nifti_of(data, image_name(data)), frame, image_name(data))
         path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
-        self.filenames = (str(path),)
+        self.filenames, name = (str(path),), name or path.name
         try:
             image = open_image(path)
             if isinstance(image.dataobj, ArrayProxy):  # of others the length was checked when they were opened
-                _check_length(image, path.name, _content_length(files_of(path)[-1]))
-            _check_size(image, path.name)
-            return self._scan(image, frame, path.name)
+                _check_length(image, name, _content_length(files_of(path)[-1]))
+            _check_size(image, name)
+            return self._scan(image, frame, name)
         except Refusal:
             raise
         except (OSError, EOFError, ValueError, OverflowError, zlib.error) as error:
             if why := why_unavailable(error):
-                raise Refusal(f"{path.name}: cannot be opened ({why}): make it available") from error
-            raise Refusal(f"{path.name}: cannot be read, corrupt or truncated: copy the file again") from error
+                raise Refusal(f"{name}: cannot be opened ({why}): make it available") from error
+            raise Refusal(f"{name}: cannot be read, corrupt or truncated: copy the file again") from error
 
     def _scan(self, image: NiftiFile, frame: int | None, name: str) -> SpatialImage:
         _check_header(image, name)

@@ -1,24 +1,39 @@
 """The setting `like`: NIfTI results on the grid of another image."""
 
+import logging
+import math
 import os
 import zlib
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import torch
+from monai.config import KeysCollection
 from monai.data import MetaTensor
+from monai.transforms import MapTransform
 from nibabel.processing import resample_from_to
 from scipy import ndimage
 
-from ..geometry.errors import Refusal, why_unavailable
+from ..geometry.errors import Refusal, printable, why_unavailable
 from ..geometry.grid import Grid
+from .case import scan_name
 from .formats import open_image
 from .nifti import SPATIAL_UNIT, UNIT_MM
+from .trained_range import WARNINGS
+from .transforms import grid_of
 
 FWHM_OVER_SIGMA = 8**0.5 * np.log(2) ** 0.5
 SAME = 1e-4  # voxels by which grids may differ and still count as one
+# Share of the grid's voxels and share of the scan: where both are smaller, the images hardly touch, as those of two
+# bodies or of two coordinate systems. A grid of a small part has all its voxels in the scan, and a grid
+# of more than the scan has all of the scan in it, so that one of the two shares is 1.
+LEAST_SHARED = 0.1
+WRITTEN = "written"  # meta key of a result: shape, affine, smallest and largest value of its file on the other grid
+
+logger = logging.getLogger(__name__)
 
 
 class ReferenceGrid:
@@ -35,6 +50,7 @@ class ReferenceGrid:
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
         self.grid = None if path is None else _grid_of_file(Path(path))
+        self.name = "" if path is None else printable(Path(path).name)
 
     def as_setting(self) -> dict[str, Any] | None:
         """Return the grid as plain values; None where there is no reference."""
@@ -67,6 +83,74 @@ class ReferenceGrid:
             values = np.where(_inside(step, self.grid.shape, smooth.shape), values, 0).astype(np.float32)
         meta = {key: value for key, value in volume.meta.items() if key != "affine"}
         return MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(self.grid.affine.copy()), meta=meta)
+
+
+class ReferenceOverlapd(MapTransform):
+    """Refuse a scan that hardly shares a place with the reference grid; warn where a part of the grid lies outside.
+
+    The warning is in the log and in meta["warnings"]. Without a reference nothing happens.
+
+    Args:
+        keys: scans (1, X, Y, Z), RAS affine in mm.
+        reference: the grid on which the results will be written.
+
+    >>> scan = MetaTensor(torch.ones(1, 10, 10, 10), affine=torch.eye(4))
+    >>> reference = ReferenceGrid()
+    >>> reference.grid, reference.name = Grid((20, 10, 10), np.eye(4)), "t1.nii.gz"
+    >>> ReferenceOverlapd("image", reference)({"image": scan})["image"].meta["warnings"]
+    ['50 % of the grid of --like t1.nii.gz lies outside of the scan: the written volumes are 0 there']
+    """
+
+    def __init__(self, keys: KeysCollection, reference: ReferenceGrid):
+        super().__init__(keys)
+        self.reference = reference
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The data, with the warning in meta of every key.
+
+        Raises:
+            Refusal: if both have less than `LEAST_SHARED` in common, or no voxel of the grid lies in the scan.
+        """
+        out, given = dict(data), self.reference.grid
+        if given is None:
+            return out
+        for key in self.key_iterator(out):
+            own = grid_of(out[key])
+            of_grid, of_scan = share_inside(given, own), share_inside(own, given)
+            scan, like = scan_name(out, key), f"--like {self.reference.name}"
+            if of_grid == 0 or max(of_grid, of_scan) < LEAST_SHARED:
+                both = f"only {_percent(of_grid)} of its grid and {_percent(of_scan)} of the scan are common to both"
+                none = "no voxel of its grid lies in the field of view of the scan"
+                raise Refusal(
+                    f"{scan}: {like}: {both if of_grid else none}: give an image of the same place, in the same "
+                    f"coordinates, or leave --like out"
+                )
+            if of_grid < 1:
+                warning = (
+                    f"{_percent(1 - of_grid)} of the grid of {like} lies outside of the scan: "
+                    f"the written volumes are 0 there"
+                )
+                out[key].meta[WARNINGS] = [*out[key].meta.get(WARNINGS, []), warning]
+                logger.warning("%s: %s", scan, warning)
+        return out
+
+
+def share_inside(grid: Grid, other: Grid) -> float:
+    """Return the share of the voxels of a grid whose centres lie in the field of view of another one, 0 to 1.
+
+    >>> share_inside(Grid((4, 4, 4), np.eye(4)), Grid((3, 4, 4), np.eye(4)))
+    0.75
+    """
+    step, plane, inside = np.linalg.inv(other.affine) @ grid.affine, (1, *grid.shape[1:]), 0
+    for _ in range(grid.shape[0]):  # a plane at a time: positions of all voxels would take much memory
+        inside += int(np.count_nonzero(_inside(step, plane, other.shape)))
+        step[:, 3] += step[:, 0]
+    return inside / math.prod(grid.shape)
+
+
+def _percent(share: float) -> str:
+    """A share in percent; a share below 1 is never 100 %."""
+    return f"{100 * share if share == 1 else min(100 * share, 99.9):.3g} %"
 
 
 def _grid_of_file(path: Path) -> Grid:

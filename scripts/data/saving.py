@@ -19,7 +19,7 @@ from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
 from .coding import IntegerCoding, coding_by_noise, coding_upwards
 from .outputs import DICOM_SERIES, OUTPUTS, REPORT_PAGE, VOLUME, chosen_outputs
-from .reference import ReferenceGrid
+from .reference import WRITTEN, ReferenceGrid
 from .sidecar import file_stem
 
 RESULT, ADDED_DETAIL, UNCERTAINTY = POSTFIXES = ("glade", "added_detail", "uncertainty")  # of the volumes of a case
@@ -88,7 +88,9 @@ class SaveImageCased(SaveImaged):
         self.replacing = replacing
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The data unchanged; the results are in OUT/<case>/ when this returns.
+        """The data; the results are in OUT/<case>/ when this returns.
+
+        With `like`, meta["written"] of the result says what its file holds.
 
         Raises:
             OSError: if they cannot be written (disk full, no permission); nothing half-written is left.
@@ -106,8 +108,10 @@ class SaveImageCased(SaveImaged):
         return d
 
     def _write_volume(self, volume: MetaTensor, path: Path, case: Case, postfix: str) -> None:
-        volume = self.like(volume, order=1 if postfix == UNCERTAINTY else 3)
+        own, volume = volume, self.like(volume, order=1 if postfix == UNCERTAINTY else 3)
         write_volume(volume, path, postfix)
+        if volume is not own:
+            own.meta[WRITTEN] = (volume.shape[-3:], volume.affine, float(volume.min()), float(volume.max()))
         if self.describe is not None:
             write_sidecar(path, self.describe(case, postfix, volume))
 

@@ -59,7 +59,8 @@ class FrameJoiner:
             try:
                 self._join(file, sorted(frames, key=lambda case: case.frame or 0))
             except (OSError, ValueError) as error:
-                logger.warning("%s: its frames could not be put together (%s)", file.name, one_line(str(error)))
+                name = joined_name([case.name for case in frames], set())
+                logger.warning("%s: its frames could not be put together (%s)", name, one_line(str(error)))
 
     def _join(self, file: Path, frames: Sequence[Case]) -> None:
         out, source = self.record.output_dir, open_image(file)

@@ -20,6 +20,7 @@ from ..data.acceptance import ScanProtocol
 from ..data.bids_names import BidsNames
 from ..data.case import DICOM, OVERVIEW, SUMMARY, Case
 from ..data.outputs import DICOM_SERIES, REPORT_PAGE
+from ..data.reference import WRITTEN
 from ..data.saving import REPORT, volume_file
 from ..data.sidecar import file_stem, json_object
 from ..geometry.checksums import origin_of, sha256_of
@@ -59,7 +60,8 @@ class Row:
         reason: why it was refused or failed.
         input: format, frame, number of files, fingerprint, location hash; once it is loaded, its geometry and
             intensities, the smallest and the largest of the acquired slices.
-        output: shape (voxels), spacing (mm), RAS affine and intensities of the result.
+        output: shape (voxels), spacing (mm), RAS affine and intensities of the isotropic result.
+        written: the same of the NIfTI file, where `like` puts the result on the grid of another image; else None.
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
         residual: ||A v - b|| / ||b|| of the result, where it was measured; of several stacks, the largest.
@@ -79,6 +81,7 @@ class Row:
     reason: str | None = None
     input: dict = field(default_factory=dict)
     output: dict | None = None
+    written: dict | None = None
     protocol: ScanProtocol | None = None
     warnings: list[str] = field(default_factory=list)
     residual: float | None = None
@@ -116,6 +119,9 @@ class Row:
     def add_result(self, pred: MetaTensor) -> None:
         """Take geometry and fit from a result (1, X, Y, Z), whose meta holds those of `FIT` that were measured."""
         self.output = geometry(pred.shape[-3:], pred.affine) | {"intensities": _rounded(pred.min(), pred.max())}
+        if WRITTEN in pred.meta:
+            shape, affine, *ends = pred.meta[WRITTEN]
+            self.written = geometry(shape, affine) | {"intensities": _rounded(*ends)}
         for name in FIT:
             value = plain(pred.meta.get(name))
             setattr(self, name, None if value is None else float(value))
@@ -156,6 +162,7 @@ class RunRecord:
         self.write, self.naming = list(write), naming
         self.counts: Counter = Counter()
         self.entries: dict[str, CaseEntry] = {}  # cases being processed, by name
+        self.with_warnings = 0  # cases of this call that have warnings, also where an earlier call did them
         self.unwritten = 0  # rows that could not be written
         self._checksum: str | None = None
 
@@ -340,6 +347,7 @@ class RunRecord:
             another process has died.
         """
         counts, lost, first = {key: self.counts[key] for key in (DONE, KEPT, REFUSED, FAILED, ELSEWHERE)}, 0, True
+        with_warnings = self.with_warnings
         try:
             idist.barrier()  # from here on no rows are written
             first = idist.get_rank() == 0
@@ -349,16 +357,18 @@ class RunRecord:
                     self._write(overview)
             lost = int(idist.all_reduce(self.unwritten + self.rows.missing()))
             counts = {key: int(idist.all_reduce(count)) for key, count in counts.items()}
+            with_warnings = int(idist.all_reduce(with_warnings))
         except RuntimeError as error:  # gloo's, when the connection to a process is lost
             logger.error("another process of this run has died, its case in hand is not done (%s)", one_line(error))
             self.merge()
             lost += 1
         if first:
             logger.info(
-                "%s: %d done, %d already done, %d refused, %d failed%s; see %s",
+                "%s: %d done, %d already done, %d refused, %d failed%s%s; see %s",
                 counted(sum(counts.values()), "case"),
                 *(counts[key] for key in (DONE, KEPT, REFUSED, FAILED)),
                 f", {counts[ELSEWHERE]} left to another process" * (counts[ELSEWHERE] > 0),
+                f"; {with_warnings} with warnings" * (with_warnings > 0),
                 printable(str(self.output_dir / SUMMARY)),
             )
         if lost:
@@ -426,6 +436,7 @@ class CaseEntry:
             self.stop(REFUSED, refusal) if its_own else self._refuse_here(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
+            self.record.with_warnings += bool((self.record.rows.read(self.case.name) or {}).get("warnings"))
             logger.info("%s: already done", self.case.name)
         elif not free:
             self.record.counts[ELSEWHERE] += 1
@@ -581,6 +592,7 @@ class CaseEntry:
         self.to_do = False
         self.row.status, self.row.reason, self.row.seconds = status, reason, self._seconds()
         self.record.counts[status] += 1
+        self.record.with_warnings += bool(self.row.warnings)
         try:
             self.record.rows.write(self.case.name, self.row.as_row())
         except OSError as error:  # the disk is full: the count and the exit code still include the case

@@ -86,6 +86,15 @@ def test_equal_stems_get_their_folders(tmp_path):
     assert names == {"s1_anat_T2w", "s2_anat_T2w", "s2_anat_t2W_2", "T1w"}
 
 
+def test_messages_name_scans_of_one_file_name_by_their_case(tmp_path):
+    write_scan(tmp_path / "one.nii.gz")
+    write_scan(tmp_path / "a/scan.nii.gz")
+    write_scan(tmp_path / "b/SCAN.nii.gz", np.stack([voxels()] * 2, -1))
+    cases = require_cases(find_nifti(tmp_path), tmp_path)
+    assert [case.label for case in cases] == ["a_scan", "b_SCAN_f00", "b_SCAN_f01", "one.nii.gz"]
+    assert [case.label for case in find_nifti(tmp_path / "b")] == ["SCAN.nii.gz, frame 0", "SCAN.nii.gz, frame 1"]
+
+
 def test_own_results_are_no_input(tmp_path):
     for postfix in ("", "_glade", "_added_detail", "_uncertainty", "_coverage", "_residual/tra"):
         write_scan(tmp_path / "knee" / f"knee{postfix}.nii.gz")

@@ -1,13 +1,16 @@
 """`like`: results on the grid of another image, against a linear function of position and against ITK."""
 
+import logging
+
 import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.data.reference import ReferenceGrid
+from scripts.data.reference import ReferenceGrid, ReferenceOverlapd, share_inside
 from scripts.geometry.errors import Refusal
+from scripts.geometry.grid import Grid
 
 from .thick_scans import oblique_affine
 
@@ -84,3 +87,58 @@ def test_a_reference_without_a_grid_is_refused(tmp_path, name):
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4)), np.eye(4)), tmp_path / "flat.nii.gz")
     with pytest.raises(Refusal, match="--like " + name.replace(".", r"\.") + ": .*: give "):
         ReferenceGrid(tmp_path / name)
+
+
+SCAN = (20, 20, 5)  # voxels of 1 x 1 x 4 mm: from -0.5 to 19.5 mm, and from -2 to 18 mm
+
+
+def checked(tmp_path, shape, first_mm, spacing_mm=1.0):
+    """A scan after the check against a grid of cubes whose first centre lies at `first_mm`."""
+    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    affine[:3, 3] = first_mm
+    scan = MetaTensor(torch.rand(1, *SCAN), affine=torch.diag(torch.tensor([1.0, 1, 4, 1])))
+    scan.meta.update(warnings=["earlier"], filename_or_obj="/data/knee.nii.gz")
+    check = ReferenceOverlapd("image", reference(tmp_path / "t1.nii.gz", shape, affine))
+    return check({"image": scan})["image"].meta["warnings"][1:]
+
+
+@pytest.mark.parametrize(
+    ("shape", "first_mm", "spacing_mm"),
+    [((4, 4, 4), (8, 8, 8), 0.25), ((20, 20, 5), (0, 0, -1), 1.0), ((20, 20, 20), (0, 0, -1.5), 1.0)],
+)
+def test_a_grid_inside_of_the_scan_has_no_warning(tmp_path, shape, first_mm, spacing_mm):
+    assert checked(tmp_path, shape, first_mm, spacing_mm) == []
+
+
+def test_a_part_of_the_grid_outside_of_the_scan_is_a_warning(tmp_path, caplog):
+    (warning,) = checked(tmp_path, (20, 20, 10), (14.6, 0, 0))  # x of 14.6 to 18.6 mm is inside: 5 of 20
+    assert warning == "75 % of the grid of --like t1.nii.gz lies outside of the scan: the written volumes are 0 there"
+    assert [(r.levelno, r.getMessage()) for r in caplog.records] == [(logging.WARNING, f"knee.nii.gz: {warning}")]
+    (warning,) = checked(tmp_path, (100, 100, 100), (-40, -40, -40))  # 20 x 20 x 20 of them inside, and all of the scan
+    assert warning.startswith("99.2 % of the grid")
+
+
+@pytest.mark.parametrize(
+    ("first_mm", "words"),
+    [
+        ((500, 0, 0), "no voxel of its grid lies in the field of view of the scan"),
+        ((18, 18, -1.5), "only 0.8 % of its grid and 1 % of the scan are common to both"),
+    ],
+)
+def test_a_grid_in_another_place_is_refused_in_a_line_that_names_both_files(tmp_path, first_mm, words):
+    with pytest.raises(Refusal, match="^knee.nii.gz: --like t1.nii.gz: " + words + ": give .* or leave --like out$"):
+        checked(tmp_path, (20, 20, 25), first_mm)
+
+
+def test_without_a_reference_nothing_is_checked():
+    scan = MetaTensor(torch.rand(1, *SCAN), affine=torch.eye(4))
+    assert ReferenceOverlapd("image", ReferenceGrid())({"image": scan})["image"] is scan
+
+
+def test_the_share_inside_is_that_of_the_voxels_that_are_written(tmp_path):
+    volume = ramp()
+    grid = reference(tmp_path / "r.nii.gz", (30, 31, 33), inner_affine(1.1, 0.4))
+    written = grid(volume)[0].numpy()
+    own = Grid(SHAPE, volume.affine.numpy())
+    assert share_inside(grid.grid, own) == pytest.approx(np.count_nonzero(written) / written.size)
+    assert 0.1 < share_inside(grid.grid, own) < 0.9

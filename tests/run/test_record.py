@@ -549,6 +549,29 @@ def test_conclude_counts_and_gives_the_exit_code(make, case, caplog):
     assert stop.value.code == 1
 
 
+def test_conclude_counts_the_cases_with_warnings(make, case, caplog):
+    caplog.set_level(logging.INFO)
+    image, doubtful = volume(), replace(case, name="mask")
+    image.meta["warnings"] = ["only 2 different values", "no value is above 0"]
+    for found in ("2 done, 0 already done", "0 done, 2 already done"):
+        record = make()
+        with record.case(case) as entry:
+            if entry.to_do:
+                write(record, case)
+                entry.done(volume())
+        with record.case(doubtful) as entry:
+            if entry.to_do:
+                entry.loaded(image)
+                write(record, doubtful)
+                entry.done(volume())
+        with record.case(replace(case, name="gone")) as entry:
+            entry.loaded(image)
+            raise Refusal("no")
+        with pytest.raises(SystemExit):
+            record.conclude()
+        assert f"3 cases: {found}, 1 refused, 0 failed; 2 with warnings; see" in caplog.text
+
+
 def test_conclude_without_any_case_still_writes_a_record(make):
     record = make()
     record.conclude()

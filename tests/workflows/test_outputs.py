@@ -100,6 +100,40 @@ def test_volumes_are_written_on_the_grid_of_another_image(infer, tmp_path):
         assert np.allclose(image.affine, affine, atol=1e-4)
     content = json.loads((infer.out / "knee/knee_glade.json").read_text())
     assert content["Output"]["shape"] == [20, 18, 16]
+    assert row["written"] == content["Output"]
+    image = nibabel.load(infer.out / "knee/knee_glade.nii.gz")
+    ends = [image.get_fdata().min(), image.get_fdata().max()]
+    assert row["written"]["intensities"] == pytest.approx(ends, abs=image.dataobj.slope)
+    assert sum("--like like.nii.gz lies outside" in warning for warning in row["warnings"]) == 1
+
+
+def test_a_grid_in_another_place_is_refused_before_the_network(infer, tmp_path, caplog):
+    write_scan(infer.scans / "knee.nii.gz", affine=np.diag([1.0, 1, 4, 1]))
+    far, half = np.eye(4), np.eye(4)
+    far[0, 3], half[0, 3], half[2, 3] = 300, 12, -1.5
+    for name, affine in (("far", far), ("half", half)):
+        nibabel.save(nibabel.Nifti1Image(np.zeros((24, 20, 32), np.uint8), affine), tmp_path / f"{name}.nii.gz")
+    row = infer(like=str(tmp_path / "far.nii.gz"))["knee"]
+    assert (row["status"], row["files"], row["output"]) == ("refused", [], None)
+    assert "knee.nii.gz: --like far.nii.gz: no voxel of its grid lies in the field of view" in row["reason"]
+    row = infer(like=str(tmp_path / "half.nii.gz"))["knee"]
+    (warning,) = (w for w in row["warnings"] if "--like" in w)
+    assert warning.startswith("50 % of the grid of --like half.nii.gz lies outside of the scan")
+    assert f"knee.nii.gz: {warning}" in caplog.text
+    assert row["written"]["shape"] == [24, 20, 32]
+    assert row["written"]["affine"] == half.tolist()
+
+
+def test_every_line_about_scans_of_one_file_name_tells_them_apart(infer, caplog):
+    write_scan(infer.scans / "a/scan.nii", voxels(seed=1), pixdim=[1, 1, 1, 7, 1, 1, 1, 1])
+    write_scan(infer.scans / "b/scan.nii", (voxels(seed=2) > 450).astype(np.int16))
+    assert sorted(infer()) == ["a_scan", "b_scan"]
+    assert "scan.nii" not in caplog.text
+    lines = [record.getMessage() for record in caplog.records]
+    for words in ("through-plane axis", "done in"):
+        assert sorted(line.split(":")[0] for line in lines if words in line) == ["a_scan", "b_scan"]
+    for words, case in (("only 2 different values", "b_scan"), ("pixdim says", "a_scan")):
+        assert [line.split(":")[0] for line in lines if words in line] == [case]
 
 
 BVEC = "1 0 0 0.6\n0 1 0 0.8\n0 0 1 0\n"
