@@ -2,7 +2,7 @@
 
     python -m benchmarks.cpu_cost [--weights_path ...]
 
-The phantom with the paper's protocol, 256 x 256 x 45 voxels of 1.3 x 1.3 x 6 mm, both views at both rotations, by
+The phantom with the paper's protocol, 256 x 256 x 45 voxels of 1.3 x 1.3 x 6 mm, by
 `monai.bundle run inference` in a separate process for each precision. CPU seconds are those of the process, all threads
 together; other work on the machine affects them much less than the wall time. The rate of a convolution as in the
 network's blocks is measured before and after. Further arguments are passed to the inference. It uses a CUDA device if
@@ -32,7 +32,8 @@ from scripts.run.record import Row, read_summary
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "inference.yaml"
 PRECISIONS = ("float32", "bfloat16")
-PIXELS = 64  # rows and columns of the plane on which multiply-adds are counted
+PIXELS = 64  # rows and columns of the planes on which multiply-adds are counted
+PLANES = 8  # of the volume on which they are counted, where the generator sees volumes
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,12 @@ def difference(results: Path, postfix: str) -> float:
 
 
 def multiply_adds(network: torch.nn.Module) -> float:
-    """Return the multiply-adds of a generator per pixel of one prediction."""
-    plane = torch.rand(1, 1 + getattr(network, "conditioning_channels", 0), PIXELS, PIXELS)
+    """Return the multiply-adds of a generator per voxel of one prediction."""
+    channels = 1 + getattr(network, "conditioning_channels", 0)
+    shape = (PLANES, PIXELS, PIXELS) if getattr(network, "spatial_dims", 2) == 3 else (PIXELS, PIXELS)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(plane)
-    return counter.get_total_flops() / 2 / PIXELS**2
+        network(torch.rand(1, channels, *shape))
+    return counter.get_total_flops() / 2 / math.prod(shape)
 
 
 def main() -> None:
@@ -135,7 +137,7 @@ def main() -> None:
         f"bfloat16 is {exact.row.seconds / fast.row.seconds:.2f} times as fast for the case, "
         f"{exact.cpu / fast.cpu:.2f} times in CPU seconds with start-up; relative difference: "
         + ", ".join(f"{postfix} {error:.1e}" for postfix, error in errors.items()),
-        f"network {per_pixel / 2e3:.0f} thousand multiply-adds per pixel; whole planes: {total / 1e12:.2f} TFLOP",
+        f"network {per_pixel / 2e3:.0f} thousand multiply-adds per voxel; whole planes: {total / 1e12:.2f} TFLOP",
         f"convolution rate {before:.0f} before, {after:.0f} GFLOP/s after (float32); share reached in float32 "
         f"{total / exact.row.seconds / 1e9 / ((before + after) / 2):.0%} "
         "(planes are cropped to the body, so the true share is lower)",

@@ -1,11 +1,11 @@
-"""Compare the trained network, folded, in bfloat16, as TorchScript and as ONNX on the same planes: seconds and error.
+"""Compare the trained network, folded, in bfloat16, as TorchScript and as ONNX on the same volumes: seconds and error.
 
     python -m benchmarks.exports [SCAN] [--batches 4 --rounds 7]
 
-The shipped weights on planes of a scan (by default docs/example), as the inferer of configs/inference.yaml passes them
-to the network. Each round runs every form once and ratios are taken within a round; other work on the machine hardly
-affects CPU seconds. The error is that of the added detail (prediction minus plane), relative to the
-trained network in float32. The cost of a whole volume: `python -m benchmarks.cpu_cost`.
+The shipped weights on some planes of a scan (by default docs/example), as the inferer of configs/inference.yaml passes
+them to the network. Each round runs every form once and ratios are taken within a round; other work on the machine
+hardly affects CPU seconds. The error is that of the added detail (prediction minus input), relative to the trained
+network in float32. The cost of a whole volume: `python -m benchmarks.cpu_cost`.
 """
 
 import argparse
@@ -25,22 +25,32 @@ from apps.zoo.exports import BUNDLE, CONFIG, shipped_generator, to_onnx, to_torc
 
 Form = Callable[[torch.Tensor], torch.Tensor]
 AS_TRAINED = "as trained"
+PLANES = 8  # of each volume
 
 
-def planes_of(scan: Path, batches: int) -> list[torch.Tensor]:
-    """Return some of the batches (B, channels, H, W) that the inferer makes of a scan."""
+class _Recorder:
+    """Stands in for a generator of volumes and keeps what the inferer passes to it."""
+
+    spatial_dims = 3
+
+    def __init__(self):
+        self.seen: list[torch.Tensor] = []
+
+    def __call__(self, x: torch.Tensor, statistics: torch.Tensor) -> torch.Tensor:
+        self.seen.append(x.clone())
+        return x[:, :1]
+
+
+def volumes_of(scan: Path, batches: int) -> list[torch.Tensor]:
+    """Return volumes (1, channels, PLANES, H, W) of neighbouring planes from the middle of what the inferer passes."""
     parser = ConfigParser()
     parser.read_config(CONFIG)
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(scan)})
-    volume, inferer, seen = parser.get_parsed_content("dataset")[0]["image"], parser.get_parsed_content("inferer"), []
-
-    def network(x: torch.Tensor) -> torch.Tensor:
-        seen.append(x.clone())
-        return x[:, :1]
-
-    inferer(volume[None], network)
-    step = len(seen) // (batches + 1) or 1  # not the first and the last, which show little of the body
-    return seen[step::step][:batches]
+    volume, recorder = parser.get_parsed_content("dataset")[0]["image"], _Recorder()
+    parser.get_parsed_content("inferer")(volume[None], recorder)
+    whole = recorder.seen[0]
+    first = max(0, (whole.shape[2] - batches * PLANES) // 2)
+    return [part.contiguous() for part in whole[:, :, first:].split(PLANES, dim=2)[:batches]]
 
 
 def forms(folder: Path) -> dict[str, Form]:
@@ -69,7 +79,7 @@ def forms(folder: Path) -> dict[str, Form]:
 
 
 def detail(form: Form, batches: list[torch.Tensor]) -> torch.Tensor:
-    """Return the detail that a form of the network adds to the planes, flattened."""
+    """Return the detail that a form of the network adds to the volumes, flattened."""
     return torch.cat([(form(x).float() - x[:, :1]).flatten() for x in batches])
 
 
@@ -90,7 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.disable(logging.INFO)  # MONAI logs its arguments
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        batches, every = planes_of(options.scan, options.batches), forms(Path(folder))
+        batches, every = volumes_of(options.scan, options.batches), forms(Path(folder))
         details = {name: detail(form, batches) for name, form in every.items()}
         spent = {name: [] for name in every}
         for _ in range(options.rounds):
@@ -98,7 +108,7 @@ def main() -> None:
                 spent[name].append(seconds(form, batches))
     exact, size = details[AS_TRAINED], " and ".join(sorted({" x ".join(map(str, x.shape[2:])) for x in batches}))
     lines = [
-        f"{sum(map(len, batches))} planes of {size}, {options.rounds} rounds, {torch.get_num_threads()} threads; "
+        f"{len(batches)} volumes of {size}, {options.rounds} rounds, {torch.get_num_threads()} threads; "
         f"bfloat16 in the processor: {torch.cpu._is_avx512_bf16_supported()}",
         "| network | CPU seconds, median | times as fast, median (range) | error, norm | error, largest |",
         "|---|---|---|---|---|",
