@@ -2,6 +2,8 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: pytest-xdist gives each core a process of its own
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +17,16 @@ hypothesis.settings.register_profile("ci", max_examples=40, deadline=None, deran
 hypothesis.settings.register_profile("dev", max_examples=200, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def log_handlers_of_its_own() -> Iterator[None]:
+    """Remove the handlers that a workflow gave the root logger: they write to the stderr of this test alone."""
+    before = list(logging.getLogger().handlers)
+    yield
+    for handler in set(logging.getLogger().handlers) - set(before):
+        if type(handler) is logging.StreamHandler:
+            logging.getLogger().removeHandler(handler)
 
 
 @pytest.fixture
