@@ -18,7 +18,8 @@ from statistics import fmean
 
 from scripts.evaluation.method_names import CONSISTENT, GLADE
 
-from .fidelity import ASKED, CASES
+from .adaptation import MEASURED
+from .fidelity import ASKED, CASES, MEASURES
 from .tables import DOCS, TABLES, publish, read_rows
 
 TABLE = "change"
@@ -26,8 +27,6 @@ PAGE = DOCS.with_name("research.md")
 PROTOCOL = re.compile(r"_(\d+x_.*)$")  # the end of a case name: factor, profile and what else is special
 ASKED_FOR, ALL = f"{', '.join(ASKED[0])}x {', '.join(ASKED[1])}", "all"  # rows of several protocols
 ASKED_ONES = {f"{factor}x {profile}" for factor, profile in product(*ASKED)}
-MEASURES = {"psnr": ("PSNR dB", ".2f"), "ssim": ("SSIM", ".3f")}
-MEASURES |= {"high_band_error": ("high-band error", ".3f"), "high_band_energy": ("high-band energy", ".3f")}
 GAINS = ("psnr", "ssim")
 
 
@@ -38,7 +37,7 @@ def scores(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str, str], floa
         (case, method, measure): float(row[measure])
         - (float(found[case, CONSISTENT][measure]) if measure in GAINS else 0.0)
         for (case, method), row in found.items()
-        for measure in MEASURES
+        for measure in MEASURED
         if method.startswith(GLADE)
     }
 
@@ -55,7 +54,7 @@ def change_rows(earlier: Sequence[Mapping[str, str]], now: Sequence[Mapping[str,
     rows = []
     for (protocol, method), found in sorted(groups.items(), key=lambda item: (item[0][0] in (ASKED_FOR, ALL), item[0])):
         row = {"protocol": protocol, "method": method, "cases": str(len(found["psnr"]))}
-        for measure in MEASURES:
+        for measure in MEASURED:
             pairs = found[measure]
             row |= {f"{measure}_before": f"{fmean(b for b, _ in pairs):.6g}"}
             row |= {f"{measure}_now": f"{fmean(a for _, a in pairs):.6g}"}
@@ -67,13 +66,13 @@ def change_rows(earlier: Sequence[Mapping[str, str]], now: Sequence[Mapping[str,
 
 def table_of(rows: Sequence[Mapping[str, str]]) -> str:
     """Return the rows of `change_rows` as a table in Markdown, each measure as before -> now."""
-    titles = ["protocol", "method", "cases", *(title for title, _ in MEASURES.values())]
+    titles = ["protocol", "method", "cases", *(MEASURES[measure][0] for measure in MEASURED)]
     titles += ["least change of PSNR dB", "cases with a lower PSNR"]
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for row in rows:
         cells = [row["protocol"], row["method"], row["cases"]]
-        for measure, (_, form) in MEASURES.items():
-            signed = f"+{form}" if measure in GAINS else form
+        for measure in MEASURED:
+            signed = "+" * (measure in GAINS) + MEASURES[measure][1]
             cells.append(f"{float(row[f'{measure}_before']):{signed}} -> {float(row[f'{measure}_now']):{signed}}")
         lines.append(f"| {' | '.join([*cells, format(float(row['least_change']), '+.2f'), row['lower']])} |")
     return "\n".join(lines)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.cpu_cost [--weights_path ...]
 
-The phantom with the paper's protocol, 256 x 256 x 45 voxels of 1.3 x 1.3 x 6 mm, by
-`monai.bundle run inference` in a separate process for each precision. CPU seconds are those of the process, all threads
-together; other work on the machine affects them much less than the wall time. The rate of a convolution as in the
-network's blocks is measured before and after. Further arguments are passed to the inference. It uses a CUDA device if
+The phantom with the paper's protocol, 256 x 256 x 45 voxels of 1.3 x 1.3 x 6 mm, by `monai.bundle run inference` in a
+separate process for each precision. CPU seconds are those of the process, all threads together; other work on the
+machine affects them much less than the wall time. The rate of a convolution as in the network's blocks is measured
+before and after. Further arguments are passed to the inference. It uses a CUDA device if
 there is one; the seconds for the case are then those of the GPU; `--device "$torch.device('cpu')"` measures the CPU.
 """
 
@@ -25,6 +25,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
+from scripts.learning.inferer import sees_volumes
 from scripts.learning.rotation import InPlaneRotation
 from scripts.phantom.files import make_scan, write_scan
 from scripts.run.record import Row, read_summary
@@ -96,7 +97,7 @@ def difference(results: Path, postfix: str) -> float:
 def multiply_adds(network: torch.nn.Module) -> float:
     """Return the multiply-adds of a generator per voxel of one prediction."""
     channels = 1 + getattr(network, "conditioning_channels", 0)
-    shape = (PLANES, PIXELS, PIXELS) if getattr(network, "spatial_dims", 2) == 3 else (PIXELS, PIXELS)
+    shape = (PLANES, PIXELS, PIXELS) if sees_volumes(network) else (PIXELS, PIXELS)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.rand(1, channels, *shape))
     return counter.get_total_flops() / 2 / math.prod(shape)

@@ -6,6 +6,8 @@ They are residual, and demodulate their weights instead of normalising features.
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from itertools import count
+from math import ceil
 from typing import Any, Self
 
 import torch
@@ -256,13 +258,19 @@ class VolumeGenerator(Generator):
         block overwrites its input. Nothing is computed twice.
         """
         results = torch.empty_like(x[:, :1])
-        steps = _Steps(len(x) * 2 * len(self.trunk), self.on_progress)
+        done = count(1)
+
+        def tell() -> None:  # after each part of `_overwrite`; a volume has as many for each pair of blocks
+            if self.on_progress is not None:
+                pairs = len(x) * len(self.trunk)
+                self.on_progress(next(done) / (pairs * sum(ceil(n / PLANES_AT_ONCE) for n in features.shape[:2])))
+
         for volume, m, d, result in zip(x.split(1), mean, deviation, results.split(1), strict=True):
             parts = volume.split(PLANES_AT_ONCE, dim=2)
             features = torch.cat([self.head(self._pixels(part, m, d)).permute(0, 2, 3, 1) for part in parts])
             for block, cross in zip(self.trunk, self.cross, strict=True):
-                _overwrite(block, features, steps)  # (X, Y', Z', channels)
-                _overwrite(cross, features.transpose(0, 1), steps)
+                _overwrite(block, features, tell)  # (X, Y', Z', channels)
+                _overwrite(cross, features.transpose(0, 1), tell)
             pieces = zip(features.split(PLANES_AT_ONCE), parts, result.split(PLANES_AT_ONCE, dim=2), strict=True)
             for h, part, target in pieces:
                 target.copy_(self._detail(self.tail(h.permute(0, 3, 1, 2)), part) * d + part[:, :1])
@@ -310,26 +318,14 @@ def _unfold(x: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     return x.reshape(b, c // (rows * columns), h * rows, w * columns)
 
 
-class _Steps:
-    """Tells `done` the share of a work of so many steps that is done."""
+def _overwrite(block: ResidualBlock, features: torch.Tensor, tell: Callable[[], None]) -> None:
+    """Apply a block to planes (P, Q, Z, channels), in any memory format, and write its output over them.
 
-    def __init__(self, total: int, done: Callable[[float], Any] | None):
-        self.total, self.done, self.before = total, done, 0
-
-    def within(self, share: float) -> None:
-        """Tell that a share of the step in hand is done."""
-        if self.done is not None:
-            self.done((self.before + share) / self.total)
-        self.before += share == 1
-
-
-def _overwrite(block: ResidualBlock, features: torch.Tensor, steps: _Steps) -> None:
-    """Apply a block to planes (P, Q, Z, channels), in any memory format, and write its output over them."""
-    done = 0
+    A few planes at a time; `tell` is called after each part.
+    """
     for part in features.split(PLANES_AT_ONCE):
         part += block.branch(part.contiguous().permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        done += len(part)
-        steps.within(done / len(features))
+        tell()
 
 
 def _turned(h: torch.Tensor, across: int) -> torch.Tensor:

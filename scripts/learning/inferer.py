@@ -1,12 +1,12 @@
 """The inferer: G on an interpolated volume, seen as planes of one or both views, at one or several rotations."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
 
 import torch
 from monai.data import MetaTensor
+from monai.data.utils import dense_patch_slices
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type
 
@@ -226,9 +226,8 @@ def window_count(shape: Sequence[int], window: Sequence[int], overlap: Sequence[
     >>> window_count((70, 20, 24), (40, 20, 24), (0.4, 0.25, 0.25))  # planes 0 to 39, 24 to 63 and 30 to 69
     3
     """
-    steps = (max(1, int(size * (1 - share))) for size, share in zip(window, overlap, strict=True))
-    sides = zip(shape, window, steps, strict=True)
-    return math.prod(math.ceil((whole - size) / step) + 1 for whole, size, step in sides)
+    steps = [max(1, int(size * (1 - share))) for size, share in zip(window, overlap, strict=True)]
+    return len(dense_patch_slices(shape, window, steps))
 
 
 def _advance(bar: Progress, before: int, planes: int, share: float) -> None:

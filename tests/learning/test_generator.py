@@ -193,7 +193,6 @@ def test_cross_blocks_learn_from_their_first_step():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@torch.no_grad()
 def test_a_generator_of_volumes_tells_how_far_it_is_and_its_export_does_not():
     network, shares = trained_on_volumes(), []
     with torch.no_grad():
@@ -209,6 +208,8 @@ def test_a_generator_of_volumes_tells_how_far_it_is_and_its_export_does_not():
     assert len(shares) == told
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@torch.no_grad()
 def test_torchscript_predicts_the_same_volumes():
     network = trained_on_volumes()
     script = torch.jit.script(network)
