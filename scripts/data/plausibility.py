@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from monai.transforms import MapTransform
 
-from .case import scan_name
-from .trained_range import WARNINGS
+from .trained_range import add_warnings
 
 FEWEST_VALUES = 16  # different ones; scans of the training set have 200 and more
 SAMPLE = 1_000_000  # voxels that are looked at first, since few scans are masks
@@ -41,9 +40,7 @@ class Plausibled(MapTransform):
             slices, step = out[key].as_tensor().numpy()[0], out[key].meta.get("reorientation")
             as_stored = slices[..., ::-1] if step is not None and step.flips[-1] else slices
             found = [*doubts(slices, float(out[key].meta["noise"])), *doubts_of_slices(as_stored)]
-            out[key].meta[WARNINGS] = [*out[key].meta.get(WARNINGS, []), *found]
-            for doubt in found:
-                logger.warning("%s: %s", scan_name(out, key), doubt)
+            add_warnings(out, key, found, logger)
         return out
 
 

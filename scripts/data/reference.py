@@ -22,7 +22,7 @@ from ..geometry.grid import Grid
 from .case import scan_name
 from .formats import open_image
 from .nifti import SPATIAL_UNIT, UNIT_MM
-from .trained_range import WARNINGS
+from .trained_range import add_warnings
 from .transforms import grid_of
 
 FWHM_OVER_SIGMA = 8**0.5 * np.log(2) ** 0.5
@@ -130,8 +130,7 @@ class ReferenceOverlapd(MapTransform):
                     f"{_percent(1 - of_grid)} of the grid of {like} lies outside of the scan: "
                     f"the written volumes are 0 there"
                 )
-                out[key].meta[WARNINGS] = [*out[key].meta.get(WARNINGS, []), warning]
-                logger.warning("%s: %s", scan, warning)
+                add_warnings(out, key, [warning], logger)
         return out
 
 

@@ -12,7 +12,7 @@ from ..physics.profile import PROFILES
 from ..physics.profile_estimate import ProfileEstimate, estimate_profile, fit_profiles
 from .acceptance import THICKNESS_UNKNOWN, TYPE_UNKNOWN, ScanProtocol
 from .case import scan_name
-from .trained_range import WARNINGS
+from .trained_range import add_warnings
 from .transforms import grid_of
 
 CONTRADICTION = 1.4  # times, beyond two deviations: how far a stated thickness lies from the estimate before a warning
@@ -61,8 +61,7 @@ class EstimateProfiled(MapTransform):
             else:
                 warning = _contradiction(protocol, fit_profiles(**scan, allowed=CONCEIVABLE))
                 if warning:
-                    volume.meta[WARNINGS] = [*volume.meta.get(WARNINGS, []), warning]
-                    logger.warning("%s: %s", scan_name(out, key), warning)
+                    add_warnings(out, key, [warning], logger)
         return out
 
 

@@ -64,10 +64,16 @@ class TrainedRanged(MapTransform):
                 for name, (low, high) in self.ranges.items()
                 if not low * (1 - SLACK) <= found[name] <= high * (1 + SLACK)
             ]
-            out[key].meta[WARNINGS] = [*out[key].meta.get(WARNINGS, []), *warnings]
-            for warning in warnings:
-                logger.warning("%s: %s", scan_name(out, key), warning)
+            add_warnings(out, key, warnings, logger)
         return out
+
+
+def add_warnings(data: Mapping[Hashable, Any], key: Hashable, warnings: Sequence[str], logger: logging.Logger) -> None:
+    """Add sentences to meta["warnings"] of a scan in a data item, after earlier ones, and write them to a log."""
+    meta = data[key].meta
+    meta[WARNINGS] = [*meta.get(WARNINGS, []), *warnings]
+    for warning in warnings:
+        logger.warning("%s: %s", scan_name(data, key), warning)
 
 
 def quantities(scan: Any) -> dict[str, float]:

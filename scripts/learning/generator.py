@@ -258,12 +258,12 @@ class VolumeGenerator(Generator):
         block overwrites its input. Nothing is computed twice.
         """
         results = torch.empty_like(x[:, :1])
-        done = count(1)
+        of_a_pair = ceil(x.shape[2] / PLANES_AT_ONCE) + ceil(x.shape[3] / self.rows / PLANES_AT_ONCE)  # parts
+        total, done = len(x) * len(self.trunk) * of_a_pair, count(1)
 
-        def tell() -> None:  # after each part of `_overwrite`; a volume has as many for each pair of blocks
+        def tell() -> None:
             if self.on_progress is not None:
-                pairs = len(x) * len(self.trunk)
-                self.on_progress(next(done) / (pairs * sum(ceil(n / PLANES_AT_ONCE) for n in features.shape[:2])))
+                self.on_progress(next(done) / total)
 
         for volume, m, d, result in zip(x.split(1), mean, deviation, results.split(1), strict=True):
             parts = volume.split(PLANES_AT_ONCE, dim=2)
