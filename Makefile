@@ -67,7 +67,7 @@ weights: OUT = runs
 weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
 weights: MIX = $(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml
 weights: LAYERS = 'configs/train.yaml','configs/shipped.yaml'
-weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT=runs/models; MORE="--max_epochs 1" to try
+weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT/models (OUT=runs); MORE="--max_epochs 1" to try
 	$(if $(SCANS),,$(error name the folder of scans: make weights SCANS=folder))
 	mkdir -p "$(OUT)/models"
 	$(TRAIN) "[$(LAYERS)]" --output_dir "$(OUT)/pairs"
@@ -101,5 +101,5 @@ label: .venv-label/installed ## MONAI Label on loopback over STUDIES=folder, POR
 	.venv-label/bin/python -m pip install --quiet --disable-pip-version-check --no-deps monailabel==0.8.5
 	touch $@
 
-clean: ## remove everything made here, .venv included
-	rm -rf .venv .venv-deploy .venv-label dist out runs .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage
+clean: ## remove everything made here: environments, results in out, trained weights in runs, caches
+	rm -rf .venv .venv-deploy .venv-label dist out runs site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage

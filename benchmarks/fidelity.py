@@ -12,7 +12,6 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -61,19 +60,8 @@ PAPER_BORDER = {  # across an organ's border
     "border_rise_mm": ("10-90 % mm", ".2f"),
     "border_overshoot": ("overshoot", ".2f"),
 }
-REPRODUCTION = "reproduction"  # the paper's recipe beside GLADE, case by case: docs/paper.md
-REPRODUCED = (
-    "pique",
-    "sharpness_closed",
-    "border_polynomial",
-    "residual",
-    "psnr",
-    "ssim",
-    "high_band_energy",
-    "high_band_error",
-)
 CASES = "cases"  # all simulated cases: docs/cases.md
-PAGES = {CASES: "cases.md", REPRODUCTION: "paper.md"}  # tables that are not in docs/README.md
+PAGES = {CASES: "cases.md"}  # tables that are not in docs/README.md
 CASES_SHOWN = ("psnr", "ssim", "high_band_error", "high_band_energy", *UNCERTAINTY)
 PAPER_COLUMNS = ("pique", "sharpness_closed", *PAPER_BORDER)
 BENCHMARK = ("fidelity", "real", "cross_plane")  # the tables of an evaluation of the benchmark
@@ -234,10 +222,9 @@ def write_tables(
         if own:
             publish(table, [row._asdict() for row in own], table_of(own, table), docs, tables)
             written.append(table)
-    scores = read_scores(EvaluationFolder(evaluation).scores) if {PAPER, CASES, REPRODUCTION} & set(names) else []
+    scores = read_scores(EvaluationFolder(evaluation).scores) if {PAPER, CASES} & set(names) else []
     by_case = {
         PAPER: (paper_rows, method_table),
-        REPRODUCTION: (partial(method_rows, columns=REPRODUCED), method_table),
         CASES: (case_rows, case_table),
     }
     for table in (name for name in by_case if name in names):
@@ -280,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pattern", default="iso_*.nii.gz")
     parser.add_argument("--factors", type=float, nargs="+", default=[4])
     parser.add_argument("--profiles", nargs="+", default=["rect"])
-    parser.add_argument("--tables", nargs="+", choices=[*COLUMNS, PAPER, REPRODUCTION, CASES], default=list(BENCHMARK))
+    parser.add_argument("--tables", nargs="+", choices=[*COLUMNS, PAPER, CASES], default=list(BENCHMARK))
     parser.add_argument("--output_dir", type=Path, default=Path("out/fidelity"))
     options, overrides = parser.parse_known_args(arguments)
     code, out = 0, options.evaluation

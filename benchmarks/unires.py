@@ -219,7 +219,7 @@ def _read(path: Path) -> dict:
 
 
 def main() -> None:
-    """Write the stacks of scans, or judge what methods made of them."""
+    """Write the stacks of scans, or measure what methods made of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unires", description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     writing = kinds.add_parser("write")

@@ -11,6 +11,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 PAGE = Path("reference") / "settings.md"
 WORKFLOWS = {  # those whose settings are listed
     "Inference": "inference.yaml",
+    "Several stacks": "stacks.yaml",
     "Training": "train.yaml",
     "Evaluation": "evaluate.yaml",
     "Reader study": "study.yaml",

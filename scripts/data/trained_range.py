@@ -20,8 +20,8 @@ NAMES = {
     "factor": "anisotropy factor",
     "thickness_over_spacing": "slice thickness over slice spacing",
     "pixel_mm": "in-plane pixel size in mm",
-    "brightness": "mean intensity of the body (share of the robust range)",
-    "noise": "noise (share of the robust range)",
+    "brightness": "mean intensity of the body (share of the intensity scale)",
+    "noise": "noise (share of the intensity scale)",
 }
 
 
@@ -29,7 +29,7 @@ class TrainedRanged(MapTransform):
     """Compare a scan with the trained ranges; warn in the log and in meta["warnings"], never refuse.
 
     Args:
-        keys: scans (1, X, Y, N), through-plane axis last, square pixels, on the robust intensity scale.
+        keys: scans (1, X, Y, N), through-plane axis last, square pixels, on the intensity scale.
         ranges: {quantity: [lowest, highest]}, of the names that `quantities` gives.
 
     Raises:

@@ -42,7 +42,7 @@ def grid_of(volume: MetaTensor) -> Grid:
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """The way back from the robust intensity scale (0 to 1) to the scan's own units: `scale * value + offset`."""
+    """The way back from the intensity scale (0 to 1) to the scan's own units: `scale * value + offset`."""
 
     offset: float
     scale: float

@@ -19,7 +19,7 @@ from .volumes import on_grid, read_volume
 SMOOTHING_MM = 1.0  # Gaussian sigma, so that noise does not make the border of the region ragged
 SEED_RADIUS_MM = 3.0  # of the ball about the seed that samples the intensities of the organ
 WIDTH_DEVIATIONS = 2.5  # standard deviations in the ball by which the organ may differ from its median
-LEAST_WIDTH = 0.12  # the same as a share of the robust range: coil shading alone reaches it
+LEAST_WIDTH = 0.12  # the same as a share of the intensity scale: coil shading alone reaches it
 RANGE_PERCENTILES = (1.0, 99.0)
 LARGEST_SHARE = 0.1  # of the volume; a larger region has leaked out of the organ
 SMALLEST_MM3 = 500.0  # a ball of 10 mm diameter; a smaller one has too little border

@@ -236,7 +236,7 @@ class MovedScan:
     ) -> tuple[np.ndarray, Grid]:
         """Return slices of the moved volume, in the place where they would lie without motion, and their grid.
 
-        The volume is interpolated at the moved voxels, not by the resampling of a method that is judged by them.
+        The volume is interpolated at the moved voxels, not by the resampling of a method that is measured by them.
 
         Args:
             grid: field of view of the stack, on voxels of the size of the volume's.

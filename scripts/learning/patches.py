@@ -19,7 +19,7 @@ from ..physics.interpolation import CubicInterpolation
 from ..physics.projection import DataConsistency
 from ..physics.protocol import ProtocolRange
 
-FOREGROUND = 0.1  # of the robust intensity range; air and noise lie below
+FOREGROUND = 0.1  # of the intensity scale; air and noise lie below
 MIN_FOREGROUND_SHARE = 0.3  # of a patch's pixels
 REACH = {
     "rect": 0.5,

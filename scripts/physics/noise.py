@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 from scipy.special import ive
 
-BODY = 0.1  # of the robust intensity range; air lies below
+BODY = 0.1  # of the intensity scale; air lies below
 ROBUST_PERCENTILES = (0.5, 99.5)  # of that range
 SECOND_DIFFERENCE = np.array([1.0, -2.0, 1.0]) / np.sqrt(6)  # keeps the deviation of white noise
 BLOCK = 8  # pixels along the edge of the blocks in which the noise is measured

@@ -43,7 +43,7 @@ class Stack:
         interpolated: consistent cubic interpolation, likewise.
         uncertainty: of the result, likewise.
         noise: standard deviation of the noise of the slices.
-        intensity_range: of the robust intensity scale; what is 1 on it.
+        intensity_range: of the intensity scale; what is 1 on it.
         protocol: how it was acquired; None of a near-isotropic scan.
         warnings: sentences about the scan.
         meta: of the volume, for the way back to the scan's own orientation.

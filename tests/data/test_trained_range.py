@@ -44,7 +44,7 @@ def test_a_scan_like_those_of_the_training_gives_no_warning():
         ({"thickness_mm": 1.0}, "slice thickness over slice spacing 0.25"),
         ({"pixel_mm": 0.1, "spacing_mm": 0.4, "thickness_mm": 0.4}, "in-plane pixel size in mm 0.1 "),
         ({"level": 1.0}, "mean intensity of the body"),
-        ({"noise": 0.08, "level": 0.6}, "noise (share of the robust range) 0.08 is outside"),
+        ({"noise": 0.08, "level": 0.6}, "noise (share of the intensity scale) 0.08 is outside"),
     ],
 )
 def test_each_quantity_outside_is_named(kind, words, caplog):

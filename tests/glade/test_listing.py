@@ -44,7 +44,7 @@ def test_every_scan_is_listed_with_its_place_and_its_verdict(study, capsys):
     assert by_case["knee"][:2] == ["nifti", "knee.nii.gz"]
     assert by_case["knee"][4:8] == ["24x20x8", "1x1x4", "-", "axial"]  # NIfTI has no slice thickness
     assert by_case["knee"][8].startswith("yes (hardly anything but noise")
-    assert "; noise (share of the robust range)" in by_case["knee"][8]
+    assert "; noise (share of the intensity scale)" in by_case["knee"][8]
     assert by_case["cube"][8].startswith("no: ")
     assert by_case["flat"][8].startswith("no: constant volume")
     assert by_case["001_T2_TSE"][:2] == ["one/a", f"series 1, {phantom().shape[2]} files"]

@@ -54,7 +54,7 @@ def test_the_order_is_by_warnings_then_residual_then_uncertainty(tmp_path):
 
 def test_at_1300_pixels_the_table_is_whole_and_no_heading_is_divided(tmp_path):
     require_chromium()
-    warning = "noise (share of the robust range) 0.199 is outside the trained range 0 to 0.061: check it carefully"
+    warning = "noise (share of the intensity scale) 0.199 is outside the trained range 0 to 0.061: check it carefully"
     sizes = {
         "input": {"shape": [512, 512, 38], "spacing_mm": [0.3125, 0.3125, 3.0]},
         "output": {"shape": [512, 512, 365], "spacing_mm": [0.3125, 0.3125, 0.3125]},
