@@ -151,7 +151,7 @@ class SingleStackInference:
         logger.info("%s: made isotropic alone", case.name)
         return Stack(
             case=case,
-            slices=_values(item["slices"]) * intensity.scale + intensity.offset,
+            slices=_values(item["slices"]).to(image.device) * intensity.scale + intensity.offset,
             geometry=geometry_of(image),
             grid=grid_of(pred),
             volume=_values(pred),

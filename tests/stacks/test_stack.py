@@ -1,11 +1,17 @@
 """A stack alone: near-isotropic scans are kept as they are, unless the user says where their slices lie."""
 
+import contextlib
+
 import nibabel
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 
 from scripts.data.case import Case
+from scripts.data.transforms import EstimateNoised
 from scripts.geometry.errors import Refusal
+from scripts.physics.projection import DataConsistency
 from scripts.stacks.stack import SingleStackInference
 from tests.conftest import ROOT
 
@@ -51,3 +57,20 @@ def test_where_the_user_sets_the_through_plane_axis_a_near_isotropic_scan_is_sli
 def test_a_setting_that_inference_does_not_have_is_refused():
     with pytest.raises(Refusal, match="no setting is called sharpnes: did you mean sharpness"):
         single(sharpnes=0.5)
+
+
+def test_all_volumes_of_a_stack_are_on_the_device_of_the_network(monkeypatch, scan: nibabel.Nifti1Image):
+    """A GPU's place is taken by the device `meta`, which mixes with no other either, and whose numbers nobody knows."""
+    monkeypatch.setattr(DataConsistency, "residual", lambda *_: 0.0)
+    monkeypatch.setattr(EstimateNoised, "__call__", noiseless)  # without noise nothing is compared with it
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which this device has not
+    alone = single(device=torch.device("meta"), through_plane_axis=1, regularisation=1e-5)
+    alone._inferer = lambda image, _: image  # the network's own would look for the body
+    stack = alone(Case("iso", ()), scan)
+    for name in ("slices", "volume", "interpolated", "uncertainty"):
+        assert getattr(stack, name).device.type == "meta", name
+
+
+def noiseless(_: EstimateNoised, data: dict) -> dict:
+    image = data["image"]
+    return {**data, "image": MetaTensor(image.as_tensor(), meta={**image.meta, "noise": 0.0})}
