@@ -16,6 +16,7 @@ from nibabel.spatialimages import SpatialImage
 from ..data.acceptance import AUTO, AcceptScand, ScanProtocol
 from ..data.case import Case
 from ..data.transforms import OriginalOrientationd, ScaleIntensityRobustd, geometry_of, grid_of
+from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
 from ..physics.acquisition import SliceGeometry
@@ -23,6 +24,14 @@ from ..run.bundle import in_this_package
 from ..run.keys import refuse_unknown_keys
 
 HALF_WIDTH_OF_NOISE = 1.645  # standard deviations that hold 90 % of normally distributed errors
+ADAPTED = "adapt the weights by run inference first, and give them as inference::weights_path"
+OF_THE_STUDY = "it is a setting of the whole study: give it without inference::"
+NOT_OF_A_STACK = {  # settings of inference.yaml that have no effect on a stack of a study -> what to do
+    "adapt": ADAPTED,
+    "adapted_weights_path": ADAPTED,
+    **dict.fromkeys(("dataset_dir", "dicom_plane", "keep_names", "output_dir", "redo", "write"), OF_THE_STUDY),
+    **dict.fromkeys(("bids_dir", "frames", "like"), "leave it out"),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +95,14 @@ class SingleStackInference:
         overrides: settings of it.
 
     Raises:
-        Refusal: if the config has no such setting.
+        Refusal: if the config has no such setting, or one of `NOT_OF_A_STACK` is given.
     """
 
     def __init__(self, config: str | Path | list[str], overrides: Mapping[str, Any]):
         parser = ConfigParser(ConfigParser.load_config_files(config))
         refuse_unknown_keys(overrides, parser.get())
+        for key in (key for key in overrides if key in NOT_OF_A_STACK):
+            raise Refusal(f"inference::{key} has no effect on a stack: {NOT_OF_A_STACK[key]}")
         parser.update(dict(overrides))
         parser.set(in_this_package(parser.get()))
         self._config = copy.deepcopy(parser.get())  # parsing replaces parts of it

@@ -59,6 +59,15 @@ def test_a_setting_that_inference_does_not_have_is_refused():
         single(sharpnes=0.5)
 
 
+@pytest.mark.parametrize(
+    ("setting", "way_out"),
+    [("adapt", "adapt the weights by run inference first"), ("write", "give it without"), ("frames", "leave it out")],
+)
+def test_a_setting_that_a_stack_cannot_honour_is_refused(setting: str, way_out: str):
+    with pytest.raises(Refusal, match=f"inference::{setting} has no effect on a stack: .*{way_out}"):
+        single(**{setting: True})
+
+
 def test_all_volumes_of_a_stack_are_on_the_device_of_the_network(monkeypatch, scan: nibabel.Nifti1Image):
     """A GPU's place is taken by the device `meta`, which mixes with no other either, and whose numbers nobody knows."""
     monkeypatch.setattr(DataConsistency, "residual", lambda *_: 0.0)
