@@ -298,22 +298,31 @@ class SquarePixelsd(MapTransform):
         for key in self.key_iterator(out):
             if "protocol" not in out[key].meta:
                 continue
-            volume, old = out[key].as_tensor(), grid_of(out[key])
+            old = grid_of(out[key])
             spacing = self.spacing_mm or float(old.spacing_mm[:2].min())
             if spacing >= old.spacing_mm[2]:
                 raise Refusal(
                     f"isotropic spacing {spacing:.3g} mm is not below the slice spacing {old.spacing_mm[2]:.3g} mm: "
                     f"choose a smaller one"
                 )
-            new, meta = old.resampled([spacing, spacing, old.spacing_mm[2]]), dict(out[key].meta)
-            for axis in (0, 1):
-                step = resampling(old.shape[axis], old.spacing_mm[axis], new.shape[axis], spacing)
-                if step is not None:
-                    volume = step(volume.movedim(1 + axis, -1)).movedim(-1, 1 + axis)
-                    if "noise" in meta:
-                        meta["noise"] *= float(np.sqrt((step.matrix**2).sum(axis=1).mean()))
-            out[key] = with_grid(volume.contiguous(), new, meta)
+            out[key] = resampled(out[key], [spacing, spacing, float(old.spacing_mm[2])])
         return out
+
+
+def resampled(volume: MetaTensor, spacing_mm: Sequence[float]) -> MetaTensor:
+    """Return a volume (1, X, Y, Z) at another spacing along each axis, a mean where that is coarser (`resampling`).
+
+    meta["noise"], where it is there, becomes that of the new voxels.
+    """
+    old, meta, values = grid_of(volume), dict(volume.meta), volume.as_tensor()
+    new = old.resampled(spacing_mm)
+    for axis in range(AXES):
+        step = resampling(old.shape[axis], old.spacing_mm[axis], new.shape[axis], spacing_mm[axis])
+        if step is not None:
+            values = step(values.movedim(1 + axis, -1)).movedim(-1, 1 + axis)
+            if "noise" in meta:
+                meta["noise"] *= float(np.sqrt((step.matrix**2).sum(axis=1).mean()))
+    return with_grid(values.contiguous(), new, meta)
 
 
 class InterpolateSlicesd(MapTransform):

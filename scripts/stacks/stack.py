@@ -15,7 +15,7 @@ from nibabel.spatialimages import SpatialImage
 
 from ..data.acceptance import AUTO, AcceptScand, ScanProtocol
 from ..data.case import Case
-from ..data.transforms import OriginalOrientationd, ScaleIntensityRobustd, geometry_of, grid_of
+from ..data.transforms import OriginalOrientationd, ScaleIntensityRobustd, geometry_of, grid_of, resampled
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
 from ..geometry.orientation import Reorientation
@@ -93,12 +93,16 @@ class SingleStackInference:
     Args:
         config: configs/inference.yaml, or a list of it and its overlays.
         overrides: settings of it.
+        isotropic_spacing_mm: voxel size of the fused volume: finer pixels become means over such voxels, since fine
+            detail would be sampled to false coarse detail; None: pixels stay as they are.
 
     Raises:
         Refusal: if the config has no such setting, or one of `NOT_OF_A_STACK` is given.
     """
 
-    def __init__(self, config: str | Path | list[str], overrides: Mapping[str, Any]):
+    def __init__(
+        self, config: str | Path | list[str], overrides: Mapping[str, Any], isotropic_spacing_mm: float | None = None
+    ):
         parser = ConfigParser(ConfigParser.load_config_files(config))
         refuse_unknown_keys(overrides, parser.get())
         for key in (key for key in overrides if key in NOT_OF_A_STACK):
@@ -107,6 +111,7 @@ class SingleStackInference:
         parser.set(in_this_package(parser.get()))
         self._config = copy.deepcopy(parser.get())  # parsing replaces parts of it
         self._parser = parser
+        self.isotropic_spacing_mm = isotropic_spacing_mm
 
     @property
     def weights_path(self) -> str:
@@ -131,6 +136,7 @@ class SingleStackInference:
         for index, step in enumerate(self._preprocessing.transforms):
             if isinstance(step, AcceptScand):
                 step.near_isotropic = step.through_plane_axis == AUTO
+                step.isotropic_spacing_mm = self.isotropic_spacing_mm or step.isotropic_spacing_mm
             if isinstance(step, ScaleIntensityRobustd):
                 self._scaled = index + 1
         steps = part("postprocessing").transforms
@@ -149,6 +155,7 @@ class SingleStackInference:
         """
         item = case.as_item() if image is None else {"case": case, "image": image}
         item = self._preprocessing(item, end=self._scaled)
+        item = {**item, "image": self._not_finer(item["image"])}
         if "protocol" not in item["image"].meta:
             return _near_isotropic(case, item["image"].to(self._device))
         item = self._preprocessing(item, start=self._scaled)
@@ -174,6 +181,16 @@ class SingleStackInference:
             warnings=_warnings(image),
             meta=dict(pred.meta),
         )
+
+    def _not_finer(self, image: MetaTensor) -> MetaTensor:
+        """A scan whose pixels are at least as large as the voxels of the result; thick slices stay as acquired."""
+        if self.isotropic_spacing_mm is None:
+            return image
+        own = grid_of(image).spacing_mm
+        spacing = np.maximum(own, self.isotropic_spacing_mm)
+        if "protocol" in image.meta:
+            spacing[AXES - 1] = own[AXES - 1]
+        return resampled(image, spacing.tolist())
 
 
 def _near_isotropic(case: Case, image: MetaTensor) -> Stack:

@@ -27,8 +27,8 @@ def scan() -> nibabel.Nifti1Image:
     return nibabel.Nifti1Image(values.astype(np.float32), np.diag([-SPACING_MM[0], *SPACING_MM[1:], 1]))
 
 
-def single(**settings) -> SingleStackInference:
-    made = SingleStackInference(ROOT / "configs" / "inference.yaml", {**QUICK, **settings})
+def single(isotropic_spacing_mm: float | None = None, **settings) -> SingleStackInference:
+    made = SingleStackInference(ROOT / "configs" / "inference.yaml", {**QUICK, **settings}, isotropic_spacing_mm)
     made.load()
     return made
 
@@ -57,6 +57,25 @@ def test_where_the_user_sets_the_through_plane_axis_a_near_isotropic_scan_is_sli
 def test_a_setting_that_inference_does_not_have_is_refused():
     with pytest.raises(Refusal, match="no setting is called sharpnes: did you mean sharpness"):
         single(sharpnes=0.5)
+
+
+@pytest.mark.parametrize("shape", [(48, 40, 12), (48, 40, 48)], ids=["thick slices", "near-isotropic"])
+def test_a_wave_that_the_voxels_of_the_result_cannot_hold_is_averaged_away(shape: tuple[int, int, int]):
+    wave = np.broadcast_to(100 + 50 * (-1.0) ** np.arange(48)[:, None, None], shape)  # a period of two pixels
+    values = wave + np.random.default_rng(1).normal(0, NOISE, shape)
+    image = nibabel.Nifti1Image(values.astype(np.float32), np.diag([1, 1, 48 / shape[2], 1]))
+    stacks = []
+    for spacing_mm in (None, 0.5, 2.0):
+        alone = single(isotropic_spacing_mm=spacing_mm)
+        alone._inferer = lambda image, _: image  # what the network adds is not at issue
+        stacks.append(alone(Case("wave", ()), image))
+    stored, finer, coarse = stacks
+    assert torch.equal(stored.slices, finer.slices)
+    assert float(stored.slices.std()) == pytest.approx(50, rel=0.05)
+    assert np.allclose(coarse.grid.spacing_mm, 2)
+    assert coarse.grid.shape == (24, 20, 24)
+    assert float(coarse.slices.std()) < NOISE
+    assert coarse.noise < 0.6 * stored.noise
 
 
 @pytest.mark.parametrize(
