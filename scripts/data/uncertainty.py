@@ -73,12 +73,15 @@ class Uncertaintyd(MapTransform):
         return out
 
 
-def read_model(path: str | os.PathLike[str], weights_sha256: Sequence[str] | None = None) -> UncertaintyModel:
+def read_model(
+    path: str | os.PathLike[str], weights_sha256: Sequence[str] | None = None, sharpness: float | None = None
+) -> UncertaintyModel:
     """Read models/uncertainty.json or another file that `benchmarks.uncertainty` has written.
 
     Args:
         path: of the file.
         weights_sha256: of the weights that are used; others than the model was fitted for are worth a line in the log.
+        sharpness: that is used, likewise.
 
     Raises:
         Refusal: if the file is missing or holds no such model.
@@ -95,6 +98,13 @@ def read_model(path: str | os.PathLike[str], weights_sha256: Sequence[str] | Non
         logger.warning(
             "the uncertainty was calibrated for other weights: it is an estimate only, until "
             "`python -m benchmarks.uncertainty fit` has calibrated it for these"
+        )
+    if None not in (sharpness, model.sharpness) and sharpness != model.sharpness:
+        logger.info(
+            "the uncertainty was calibrated for sharpness %s, not %s: its half-widths hold the error in somewhat "
+            "more or fewer than 90 %% of voxels (docs/uncertainty.md, Sharpness)",
+            model.sharpness,
+            sharpness,
         )
     return model
 

@@ -105,9 +105,12 @@ class SingleStackInference:
     ):
         parser = ConfigParser(ConfigParser.load_config_files(config))
         refuse_unknown_keys(overrides, parser.get())
-        for key in (key for key in overrides if key in NOT_OF_A_STACK):
-            raise Refusal(f"inference::{key} has no effect on a stack: {NOT_OF_A_STACK[key]}")
+        for key, way_out in NOT_OF_A_STACK.items():
+            if key in overrides:
+                raise Refusal(f"inference::{key} has no effect on a stack: {way_out}")
         parser.update(dict(overrides))
+        # that of the study is compared with weights and sharpness; this one is its feature, whatever they are
+        parser.update({"uncertainty_model": "$read_model(@uncertainty_path)"})
         parser.set(in_this_package(parser.get()))
         self._config = copy.deepcopy(parser.get())  # parsing replaces parts of it
         self._parser = parser

@@ -116,7 +116,7 @@ NO_RESULT_DEPENDS_ON = {  # settings of inference.yaml that change no voxel and 
     "weights_path", "adapted_weights_path", "used_weights_path", "sharp_weights_path",  # the checksums are compared
     "used_weights_sha256",
     "network_def",  # weights that do not fit it are refused
-    "uncertainty_path",  # its checksum is compared
+    "uncertainty_path", "uncertainty_model",  # its checksum is compared
     "nifti_cases", "once", "cases", "share",
 }  # fmt: skip
 

@@ -94,6 +94,18 @@ def test_other_weights_than_those_of_the_calibration_are_logged(tmp_path, caplog
     assert "calibrated for other weights" in caplog.text
 
 
+@pytest.mark.parametrize("sharpness", [0.5, 0])
+def test_another_sharpness_than_that_of_the_calibration_is_one_line_of_information(tmp_path, caplog, sharpness):
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**MODEL.as_json(), "sharpness": 0.5}))
+    with caplog.at_level(logging.INFO):
+        read_model(path, ["a"], sharpness)
+        read_model(path)
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    expected = "the uncertainty was calibrated for sharpness 0.5, not 0: "
+    assert [line.startswith(expected) for line in lines] == ([True] if sharpness == 0 else [])
+
+
 def test_a_file_without_a_model_is_refused_in_one_line(tmp_path):
     path = tmp_path / "model.json"
     for text in ("", "[]", "{}", json.dumps({**MODEL.as_json(), "scales": []})):
