@@ -136,8 +136,11 @@ def find_studies(dataset_dir: Inputs, keep_names: bool | str = False, reference:
     alone = {group[0].name for group in groups if group not in several}
     for name in sorted(alone):
         logger.info("%s: no other stack of its contrast", name)
-    refused = {case.name: str(case.refusal) for case in dicom if case.refusal}
-    studies = [_study(group, refused if group[0].format == DICOM else {}) for group in several]
+    refused = [case for case in dicom if case.refusal]
+    studies = [_study(group, [case for case in refused if _same_study(case, group[0])]) for group in several]
+    for case in refused if studies else []:
+        if not any(_same_study(case, group[0]) for group in several):
+            logger.warning("%s: refused: %s", case.name, case.refusal)
     if not studies:  # every stack is refused: the reasons must not be lost
         studies = [Study(replace(case, name=safe_name(case.name))) for case in dicom]
     named = unique_names(study.case for study in studies)
@@ -160,9 +163,15 @@ def _groups_of_dicom(cases: Sequence[Case]) -> list[list[Case]]:
     return [group for _, group in groups]
 
 
-def _study(group: Sequence[Case], refused: dict[str, str]) -> Study:
+def _same_study(case: Case, other: Case) -> bool:
+    """Whether both are DICOM volumes of one StudyInstanceUID; False where it is not known."""
+    first, second = (part.volume.frames[0].study if part.volume is not None else "" for part in (case, other))
+    return bool(first) and first == second
+
+
+def _study(group: Sequence[Case], refused: Sequence[Case]) -> Study:
     usable = [case for case in group if not case.refusal]
-    left_out = {**refused, **{case.name: str(case.refusal) for case in group if case.refusal}}
+    left_out = {case.name: str(case.refusal) for case in (*refused, *group) if case.refusal}
     if not usable:
         return Study(replace(group[0], name=_common_name(group)), left_out)
     first = usable[0]

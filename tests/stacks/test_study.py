@@ -95,6 +95,23 @@ def test_a_series_that_is_refused_is_left_out_with_its_reason(tmp_path: Path):
     assert "slices" in next(iter(study.left_out.values()))
 
 
+def test_each_study_names_its_own_refused_series_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    values = np.random.default_rng(0).integers(1, 500, (24, 24, 2))
+    for person in (1, 2, 3):
+        of_person = {"PatientID": f"p{person}", "StudyInstanceUID": f"1.2.3.{person}"}
+        for number, name in enumerate(("tra", "cor") if person < 3 else (), start=10 * person):
+            series(tmp_path, name, number, seed=person, **of_person)
+        number = 10 * person + 5
+        affine = affine_of("sag", (24, 24, 2))
+        write_series(tmp_path / str(number), values, affine, series_number=number, seed=person, header=of_person)
+    studies = find_studies(tmp_path)
+    assert [numbers(study) for study in studies] == [[10, 11], [20, 21]]
+    assert [[name.split("_")[0] for name in study.left_out] for study in studies] == [["015"], ["025"]]
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith("035")
+    assert ": refused: " in line
+
+
 def nifti(folder: Path, name: str, plane: str) -> Path:
     path = folder / f"{name}.nii.gz"
     values = np.random.default_rng(len(name)).random(SHAPE).astype(np.float32)
