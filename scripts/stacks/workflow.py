@@ -238,7 +238,8 @@ def data_of(case: Case, fused: Fused) -> dict[str, Any]:
     """
     reference = fused.stacks[0]
     used = tuple(part.stack.case for part in fused.stacks)
-    case = replace(case, volume=used[0].volume, stacks=used)
+    files = tuple(dict.fromkeys(file for stack in used for file in stack.files))
+    case = replace(case, files=files, volume=used[0].volume, stacks=used)
     meta = {
         **reference.stack.meta,
         "residual": max(part.residual_over_slices for part in fused.stacks),

@@ -102,12 +102,18 @@ def test_the_same_call_again_keeps_the_result_and_one_with_other_stacks_is_refus
 
 def test_a_sidecar_beside_every_nifti_file_says_what_it_is_and_from_which_stacks(tmp_path: Path):
     files = []
-    for name in ("tra", "sag"):
+    for name in ("tra", "cor", "sag"):
         made = stack(name)
         files.append(tmp_path / f"{name}.nii.gz")
         nibabel.save(nibabel.Nifti1Image(made.slices.numpy(), made.slice_grid.affine), files[-1])
     out = tmp_path / "out"
-    run(find_studies(files), out, lambda case: stack(case.name))
+
+    def make(case: Case) -> Stack:
+        if case.name == "cor":
+            raise Refusal("2 slices, 5 are needed")
+        return stack(case.name)
+
+    run(find_studies(files), out, make)
     volumes = sorted(out.rglob("*.nii.gz"))
     assert len(volumes) == len(POSTFIXES) + 2
     found = {volume: json.loads(Path(f"{str(volume)[:-7]}.json").read_text()) for volume in volumes}
