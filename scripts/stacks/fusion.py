@@ -150,7 +150,7 @@ class Fusion:
         expected_error: of the prior, root mean square, on the intensity scale.
         smoothness: of the prior's errors, in slice spacings.
         floor: of the directional mean.
-        memory_gib: refuse a study that needs more.
+        memory_gib: refuse a study whose fusion needs more, before it begins.
         progress: show how far registration and joint solution are, as a bar or in the log.
         uncertainty: model of the half-widths; None: those of the stacks, combined as if they were independent.
 
