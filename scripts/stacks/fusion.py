@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..data.acceptance import THICKNESS_UNKNOWN
-from ..geometry.checks import is_positive
+from ..geometry.checks import is_number, is_positive
 from ..geometry.errors import Refusal, one_line
 from ..geometry.grid import AXES, Grid
 from ..geometry.progress import Progress
@@ -177,6 +177,10 @@ class Fusion:
         for name, value in (("expected_error", expected_error), ("memory_gib", memory_gib)):
             if not is_positive(value):
                 raise Refusal(f"{name} must be a positive number, got {value!r}")
+        if not is_number(smoothness) or smoothness < 0:
+            raise Refusal(f"smoothness must be a number of slice spacings from 0 up, got {smoothness!r}")
+        if not is_positive(floor) or floor > 1:
+            raise Refusal(f"floor must be a number above 0 and at most 1, got {floor!r}")
         self.isotropic_spacing_mm, self.field_of_view, self.registration = (
             isotropic_spacing_mm,
             field_of_view,

@@ -206,6 +206,10 @@ def test_a_near_isotropic_stack_that_remains_alone_is_refused_as_by_inference():
         ({"field_of_view": "all"}, "field_of_view must be reference or union"),
         ({"isotropic_spacing_mm": -1}, "isotropic_spacing_mm must be a positive number"),
         ({"expected_error": 0}, "expected_error must be a positive number"),
+        ({"smoothness": -1}, "smoothness must be a number of slice spacings from 0 up"),
+        ({"smoothness": "a"}, "smoothness must be a number"),
+        ({"floor": 0}, "floor must be a number above 0 and at most 1"),
+        ({"floor": 1.5}, "floor must be a number above 0 and at most 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict, line: str):
