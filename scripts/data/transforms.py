@@ -112,6 +112,9 @@ class ScaleIntensityRobustd(MapTransform):
         lower: percentile that becomes 0.
         upper: percentile that becomes 1.
 
+    Raises:
+        Refusal: unless 0 <= lower < upper <= 100.
+
     Writes meta["intensity"], an `IntensityScale`, for the way back, and meta["intensity_range"], the smallest and the
     largest value of the scan, in its own units.
 
@@ -123,6 +126,11 @@ class ScaleIntensityRobustd(MapTransform):
 
     def __init__(self, keys: KeysCollection, lower: float, upper: float):
         super().__init__(keys)
+        if not (is_number(lower) and is_number(upper) and 0 <= lower < upper <= 100):
+            raise Refusal(
+                f"intensity_percentiles must be two numbers from 0 to 100, the smaller one first, "
+                f"got [{lower!r}, {upper!r}]"
+            )
         self.lower, self.upper = lower, upper
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -212,6 +212,14 @@ def test_by_default_the_result_agrees_with_the_slices_to_within_their_noise(sigm
     assert with_noise.as_tensor()[body].std() < exact.as_tensor()[body].std()
 
 
+@pytest.mark.parametrize(
+    "percentiles", [(99.5, 0.5), (50, 50), (-1, 99), (0.5, 101), ("low", 99.5), (float("nan"), 99)]
+)
+def test_percentiles_that_are_no_range_are_refused(percentiles):
+    with pytest.raises(Refusal, match="intensity_percentiles must be two numbers from 0 to 100, the smaller one first"):
+        ScaleIntensityRobustd("image", *percentiles)
+
+
 @pytest.mark.parametrize("regularisation", [-0.1, float("nan"), "strong", None, True])
 def test_a_regularisation_that_is_none_is_refused(regularisation):
     with pytest.raises(Refusal, match="regularisation must be auto, or a number from 0 up"):
