@@ -11,6 +11,7 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type
 
 from ..data.transforms import geometry_of
+from ..geometry.checks import is_number, is_whole
 from ..geometry.errors import Refusal
 from ..geometry.progress import Progress
 from ..physics.acquisition import SliceGeometry
@@ -72,16 +73,17 @@ class OrthogonalInferer(Inferer):
     ):
         super().__init__()
         prediction_count(views, rotations_deg)  # refuses what the inferer does not take
-        if len(window) != 2 or any(size != WHOLE_PLANE and size < 1 for size in window):
-            raise Refusal(f"window must be two sizes in voxels or -1 for the whole plane, got {list(window)}")
-        if not 0 <= overlap < 1:
-            raise Refusal(f"overlap must be from 0 to below 1, got {overlap}")
-        if batch < 1:
-            raise Refusal(f"batch must be at least 1, got {batch}")
+        sizes = list(window) if isinstance(window, Sequence) else []
+        if len(sizes) != 2 or not all(is_whole(size, 1) or size == WHOLE_PLANE for size in sizes):
+            raise Refusal(f"window must be two whole sizes in voxels or -1 for the whole plane, got {window!r}")
+        if not is_number(overlap) or not 0 <= overlap < 1:
+            raise Refusal(f"overlap must be a number from 0 to below 1, got {overlap!r}")
+        if not is_whole(batch, 1):
+            raise Refusal(f"batch must be a whole number of at least 1, got {batch!r}")
         if precision not in ("auto", "float32", "bfloat16"):
             raise Refusal(f"precision must be auto, float32 or bfloat16, got {precision!r}")
         self.views, self.rotations_deg = tuple(views), tuple(rotations_deg)
-        self.window, self.overlap, self.batch = tuple(window), overlap, int(batch)
+        self.window, self.overlap, self.batch = tuple(window), overlap, batch
         self.precision, self.progress = precision, progress
 
     @torch.no_grad()

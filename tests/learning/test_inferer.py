@@ -137,8 +137,13 @@ def test_air_outside_the_body_stays_as_interpolated():
         ({"rotations_deg": (True,)}, "rotations_deg"),
         ({"window": (92,)}, "window"),
         ({"window": (0, 92)}, "window"),
+        ({"window": 64}, "window must be two whole sizes"),
+        ({"window": (64.5, 64)}, "window must be two whole sizes"),
+        ({"window": "64"}, "window must be two whole sizes"),
         ({"overlap": 1.0}, "overlap"),
+        ({"overlap": "a"}, "overlap must be a number"),
         ({"batch": 0}, "batch"),
+        ({"batch": "a"}, "batch must be a whole number"),
         ({"precision": "int8"}, "precision"),
     ],
 )
