@@ -111,6 +111,7 @@ def test_training_and_inference_have_one_generator():
 NO_RESULT_DEPENDS_ON = {  # settings of inference.yaml that change no voxel and no header
     "bundle_root", "dataset_dir", "output_dir",  # where input, output and the bundle are
     "keep_names", "frames",  # which cases there are and what they are called; the fingerprint of a case holds its frame
+    "batch",  # how much is computed at once
     "redo", "device", "write", "outputs", "bids_dir",  # the record compares what is written itself
     "largest_result_voxels",  # a larger result is refused
     "weights_path", "adapted_weights_path", "used_weights_path", "sharp_weights_path",  # the checksums are compared
@@ -129,4 +130,5 @@ def test_the_record_knows_every_setting_that_changes_a_result():
     }
     recorded = set(config["record"]["settings"])
     assert plain - recorded - NO_RESULT_DEPENDS_ON - RUNS - {"network", "adaptation"} == set()
+    assert recorded & NO_RESULT_DEPENDS_ON == set()  # else a second call with another value of it would be refused
     assert recorded - set(config) == {"sharp_weights_sha256", "uncertainty_sha256", "version"}
