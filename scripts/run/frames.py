@@ -119,10 +119,9 @@ class _Place:
     def image(self) -> NiftiFile:
         return open_nifti(self.path)
 
-    def stored(self, image: NiftiFile) -> np.ndarray:
-        """The numbers in the file, without slope and intercept."""
-        raw = image.dataobj.get_unscaled()
-        return raw if self.index is None else raw[..., self.index]
+    def stored(self, image: NiftiFile, joined: np.ndarray | None) -> np.ndarray:
+        """The numbers in the file, without slope and intercept; in `joined` those of the 4-D file."""
+        return image.dataobj.get_unscaled() if self.index is None or joined is None else joined[..., self.index]
 
 
 def _place(out: Path, case: Case, name: str, postfix: str) -> _Place:
@@ -130,10 +129,16 @@ def _place(out: Path, case: Case, name: str, postfix: str) -> _Place:
     return _Place(own) if own.is_file() else _Place(out / name / volume_name(name, postfix), case.frame)
 
 
+def _joined(places: Sequence[_Place]) -> np.ndarray | None:
+    """The numbers of the 4-D file that holds some of the frames, unpacked once for all of them; None without one."""
+    file = next((place for place in places if place.index is not None), None)
+    return None if file is None else file.image().dataobj.get_unscaled()
+
+
 def _write(path: Path, places: Sequence[_Place], source: NiftiFile, rounds_up: bool) -> None:
-    """Write a 4-D file and its sidecar, holding one frame at a time."""
-    images = [place.image() for place in places]
-    coding = _common_coding(places, images, rounds_up)
+    """Write a 4-D file and its sidecar, holding one frame at a time, and the 4-D file that holds some of them."""
+    images, joined = [place.image() for place in places], _joined(places)
+    coding = _common_coding(places, images, joined, rounds_up)
     first, count = images[0], len(images)
     header = first.header.copy()
     header.set_data_shape((*first.dataobj.shape[:3], count))
@@ -146,7 +151,7 @@ def _write(path: Path, places: Sequence[_Place], source: NiftiFile, rounds_up: b
     with path.open("wb") as file:
         file.write(packer.compress(header.binaryblock + bytes(4)))  # four zeros: no extensions
         for place, image in zip(places, images, strict=True):
-            stored = place.stored(image)
+            stored = place.stored(image, joined)
             slope, intercept = _scaling(image)
             if coding is None:
                 stored = (stored * np.float64(slope) + intercept).astype(np.float32)
@@ -168,7 +173,9 @@ def _scaling(image: NiftiFile) -> tuple[float, float]:
     return float(image.dataobj.slope), float(image.dataobj.inter)
 
 
-def _common_coding(places: Sequence[_Place], images: Sequence[NiftiFile], rounds_up: bool) -> IntegerCoding | None:
+def _common_coding(
+    places: Sequence[_Place], images: Sequence[NiftiFile], joined: np.ndarray | None, rounds_up: bool
+) -> IntegerCoding | None:
     """The finest of the frames' codings, where it holds the values of all of them; else None, for float32."""
     if any(image.dataobj.dtype.kind == "f" for image in images):
         return None
@@ -181,7 +188,7 @@ def _common_coding(places: Sequence[_Place], images: Sequence[NiftiFile], rounds
     for place, image in zip(places, images, strict=True):
         own_slope, own_intercept = _scaling(image)
         if (own_slope, own_intercept) != (slope, intercept):
-            stored = place.stored(image)
+            stored = place.stored(image, joined)
             ends = (np.array([stored.min(), stored.max()]) * own_slope + own_intercept - intercept) / slope
             if ends[0] < info.min or ends[1] > info.max:
                 return None
