@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import torch
 from monai.data import ImageWriter
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from ..data.coding import IntegerCoding
 from ..dicom.discovery import Volume
@@ -25,7 +27,7 @@ from ..dicom.uids import uid_from
 from ..geometry.errors import Refusal
 from ..geometry.files import atomic_folder
 from .coding import SIGNED, coding_of
-from .header import derived_header
+from .header import MAKER, derived_header
 from .provenance import Provenance
 from .references import MAX_REFERENCES, references
 from .slice_files import SliceFiles
@@ -230,10 +232,20 @@ def _check_target(folder: Path, sources: Sequence[str]) -> None:
     if not folder.exists():
         return
     expected = folder.is_dir() and all(
-        path.is_file() and path.name[:2] == "IM" and path.suffix == ".dcm" for path in folder.iterdir()
+        path.is_file() and path.name[:2] == "IM" and path.suffix == ".dcm" and _is_derived(path)
+        for path in folder.iterdir()
     )
     if not expected or any(Path(source).resolve().is_relative_to(folder.resolve()) for source in sources):
         raise Refusal(f"derived series: {folder.name} exists and holds other files; choose another output folder")
+
+
+def _is_derived(path: Path) -> bool:
+    """Whether GLADE is among the contributing equipment of a DICOM file; False for a file that cannot be read."""
+    try:
+        dataset = pydicom.dcmread(path, specific_tags=["ContributingEquipmentSequence"], stop_before_pixels=True)
+    except (OSError, InvalidDicomError):
+        return False
+    return any(item.get("Manufacturer") == MAKER for item in dataset.get("ContributingEquipmentSequence", []))
 
 
 def _add_geometry(header: Dataset, lps: np.ndarray) -> None:

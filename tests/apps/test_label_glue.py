@@ -4,6 +4,7 @@ import errno
 import json
 import sys
 import tempfile
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -32,13 +33,22 @@ def folders(tmp_path, monkeypatch):
     return studies, uploads
 
 
-@pytest.mark.parametrize("name", ["a", "a.nii.gz", "{studies}/a.nii.gz", "{uploads}/up.nii.gz", "."])
-def test_a_study_is_found_where_it_may_be(folders, name):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a", "{studies}/a.nii.gz"),
+        ("a.nii.gz", "{studies}/a.nii.gz"),
+        ("{studies}/a.nii.gz", "{studies}/a.nii.gz"),
+        ("{uploads}/up.nii.gz", "{uploads}/up.nii.gz"),
+        (".", "{studies}"),
+    ],
+)
+def test_a_study_is_found_where_it_may_be(folders, name, expected):
     studies, uploads = folders
     for path in (studies / "a.nii.gz", uploads / "up.nii.gz"):
         path.write_bytes(b"")
-    found = glue.study_of(name.format(studies=studies, uploads=uploads), *folders)
-    assert found in {studies, studies / "a.nii.gz", uploads / "up.nii.gz"}
+    places = {"studies": studies, "uploads": uploads}
+    assert glue.study_of(name.format(**places), *folders) == Path(expected.format(**places))
 
 
 @pytest.mark.parametrize("ending", WITH_PAIRS)

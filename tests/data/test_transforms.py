@@ -305,3 +305,11 @@ def test_a_mean_over_the_neighbourhood_is_of_voxels_inside_the_volume_alone():
 
     expected = smooth(volume[0].double().numpy()) / smooth(np.ones(shape))
     assert np.abs(smoothed(volume, sigma)[0].numpy() - expected).max() < 1e-6
+
+
+def test_without_the_projection_the_prediction_stays():
+    data = to_isotropic(scan(thick()))
+    data["pred"] = data["image"] + 0.1
+    out = DataConsistencyd("pred", detail=1.0, consistent=False, regularisation=1e-5, smoothness=0.2)(data)
+    torch.testing.assert_close(out["pred"].as_tensor(), data["pred"].as_tensor())
+    assert out["pred"].meta["residual"] > 0.05

@@ -431,3 +431,21 @@ def test_a_warning_about_the_pixels_is_kept_and_never_invented(tmp_path, keyword
     source = write_series(tmp_path / "in", phantom(), AFFINE, header=lambda index: {keyword: stated[index]})
     derived = write(tmp_path / "out", volume_of(), isotropic(AFFINE), source)
     assert {pydicom.dcmread(file).get(keyword) for file in derived.files} == {expected}
+
+
+def test_a_derived_series_is_numbered_apart_and_keeps_the_clinical_trial(tmp_path):
+    trial = {"ClinicalTrialProtocolID": "T-7", "ClinicalTrialSubjectID": "S-3"}
+    source = write_series(tmp_path / "in", phantom(), AFFINE, series_number=6, header=trial)
+    result = pydicom.dcmread(write(tmp_path / "out", volume_of(), isotropic(AFFINE), source).files[0])
+    assert result.SeriesNumber == 90_006
+    assert {keyword: result.get(keyword) for keyword in trial} == trial
+    assert "Findings must be checked in the source images" in result.DerivationDescription
+
+
+def test_a_series_of_others_with_the_same_file_names_is_not_replaced(tmp_path, series):
+    for number, file in enumerate(write_series(tmp_path / "target", phantom(), AFFINE, series_number=7), 1):
+        Path(file).rename(Path(file).with_name(f"IM{number:04}.dcm"))
+    before = {path: path.read_bytes() for path in (tmp_path / "target").iterdir()}
+    with pytest.raises(Refusal, match="exists and holds other files"):
+        write(tmp_path / "target", volume_of(), isotropic(AFFINE), series)
+    assert {path: path.read_bytes() for path in (tmp_path / "target").iterdir()} == before

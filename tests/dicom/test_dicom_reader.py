@@ -39,6 +39,7 @@ def test_voxels_and_affine_equal_the_source(tmp_path, affine):
     files = write_series(tmp_path, volume, affine, slice_thickness_mm=3.0)
     array, meta = read(sorted(files, key=os.path.getsize)[::-1])
     assert array.dtype == np.float32
+    assert same_place(array, meta["affine"], volume, affine) == 0
     # Rows, columns and slices are right-handed in LPS, and so in RAS, which is LPS rotated by 180 degrees.
     assert np.linalg.det(meta["affine"][:3, :3]) > 0
 

@@ -118,3 +118,20 @@ def test_positions_in_a_wrong_unit_are_refused():
 @pytest.mark.parametrize("size_mm", [0.04, 0.2, 10.0])
 def test_mice_and_thick_slices_are_plausible(size_mm):
     assert stack(np.arange(6) * size_mm, spacing=(0.02, 0.02), slice_thickness_mm=size_mm).reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("height_mm", "shift_mm", "refused"),
+    [(20, 0.008, False), (20, 0.015, True), (2.5, 0.004, False), (2.5, 0.007, True)],
+)
+def test_a_tilt_is_refused_from_its_limit_on(height_mm, shift_mm, refused):
+    z = np.linspace(0, height_mm, 6)
+    assert any("tilt" in reason for reason in stack(z, sideways_mm=shift_mm * z / height_mm).reasons) == refused
+
+
+@pytest.mark.parametrize(
+    ("turned", "skewed", "refused"), [(1e-4, 0, False), (4e-4, 0, True), (0, 5e-4, False), (0, 2e-3, True)]
+)
+def test_directions_are_refused_from_their_limits_on(turned, skewed, refused):
+    slices = [(1, 0, 0, skewed, 1, 0)] * 4 + [(1, 0, 0, skewed, 1, turned)]
+    assert bool(stack(np.arange(5) * 4.0, slices).reasons) == refused

@@ -270,3 +270,10 @@ def test_other_pixels_under_one_instance_uid_are_refused_and_both_files_named(tm
     (case,) = find_series(tmp_path)
     assert "0_2.dcm and other.dcm are different images under one SOPInstanceUID" in case.refusal
     assert len(survey(tmp_path).volumes) == 1
+
+
+def test_b_values_are_volumes_of_their_own(tmp_path):
+    for point, b_value in enumerate((0, 800)):
+        no_times = {"AcquisitionTime": None, "ContentTime": None, "DiffusionBValue": float(b_value)}
+        write(tmp_path, point, lambda k, h=no_times, p=point: {**h, "InstanceNumber": str(2 * k + (k + p) % 2)})
+    assert sorted(gains(tmp_path).values()) == [1, 2]

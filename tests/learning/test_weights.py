@@ -197,3 +197,20 @@ def test_weights_of_a_generator_of_volumes_name_their_network(tmp_path):
     with pytest.raises(Refusal, match=r"add --network_def::_target_ scripts\.learning\.generator\.VolumeGenerator"):
         load_weights(generator(0), path)
     load_weights(VolumeGenerator(4, 1, (2, 2), 4), path)
+
+
+class TouchesAFile:
+    """Creates a file when it is unpickled, as code hidden in a file of weights could."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_weights_that_would_run_code_are_refused(tmp_path):
+    torch.save({"head.weight": TouchesAFile(tmp_path / "ran")}, tmp_path / "a.pt")
+    with pytest.raises(Refusal, match=r"a\.pt: not a file of weights"):
+        load_weights(generator(0), str(tmp_path / "a.pt"))
+    assert not (tmp_path / "ran").exists()

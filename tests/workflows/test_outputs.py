@@ -221,3 +221,47 @@ def test_a_file_of_which_a_frame_fails_stays_in_frames(infer, four):
     assert [rows[f"dwi_f0{f}"]["status"] for f in range(4)] == ["done", "done", "refused", "done"]
     assert "dwi_f00/dwi_f00_glade.nii.gz" in visible(infer.out)
     assert not (infer.out / "dwi").exists()
+
+
+def test_a_4d_result_lies_where_its_frames_lay(infer, four):
+    infer(frames=[0, 1, 2], write="volume")
+    frame = nibabel.load(infer.out / "dwi_f00/dwi_f00_glade.nii.gz")
+    infer(write="volume")
+    joined = nibabel.load(infer.out / "dwi/dwi_glade.nii.gz")
+    np.testing.assert_array_equal(joined.get_sform(), frame.get_sform())
+    np.testing.assert_array_equal(joined.get_qform(), frame.get_qform())
+
+
+def test_the_uncertainty_is_a_difference_on_the_grid_of_the_result_and_wider_outside_the_trained_range(infer):
+    affine = np.array([[0, 0, -4.0, 20], [-1, 0, 0, 10], [0, 1, 0, 30], [0, 0, 0, 1]])  # axes that the network turns
+    write_scan(infer.scans / "a.nii.gz", affine=affine)
+    write_scan(infer.scans / "b.nii.gz", voxels() + 5000, affine=affine)
+
+    def written(case, postfix):
+        return nibabel.load(infer.out / f"{case}/{case}_{postfix}.nii.gz")
+
+    infer()
+    mean, of_brighter = (written(case, "uncertainty").get_fdata().mean() for case in "ab")
+    assert abs(of_brighter - mean) < 500  # the offset of the intensities, 5000, is no part of it
+    for postfix in ("added_detail", "uncertainty"):
+        assert written("a", postfix).shape == written("a", "glade").shape
+        assert np.array_equal(written("a", postfix).affine, written("a", "glade").affine)
+    shutil.rmtree(infer.out)
+    infer(**{"trained_range::pixel_mm": [2.0, 3.0]})
+    assert written("a", "uncertainty").get_fdata().mean() > 1.1 * mean
+
+
+def test_a_run_opens_no_connection_and_leaves_the_scans_as_they_are(infer):
+    write_scan(infer.scans / "a.nii.gz")
+    before = {path: path.read_bytes() for path in infer.scans.rglob("*")}
+    watching, seen = [True], []
+    sys.addaudithook(lambda event, _: watching and event.startswith("socket.") and seen.append(event))
+    infer(write="volume")
+    watching.clear()  # a hook cannot be removed
+    assert not set(seen) & {"socket.connect", "socket.sendto", "socket.bind", "socket.getaddrinfo"}
+    assert {path: path.read_bytes() for path in infer.scans.rglob("*")} == before
+
+
+def test_a_copy_of_a_scan_has_no_result_of_its_own(infer):
+    shutil.copy(write_scan(infer.scans / "a.nii.gz"), infer.scans / "b.nii.gz")
+    assert list(infer(write="volume")) == ["a"]
