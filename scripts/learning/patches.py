@@ -23,9 +23,10 @@ FOREGROUND = 0.1  # of the intensity scale; air and noise lie below
 MIN_FOREGROUND_SHARE = 0.3  # of a patch's pixels
 REACH = {
     "rect": 0.5,
+    "slr": 0.65,
     "gauss": 1.0,
     "fourier": 2.0,
-}  # slice thicknesses; beyond lie 0, 0.9 and 2.3 % a side
+}  # slice thicknesses; beyond lie 0, 0.8, 0.9 and 2.3 % a side
 SPLINE_ORDER = 5  # of rotated patches; order 3 loses a third of the shortest wave that remains, order 5 a sixth
 SPLINE_REACH = 16  # pixels; at this distance the prefilter's response to the edge has fallen to 1e-5
 TRIES = 8  # draws, of which the one with most foreground is taken
@@ -137,9 +138,10 @@ class RandSharpVolumePatchd(RandSharpPatchd):
         patch_size: planes, rows and columns of the patch, voxels.
         output_key: key for the patch (1, planes, rows, columns).
         zoom_out: as for `RandSharpPatchd`.
+        held_planes: must be None; a volume would hold planes of both kinds.
 
     Raises:
-        Refusal: if zoom_out is below 1, or the scan has thick slices.
+        Refusal: if zoom_out is below 1, planes are to be held back, or the scan has thick slices.
 
     >>> scan = MetaTensor(torch.rand(1, 40, 40, 36), affine=torch.eye(4))
     >>> RandSharpVolumePatchd("image", patch_size=(8, 24, 32), zoom_out=1.6)({"image": scan})["sharp"].shape
@@ -147,8 +149,18 @@ class RandSharpVolumePatchd(RandSharpPatchd):
     """
 
     def __init__(
-        self, keys: KeysCollection, patch_size: Sequence[int], output_key: str = "sharp", zoom_out: float = 1.0
+        self,
+        keys: KeysCollection,
+        patch_size: Sequence[int],
+        output_key: str = "sharp",
+        zoom_out: float = 1.0,
+        held_planes: None = None,
     ):
+        if held_planes is not None:
+            raise Refusal(
+                f"held_planes {list(held_planes)}: volumes (configs/volumes.yaml) hold planes on both sides of that "
+                "limit: leave --held_planes out and hold back persons with --held_back"
+            )
         super().__init__(keys, patch_size, output_key, zoom_out)
 
     def _patch(self, volume: torch.Tensor, any_direction: bool) -> torch.Tensor:

@@ -180,6 +180,14 @@ def test_the_volumes_overlay_trains_the_plane_part_on_planes_and_all_on_volumes(
     assert (output / "model.pt").is_file()
 
 
+def test_volumes_are_not_trained_on_with_planes_held_back(train):
+    overlays = ["configs/shipped.yaml", "configs/volumes.yaml"]
+    others = {"exclude": [], "same_person": [], "start_from": None, "held_planes": [0.4, 0.6], "held_back": 0.0}
+    with pytest.raises(RuntimeError) as error:
+        train(overlays=overlays, **others)
+    assert "hold back persons with --held_back" in str(refusal_of(error.value))
+
+
 def test_the_paper_overlay_trains(train):
     resnet = {"_target_": "scripts.learning.resnet.ResnetGenerator", "channels": 4, "blocks": 1}
     state, output = train(
