@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 import torch.nn.functional as nnf
@@ -288,6 +289,10 @@ class UnpairedPatches(Dataset, Randomizable):
         """Return the number of items in one epoch."""
         return self.patches
 
+    def examples(self) -> list[dict]:
+        """Return one item of every kind."""
+        return [self[0]]
+
     def _transform(self, index: int) -> dict:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         item = {"sharp": self._draw(self.sharp, self.data, rng)["sharp"]}
@@ -311,9 +316,12 @@ class UnpairedPatches(Dataset, Randomizable):
 class Alternating(Dataset):
     """Batches taken in turn from several datasets of one length, such as volumes and planes.
 
+    With several processes (configs/multi_gpu.yaml), their n-th batches share out one range of the items. What would not
+    fill a batch of every process is left out.
+
     Args:
         datasets: `UnpairedPatches`; batch n comes from dataset n modulo their number.
-        batch_size: of the loader, whose order must be that of the items.
+        batch_size: of the loader of one process, whose order must be that of the items.
 
     >>> list(Alternating([["a"] * 4, ["b"] * 4], batch_size=2))
     ['a', 'a', 'b', 'b']
@@ -321,15 +329,23 @@ class Alternating(Dataset):
 
     def __init__(self, datasets: Sequence[Dataset], batch_size: int):
         super().__init__(datasets[0])
-        self.datasets, self.batch_size = list(datasets), batch_size
+        self.datasets, self.items = list(datasets), batch_size * idist.get_world_size()  # of all n-th batches
+
+    def __len__(self) -> int:
+        """Return the number of items that fill whole batches."""
+        return super().__len__() // self.items * self.items
 
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the epoch in all datasets."""
         for dataset in self.datasets:
             dataset.set_epoch(epoch)
 
+    def examples(self) -> list[dict]:
+        """Return one item of every kind."""
+        return [item for dataset in self.datasets for item in dataset.examples()]
+
     def _transform(self, index: int) -> object:
-        return self.datasets[index // self.batch_size % len(self.datasets)][index]
+        return self.datasets[index // self.items % len(self.datasets)][index]
 
 
 def near_isotropic(scans: Sequence[Mapping]) -> list[Mapping]:

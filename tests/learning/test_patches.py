@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import DataLoader, DistributedSampler, MetaTensor
 from monai.transforms import Compose
 
 from scripts.data.acceptance import ScanProtocol
@@ -9,6 +9,7 @@ from scripts.data.case import Case
 from scripts.geometry.errors import Refusal
 from scripts.learning.patches import (
     REACH,
+    Alternating,
     RandBlurredPatchd,
     RandSharpPatchd,
     RandSharpVolumePatchd,
@@ -149,6 +150,19 @@ def test_a_blurred_patch_agrees_with_a_simulation_of_its_acquisition(factor, rat
         assert float((window - row).abs().mean()) < 0.15
         assert float(m.correction(window.expand(1, 1, 16, columns))[..., 5:-5].abs().max()) < 0.05
         assert float(m.correction(m.project(torch.rand(1, 1, 16, columns))).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(("processes", "items"), [(1, 26), (2, 26), (2, 23), (3, 25)])
+def test_a_batch_comes_from_one_dataset_in_every_process(monkeypatch, processes, items):
+    monkeypatch.setattr("scripts.learning.patches.idist.get_world_size", lambda: processes)
+    data = Alternating([["volume"] * items, ["plane"] * items], batch_size=2)
+    seen = set()
+    for rank in range(processes):
+        sampler = DistributedSampler(data, even_divisible=True, num_replicas=processes, rank=rank, shuffle=False)
+        batches = list(DataLoader(data, batch_size=2, sampler=sampler, drop_last=True))
+        assert all(len(set(batch)) == 1 for batch in batches)
+        seen.add(tuple(batch[0] for batch in batches))
+    assert seen == {(("volume", "plane") * items)[: items // (2 * processes)]}
 
 
 @pytest.mark.parametrize("profile", PROFILES)
