@@ -67,7 +67,7 @@ weights: OUT = runs
 weights: TRAIN = $(PY) -m monai.bundle run training --dataset_dir "$(SCANS)" $(MORE) --config_file
 weights: MIX = $(PY) -m monai.bundle run save_weights --config_file configs/inference.yaml
 weights: LAYERS = 'configs/train.yaml','configs/shipped.yaml'
-weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT/models (OUT=runs); MORE="--max_epochs 1" to try
+weights: setup ## faithful and sharp weights, trained from SCANS=folder into OUT/models (OUT=runs; a new OUT each time); MORE="--max_epochs 1" to try
 	$(if $(SCANS),,$(error name the folder of scans: make weights SCANS=folder))
 	mkdir -p "$(OUT)/models"
 	$(TRAIN) "[$(LAYERS)]" --output_dir "$(OUT)/pairs"

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import BasicTimeProfiler, Checkpoint, TimeLimit
+from ignite.handlers import BasicTimeProfiler, Checkpoint
 from monai.engines import Evaluator
 from monai.handlers import TensorBoardHandler
 from PIL import Image, ImageDraw
@@ -26,6 +27,7 @@ LEAST_GAIN_DB = 0.1  # over interpolation alone; below it the weights have learn
 LONG_WAIT = 0.2  # share of an epoch's time
 SHORTEST_S = 1e-9  # seconds; keeps an epoch that took no measurable time from dividing by 0
 LAST, BEST = "last.pt", "best.pt"  # the checkpoints: of the latest epoch, and of the best validation
+ADDED_LATER = {"early_stop"}  # what checkpoints of earlier versions lack; then it begins anew
 
 
 class SetEpoch:
@@ -197,7 +199,10 @@ class CheckWeightsInSync:
 
 
 class StopAfter:
-    """Handler that ends the training at a time limit (Ignite's TimeLimit), without finishing the epoch.
+    """Handler that ends the training at a time limit, without finishing the epoch.
+
+    Where several processes train together, the clock of the first one counts, so that all end after the same iteration.
+    (Each process of Ignite's TimeLimit has its own clock.)
 
     Args:
         minutes: time from the start of training.
@@ -213,10 +218,17 @@ class StopAfter:
 
     def attach(self, engine: Engine) -> None:
         """Start the clock when training starts."""
-        seconds = max(1, round(60 * self.minutes))
-        engine.add_event_handler(
-            Events.STARTED, lambda e: e.add_event_handler(Events.ITERATION_COMPLETED, TimeLimit(seconds))
-        )
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop)
+
+    def _start(self, engine: Engine) -> None:
+        self.started = time.monotonic()
+
+    def _stop(self, engine: Engine) -> None:
+        is_over = idist.broadcast(float(time.monotonic() - self.started > 60 * self.minutes), src=0)
+        if is_over:
+            logger.info("the time limit of %g minutes is reached", self.minutes)
+            engine.terminate()
 
 
 class PauseAfter:
@@ -240,10 +252,11 @@ class PauseAfter:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._pause)
 
     def _start(self, engine: Engine) -> None:
-        self.first = engine.state.epoch
+        self.first, engine.state.paused = engine.state.epoch, False
 
     def _pause(self, engine: Engine) -> None:
-        if engine.state.epoch >= self.first + self.epochs:
+        if self.first + self.epochs <= engine.state.epoch < engine.state.max_epochs:
+            engine.state.paused = True
             engine.terminate()  # the other handlers of this event still run: validation, checkpoint
 
 
@@ -288,10 +301,12 @@ class CheckOutcome:
         self.best = best
 
     def attach(self, engine: Engine) -> None:
-        """Check when training ends, by its length or by a time limit."""
+        """Check when training ends, by its length or by a time limit, but not where `PauseAfter` pauses it."""
         engine.add_event_handler(Events.COMPLETED, self._check)
 
     def _check(self, engine: Engine) -> None:
+        if getattr(engine.state, "paused", False):
+            return
         if self.best.value == float("-inf"):
             raise Refusal(
                 f"no weights were written: the training ended in epoch {engine.state.epoch}, before its validation: "
@@ -349,6 +364,9 @@ class BestModel:
 class Checkpoints:
     """Handler that saves the whole training after each epoch (last.pt) and each best one (best.pt), to resume exactly.
 
+    Where several processes train together, the first one saves; all of them resume with its pools of earlier generated
+    planes (`HistoryPool`), the only part in which they differ. That training continues soundly, but not exactly.
+
     Args:
         folder: folder of the files; each is replaced completely or not at all.
         objects: {name: anything with `state_dict` and `load_state_dict`}; the trainer is added when attached.
@@ -368,9 +386,15 @@ class Checkpoints:
         """Load a file that this class wrote; None starts a new training.
 
         Raises:
-            Refusal: if the file is missing, damaged, or does not fit what is trained.
+            Refusal: if the file is missing, damaged, or does not fit what is trained; if a new training would replace
+                the files of an earlier one.
         """
         if path is None:
+            if (self.folder / LAST).exists():
+                raise Refusal(
+                    f"{self.folder} holds a training: continue it with --resume {self.folder / LAST}, "
+                    f"or give another --output_dir"
+                )
             return
         if not Path(path).is_file():
             raise Refusal(f"{path}: no such checkpoint to resume from; leave --resume out to start anew")
@@ -379,6 +403,8 @@ class Checkpoints:
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             for name, thing in self.objects.items():
+                if name in ADDED_LATER and name not in saved:
+                    continue
                 thing.load_state_dict(saved[name])
         except Exception as error:
             reason = _first_line(error)

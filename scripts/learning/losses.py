@@ -118,7 +118,8 @@ class GradientMappingLoss(_Loss):
         form: one of the three.
 
     Raises:
-        ValueError: for any other form, or images of different shapes.
+        Refusal: for any other form.
+        ValueError: for images of different shapes.
 
     >>> ramp = torch.arange(8.0).expand(1, 1, 8, 8)  # rises along x, its transpose along y
     >>> [round(float(GradientMappingLoss(form)(ramp, ramp.mT)), 2) for form in FORMS]
@@ -128,7 +129,7 @@ class GradientMappingLoss(_Loss):
     def __init__(self, form: str):
         super().__init__()
         if form not in FORMS:
-            raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
+            raise Refusal(f"gradient_form must be one of {', '.join(FORMS)}, got {form!r}")
         self.form = form
         smooth, step = torch.tensor([1.0, 2.0, 1.0]), torch.tensor([-1.0, 0.0, 1.0])
         along_x = torch.outer(smooth, step)

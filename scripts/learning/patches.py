@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 import torch.nn.functional as nnf
@@ -23,9 +24,10 @@ FOREGROUND = 0.1  # of the intensity scale; air and noise lie below
 MIN_FOREGROUND_SHARE = 0.3  # of a patch's pixels
 REACH = {
     "rect": 0.5,
+    "slr": 0.65,
     "gauss": 1.0,
     "fourier": 2.0,
-}  # slice thicknesses; beyond lie 0, 0.9 and 2.3 % a side
+}  # slice thicknesses; beyond lie 0, 0.8, 0.9 and 2.3 % a side
 SPLINE_ORDER = 5  # of rotated patches; order 3 loses a third of the shortest wave that remains, order 5 a sixth
 SPLINE_REACH = 16  # pixels; at this distance the prefilter's response to the edge has fallen to 1e-5
 TRIES = 8  # draws, of which the one with most foreground is taken
@@ -137,9 +139,10 @@ class RandSharpVolumePatchd(RandSharpPatchd):
         patch_size: planes, rows and columns of the patch, voxels.
         output_key: key for the patch (1, planes, rows, columns).
         zoom_out: as for `RandSharpPatchd`.
+        held_planes: must be None; a volume would hold planes of both kinds.
 
     Raises:
-        Refusal: if zoom_out is below 1, or the scan has thick slices.
+        Refusal: if zoom_out is below 1, planes are to be held back, or the scan has thick slices.
 
     >>> scan = MetaTensor(torch.rand(1, 40, 40, 36), affine=torch.eye(4))
     >>> RandSharpVolumePatchd("image", patch_size=(8, 24, 32), zoom_out=1.6)({"image": scan})["sharp"].shape
@@ -147,8 +150,18 @@ class RandSharpVolumePatchd(RandSharpPatchd):
     """
 
     def __init__(
-        self, keys: KeysCollection, patch_size: Sequence[int], output_key: str = "sharp", zoom_out: float = 1.0
+        self,
+        keys: KeysCollection,
+        patch_size: Sequence[int],
+        output_key: str = "sharp",
+        zoom_out: float = 1.0,
+        held_planes: None = None,
     ):
+        if held_planes is not None:
+            raise Refusal(
+                f"held_planes {list(held_planes)}: volumes (configs/volumes.yaml) hold planes on both sides of that "
+                "limit: leave --held_planes out and hold back persons with --held_back"
+            )
         super().__init__(keys, patch_size, output_key, zoom_out)
 
     def _patch(self, volume: torch.Tensor, any_direction: bool) -> torch.Tensor:
@@ -276,6 +289,10 @@ class UnpairedPatches(Dataset, Randomizable):
         """Return the number of items in one epoch."""
         return self.patches
 
+    def examples(self) -> list[dict]:
+        """Return one item of every kind."""
+        return [self[0]]
+
     def _transform(self, index: int) -> dict:
         rng = np.random.default_rng((self.seed, self.epoch, index))
         item = {"sharp": self._draw(self.sharp, self.data, rng)["sharp"]}
@@ -299,9 +316,12 @@ class UnpairedPatches(Dataset, Randomizable):
 class Alternating(Dataset):
     """Batches taken in turn from several datasets of one length, such as volumes and planes.
 
+    With several processes (configs/multi_gpu.yaml), their n-th batches share out one range of the items. What would not
+    fill a batch of every process is left out.
+
     Args:
         datasets: `UnpairedPatches`; batch n comes from dataset n modulo their number.
-        batch_size: of the loader, whose order must be that of the items.
+        batch_size: of the loader of one process, whose order must be that of the items.
 
     >>> list(Alternating([["a"] * 4, ["b"] * 4], batch_size=2))
     ['a', 'a', 'b', 'b']
@@ -309,15 +329,23 @@ class Alternating(Dataset):
 
     def __init__(self, datasets: Sequence[Dataset], batch_size: int):
         super().__init__(datasets[0])
-        self.datasets, self.batch_size = list(datasets), batch_size
+        self.datasets, self.items = list(datasets), batch_size * idist.get_world_size()  # of all n-th batches
+
+    def __len__(self) -> int:
+        """Return the number of items that fill whole batches."""
+        return super().__len__() // self.items * self.items
 
     def set_epoch(self, epoch: int) -> None:
         """Set the number of the epoch in all datasets."""
         for dataset in self.datasets:
             dataset.set_epoch(epoch)
 
+    def examples(self) -> list[dict]:
+        """Return one item of every kind."""
+        return [item for dataset in self.datasets for item in dataset.examples()]
+
     def _transform(self, index: int) -> object:
-        return self.datasets[index // self.batch_size % len(self.datasets)][index]
+        return self.datasets[index // self.items % len(self.datasets)][index]
 
 
 def near_isotropic(scans: Sequence[Mapping]) -> list[Mapping]:

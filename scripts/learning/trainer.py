@@ -27,7 +27,7 @@ class CycleGanTrainer(Trainer):
         device: device of the networks.
         max_epochs: number of epochs to train.
         train_data_loader: gives batches with "sharp" and "augmented" planes (B, 1, H, W) and, where an unpaired term
-            has weight, the keys that `RandBlurredPatchd` adds.
+            has weight, the keys that `RandBlurredPatchd` adds. Its dataset has `examples`, as `UnpairedPatches` has.
         networks: {"G", "F", "D_Y", "D_X"}.
         optimizers: {"generators", "discriminators"}.
         weights: weight of every term of `LossWeights` by name; a term of weight 0 is not computed.
@@ -49,7 +49,8 @@ class CycleGanTrainer(Trainer):
         epoch_length: iterations of an epoch; None for the length of the loader.
 
     Raises:
-        Refusal: if a weight is missing, unknown or negative, or no term has weight at the first iteration.
+        Refusal: if a weight is missing, unknown or negative, no term has weight at the first iteration, or the patches
+            do not fit what will be computed before the training ends.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class CycleGanTrainer(Trainer):
         self.local_rms_loss, self.pair_loss = local_rms_loss, pair_loss
         self.protocols, self.unpaired_from, self.history = protocols, unpaired_from, history
         self.consistent, self.clip, self.seed = consistent, clip, seed
+        self._require_fitting_patches(train_data_loader.dataset.examples())
         self.precision, self._device = precision_on(device, precision), torch.device(device)
         self.scaling = torch.amp.GradScaler(self._device.type, enabled=self.precision is torch.float16)
 
@@ -143,6 +145,20 @@ class CycleGanTrainer(Trainer):
         self._step("discriminators", loss_D)
         return self._completed(engine, loss | loss_D)
 
+    def _require_fitting_patches(self, examples: Sequence[Mapping[str, torch.Tensor]]) -> None:
+        """Refuse at the start what the terms and protocols that begin later could not be computed on."""
+        last = self.state.max_epochs * self.state.epoch_length
+        weights = self.weights.active(unpaired=last > self.unpaired_from)
+        if weights.any_unpaired and not all("blurred" in item for item in examples):
+            raise Refusal(
+                f"unpaired terms of the loss begin after iteration {self.unpaired_from} of {last}, and need blurred "
+                f"patches: drop --blurred_patch '$None', or give a larger --unpaired_from"
+            )
+        reached = {first: protocols for first, protocols in self.protocols if first < last}
+        for protocols in reached.values() if weights.any_supervised else ():
+            for item in examples:
+                protocols.require_room(item["sharp"].shape[-1])
+
     def _conditioned_on(self, measurement: Measurement) -> tuple[Planes, Planes, Planes]:
         """G and F with the conditioning of a measurement, and its projection P (without `consistent`, the identity)."""
 
@@ -159,10 +175,7 @@ class CycleGanTrainer(Trainer):
         iteration = self.state.iteration
         rng = np.random.default_rng((self.seed, iteration))
         protocols = [protocols for first, protocols in self.protocols if iteration > first][-1]
-        try:
-            geometry, noise = protocols.draw(y.shape[-1], rng)
-        except ValueError as error:
-            raise Refusal(str(error)) from error
+        geometry, noise = protocols.draw(y.shape[-1], rng)
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**31)))
         return Measurement.simulate(y, geometry, noise, generator)
 

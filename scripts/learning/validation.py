@@ -19,10 +19,16 @@ class PrepareSimulatedBatch(PrepareBatch):
     Args:
         protocols: protocols to simulate; each batch takes the next one.
         seed: seed of the draws within each range.
+        columns: of the planes, along the simulated through-plane axis.
+
+    Raises:
+        Refusal: if the planes are too small for one of the ranges.
     """
 
-    def __init__(self, protocols: Sequence[ProtocolRange], seed: int):
+    def __init__(self, protocols: Sequence[ProtocolRange], seed: int, columns: int):
         self.protocols, self.seed = list(protocols), seed
+        for protocol in self.protocols:
+            protocol.require_room(columns)
 
     def __call__(self, batchdata: Mapping, device=None, non_blocking: bool = False, **kwargs) -> tuple:
         """Return (U b, truth, (), {"measurement": ...}), the arguments of `PlaneInferer`."""

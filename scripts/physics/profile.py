@@ -30,8 +30,10 @@ def check_profile(profile: str) -> str:
 def profile_weights(distance_voxels: np.ndarray, thickness_voxels: float, profile: str) -> np.ndarray:
     """Return the sensitivity of a slice to thin voxels at a distance from its centre, not normalised.
 
-    rect and gauss are averaged exactly over the width of a thin voxel, so they are accurate for slices of any
-    thickness; fourier is band-limited, so samples at the voxel centres suffice.
+    rect, slr and gauss are averaged exactly over the width of a thin voxel, so they are accurate for slices of any
+    thickness; fourier is band-limited, so samples at the voxel centres suffice. A partition thinner than a voxel passes
+    all waves that the voxels can hold, as one of a voxel's thickness does, which is taken in its place: samples of the
+    thinner one would amplify the shortest of them.
 
     Args:
         distance_voxels: distance of voxel centres from the slice centre, any shape, in thin voxels.
@@ -64,7 +66,7 @@ def profile_weights(distance_voxels: np.ndarray, thickness_voxels: float, profil
         half, sigma = thickness_voxels / 2, SLR_EDGE * thickness_voxels
         at_high, at_low = (_integral((edge + half) / sigma) - _integral((edge - half) / sigma) for edge in (high, low))
         return sigma * (at_high - at_low)
-    z = distance_voxels / thickness_voxels
+    z = distance_voxels / max(thickness_voxels, 1)
     window = np.where(np.abs(z) < SINC_LOBES, np.cos(np.pi * z / (2 * SINC_LOBES)) ** 2, 0)
     return np.sinc(z) * window
 

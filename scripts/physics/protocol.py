@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..geometry.checks import is_number
+from ..geometry.errors import Refusal
 from .acquisition import SliceGeometry
 from .interpolation import CUBIC
-from .profile import check_profile
+from .profile import PROFILES, check_profile
 
 FEWEST_SLICES = 5  # of a scan: from fewer, what lies between them cannot be inferred
 
@@ -67,7 +69,7 @@ class ProtocolRange:
         noisy_share: share of the draws that have noise; the others have none.
 
     Raises:
-        ValueError: if a range is reversed or reaches below its minimum, or a profile is unknown.
+        Refusal: if a range is reversed or reaches below its minimum, noisy_share is no share, or a profile is unknown.
 
     >>> protocols = ProtocolRange(factor=(2, 6), thickness_over_spacing=(0.8, 1.2), profiles=["rect", "gauss"])
     >>> geometry, noise = protocols.draw(64, np.random.default_rng(0))
@@ -82,18 +84,36 @@ class ProtocolRange:
     noisy_share: float = 1.0
 
     def __post_init__(self) -> None:
-        for profile in self.profiles:
-            check_profile(profile)
+        if isinstance(self.profiles, str) or not self.profiles or not set(self.profiles) <= set(PROFILES):
+            raise Refusal(f"profiles must be a list of {', '.join(PROFILES)}, got {self.profiles!r}")
         for name, least in (("factor", 1), ("thickness_over_spacing", 0), ("noise", 0)):
-            low, high = getattr(self, name)
-            if not least <= low <= high:
-                raise ValueError(f"{name} must be a range [low, high] from {least} up, got {getattr(self, name)}")
+            ends = getattr(self, name)
+            numbers = isinstance(ends, Sequence) and len(ends) == 2 and all(map(is_number, ends))
+            if not numbers or not least <= ends[0] <= ends[1]:
+                raise Refusal(f"{name} must be a range [low, high] from {least} up, got {ends}")
+        if not is_number(self.noisy_share) or not 0 <= self.noisy_share <= 1:
+            raise Refusal(f"noisy_share must be a share, from 0 to 1, got {self.noisy_share!r}")
+
+    def require_room(self, thin_size: int) -> None:
+        """Refuse an axis that is too short for a cubic spline through slices of the largest factor.
+
+        Args:
+            thin_size: thin voxels along the through-plane axis.
+
+        Raises:
+            Refusal: if it is too short.
+        """
+        if thin_size < (CUBIC + 1) * self.factor[1]:
+            raise Refusal(
+                f"patches of {thin_size} pixels hold too few slices {self.factor[1]:g} pixels apart: "
+                f"give a larger --patch_size or a smaller factor"
+            )
 
     def draw(self, thin_size: int, rng: np.random.Generator) -> tuple[SliceGeometry, float]:
         """Draw a slice geometry and a noise level.
 
-        The slices cover the thin axis from edge to edge, and the position of the first one is random within a slice
-        spacing.
+        All slice centres that lie on the thin axis are taken, and the position of the first one is random within a
+        slice spacing. At either end up to half a spacing may lie in no slice.
 
         Args:
             thin_size: thin voxels along the through-plane axis.
@@ -103,13 +123,9 @@ class ProtocolRange:
             The geometry, and the standard deviation of the noise on the intensity scale.
 
         Raises:
-            ValueError: if the axis is too short for a cubic spline through slices of the largest factor.
+            Refusal: if the axis is too short, see `require_room`.
         """
-        if thin_size < (CUBIC + 1) * self.factor[1]:
-            raise ValueError(
-                f"patches of {thin_size} pixels hold too few slices {self.factor[1]} pixels apart: "
-                f"give a larger --patch_size or a smaller factor"
-            )
+        self.require_room(thin_size)
         spacing = float(np.exp(rng.uniform(*np.log(self.factor))))
         thickness = spacing * float(rng.uniform(*self.thickness_over_spacing))
         profile = str(rng.choice(list(self.profiles)))

@@ -5,10 +5,14 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import ignite.distributed as idist
 from filelock import FileLock, Timeout
+
+from ..geometry.errors import Refusal
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)  # a file system without locks
 
@@ -111,6 +115,33 @@ class CaseLock(OutputLock):
         except (OSError, ValueError):  # killed before it was written
             return {}
         return note if isinstance(note, dict) else {}
+
+
+def run_alone(folder: str, run: Callable[[], object]) -> None:
+    """Run a training whose files are in a folder, with a lock on the folder; in processes but the first, without.
+
+    Args:
+        folder: its output_dir; made where it is missing.
+        run: the call that trains.
+
+    Raises:
+        Refusal: if another process trains in this folder, or the folder cannot be written to.
+    """
+    if idist.get_rank() > 0:
+        run()
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        lock = OutputLock(Path(folder) / ".lock")
+        is_alone = lock.acquire(wait=False)
+    except OSError as error:
+        raise Refusal(f"{folder} cannot be written to ({error.strerror}): give another --output_dir") from error
+    if not is_alone:
+        raise Refusal(f"{folder}: another process is training there: wait for its end, or give another --output_dir")
+    try:
+        run()
+    finally:
+        lock.end()
 
 
 def lock_file(folder: Path, name: str) -> Path:

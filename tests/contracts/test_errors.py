@@ -30,6 +30,7 @@ RAISED = {  # what each package may raise by name; Refusal for a user's mistake,
 EXCEPTIONS = {
     ("scripts/data/bids_names.py", "ValueError"),  # a case that this object did not find: a mistake of the caller
     ("scripts/stacks/prior.py", "ValueError"),  # arrays in, arrays out
+    ("scripts/physics/protocol.py", "Refusal"),  # the ranges to train on are settings
     ("scripts/learning/losses.py", "ValueError"),  # losses are used outside of the workflow too
     ("scripts/data/nifti.py", "ValueError"),  # as nibabel raises for damaged files; its callers refuse the scan
     ("scripts/data/saving.py", "ValueError"),  # postfixes and keys differ in number: a mistake of the YAML's author

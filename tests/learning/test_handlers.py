@@ -165,7 +165,7 @@ def test_weights_that_hardly_differ_from_interpolation_are_warned_of(tmp_path, c
 
 
 def test_a_time_limit_within_the_first_epoch_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("ignite.handlers.time_limit.time.time", itertools.count(0, 40).__next__)
+    monkeypatch.setattr("scripts.learning.handlers.time.monotonic", itertools.count(0, 40).__next__)
     best = BestModel(torch.nn.Linear(1, 1), str(tmp_path / "model.pt"), validation(30.0))
     trainer = Engine(lambda *_: None)
     StopAfter(1).attach(trainer)
@@ -173,6 +173,31 @@ def test_a_time_limit_within_the_first_epoch_is_refused(tmp_path, monkeypatch):
     with pytest.raises(Refusal, match=r"no weights were written: .* give more minutes, or fewer patches_per_epoch"):
         trainer.run(range(100))
     assert trainer.state.iteration < 10
+
+
+@pytest.mark.parametrize("first_is_over", [False, True])
+def test_the_clock_of_the_first_process_decides_for_all(monkeypatch, first_is_over):
+    own_time = itertools.count(0, 1 if first_is_over else 1000).__next__
+    monkeypatch.setattr("scripts.learning.handlers.time.monotonic", own_time)
+    monkeypatch.setattr("scripts.learning.handlers.idist.broadcast", lambda _own, **_: float(first_is_over))
+    trainer = Engine(lambda *_: None)
+    StopAfter(1).attach(trainer)
+    trainer.run(range(5))
+    assert trainer.state.iteration == (1 if first_is_over else 5)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_pause_before_the_first_validation_is_no_failure(tmp_path, epochs):
+    best = BestModel(torch.nn.Linear(1, 1), str(tmp_path / "model.pt"), validation(30.0))
+    trainer = Engine(lambda *_: None)
+    PauseAfter(epochs).attach(trainer)
+    CheckOutcome(best).attach(trainer)
+    if epochs == 1:
+        trainer.run([0], max_epochs=2)
+        assert trainer.state.epoch == 1
+    else:  # that is the end of the training
+        with pytest.raises(Refusal, match="no weights were written"):
+            trainer.run([0], max_epochs=2)
 
 
 def test_the_running_average_follows_a_short_training():

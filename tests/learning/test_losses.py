@@ -48,7 +48,7 @@ def test_gradient_is_finite_on_flat_images(form):
 
 
 def test_unknown_forms_and_shapes_are_refused():
-    with pytest.raises(ValueError, match="form must be one of paper, components, magnitude, got 'sum'"):
+    with pytest.raises(Refusal, match="gradient_form must be one of paper, components, magnitude, got 'sum'"):
         GradientMappingLoss("sum")
     with pytest.raises(ValueError, match="one shape"):
         GradientMappingLoss("paper")(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 9))

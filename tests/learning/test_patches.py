@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import DataLoader, DistributedSampler, MetaTensor
 from monai.transforms import Compose
 
 from scripts.data.acceptance import ScanProtocol
 from scripts.data.case import Case
 from scripts.geometry.errors import Refusal
 from scripts.learning.patches import (
+    REACH,
+    Alternating,
     RandBlurredPatchd,
     RandSharpPatchd,
     RandSharpVolumePatchd,
@@ -16,6 +18,7 @@ from scripts.learning.patches import (
     own_protocol,
 )
 from scripts.physics.measurement import Measurement
+from scripts.physics.profile import PROFILES, profile_weights
 
 
 def scan(shape, spacing, thickness_mm=None, fill=None) -> MetaTensor:
@@ -96,6 +99,11 @@ def test_no_volume_is_drawn_from_thick_slices():
         RandSharpVolumePatchd("image", (4, 12, 12))({"image": scan((40, 50, 12), (1.0, 1.0, 5.0))})
 
 
+def test_no_planes_are_held_back_from_volumes():
+    with pytest.raises(Refusal, match=r"held_planes \[0.4, 0.6\]: .* hold back persons with --held_back"):
+        RandSharpVolumePatchd("image", (4, 12, 12), held_planes=[0.4, 0.6])
+
+
 def test_sharp_patches_of_a_near_isotropic_scan_come_from_all_directions():
     volume = coordinate_scan((40, 50, 45), (1.0, 1.0, 1.1), axis=2)
     draw, across = RandSharpPatchd("image", (24, 24)), 0
@@ -142,6 +150,29 @@ def test_a_blurred_patch_agrees_with_a_simulation_of_its_acquisition(factor, rat
         assert float((window - row).abs().mean()) < 0.15
         assert float(m.correction(window.expand(1, 1, 16, columns))[..., 5:-5].abs().max()) < 0.05
         assert float(m.correction(m.project(torch.rand(1, 1, 16, columns))).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(("processes", "items"), [(1, 26), (2, 26), (2, 23), (3, 25)])
+def test_a_batch_comes_from_one_dataset_in_every_process(monkeypatch, processes, items):
+    monkeypatch.setattr("scripts.learning.patches.idist.get_world_size", lambda: processes)
+    data = Alternating([["volume"] * items, ["plane"] * items], batch_size=2)
+    seen = set()
+    for rank in range(processes):
+        sampler = DistributedSampler(data, even_divisible=True, num_replicas=processes, rank=rank, shuffle=False)
+        batches = list(DataLoader(data, batch_size=2, sampler=sampler, drop_last=True))
+        assert all(len(set(batch)) == 1 for batch in batches)
+        seen.add(tuple(batch[0] for batch in batches))
+    assert seen == {(("volume", "plane") * items)[: items // (2 * processes)]}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_little_of_a_slice_lies_beyond_its_reach(profile):
+    assert REACH.keys() == set(PROFILES)
+    distance = np.arange(-50_000, 50_001) / 10  # thousandths of the thickness, 10 samples each
+    weights = np.abs(profile_weights(distance, 1000.0, profile))
+    beyond = weights[distance > 1000 * REACH[profile]].sum() / weights.sum()
+    assert beyond < 0.025
+    assert profile == "fourier" or beyond < 0.01
 
 
 def test_blurred_patches_avoid_air():

@@ -118,3 +118,11 @@ def test_an_impossible_geometry_is_refused(change, words):
 def test_a_slice_outside_the_grid_is_refused():
     with pytest.raises(ValueError, match="slice 2 lies outside"):
         Acquisition(SliceGeometry(8, 4, 4, 4, "rect", 2))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("thickness", [0.4, 0.8, 1.0])
+def test_slices_thinner_than_a_voxel_amplify_no_wave(thickness, profile):
+    row = profile_weights(np.arange(-8, 9), thickness, profile)
+    spectrum = np.abs(np.fft.rfft(row / row.sum(), 256))
+    assert spectrum.max() < 1 + 1e-6

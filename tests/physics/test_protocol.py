@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from scripts.geometry.errors import Refusal
 from scripts.physics.acquisition import Acquisition
 from scripts.physics.protocol import Protocol, ProtocolRange
 
@@ -36,7 +37,7 @@ def test_a_share_of_the_draws_has_no_noise():
 
 
 def test_patches_too_small_for_the_largest_factor_are_refused():
-    with pytest.raises(ValueError, match="patches of 24 pixels hold too few slices 7 pixels apart"):
+    with pytest.raises(Refusal, match="patches of 24 pixels hold too few slices 7 pixels apart"):
         ProtocolRange((2, 7), (1, 1), ["rect"]).draw(24, np.random.default_rng(0))
 
 
@@ -51,11 +52,15 @@ def test_the_same_seed_draws_the_same():
         (((0.5, 4), (1, 1), ["rect"]), "factor"),
         (((4, 2), (1, 1), ["rect"]), "factor"),
         (((2, 4), (1.2, 0.7), ["rect"]), "thickness_over_spacing"),
-        (((2, 4), (1, 1), ["box"]), "slice profile"),
+        ((4, (1, 1), ["rect"]), "factor"),
+        (((2, 4), (1, 1), ["box"]), "profiles"),
+        (((2, 4), (1, 1), "rect"), "profiles"),
+        (((2, 4), (1, 1), []), "profiles"),
+        (((2, 4), (1, 1), ["rect"], (0, 0.02), 7), "noisy_share"),
     ],
 )
 def test_invalid_ranges_are_refused(arguments, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(Refusal, match=words):
         ProtocolRange(*arguments)
 
 
