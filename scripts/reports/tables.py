@@ -35,7 +35,7 @@ def means(found: Sequence[Statistic], scores: Sequence[Row]) -> Tables | None:
     """Tabulate the mean of every main measure, with its interval; None without scores."""
     if not scores:
         return None
-    return _tables([s for s in found if not s.against], "Mean and 95 % bootstrap interval")
+    return _tables([s for s in found if not s.against], "Mean and 95 % t interval")
 
 
 def differences(found: Sequence[Statistic]) -> list[Tables]:
