@@ -19,13 +19,14 @@ FEWEST_FOR_P = 6  # cases: with fewer, the smallest p-value of a signed-rank tes
 POOLED = "all"  # the factor of what is pooled over protocols; its profile is then the kind of the cases
 AGAINST = " against "  # between the two scans in the name of a cross-plane case
 SIMULATED, REAL = "simulated", "real"  # kinds of cases: with a true volume, and without
-HEADLINE = (  # of the printed summary, where they belong to no single axis
+HEADLINE = (  # the main metrics: of the printed summary and the columns of the report, in this order
     "psnr",
     "ssim",
     "high_band_energy",
     "high_band_error",
     "pique",
     "sharpness_closed",
+    "spectrum_closed",
     "residual",
     "cross_plane_correlation",
     "cross_plane_coherence",
@@ -179,13 +180,15 @@ class Statistics:
 
 
 def summary_table(found: Sequence[Statistic]) -> str:
-    """Return the means of the main metrics as text: a block for each factor and profile, a line for each method."""
+    """Return the means of the main metrics as text: a block for each factor and profile, a line for each method.
+
+    A mean over fewer cases than the block's largest number has its own n beside it.
+    """
     lines = []
     means = [s for s in found if not s.against and s.metric in HEADLINE and s.axis == ""]
     groups = {(s.factor, s.profile) for s in means}
-    pooled = {group for group in groups if group[0] == POOLED}
-    if len(groups) == 2 * len(pooled):  # one protocol of each kind: pooled means would be the same numbers again
-        groups -= pooled
+    if sum(factor != POOLED for factor, _ in groups) == 1:  # pooled, it would be the same numbers again
+        groups -= {(POOLED, SIMULATED), (POOLED, POOLED)}
     for factor, profile in sorted(groups, key=lambda group: (group[0] == POOLED, group)):
         block = [s for s in means if (s.factor, s.profile) == (factor, profile)]
         metrics = [m for m in HEADLINE if any(s.metric == m for s in block)]
@@ -195,7 +198,8 @@ def summary_table(found: Sequence[Statistic]) -> str:
         lines.append(f"{title + f' (n {count})':<34}" + "".join(f"{_short(metric):>19}" for metric in metrics))
         for method in dict.fromkeys(s.method for s in block):
             cells = [table.get((method, metric)) for metric in metrics]
-            lines.append(f"  {method:<32}" + "".join(f"{'-' if c is None else f'{c.mean:.4g}':>19}" for c in cells))
+            texts = ["-" if c is None else f"{c.mean:.4g}" + (f" (n {c.n})" if c.n < count else "") for c in cells]
+            lines.append(f"  {method:<32}" + "".join(f"{text:>19}" for text in texts))
     return "\n".join(lines)
 
 

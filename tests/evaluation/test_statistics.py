@@ -112,6 +112,25 @@ def test_nothing_is_written_where_nothing_was_scored(tmp_path):
     assert not record.folder.statistics.exists()
 
 
+def test_the_summary_has_the_real_scans_beside_two_protocols_and_says_where_a_method_has_fewer():
+    given = [*rows([20, 30]), *rows([20, 30], factor=3.0), *rows([25], "peer")]
+    given += [Row("real", "GLADE", 5.8, "rect", "pique", "", 30.0, "1")]
+    origins = {"c0": Origin("c0", "simulated"), "c1": Origin("c1", "simulated"), "real": Origin("real", "real")}
+    text = summary_table(statistics(given, [], origins))
+    assert "real, pooled (n 1)" in text
+    assert "25 (n 1)" in text
+    assert text.count("(n 1)") == 3  # the peer's, of its protocol and pooled
+
+
+def test_pooled_means_of_the_only_protocol_are_left_out():
+    origins = {"c0": Origin("c0", "simulated"), "real": Origin("real", "real")}
+    real = Row("real", "GLADE", 5.8, "rect", "pique", "", 30.0, "1")
+    text = summary_table(statistics([*rows([20]), real], [], origins))
+    assert "simulated, pooled" not in text
+    assert "4x rect" in text
+    assert "real, pooled" in text
+
+
 def test_the_file_and_the_table_say_the_same(tmp_path):
     record, step = made(tmp_path, rows([25.5]), "cubic", [EvaluatedCase("c0", truth=True)])
     step.run()
