@@ -51,18 +51,22 @@ def adapt_and_evaluate(case: str, cases: Sequence[str], evaluation: Path, out: P
 
 
 def collected(cases: Sequence[str], evaluation: Path, out: Path) -> list[dict[str, str]]:
-    """Return a row for each finished case: consistent cubic, the shipped weights, the adapted weights."""
+    """Return a row for each finished case: consistent cubic, the shipped weights, the adapted weights.
+
+    A case without the scores of one of them, since it failed, is left out with a line.
+    """
     rows, before = [], _scores(evaluation)
     for case in cases:
         if not EvaluationFolder(out / case).scores.is_file():
             continue
         after = _scores(out / case)
+        compared = ("cubic", before, CONSISTENT), ("shipped", before, FAITHFUL), ("adapted", after, GLADE)
+        failed = [name for name, scores, method in compared if not all((case, method, m) in scores for m in MEASURED)]
+        if failed:
+            sys.stderr.write(f"{case}: left out: no scores of {', '.join(failed)}\n")
+            continue
         values = {"seconds": read_record(out / case).cases[0].methods[GLADE].seconds}
-        for name, scores, method in (
-            ("cubic", before, CONSISTENT),
-            ("shipped", before, FAITHFUL),
-            ("adapted", after, GLADE),
-        ):
+        for name, scores, method in compared:
             values |= {f"{name}_{metric}": scores[case, method, metric] for metric in MEASURED}
         rows.append({"case": case} | {key: f"{value:.6g}" for key, value in values.items()})
     return rows

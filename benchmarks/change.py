@@ -4,7 +4,8 @@
     python -m benchmarks.change EARLIER.csv
 
 Reads docs/tables/cases.csv, which `benchmarks.fidelity --tables cases` writes, and the same file of an earlier commit.
-Cases that one of them lacks are left out. PSNR and SSIM are gains over consistent cubic in the same evaluation.
+Cases that one of them lacks, or has without one of the measures, are left out. PSNR and SSIM are gains over consistent
+cubic in the same evaluation.
 """
 
 import argparse
@@ -32,13 +33,13 @@ GAINS = ("psnr", "ssim")
 
 def scores(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str, str], float]:
     """Return (case, method, measure) -> value of the methods of GLADE; a measure of `GAINS` is a gain."""
-    found = {(row["case"], row["method"]): row for row in rows}
+    found = {(row["case"], row["method"]): row for row in rows if all(row[measure] for measure in MEASURED)}
     return {
         (case, method, measure): float(row[measure])
         - (float(found[case, CONSISTENT][measure]) if measure in GAINS else 0.0)
         for (case, method), row in found.items()
         for measure in MEASURED
-        if method.startswith(GLADE)
+        if method.startswith(GLADE) and (case, CONSISTENT) in found
     }
 
 

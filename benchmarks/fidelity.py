@@ -5,7 +5,7 @@
 
 The first runs configs/evaluate.yaml on the near-isotropic scans of a folder (further options override keys of that
 file), the second takes a finished evaluation. Both keep the data of each table in docs/tables/*.csv and write the table
-between its markers in docs/README.md (docs/cases.md and docs/paper.md for two of them).
+between its markers in docs/README.md, that of all cases in docs/cases.md.
 """
 
 import argparse

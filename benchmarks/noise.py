@@ -16,7 +16,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from statistics import fmean
 
@@ -39,7 +38,7 @@ from scripts.physics.acquisition import Acquisition
 from scripts.physics.projection import REGULARISATION, DataConsistency
 
 from .pictures import IMAGES, Panel, draw_panels
-from .tables import DOCS, ROOT, publish
+from .tables import DOCS, ROOT, publish, scans_that_fit
 
 CONFIG = ROOT / "configs" / "inference.yaml"
 PAGE = DOCS.with_name("noise.md")
@@ -201,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what == "picture":
         picture(options.scans)
         return 0
-    scans = [p for p in sorted(options.scans.glob("*.nii.gz")) if any(fnmatch(p.name, q) for q in options.patterns)]
+    scans = scans_that_fit(options.scans, options.patterns)
     rows: list[Row] = []
     for protocol in options.protocols:
         factor, profile = protocol.split(":")

@@ -3,7 +3,7 @@
     python -m benchmarks.output_bytes [SCANS] [--quick]
 
 A row a scan: megabytes of the scan, of its results as float32 and as integers (both compressed, as `glade` writes
-them), and the share of the noise that rounding adds to the volume. --quick makes one prediction in place of four, which
+them), and the share of the noise that rounding adds to the volume. --quick makes one prediction in place of two, which
 hardly changes the sizes.
 """
 

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatch
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -38,7 +37,7 @@ from scripts.physics.profile import PROFILES
 from scripts.physics.profile_estimate import FEWEST_SLICES, ProfileEstimate, fit_profiles
 
 from .noise import CONFIG, cropped
-from .tables import DOCS, ROOT, publish
+from .tables import DOCS, ROOT, publish, scans_that_fit
 
 PAGE = DOCS.with_name("slice_profile.md")
 THICKNESSES = (0.7, 0.85, 1.0, 1.2)  # over the slice spacing
@@ -55,7 +54,7 @@ def width(slices: ProfileEstimate) -> float:
 
 def acquisitions(options: argparse.Namespace) -> Iterator[tuple[Path, int, SimulatedProtocol]]:
     """Yield every scan, axis and protocol that holds enough slices."""
-    scans = [p for p in sorted(options.scans.glob("*.nii.gz")) if any(fnmatch(p.name, q) for q in options.patterns)]
+    scans = scans_that_fit(options.scans, options.patterns)
     kinds = list(product(options.noise, options.factors, options.profiles, options.thicknesses))
     number = 0
     for path in scans:
@@ -242,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--thicknesses", nargs="+", type=float, default=list(THICKNESSES), help="over the spacing")
     parser.add_argument("--every", type=int, default=1, help="only every so many acquisitions")
     parser.add_argument("--crop", type=int, default=48, help="central cube of so many voxels, for decibels")
-    parser.add_argument("--rotations", nargs="+", type=float, default=[0, 45], help="as in configs/inference.yaml")
+    parser.add_argument("--rotations", nargs="+", type=float, default=[0], help="as in configs/inference.yaml")
     options = parser.parse_args(arguments)
     rows = widths(options) if options.what == "widths" else list(decibels(options))
     table = widths_table(rows) if options.what == "widths" else decibels_table(rows)

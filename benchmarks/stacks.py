@@ -20,7 +20,6 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
@@ -35,6 +34,7 @@ from scripts.data.case import Case
 from scripts.data.discovery import find_nifti
 from scripts.evaluation.crossplane import Pair, high_band_coherence, local_correlation
 from scripts.evaluation.simulation import MovedScan, cubes, random_motion
+from scripts.evaluation.volumes import covered
 from scripts.geometry.grid import AXES, Grid
 from scripts.metrics.fidelity import psnr, robust_range, ssim
 from scripts.metrics.mask import body_mask
@@ -49,7 +49,7 @@ from scripts.stacks.stack import SingleStackInference, Stack
 
 from .noise import cropped
 from .pictures import IMAGES, Panel, draw_panels, view_across
-from .tables import DOCS, ROOT, publish
+from .tables import DOCS, ROOT, publish, scans_that_fit
 
 CONFIG = ROOT / "configs" / "inference.yaml"
 PAGE = DOCS.with_name("stacks.md")
@@ -163,7 +163,8 @@ def simulated_rows(path: Path, factor: float, noise: float, size: int | None, ab
     """Yield the scores of all methods for one scan; without the ablation only those that the targets are about."""
     made = simulated_slices(path, factor, noise, size)
     stacks, motions, truth, grid = isotropic_stacks(made), made.motions, made.truth, made.grid
-    mask, drange = body_mask(truth), robust_range(truth)
+    drange = robust_range(truth)
+    mask = body_mask(truth) & covered_by_all([s.grid for s in stacks], motions, grid)  # beyond, a stack is 0
 
     def scored(method: str, volume: torch.Tensor, its: Grid, back: np.ndarray | None, **more: float) -> Row:
         found = RigidResampling(its, grid, back)(volume).numpy()
@@ -203,13 +204,22 @@ def simulated_rows(path: Path, factor: float, noise: float, size: int | None, ab
             yield scored("mean of three cubic", _mean(fused), fused.grid, None)
 
 
+def covered_by_all(grids: Sequence[Grid], motions: Sequence[np.ndarray], target: Grid) -> np.ndarray:
+    """Return which voxels of the truth lie in the fields of view of all stacks, in the places to which they belong."""
+    moved = [Grid(grid.shape, motion @ grid.affine) for grid, motion in zip(grids, motions, strict=True)]
+    return np.logical_and.reduce([covered(grid, target) for grid in moved])
+
+
 def _mean(fused: Fused) -> torch.Tensor:
-    """The plain mean of the registered and matched volumes of single stacks."""
-    total = torch.zeros_like(fused.prior)
+    """The plain mean of the registered and matched volumes of single stacks, of those that cover a voxel."""
+    total, coverage = torch.zeros_like(fused.prior), torch.zeros_like(fused.prior)
     for part in fused.stacks:
-        volume = RigidResampling(part.stack.grid, fused.grid, part.motion.matrix)(part.stack.volume)
-        total += volume if part.match is None else volume * torch.from_numpy(part.match.factors)
-    return total / len(fused.stacks)
+        place = RigidResampling(part.stack.grid, fused.grid, part.motion.matrix)
+        volume, share = place(part.stack.volume), place(torch.ones_like(part.stack.volume))
+        inside = share > HALF
+        total += inside * (volume if part.match is None else volume * torch.from_numpy(part.match.factors))
+        coverage += inside * share
+    return total / torch.where(coverage > 0, coverage, 1)
 
 
 def _without_prior(fused: Fused) -> torch.Tensor:
@@ -367,7 +377,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.kind == "simulated":
         rows, content = [], ""
-        files = sorted(p for p in options.scans.iterdir() if any(fnmatch(p.name, f"{q}*") for q in options.patterns))
+        files = scans_that_fit(options.scans, options.patterns)
         for path in files:
             for factor in options.factors:
                 rows += list(simulated_rows(path, factor, options.noise, options.crop, not options.no_ablation))

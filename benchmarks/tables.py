@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -10,8 +11,28 @@ TABLES = ROOT / "docs" / "tables"
 END = "<!-- end -->"
 
 
+def scans_that_fit(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """Return the NIfTI files of a folder whose names begin as one of some patterns says, by name.
+
+    Raises:
+        SystemExit: with a line that says so, if there is none.
+    """
+    names = sorted(path.name for path in folder.glob("*.nii.gz"))
+    found = [folder / name for name in names if any(fnmatch(name, f"{pattern}*") for pattern in patterns)]
+    if not found:
+        fact = f"{len(names)} files *.nii.gz, none fits --patterns {' '.join(patterns)}"
+        raise SystemExit(f"{folder}: holds {fact}: give another folder or other patterns")
+    return found
+
+
 def publish(table: str, rows: Sequence[Mapping], content: str, page: Path, tables: Path = TABLES) -> None:
-    """Write the rows to TABLES/<table>.csv and their Markdown between the markers in a page."""
+    """Write the rows to TABLES/<table>.csv and their Markdown between the markers in a page.
+
+    Raises:
+        SystemExit: with a line that says so, if there are no rows: the table stays as it is.
+    """
+    if not rows:
+        raise SystemExit(f"{table}: nothing was measured, the table stays as it is: give other scans or cases")
     tables.mkdir(exist_ok=True)
     write_rows(rows, tables / f"{table}.csv")
     page.write_text(with_table(page.read_text(encoding="utf-8"), table, content), encoding="utf-8")

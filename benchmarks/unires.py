@@ -21,7 +21,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 
 import nibabel
@@ -38,7 +37,7 @@ from scripts.stacks.fusion import Fusion
 
 from .pictures import IMAGES, Panel, draw_panels
 from .stacks import NAMES, PAGE, Row, SimulatedSlices, farthest, fidelity, simulated_slices, single_inference
-from .tables import ROOT, publish
+from .tables import ROOT, publish, scans_that_fit
 
 TRUTH, REGISTERED, RESULTS, MOTIONS = "truth.nii.gz", "registered", "results", "motions.json"
 SCALE = 1000.0  # of the robust intensity range in the files: UniRes rounds the limits of its histograms to integers
@@ -234,10 +233,9 @@ def main() -> None:
     scoring.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     if options.kind == "write":
-        for path in sorted(options.scans.glob("*.nii.gz")):
-            if any(fnmatch(path.name, f"{pattern}*") for pattern in options.patterns):
-                made = simulated_slices(path, options.factor, options.noise, options.crop)
-                write(made, options.out / made.name)
+        for path in scans_that_fit(options.scans, options.patterns):
+            made = simulated_slices(path, options.factor, options.noise, options.crop)
+            write(made, options.out / made.name)
         return
     folders = sorted(path.parent for path in options.out.glob(f"*/{TRUTH}"))
     if not options.keep:

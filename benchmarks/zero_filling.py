@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 
@@ -41,7 +40,7 @@ from scripts.physics.resolution import acquired_fraction
 from .fidelity import bundle
 from .noise import PICTURED, cropped
 from .pictures import IMAGES, Panel, draw_panels
-from .tables import DOCS, ROOT, publish
+from .tables import DOCS, ROOT, publish, scans_that_fit
 
 PAGE = DOCS.with_name("resolution.md")
 FACTORS = (1.25, 4 / 3, 1.5, 1.7, 2.0, 2.5)
@@ -266,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.what == "picture":
         picture(options.scans)
         return 0
-    scans = [p for p in sorted(options.scans.glob("*.nii.gz")) if any(fnmatch(p.name, q) for q in options.patterns)]
+    scans = scans_that_fit(options.scans, options.patterns)
     rows: list[Row] = []
     for path in scans:
         found = options.what == "found"

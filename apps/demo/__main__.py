@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import itertools
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from scripts.geometry.files import write_text
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "inference.yaml"
 EXAMPLES = "examples"
+WRITE = re.compile(r"(--)?write(=|$)")
 INPUT = ".input"  # in the folder of an input: which one it is, as a checksum of its path
 
 
@@ -51,11 +53,16 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
         out: where everything goes, into a folder for each input.
         config: configs/inference.yaml, for what the results are compared with.
         scan: the user's scans; None: the phantom and the real scan of docs/example.
-        overrides: settings of it, as `--weights_path models/model.pt`.
+        overrides: options of the command `glade`, as `--weights_path models/model.pt`.
 
     Returns:
         The inference's exit code.
+
+    Raises:
+        Refusal: if they choose what is written.
     """
+    if any(WRITE.match(word) for word in overrides):
+        raise Refusal("--write: the demo shows all volumes of a result: leave it out, or use the command glade")
     begun, truth, out = time.time(), None, folder_of(out, scan)
     if scan is None:
         scan, truth = out / "scans", out / "truth" / "phantom_truth.nii.gz"
@@ -73,7 +80,7 @@ def run(out: Path, config: Path, scan: Path | None, overrides: Sequence[str] = (
         from .report import report
 
         page = out / "index.html"
-        lines = report(config, scan, results, page, truth, overrides, say=_say)
+        lines = report(config, scan, results, page, truth, say=_say)
         sys.stdout.writelines(f"{line}\n" for line in ["", *lines])
         sys.stdout.write(f"\n{time.time() - begun:.0f} s; the report: {page}\n")
     if code:

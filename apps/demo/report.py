@@ -1,10 +1,9 @@
 """The page and the printed table of the demo, made from the files of the inference."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from fire.parser import DefaultParseValue
 
 from scripts.data.case import DICOM
 from scripts.data.saving import ADDED_DETAIL, UNCERTAINTY, volume_file
@@ -35,7 +34,6 @@ def report(
     results: Path,
     page: Path,
     truth: Path | None,
-    overrides: Sequence[str] = (),
     say: Callable[[str], object] = str,
 ) -> list[str]:
     """Write a page about each case of this run and one about all of them; return the lines of the tables.
@@ -46,11 +44,18 @@ def report(
         results: its output_dir.
         page: the HTML file about all of them, in a folder above `results`; those of the cases go to their volumes.
         truth: of the phantom, which is the DICOM case; None for the user's own scans.
-        overrides: of the configuration, as on the command line.
         say: called with each step before it begins.
     """
-    baselines = Baselines(config, scan, parsed(overrides))
-    rows = [row for row in read_summary(results) if row.case in baselines.cases]  # others are of an earlier run
+    made: dict[str, Baselines] = {}
+
+    def baselines(row: Row) -> Baselines:
+        """With the settings that made the result, which as a rule all cases share."""
+        settings = json.dumps(row.settings, sort_keys=True)
+        if settings not in made:
+            made[settings] = Baselines(config, scan, row.settings)
+        return made[settings]
+
+    rows = [row for row in read_summary(results) if row.case in baselines(row).cases]  # others are of an earlier run
     refused = [row for row in rows if row.status != DONE]
     cases, pages = [], {}
     for row in rows:
@@ -58,7 +63,7 @@ def report(
             say(f"measuring and drawing {row.case}")
             true = truth if row.input["format"] == DICOM else None
             description = None if truth is None else PHANTOM if true else EXAMPLE
-            cases.append(ReportedCase(row, scene(row, baselines, results, true), description))
+            cases.append(ReportedCase(row, scene(row, baselines(row), results, true), description))
             pages[row.case] = write_case_report(results / row.case, cases[-1])
     described = {case.row.case: case.description for case in cases}
     of_cases = [OverviewRow.of(row, pages.get(row.case), page.parent, described.get(row.case)) for row in rows]
@@ -67,19 +72,6 @@ def report(
     lines += [""] if lines else []
     lines += aligned([("scan", "acquired", "made", "residual", "seconds"), *map(_row, cases)], words=3) if cases else []
     return lines + [f"{row.case}: {row.status}: {row.reason}" for row in refused]
-
-
-def parsed(overrides: Sequence[str]) -> dict:
-    """Parse settings on the command line as `glade` does: --key value or --key=value, with - or _ in the key.
-
-    >>> parsed(["--slice-thickness-mm=5", "--views", "[0, 1]"])
-    {'slice_thickness_mm': 5, 'views': [0, 1]}
-    """
-    words = [word for text in overrides for word in (text.split("=", 1) if text.startswith("--") else [text])]
-    return {
-        key.lstrip("-").replace("-", "_"): DefaultParseValue(value)
-        for key, value in zip(words[::2], words[1::2], strict=False)
-    }
 
 
 def scene(row: Row, baselines: Baselines, results: Path, truth: Path | None) -> Scene:

@@ -29,7 +29,7 @@ FAMILIES = {
     "AGPL": r"agpl|affero",
 }
 """Kinds of licence, and how packages write them."""
-GROUPS = ("dependencies", "train", "evaluate", "dev")
+GROUPS = ("dependencies", "train", "evaluate", "stacks", "formats", "dev")
 """What pyproject.toml asks for, and its optional groups."""
 ACCEPTED = {"Apache", "BSD", "MIT", "PSF", "Zlib", "ISC", "public domain", "MPL"}
 """Permissive ones, and MPL, whose conditions hold for its own files alone: they are used unchanged."""

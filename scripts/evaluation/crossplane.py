@@ -24,10 +24,11 @@ from ..physics.acquisition import Acquisition
 from ..stacks.registration import register
 from .cases import EvaluatedCase
 from .layout import method_file
+from .measures import WHOLLY_COVERED
 from .method_names import CONSISTENT, CUBIC
 from .record import EvaluationRecord
 from .scores import Row, Scores
-from .scoring import acquired
+from .scoring import acquired, covered_by_all
 from .statistics import AGAINST
 from .volumes import CUBIC_ORDER, ON_GRID_VOXELS, on_grid, read_grid, read_volume, sample
 
@@ -120,7 +121,7 @@ class CrossPlaneCheck:
         return found
 
     def _score(self, name: str, evaluated: EvaluatedCase, reference: EvaluatedCase) -> list[Row]:
-        names = [case.name for case in self.record.open_cases()]
+        names = list(self.record.cases)
         folders = {method: folder for method, folder in self.methods.items() if evaluated.has_done(method)}
         files = {method: method_file(folder, method, evaluated.name, names) for method, folder in folders.items()}
         if CONSISTENT not in files:
@@ -131,7 +132,10 @@ class CrossPlaneCheck:
         interpolated = read_volume(method_file(self.methods[CONSISTENT], CONSISTENT, reference.name, names))
         motion = register(*interpolated, volume, grid)
         logger.info("%s: registered, %.2f degrees, %.2f mm", name, motion.angle_deg, motion.shift_mm)
-        pair = _pair(grid, evaluated, slices, thin, reference, acquisition, motion.matrix)
+        pair = _inside_all(
+            _pair(grid, evaluated, slices, thin, reference, acquisition, motion.matrix),
+            covered_by_all(files.values(), grid),
+        )
         shared = {"case": name, "factor": evaluated.factor, "profile": evaluated.protocol, "axis": "", "unit": "1"}
         rows = []
         for method, path in files.items():
@@ -183,6 +187,15 @@ def _pair(
     pixel_mm = float(np.linalg.norm(affine[:AXES, along]))
     nyquist = NYQUIST * pixel_mm / float(evaluated.slice_spacing_mm)
     return Pair(slices[box], mask[box], positions, acquisition, along, pixel_mm, nyquist)
+
+
+def _inside_all(pair: Pair, covered: np.ndarray) -> Pair:
+    """Restrict the mask to slices that average only what every method covers: beyond, its edge voxel is repeated."""
+    share = sample(covered.astype(np.float32), pair.positions, order=1)
+    whole = pair.acquisition(torch.from_numpy(np.asarray(share, np.float32))).numpy() > WHOLLY_COVERED
+    mask = pair.mask & whole
+    _check_shared(mask)
+    return pair._replace(mask=mask)
 
 
 def _along(affine: np.ndarray, direction: np.ndarray, names: str) -> int:

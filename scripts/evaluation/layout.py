@@ -1,14 +1,21 @@
 """File layout of an evaluation: every name in its output folder, and how the file of a case is found for a method."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..data.case import SUMMARY
 from ..data.saving import POSTFIXES, RESULT, UNCERTAINTY, VIEWER, volume_file, volume_name
 from ..geometry.errors import Refusal
+from ..physics.profile import PROFILES
 
 SUFFIX = ".nii.gz"
 SIDE_VOLUMES = tuple(f"_{postfix}" for postfix in POSTFIXES if postfix != RESULT)  # written beside a result
+KNOWN_PROFILES = "|".join(PROFILES)
+OF_A_PROTOCOL = re.compile(  # follows the name of a case in that of a simulated protocol, or of one with more settings
+    rf"_(\d[\d.]*x_({KNOWN_PROFILES})|as-({KNOWN_PROFILES})"
+    r"|(thickness|noise)\d[\d.e-]*(?=_|\.nii)|(stacks|factors|moved)\d)"
+)
 OTHERS_FORM = "others must be name=folder,name2=folder2 or a mapping"
 
 
@@ -135,13 +142,14 @@ def method_file(folder: Path, method: str, case: str, cases: Sequence[str]) -> P
     """Find the file of a case in a method's folder.
 
     Accepted are <case>.nii.gz, <case>/<case>_glade.nii.gz (as our inference writes), <case>_<method>.nii.gz in upper or
-    lower case, else the only <case>*.nii.gz that does not belong to a case with a longer name.
+    lower case, else the only <case>*.nii.gz with neither letter nor digit right after the case, where it belongs
+    neither to a case with a longer name nor to another simulated protocol.
 
     Args:
         folder: of the method.
         method: its name.
         case: name of the case.
-        cases: names of all cases of the evaluation.
+        cases: names of all cases of the evaluation, also of those that failed.
 
     Raises:
         Refusal: if there is no such file, or several fit.
@@ -154,6 +162,8 @@ def method_file(folder: Path, method: str, case: str, cases: Sequence[str]) -> P
         path
         for path in sorted(folder.glob(f"*{SUFFIX}"))
         if path.name.startswith(case)
+        and not path.name[len(case)].isalnum()
+        and not OF_A_PROTOCOL.match(path.name, len(case))
         and not path.name.removesuffix(SUFFIX).endswith(SIDE_VOLUMES)
         and not any(path.name.startswith(name) for name in longer)
     ]

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from ..geometry.errors import Refusal
 from ..geometry.grid import Grid
@@ -22,6 +23,8 @@ from ..metrics.spectrum import high_band, slice_period_artefact
 from ..metrics.uncertainty import coverage, error_per_decile, rank_correlation
 
 MARGIN_VOXELS = HFEN_RADIUS_VOXELS + 1  # how far the filter of a measure reaches beyond the mask
+
+WHOLLY_COVERED = 0.99  # of the weights of a slice's voxel: more lies in voxels that a volume covers
 
 OF_TRUTH = "_of_truth"  # ends the name of a metric of the true volume, reported beside that of the result
 
@@ -52,8 +55,9 @@ class CaseVolumes:
         interpolated: U b, the cubic spline.
         slices: b as acquired, on square pixels.
         acquisition: A, with the true profile where it is known.
-        mask: boolean: the body, as far as every method covers it.
+        mask: boolean: the body, as far as every method and the truth cover it.
         window: intensities shown as black and white.
+        covered: boolean: what every method covers; None: all.
     """
 
     name: str
@@ -66,6 +70,7 @@ class CaseVolumes:
     acquisition: Acquires
     mask: np.ndarray
     window: tuple[float, float]
+    covered: np.ndarray | None = None
 
     @property
     def spacing_mm(self) -> np.ndarray:
@@ -81,6 +86,15 @@ class CaseVolumes:
     def data_range(self) -> float:
         """The robust range of the truth, for PSNR and SSIM."""
         return robust_range(self.truth)
+
+    @cached_property
+    def covered_slices(self) -> np.ndarray | None:
+        """Which voxels of the slices average only what every method covers; None: all."""
+        if self.covered is None:
+            return None
+        thin = np.moveaxis(self.covered, self.axis, -1).astype(np.float32)
+        share = self.acquisition.forward(torch.from_numpy(np.ascontiguousarray(thin))).numpy()
+        return np.moveaxis(share > WHOLLY_COVERED, -1, self.axis)
 
     def truth_in_box(self) -> tuple[np.ndarray, np.ndarray]:
         """Return truth and mask inside the box."""
@@ -152,11 +166,12 @@ class SlicePeriod:
 
 
 class Residual:
-    """||A v - b|| / ||b||: how well the result v, acquired again, explains the slices b."""
+    """||A v - b|| / ||b||: how well the result v, acquired again, explains the slices b, where all methods are."""
 
     def __call__(self, case: CaseVolumes, result: Result) -> list[Score]:
         """Return one score."""
-        return [Score("residual", relative_residual(result.values, case.slices, case.acquisition, case.axis))]
+        scan = case.slices, case.acquisition, case.axis, case.covered_slices
+        return [Score("residual", relative_residual(result.values, *scan))]
 
 
 class Pique:

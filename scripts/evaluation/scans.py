@@ -1,5 +1,6 @@
 """The scans of an evaluation: thick ones as they are, simulated ones with their truth, written once for all methods."""
 
+import glob
 import json
 import logging
 import shutil
@@ -28,13 +29,23 @@ from .layout import EvaluationFolder
 from .record import EvaluationRecord, read_record
 from .simulation import SimulatedProtocol, simulate, simulate_others
 
+TAKEN_OVER = (  # of a case of an earlier evaluation that was simulated
+    "source",
+    "factor",
+    "profile",
+    "assumed_profile",
+    "protocol",
+    "thickness_over_spacing",
+    "noise",
+    "slice_thickness_mm",
+)
 THICK, TRUE = "_thick", "_truth"  # how the names of a pair of files end
 RIGHT, ANTERIOR, SUPERIOR = range(AXES)
 
 logger = logging.getLogger(__name__)
 
 
-def find_pairs(folder: str | Path | None) -> list[tuple[Case, Case]]:
+def find_pairs(folder: str | Path | None) -> list[tuple[Case, Case | None]]:
     """Find thick scans whose truth is stored with them.
 
     A pair is <case>_thick.nii.gz and <case>_truth.nii.gz, or scans/<case>.nii.gz and truth/<case>.nii.gz. The second is
@@ -44,7 +55,8 @@ def find_pairs(folder: str | Path | None) -> list[tuple[Case, Case]]:
         folder: to look in; None gives no pair.
 
     Returns:
-        For each pair the case of the thick scan and that of the truth.
+        For each pair the case of the thick scan and that of the truth; a <case>_thick.nii.gz without a truth is a case
+        with a refusal, and None.
 
     Raises:
         Refusal: if there is no such folder, no pair in it, or a file holds several volumes.
@@ -54,20 +66,26 @@ def find_pairs(folder: str | Path | None) -> list[tuple[Case, Case]]:
     root = Path(folder)
     if not root.is_dir():
         raise Refusal(f"pairs: there is no folder {root}: give one with <case>_thick.nii.gz and <case>_truth.nii.gz")
-    earlier, pairs = EvaluationFolder(root), {}
+    earlier, pairs, alone = EvaluationFolder(root), {}, []
     for file in sorted((*root.glob(f"*{THICK}.nii*"), *earlier.scans.glob("*.nii*"))):
         stem = file_stem(file)
         if file.parent == root:
-            name, truths = stem.removesuffix(THICK), root.glob(f"{stem.removesuffix(THICK)}{TRUE}.nii*")
+            name = stem.removesuffix(THICK)
+            truths = root.glob(f"{glob.escape(name)}{TRUE}.nii*")
         else:
             name, truths = stem, (f for f in earlier.truth.glob("*.nii*") if file_stem(f) == stem)
         truth = next(iter(sorted(truths)), None)
         if truth is not None:
             pairs[name] = (file, truth)
+        elif file.parent == root:
+            reason = (
+                f"{file.name}: there is no {name}{TRUE}.nii.gz beside it: add it, or give the scan by --dataset_dir"
+            )
+            alone.append((Case(name, (file,), refusal=reason), None))
     if not pairs:
         raise Refusal(f"pairs: {root} holds no <case>_thick.nii.gz with <case>_truth.nii.gz, nor scans/ with truth/")
     thick = unique_names(replace(_single(file), name=name) for name, (file, _) in pairs.items())
-    return list(zip(thick, (_single(truth) for _, truth in pairs.values()), strict=True))
+    return [*zip(thick, (_single(truth) for _, truth in pairs.values()), strict=True), *alone]
 
 
 class EvaluationScans:
@@ -99,7 +117,7 @@ class EvaluationScans:
         protocols: Sequence[Mapping],
         thin_axis: int = SUPERIOR,
         exclude: Sequence[str] = (),
-        pairs: Sequence[tuple[Case, Case]] = (),
+        pairs: Sequence[tuple[Case, Case | None]] = (),
     ):
         if not is_axis(thin_axis):
             raise Refusal(f"thin_axis must be 0, 1 or 2 (right, anterior, superior), got {thin_axis!r}")
@@ -144,7 +162,8 @@ class EvaluationScans:
             self._simulate(name, scan, grid)
             return
         true_volume = None if truth is None else self._loaded(truth)
-        self.record.begin(EvaluatedCase(name, truth=truth is not None))
+        described = {} if truth is None else _of_earlier(case)
+        self.record.begin(EvaluatedCase(name, truth=truth is not None, **described))
         self._save(self.record.folder.scan_file(name), scan, _sidecar(scan))
         if true_volume is not None:
             _replace(self.record.folder.truth_file(name), true_volume)
@@ -198,6 +217,20 @@ class EvaluationScans:
         text = json.dumps(sidecar, indent=1, sort_keys=True) + "\n"
         if not beside.is_file() or beside.read_text(encoding="utf-8") != text:
             write_text(beside, text)
+
+
+def _of_earlier(case: Case) -> dict:
+    """What cases.json of an earlier evaluation says of a scan in its folder scans, if the scan was simulated there."""
+    file = case.files[0]
+    root = file.parent.parent
+    if file.parent != EvaluationFolder(root).scans:
+        return {}
+    try:
+        rows = {row.name: row for row in read_record(root).cases}
+    except Refusal:  # a folder that is laid out alike
+        return {}
+    row = rows.get(file_stem(file))
+    return {} if row is None or row.source == row.name else {key: getattr(row, key) for key in TAKEN_OVER}
 
 
 def _replace(path: Path, volume: MetaTensor) -> None:

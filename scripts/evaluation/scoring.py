@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,7 @@ class Scoring:
 
     def _files(self, case: EvaluatedCase) -> dict[str, Path]:
         """The file of each method; one that is missing or shows another field of view is recorded as failed."""
-        names = [other.name for other in self.record.open_cases()]
+        names = list(self.record.cases)
         target = read_grid(method_file(self.methods[CUBIC], CUBIC, case.name, names))
         found = {}
         for method, folder in self.methods.items():
@@ -125,15 +125,14 @@ class Scoring:
     def _volumes(self, case: EvaluatedCase, files: Mapping[str, Path]) -> CaseVolumes:
         folder = self.record.folder
         interpolated, grid = read_volume(files[CUBIC])
-        truth = on_grid(*read_volume(folder.truth_file(case.name)), grid) if case.truth else None
+        truth, inside = None, np.ones(grid.shape, bool)
+        if case.truth:
+            values, own = read_volume(folder.truth_file(case.name))
+            truth, inside = on_grid(values, own, grid), covered(own, grid)
         slices, acquisition = acquired(folder.scan_file(case.name), grid, case)
         reference = interpolated if truth is None else truth
-        mask = body_mask(reference)
-        for path in files.values():
-            own = read_grid(path)
-            if own.shape != grid.shape or not np.allclose(own.affine, grid.affine):
-                mask = mask & covered(own, grid)
-        mask = as_mask(mask, grid.shape)
+        every = covered_by_all(files.values(), grid)
+        mask = as_mask(body_mask(reference) & inside & every, grid.shape)
         factor = float(case.slice_spacing_mm) / float(grid.spacing_mm[case.through_plane_axis])
         return CaseVolumes(
             name=case.name,
@@ -146,7 +145,18 @@ class Scoring:
             acquisition=acquisition,
             mask=mask,
             window=shared_window(reference, mask),
+            covered=None if every.all() else every,
         )
+
+
+def covered_by_all(paths: Iterable[Path], grid: Grid) -> np.ndarray:
+    """Return which voxels of a grid, as a boolean array, every one of some volumes covers."""
+    every = np.ones(grid.shape, bool)
+    for path in paths:
+        own = read_grid(path)
+        if own.shape != grid.shape or not np.allclose(own.affine, grid.affine):
+            every &= covered(own, grid)
+    return every
 
 
 def read_result(path: Path, grid: Grid) -> Result:

@@ -1,4 +1,4 @@
-"""Statistics of the scores: means with bootstrap intervals, and paired differences against chosen methods."""
+"""Statistics of the scores: means with t intervals, and paired differences against chosen methods."""
 
 import logging
 import math
@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap, wilcoxon
+from scipy.stats import ttest_1samp, wilcoxon
 
 from ..geometry.errors import Refusal
 from .record import EvaluationRecord
 from .scores import Row, Scores, number, read_table, write_table
 
 CONFIDENCE_LEVEL = 0.95
-RESAMPLES = 2000
 FEWEST_FOR_P = 6  # cases: with fewer, the smallest p-value of a signed-rank test is above 0.05
 POOLED = "all"  # the factor of what is pooled over protocols; its profile is then the kind of the cases
 AGAINST = " against "  # between the two scans in the name of a cross-plane case
 SIMULATED, REAL = "simulated", "real"  # kinds of cases: with a true volume, and without
-HEADLINE = (  # of the printed summary, where they belong to no single axis
+HEADLINE = (  # the main metrics: of the printed summary and the columns of the report, in this order
     "psnr",
     "ssim",
     "high_band_energy",
     "high_band_error",
     "pique",
     "sharpness_closed",
+    "spectrum_closed",
     "residual",
     "cross_plane_correlation",
     "cross_plane_coherence",
@@ -55,7 +55,7 @@ class Statistic(NamedTuple):
         against: the method that it is compared with; "" for a mean.
         n: number of cases; where protocols are pooled, of scans, each with the mean over its protocols.
         mean: of the values or of the differences.
-        low: lower end of the 95 % bootstrap interval of the mean; NaN for a single case.
+        low: lower end of the 95 % t interval of the mean; NaN for a single case.
         high: upper end of it.
         p: of the two-sided Wilcoxon signed-rank test; NaN for a mean, and for fewer than 6 cases.
     """
@@ -96,6 +96,7 @@ def statistics(
     """Return means and paired differences, for each factor and profile and pooled over them.
 
     Several acquisitions of one scan are not independent: where they are pooled, each scan counts once, with its mean.
+    Differences are taken case by case, before they are pooled: only cases that both methods have count.
     Real scans differ in factor, so they are pooled only. Values that are not finite (the PSNR of an identical volume)
     are left out.
 
@@ -109,25 +110,36 @@ def statistics(
     [('all', 2, 31.0), ('4', 2, 31.0)]
     """
     groups: dict[tuple, dict[str, dict[str, list]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    sources = {}
     for row in rows:
         if not math.isfinite(row.value):
             continue
         what = (row.metric, row.axis, row.unit)
         origin = (origins or {}).get(row.case, Origin(row.case, POOLED if origins is None else REAL))
-        groups[*what, POOLED, origin.kind][row.method][origin.source].append(row.value)
+        sources[row.case] = origin.source
+        groups[*what, POOLED, origin.kind][row.method][row.case].append(row.value)
         if origin.kind != REAL:
             factor = "" if row.factor is None else f"{row.factor:.4g}"
             groups[*what, factor, row.profile or ""][row.method][row.case].append(row.value)
     made = []
     for key, methods in groups.items():
+        scan_of = sources if key[-2] == POOLED else {}  # of one protocol each case is a scan
         means = {m: {case: float(np.mean(v)) for case, v in cases.items()} for m, cases in methods.items()}
-        made += [_statistic(key, method, "", list(cases.values())) for method, cases in means.items()]
+        made += [_statistic(key, method, "", _by_scan(cases, scan_of)) for method, cases in means.items()]
         for base in against:
             for method, cases in means.items():
-                both = [case for case in cases if case in means.get(base, {})]
+                both = {case: cases[case] - means[base][case] for case in cases if case in means.get(base, {})}
                 if method != base and both:
-                    made.append(_statistic(key, method, base, [cases[c] - means[base][c] for c in both]))
+                    made.append(_statistic(key, method, base, _by_scan(both, scan_of)))
     return made
+
+
+def _by_scan(cases: Mapping[str, float], scan_of: Mapping[str, str]) -> list[float]:
+    """The mean over the cases of each scan; a case that is not in `scan_of` is a scan of its own."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for case, value in cases.items():
+        values[scan_of.get(case, case)].append(value)
+    return [float(np.mean(own)) for own in values.values()]
 
 
 class Statistics:
@@ -168,13 +180,15 @@ class Statistics:
 
 
 def summary_table(found: Sequence[Statistic]) -> str:
-    """Return the means of the main metrics as text: a block for each factor and profile, a line for each method."""
+    """Return the means of the main metrics as text: a block for each factor and profile, a line for each method.
+
+    A mean over fewer cases than the block's largest number has its own n beside it.
+    """
     lines = []
     means = [s for s in found if not s.against and s.metric in HEADLINE and s.axis == ""]
     groups = {(s.factor, s.profile) for s in means}
-    pooled = {group for group in groups if group[0] == POOLED}
-    if len(groups) == 2 * len(pooled):  # one protocol of each kind: pooled means would be the same numbers again
-        groups -= pooled
+    if sum(factor != POOLED for factor, _ in groups) == 1:  # pooled, it would be the same numbers again
+        groups -= {(POOLED, SIMULATED), (POOLED, POOLED)}
     for factor, profile in sorted(groups, key=lambda group: (group[0] == POOLED, group)):
         block = [s for s in means if (s.factor, s.profile) == (factor, profile)]
         metrics = [m for m in HEADLINE if any(s.metric == m for s in block)]
@@ -184,7 +198,8 @@ def summary_table(found: Sequence[Statistic]) -> str:
         lines.append(f"{title + f' (n {count})':<34}" + "".join(f"{_short(metric):>19}" for metric in metrics))
         for method in dict.fromkeys(s.method for s in block):
             cells = [table.get((method, metric)) for metric in metrics]
-            lines.append(f"  {method:<32}" + "".join(f"{'-' if c is None else f'{c.mean:.4g}':>19}" for c in cells))
+            texts = ["-" if c is None else f"{c.mean:.4g}" + (f" (n {c.n})" if c.n < count else "") for c in cells]
+            lines.append(f"  {method:<32}" + "".join(f"{text:>19}" for text in texts))
     return "\n".join(lines)
 
 
@@ -200,17 +215,12 @@ def _statistic(key: tuple, method: str, against: str, values: Sequence[float]) -
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """Percentile bootstrap: unlike the bias-corrected one defined for any values, and as good for so few cases."""
+    """Student's t interval of the mean: for few cases a bootstrap interval is far too narrow."""
     if len(values) < 2:
         return math.nan, math.nan
-    found = bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=CONFIDENCE_LEVEL,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    found = ttest_1samp(values, 0).confidence_interval(CONFIDENCE_LEVEL)
     return float(found.low), float(found.high)
 
 

@@ -17,7 +17,9 @@ class Acquires(Protocol):
         ...
 
 
-def relative_residual(volume: Array, slices: Array, acquisition: Acquires, axis: int = -1) -> float:
+def relative_residual(
+    volume: Array, slices: Array, acquisition: Acquires, axis: int = -1, mask: Array | None = None
+) -> float:
     """Return ||A v - b|| / ||b||, dimensionless; 0 where re-acquisition of the volume gives the slices.
 
     Args:
@@ -25,9 +27,10 @@ def relative_residual(volume: Array, slices: Array, acquisition: Acquires, axis:
         slices: b, (X, Y, Z), with the slices along `axis`, same units.
         acquisition: A, which acts along the last axis.
         axis: the through-plane axis.
+        mask: boolean, as the slices: what is compared; None: all.
 
     Raises:
-        Refusal: on bad arrays, slices that do not fit A v, or slices that are all zero.
+        Refusal: on bad arrays, slices that do not fit A v, or slices that are all zero where they are compared.
 
     >>> from scripts.physics.acquisition import Acquisition, SliceGeometry
     >>> A = Acquisition(SliceGeometry(thin_size=12, slice_count=3, slice_spacing_voxels=4, slice_thickness_voxels=4))
@@ -41,7 +44,8 @@ def relative_residual(volume: Array, slices: Array, acquisition: Acquires, axis:
     acquired = np.asarray(acquisition.forward(torch.from_numpy(np.ascontiguousarray(thin))))
     if acquired.shape != thick.shape:
         raise Refusal(f"A makes slices of shape {acquired.shape} of this volume, given are {thick.shape}: wrong scan?")
-    norm = float(np.linalg.norm(thick))
+    inside = ... if mask is None else np.moveaxis(np.asarray(mask, dtype=bool), checked_axis(axis, mask), -1)
+    norm = float(np.linalg.norm(thick[inside]))
     if not norm > 0:
         raise Refusal("slices are all zero: a relative residual is undefined")
-    return float(np.linalg.norm(acquired - thick)) / norm
+    return float(np.linalg.norm((acquired - thick)[inside])) / norm

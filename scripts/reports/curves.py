@@ -137,14 +137,14 @@ def _rank(name: str) -> int:
     return list(VARIABLES)[::-1].index(name) + 2 if name in VARIABLES else 2
 
 
-def _svg(draw, label: str, **legend) -> Chart:
+def _svg(draw, label: str) -> Chart:
     """The chart that `draw(axes)` makes."""
     file = io.StringIO()
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": hashlib.sha256(label.encode()).hexdigest()}):
         figure, axes = pyplot.subplots(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
         try:
             draw(axes)
-            figure.legend(loc="outside upper center", ncols=3, **legend)
+            figure.legend(loc="outside upper center", ncols=3)
             figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
         finally:
             pyplot.close(figure)

@@ -16,13 +16,13 @@ from ..evaluation.layout import EvaluationFolder, all_methods, method_file, pars
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..evaluation.record import SavedRecord, read_record
 from ..evaluation.scores import Row, read_scores
-from ..evaluation.statistics import REAL, SIMULATED, Origin, Statistic, read_statistics, statistics
+from ..evaluation.statistics import HEADLINE, REAL, SIMULATED, Origin, Statistic, read_statistics, statistics
 from ..evaluation.volumes import on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
 from ..run.record import DONE
 from .curves import colour_variable
-from .explained import HEADLINE, SHOWN, explained, ordered, ordered_metrics, title_of, what_is_shown
+from .explained import SHOWN, explained, ordered, ordered_metrics, title_of, what_is_shown
 from .libraries import CHARTJS, embedded
 from .pages import Cell, Table, render, setting, settings
 from .scene import HIDDEN, CaptionedChart, Scene, ViewsFigure, scene_charts, scene_figure
@@ -312,7 +312,7 @@ def _scene(folder: EvaluationFolder, record: SavedRecord, case: EvaluatedCase) -
     sources = all_methods(folder.root, own, others)
     cubic, grid = read_volume(method_file(sources.get(CUBIC, folder.method_folder(CUBIC)), CUBIC, name, names))
     for method, path in sources.items():
-        if method in (CUBIC, *HIDDEN) or case.has_failed(method):
+        if method in (CUBIC, *HIDDEN) or not case.has_done(method):  # of an earlier call, or failed
             continue
         try:
             methods[method] = on_grid(*read_volume(method_file(path, method, name, names)), grid)

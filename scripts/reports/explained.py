@@ -186,7 +186,6 @@ SHOWN = {
     "uncertainty": "Half-width in the units of the scan, made so that the error is not larger in 90 % of the voxels.",
 }
 """What each picture, curve and method is."""
-HEADLINE = tuple(METRICS)[:10]  # columns of the main tables, in this order; without values there is no column
 
 
 def explained(metric: str) -> Explained:

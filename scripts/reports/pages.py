@@ -12,9 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from .libraries import Embedded, csp_hash
 
 TEMPLATES = Path(__file__).with_name("templates")
-# an absolute path of Unix or Windows, but neither 1/mm nor a/b; its last part is kept
+WORD = r"[^\s'\",:;()\[\]{}=\\/]+"
+# an absolute path of Unix or Windows, or its address, but neither 1/mm nor a/b; its last part is kept. Folders may have
+# spaces in their names, but no option of a command line, as --n
 ABSOLUTE = re.compile(
-    r"(?<![\w.\-/\\<])(?:[A-Za-z]:[\\/]|~?/|\\\\)(?:[^\s'\",:;()\[\]{}=\\/]+[\\/])*([^\s'\",:;()\[\]{}=\\/]+)"
+    r"(?<![\w.\-/\\<])(?:file:/+(?:[A-Za-z]:[\\/])?|[A-Za-z]:[\\/]|~?/|\\\\)"
+    rf"(?:{WORD}(?: +(?!-\S){WORD})*[\\/])*({WORD})"
 )
 NOT_SET = "–"
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..evaluation.method_names import CONSISTENT, GLADE
 from ..evaluation.scores import Row
-from ..evaluation.statistics import FEWEST_FOR_P, POOLED, REAL, SIMULATED, Statistic
-from .explained import HEADLINE, explained, number, ordered, ordered_metrics, title_of
+from ..evaluation.statistics import FEWEST_FOR_P, HEADLINE, POOLED, REAL, SIMULATED, Statistic
+from .explained import explained, number, ordered, ordered_metrics, title_of
 from .pages import Cell, Table
 
 KINDS = {SIMULATED: "all simulated acquisitions", REAL: "all real scans", POOLED: "all protocols"}
@@ -35,7 +35,7 @@ def means(found: Sequence[Statistic], scores: Sequence[Row]) -> Tables | None:
     """Tabulate the mean of every main measure, with its interval; None without scores."""
     if not scores:
         return None
-    return _tables([s for s in found if not s.against], "Mean and 95 % bootstrap interval")
+    return _tables([s for s in found if not s.against], "Mean and 95 % t interval")
 
 
 def differences(found: Sequence[Statistic]) -> list[Tables]:
@@ -116,7 +116,7 @@ def _tables(found: Sequence[Statistic], caption: str, signed: bool = False) -> T
     pooled, single = _protocols(found)
     shown = [_table(found, g, f"{caption}, {_named(g)}; each scan counts once.", signed) for g in pooled]
     folded = [_table(found, group, f"{caption}, {_named(group)}.", signed) for group in single]
-    if len(single) == len(pooled):  # one protocol of each kind: its own table would say the same again
+    if len(single) == 1:  # its own table would say the same again
         folded = []
     return Tables(shown, folded) if pooled else Tables(folded, [])
 
@@ -126,14 +126,13 @@ def _table(found: Sequence[Statistic], group: tuple[str, str], caption: str, sig
     here = [s for s in found if (s.factor, s.profile) == group and s.axis == ""]
     metrics = [m for m in HEADLINE if any(s.metric == m for s in here)]
     cells = {(s.method, s.metric): s for s in here}
+    most = {metric: max(s.n for s in here if s.metric == metric) for metric in metrics}
     rows = [
-        (method, *(_with_interval(cells.get((method, metric)), metric, signed) for metric in metrics))
+        (method, *(_with_interval(cells.get((method, metric)), metric, most[metric], signed) for metric in metrics))
         for method in ordered(s.method for s in here)
     ]
-    head = []
-    for metric in metrics:
-        of_it = [s for s in here if s.metric == metric]
-        head.append(head_cell(metric, of_it[0].unit, f"n {max(s.n for s in of_it)}"))
+    units = {s.metric: s.unit for s in here}
+    head = [head_cell(metric, units[metric], f"n {most[metric]}") for metric in metrics]
     return Table(caption, ("method", *head), rows, _marked(s.method for s in here))
 
 
@@ -141,16 +140,18 @@ def _marked(methods: Iterable[str]) -> set[str]:
     return {method for method in methods if method.startswith(GLADE)}
 
 
-def _with_interval(statistic: Statistic | None, metric: str, signed: bool = False) -> str | Cell:
+def _with_interval(statistic: Statistic | None, metric: str, most: int, signed: bool = False) -> str | Cell:
+    """The mean with its interval, and the number of cases where it is below that of the column's head, `most`."""
     if statistic is None:
         return number(None)
     mean = number(statistic.mean, metric, signed)
+    fewer = f"n {statistic.n}" if statistic.n < most else ""
     if not (np.isfinite(statistic.low) and np.isfinite(statistic.high)):
-        return mean
+        return Cell(mean, fewer) if fewer else mean
     interval = f"{number(statistic.low, metric, signed)} to {number(statistic.high, metric, signed)}"
     p = f", p {statistic.p:.2g}" if np.isfinite(statistic.p) else ""
     sure = signed and statistic.n >= FEWEST_FOR_P and (statistic.low > 0 or statistic.high < 0)
-    return Cell(mean, interval + p, bold=sure)
+    return Cell(mean, interval + p + (f", {fewer}" if fewer else ""), bold=sure)
 
 
 def _every_measure(found: Sequence[Statistic], named: str) -> Table:

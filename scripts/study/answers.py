@@ -123,11 +123,12 @@ def _checked(path: Path, key: Mapping) -> dict:
     known = {item["item"] for item in key["items"]}
     seen = set()
     for answer in file["answers"]:
-        if not isinstance(answer, dict) or answer.get("item") not in known:
+        item = answer.get("item") if isinstance(answer, dict) else None
+        if not isinstance(item, str) or item not in known:
             raise Refusal(f"has an image that is not of this study: {AGAIN}")
-        if answer["item"] in seen:
-            raise Refusal(f"answers image {answer['item']} twice: {AGAIN}")
-        seen.add(answer["item"])
+        if item in seen:
+            raise Refusal(f"answers image {item} twice: {AGAIN}")
+        seen.add(item)
         _check_scores(answer, key)
     return file
 

@@ -113,7 +113,7 @@ def _between_readers(ratings: Sequence[Rating], question: str) -> list[Statistic
     if kappas:
         shared = set.intersection(*(set(marks) for marks in table.values()))
         items = [item for item in next(iter(table.values())) if item in shared]
-        icc = icc_2_1(np.array([[marks[i] for marks in table.values()] for i in items]).reshape(len(items), -1))
+        icc = icc_2_1(np.array([[marks[i] for marks in table.values()] for i in items]))
         defined = [kappa for kappa in kappas if not math.isnan(kappa)]
         mean = float(np.mean(defined)) if defined else math.nan
         found.append(Statistic("kappa", question, "", "", ALL_PAIRS, "", len(defined), mean))

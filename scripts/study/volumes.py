@@ -73,7 +73,7 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
         patterns: one or several patterns of case names, such as `pelvis*`.
 
     Raises:
-        Refusal: if this is no such folder, no case fits, or a method has no volume of a case.
+        Refusal: if this is no such folder, no case fits, or a method has no result of a case.
     """
     try:
         record = read_record(folder)
@@ -92,6 +92,9 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
             continue
         files = {}
         for method in methods:
+            if method != TRUTH and not case.has_done(method):
+                reason = case.outcome(method).reason or "the evaluation did not make or score one"
+                raise Refusal(f"{name}: there is no result of {method}: {reason}: leave the case or the method out")
             where = layout.truth if method == TRUTH else others.get(method, layout.method_folder(method))
             files[method] = method_file(where, method, name, record.names)
         cases.append(StudyCase(name, files, tuple(map(float, case.window)) if case.window else None, case.source))

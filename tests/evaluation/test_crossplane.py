@@ -134,3 +134,18 @@ def test_pairs_that_fit_no_scan_or_lack_the_aligning_method_are_problems(evaluat
 def test_pairs_of_another_form_are_refused(tmp_path, pairs):
     with pytest.raises(Refusal, match="cross_plane must be"):
         CrossPlaneCheck(EvaluationRecord(tmp_path, {}), {}, pairs, Scores(tmp_path / "scores.csv"))
+
+
+def test_the_edge_that_another_method_repeats_does_not_count(evaluated, tmp_path):
+    record, methods, _ = evaluated
+    (tmp_path / "cropped").mkdir()
+    for name, axis in (("axial", 2), ("sagittal", 0)):
+        image = nibabel.load(methods["perfect"] / f"{name}.nii.gz")
+        nibabel.save(image.slicer[(slice(None),) * axis + (slice(0, 25),)], tmp_path / f"cropped/{name}.nii.gz")
+        record.cases[name].outcome("cropped").status = "done"
+    scores = Scores(tmp_path / "scores.csv")
+    CrossPlaneCheck(record, {**methods, "cropped": tmp_path / "cropped"}, "*al", scores).run()
+    found = {(row.case, row.method, row.metric): row.value for row in scores.rows}
+    for (case, method, metric), value in found.items():
+        if method == "cropped":
+            assert value == pytest.approx(found[case, "perfect", metric], abs=0.01)

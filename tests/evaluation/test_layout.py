@@ -27,10 +27,28 @@ def folder(tmp_path):
         (["head_truth.nii.gz", "head_unires.nii.gz"], "head_unires.nii.gz"),
         (["head-result.nii.gz", "head_4x_rect.nii.gz"], "head-result.nii.gz"),
         (["head_a.nii.gz", "head_uncertainty.nii.gz"], "head_a.nii.gz"),
+        (["head10.nii.gz", "head_a.nii.gz"], "head_a.nii.gz"),
+        (["head_noise2void.nii.gz"], "head_noise2void.nii.gz"),
     ],
 )
 def test_a_file_is_found_by_its_case(folder, names, expected):
     assert method_file(folder(*names), "UniRes", "head", CASES) == folder() / expected
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("head", "head10.nii.gz"),
+        ("head", "head_3x_gauss.nii.gz"),
+        ("head", "head_3x_gauss_UniRes.nii.gz"),
+        ("head_4x_rect", "head_4x_rect_noise0.03.nii.gz"),
+        ("head_4x_rect", "head_4x_rect_thickness0.8_UniRes.nii.gz"),
+        ("head_4x_gauss", "head_4x_gauss_as-rect.nii.gz"),
+    ],
+)
+def test_the_file_of_another_case_is_not_taken_even_where_that_case_is_unknown(folder, case, name):
+    with pytest.raises(Refusal, match=f"no {case}.nii.gz"):
+        method_file(folder(name), "UniRes", case, [case])
 
 
 @pytest.mark.parametrize(("names", "line"), [([], "no head.nii.gz"), (["head_a.nii.gz", "head_b.nii.gz"], "several")])

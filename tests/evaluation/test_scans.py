@@ -144,3 +144,24 @@ def test_all_stacks_of_a_case_are_written_and_the_first_is_the_scan_of_the_other
     assert json.loads((folder / "iso_two_stack2.json").read_text())["SliceThickness"] == 3.5
     written(tmp_path)
     assert not folder.exists()
+
+
+def test_a_thick_scan_without_its_truth_fails_with_a_line(tmp_path):
+    for name in ("x_thick", "y[1]_thick"):
+        write_scan(tmp_path / f"in/{name}.nii.gz")
+    write_scan(tmp_path / "in/y[1]_truth.nii.gz", voxels((24, 20, 32)), (1, 1, 1))
+    record = written(tmp_path, cases=[], pairs=find_pairs(tmp_path / "in"))
+    assert {case.status for case in record.cases.values() if case.truth} == {None}
+    assert record.cases["x"].status == "failed"
+    assert "there is no x_truth.nii.gz beside it" in record.cases["x"].reason
+    assert len(record.cases) == 2
+
+
+def test_pairs_of_an_earlier_evaluation_keep_their_scan_and_protocol(tmp_path):
+    write_scan(tmp_path / "in/iso.nii.gz", voxels((20, 18, 24)), (1, 1, 1))
+    first = written(tmp_path, protocols=[*RECT, {"factor": 4, "profile": "gauss", "assumed_profile": "rect"}])
+    (tmp_path / "again").mkdir()
+    again = EvaluationRecord(tmp_path / "again", {})
+    load = LoadImageCased("image", {"nifti": NiftiScanReader()})
+    EvaluationScans([], load, again, RECT, pairs=find_pairs(tmp_path / "out")).run()
+    assert again.cases == first.cases

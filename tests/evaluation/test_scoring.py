@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.evaluation.cases import EvaluatedCase
-from scripts.evaluation.measures import Score
+from scripts.evaluation.measures import Fidelity, Residual, Score
 from scripts.evaluation.record import EvaluationRecord
 from scripts.evaluation.scores import Scores, read_scores, write_scores
 from scripts.evaluation.scoring import Scoring, acquired
@@ -106,3 +106,29 @@ def test_slices_of_oblong_pixels_are_made_square(tmp_path):
 def test_cubic_must_be_there_to_compare_with(scoring):
     with pytest.raises(Refusal, match="cubic must be among"):
         scoring([], ["broken"])
+
+
+def test_nothing_is_measured_where_the_truth_or_a_method_has_no_voxels(scoring, tmp_path):
+    whole = nibabel.load(tmp_path / "cubic/a.nii.gz").get_fdata(dtype=np.float32)
+    (tmp_path / "truth").mkdir()
+    nibabel.save(nibabel.Nifti1Image(whole[..., :20], np.eye(4)), tmp_path / "truth/a.nii.gz")
+    slices = whole.reshape(24, 24, 8, 4).mean(-1)
+    nibabel.save(
+        nibabel.Nifti1Image(slices, nibabel.load(tmp_path / "scans/a.nii.gz").affine), tmp_path / "scans/a.nii.gz"
+    )
+    step, record = scoring([Fidelity(), Residual()], ["cubic", "cropped"], replace(CASE, truth=True))
+    step.run()
+    assert record.cases["a"].status == "done", record.cases["a"].reason
+    found = {(row.method, row.metric): row.value for row in step.scores.rows}
+    for method in ("cubic", "cropped"):  # both are perfect where they and the truth are
+        assert found[method, "psnr"] > 100
+        assert found[method, "residual"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_file_of_a_case_that_failed_is_not_taken_for_another(scoring, tmp_path):
+    (tmp_path / "peer").mkdir()
+    (tmp_path / "peer/a-2.nii.gz").write_bytes((tmp_path / "cubic/a.nii.gz").read_bytes())
+    step, record = scoring([], ["cubic", "peer"])
+    record.failed("a-2", "no slices")
+    step.run()
+    assert record.cases["a"].has_failed("peer")

@@ -59,6 +59,35 @@ def test_acquisitions_of_one_scan_count_once_where_pooled():
     assert one(found, factor="3", against="a").n == 2
 
 
+def test_pooled_differences_are_between_the_same_protocols():
+    psnr = {("a", 3.0): 40.0, ("a", 8.0): 30.0, ("peer", 8.0): 31.0}  # the peer is 1 dB better where it has a result
+    given = [Row(f"{s}_{f}x", m, f, "rect", "psnr", "", v, "dB") for s in "st" for (m, f), v in psnr.items()]
+    origins = {row.case: Origin(row.case[0], "simulated") for row in given}
+    pooled = one(statistics(given, ["a"], origins), factor="all", against="a")
+    assert (pooled.n, pooled.mean) == (2, 1.0)
+
+
+def test_the_interval_of_three_values_is_that_of_the_tables_of_t():
+    found = one(statistics(rows([1, 2, 3])), factor="4")
+    half = 4.302653 / math.sqrt(3)  # of t with 2 degrees of freedom, 97.5 %; the standard deviation is 1
+    assert (found.low, found.high) == (pytest.approx(2 - half), pytest.approx(2 + half))
+
+
+def test_equal_values_have_an_interval_without_width():
+    found = one(statistics(rows([0.1, 0.1, 0.1])), factor="4")
+    assert (found.low, found.high) == (0.1, 0.1)
+
+
+def test_the_interval_holds_the_true_mean_as_often_as_it_says():
+    """Of few normal values, where a percentile bootstrap holds it in 75 of 100 samples of three."""
+    random, samples = np.random.default_rng(0), 400
+    held = 0
+    for values in random.normal(5, 2, (samples, 3)):
+        found = one(statistics(rows(values)), factor="4")
+        held += found.low <= 5 <= found.high
+    assert 0.92 < held / samples < 0.98
+
+
 def test_real_scans_are_pooled_apart_from_simulated_ones():
     given = [*rows([50, 60], metric="pique"), Row("real", "GLADE", 5.8, "rect", "pique", "", 30.0, "1")]
     origins = {"c0": Origin("c0", "simulated"), "c1": Origin("c1", "simulated"), "real": Origin("real", "real")}
@@ -81,6 +110,25 @@ def test_nothing_is_written_where_nothing_was_scored(tmp_path):
     record, step = made(tmp_path, [], "cubic")
     step.run()
     assert not record.folder.statistics.exists()
+
+
+def test_the_summary_has_the_real_scans_beside_two_protocols_and_says_where_a_method_has_fewer():
+    given = [*rows([20, 30]), *rows([20, 30], factor=3.0), *rows([25], "peer")]
+    given += [Row("real", "GLADE", 5.8, "rect", "pique", "", 30.0, "1")]
+    origins = {"c0": Origin("c0", "simulated"), "c1": Origin("c1", "simulated"), "real": Origin("real", "real")}
+    text = summary_table(statistics(given, [], origins))
+    assert "real, pooled (n 1)" in text
+    assert "25 (n 1)" in text
+    assert text.count("(n 1)") == 3  # the peer's, of its protocol and pooled
+
+
+def test_pooled_means_of_the_only_protocol_are_left_out():
+    origins = {"c0": Origin("c0", "simulated"), "real": Origin("real", "real")}
+    real = Row("real", "GLADE", 5.8, "rect", "pique", "", 30.0, "1")
+    text = summary_table(statistics([*rows([20]), real], [], origins))
+    assert "simulated, pooled" not in text
+    assert "4x rect" in text
+    assert "real, pooled" in text
 
 
 def test_the_file_and_the_table_say_the_same(tmp_path):

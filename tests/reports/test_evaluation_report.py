@@ -76,7 +76,9 @@ def original(tmp_path_factory):
         save(made["GLADE"], THIN, ours / f"{name}_glade.nii.gz")
         save(made["GLADE"] - made["consistent cubic"], THIN, ours / f"{name}_added_detail.nii.gz")
         save(np.full(made["GLADE"].shape, 0.75), THIN, ours / f"{name}_uncertainty.nii.gz")
-    cases[0]["methods"] = {"ECLARE": {"status": "failed", "reason": "no file of that name"}}
+        save(made["cubic"], THIN, out / "methods" / "of an earlier call" / f"{name}.nii.gz")
+        case["methods"] = {method: {"status": "done", "reason": None} for method in METHODS}
+    cases[0]["methods"]["ECLARE"] = {"status": "failed", "reason": "no file of that name"}
     cases[2]["undefined"] = [{"method": "GLADE", "measure": "SlicePeriod", "reason": "too few slices"}]
     cases.append(row("bad", "bad", truth=False, status="failed", reason=EVIL))
     content = {

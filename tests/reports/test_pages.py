@@ -18,7 +18,10 @@ def written(template: str, **content) -> str:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("cannot read /work/a b/c.nii.gz: gone", "cannot read …/a b/c.nii.gz: gone"),
+        ("cannot read /work/a b/c.nii.gz: gone", "cannot read …/c.nii.gz: gone"),
+        ("/home/Jane Doe/scans/k.nii.gz and 3 / 4", "…/k.nii.gz and 3 / 4"),
+        (r"C:\Users\Jane Doe\k.nii", "…/k.nii"),
+        ("see file:///home/x/y and file:///C:/x/y z/k.nii", "see …/y and …/k.nii"),
         ("--dataset_dir=/mnt/x/scans --n 1/mm", "--dataset_dir=…/scans --n 1/mm"),
         ("'/a/b'", "'…/b'"),
         (r"C:\Users\me\scan.nii and D:/x/y.nii", "…/scan.nii and …/y.nii"),

@@ -215,8 +215,12 @@ def test_cases_of_an_evaluation(tmp_path):
     write_volume(tmp_path / "methods/GLADE/one/one_uncertainty.nii.gz", body(0))
     write_volume(tmp_path / "truth/one.nii.gz", body(0))
     write_volume(tmp_path / "peer/one_UniRes.nii.gz", body(0))
+    write_volume(tmp_path / "methods/linear/one.nii.gz", body(0))
+    write_volume(tmp_path / "methods/nearest/one.nii.gz", body(0))  # of an earlier call
+    ended = {method: {"status": "done"} for method in ("cubic", "GLADE", "UniRes")}
+    ended["linear"] = {"status": "failed", "reason": "another scan"}
     rows = [
-        {"case": "one", "status": "done", "window": [3, 200.5]},
+        {"case": "one", "status": "done", "window": [3, 200.5], "methods": ended},
         {"case": "two", "status": "failed", "reason": "no slices"},
     ]
     record = {"settings": {"others": {"UniRes": str(tmp_path / "peer")}}, "cases": rows}
@@ -229,7 +233,8 @@ def test_cases_of_an_evaluation(tmp_path):
     for patterns, methods, said in (
         ("two", ["cubic"], "none of the cases"),
         ("x*", ["cubic"], "no case fits x\\*; there are .* one, two"),
-        ("*", ["cubic", "nearest"], "nearest: no one.nii.gz"),
+        ("*", ["cubic", "nearest"], "one: there is no result of nearest: the evaluation did not"),
+        ("*", ["cubic", "linear"], "one: there is no result of linear: another scan"),
     ):
         with pytest.raises(Refusal, match=said):
             evaluation_cases(tmp_path, methods, patterns)

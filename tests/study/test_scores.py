@@ -134,6 +134,7 @@ BAD = {
     "page": (lambda f: f.update(page_sha256="0"), "do not belong together"),
     "hash": (lambda f: f.update(key_sha256="0"), "do not belong together"),
     "unknown": (lambda f: first(f).update(item="beef"), "an image that is not of this study"),
+    "items": (lambda f: first(f).update(item=["beef"]), "an image that is not of this study"),
     "twice": (lambda f: f["answers"].append(first(f)), "answers image .* twice"),
     "high": (lambda f: first(f)["scores"].update(quality=6), "quality is 6, not one of 1 to 5"),
     "zero": (lambda f: first(f)["scores"].update(quality=0), "quality is 0"),
@@ -206,3 +207,10 @@ def test_no_p_where_fewer_than_six_pairs_differ():
         ]
         assert found.value == pytest.approx(p, nan_ok=True)
         assert found.n == 8
+
+
+def test_two_readers_without_a_common_image_have_no_agreement():
+    marks = [Rating(reader, str(c), "a", 1, "q", 3, f"i{c}", "", None) for c, reader in enumerate(("R1", "R2"))]
+    found = {s.measure: s for s in statistics(marks, ["a"], ["q"]) if s.measure in ("kappa", "icc_2_1")}
+    assert (found["icc_2_1"].n, found["kappa"].n) == (0, 0)
+    assert math.isnan(found["icc_2_1"].value)

@@ -60,6 +60,13 @@ def test_demo_hands_overrides_to_the_inference(tmp_path, monkeypatch):
     assert list(taken[0][2]) == ["--weights_path", "w.pt"]
 
 
+@pytest.mark.parametrize("given", [["--write", "volume"], ["--write=volume"], ["--set", "write=volume"]])
+def test_the_choice_of_what_is_written_is_refused_before_the_inference(tmp_path, monkeypatch, capsys, given):
+    monkeypatch.setattr(demo, "infer", lambda *_: pytest.fail("the inference was begun"))
+    assert demo.main(["--scan", str(tmp_path), "--output_dir", str(tmp_path / "out"), *given]) == 2
+    assert capsys.readouterr().err.startswith("demo: --write: ")
+
+
 def test_the_inference_is_that_of_the_command_glade(tmp_path, capfd):
     """A quick refusal: it shows that the scan, the output and the settings arrive as options of the command."""
     (tmp_path / "scan.nii").write_text("no image")
@@ -87,17 +94,23 @@ def test_every_input_has_a_folder_of_its_own_also_in_a_later_call(tmp_path):
 
 
 def test_report_names_what_was_refused(tmp_path, monkeypatch):
-    row = {"case": "a", "status": "refused", "reason": "a.nii.gz: a 2-D image", "input": {"format": "nifti"}}
+    settings = {"isotropic_spacing_mm": 1.5, "detail": 0.5}
+    row = {
+        "case": "a",
+        "settings": settings,
+        "status": "refused",
+        "reason": "a.nii.gz: a 2-D image",
+        "input": {"format": "nifti"},
+    }
     (tmp_path / "summary.json").write_text(json.dumps({"cases": [row, {**row, "case": "of_an_earlier_run"}]}))
 
     class OneCase:
         def __init__(self, config, scan, overrides):
             self.cases = {"a": {}}
-            assert overrides == {"isotropic_spacing_mm": 1.5, "detail": 0.5}
+            assert overrides == settings  # of the run's own record
 
     monkeypatch.setattr(reporting, "Baselines", OneCase)
-    overrides = ["--isotropic_spacing_mm", "1.5", "--detail=0.5"]
-    lines = reporting.report(tmp_path, tmp_path, tmp_path, tmp_path / "index.html", None, overrides)
+    lines = reporting.report(tmp_path, tmp_path, tmp_path, tmp_path / "index.html", None)
     assert lines[-1] == "a: refused: a.nii.gz: a 2-D image"
     assert not any("earlier" in line for line in lines)
     page = check_page(tmp_path / "index.html")

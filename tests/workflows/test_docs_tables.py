@@ -1,15 +1,20 @@
 """The tables in docs/ equal what their generators make of the CSV files in docs/tables."""
 
 import csv
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from monai.bundle import ConfigParser
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmarks import ablation, adaptation, change, fidelity, paper_progress, tables, training_curves, viewer
+from benchmarks import ablation, adaptation, change, fidelity, paper_progress, stacks, tables, training_curves, viewer
 from scripts.evaluation.scores import Row
 from scripts.evaluation.statistics import Statistic, read_statistics
+from scripts.geometry.grid import Grid
+from scripts.physics.rigid import RigidResampling
 from tests.conftest import ROOT
 
 STORED = [path for path in sorted(tables.TABLES.glob("*.csv")) if path.stem in fidelity.COLUMNS]
@@ -213,3 +218,65 @@ def test_the_settings_of_all_arms_exist_in_the_workflows():
     ]
     unknown = [(kind, key) for kind, settings in given for key in settings if key.split("::")[0] not in known[kind]]
     assert unknown == []
+
+
+def test_scans_are_the_volumes_that_fit_and_none_is_one_line(tmp_path):
+    for name in ("iso_b.nii.gz", "iso_a.nii.gz", "iso_a.json", "other.nii.gz"):
+        (tmp_path / name).touch()
+    assert [path.name for path in tables.scans_that_fit(tmp_path, ["iso_*"])] == ["iso_a.nii.gz", "iso_b.nii.gz"]
+    with pytest.raises(SystemExit, match=r"holds 3 files .* none fits --patterns knee\*"):
+        tables.scans_that_fit(tmp_path, ["knee*"])
+
+
+def test_a_table_without_rows_is_not_written(tmp_path):
+    with pytest.raises(SystemExit, match="noise: nothing was measured"):
+        tables.publish("noise", [], "", tmp_path / "noise.md", tmp_path / "tables")
+    assert not (tmp_path / "tables").exists()
+
+
+def test_a_case_that_lacks_a_measure_is_left_out_of_the_comparison():
+    def row(case, method, psnr):
+        return {"case": case, "method": method, "ssim": "0.9", "high_band_error": "0.5", "high_band_energy": "0.5"} | {
+            "psnr": psnr
+        }
+
+    whole = [row("a_4x_rect", "consistent cubic", "20"), row("a_4x_rect", "GLADE", "21")]
+    lacking = [row("b_4x_rect", "consistent cubic", "20"), row("b_4x_rect", "GLADE", "")]
+    lacking += [row("c_4x_rect", "consistent cubic", ""), row("c_4x_rect", "GLADE", "21")]
+    found = change.change_rows(whole + lacking, whole + lacking)
+    assert {line["cases"] for line in found} == {"1"}
+
+
+def test_a_case_whose_adapted_result_failed_is_left_out(tmp_path, monkeypatch, capsys):
+    measured = dict.fromkeys(adaptation.MEASURED, 1.0)
+    given = {name: {(name, m, k): v for m in methods for k, v in measured.items()}
+             for name, methods in (("a", ("consistent cubic", "GLADE 0")), ("b", ()))}  # fmt: skip
+    monkeypatch.setattr(adaptation, "_scores", lambda folder: given["b" if folder.name == "a" else "a"])
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/scores.csv").touch()
+    assert adaptation.collected(["a"], tmp_path / "before", tmp_path) == []
+    assert capsys.readouterr().err == "a: left out: no scores of adapted\n"
+
+
+def test_the_mean_of_stacks_is_of_those_that_cover_a_voxel():
+    grids = [Grid((n, 8, 8), np.eye(4)) for n in (8, 5)]
+    parts = [
+        SimpleNamespace(
+            stack=SimpleNamespace(grid=grid, volume=torch.full(grid.shape, 7.0)),
+            motion=SimpleNamespace(matrix=np.eye(4)),
+            match=None,
+        )
+        for grid in grids
+    ]
+    mean = stacks._mean(SimpleNamespace(stacks=parts, grid=grids[0], prior=torch.zeros(grids[0].shape)))
+    torch.testing.assert_close(mean, torch.full((8, 8, 8), 7.0), rtol=0, atol=1e-4)
+
+
+def test_stacks_are_scored_where_the_resampling_finds_them():
+    grid, motion = Grid((8, 6, 6), np.eye(4)), np.eye(4)
+    motion[0, 3] = 2.0  # mm: the stack has nothing of the first two planes of the truth
+    inside = stacks.covered_by_all([grid, grid], [np.eye(4), motion], grid)
+    assert inside[:, 3, 3].tolist() == [False] * 2 + [True] * 6
+    place = RigidResampling(grid, grid, np.linalg.inv(motion))
+    assert (place.covered().numpy() > 0.99)[inside].all()
+    assert (place.covered()[0] < stacks.HALF).all()
