@@ -24,7 +24,16 @@ def input_paths(inputs: Inputs) -> list[Path]:
     given = list(inputs) if isinstance(inputs, Sequence) else []
     if not given or not all(isinstance(path, (str, os.PathLike)) for path in given):
         raise Refusal(f"dataset_dir must be a path or a list of paths, got {inputs!r}: give a scan or a folder of them")
-    return [Path(path) for path in dict.fromkeys(map(os.path.abspath, given))]
+    return list(dict.fromkeys(map(absolute, given)))
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a path as an absolute one without "..", in which links stay as they are.
+
+    >>> absolute("/data/../scans")
+    PosixPath('/scans')
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps "..", Path.resolve follows links
 
 
 def existing_paths(inputs: Inputs) -> list[Path]:
