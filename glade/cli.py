@@ -18,7 +18,7 @@ import yaml
 
 from glade.scripts.data.outputs import OUTPUTS, OUTPUTS_OF_STACKS, chosen_outputs
 from glade.scripts.geometry.errors import INTERRUPTED, Refusal, one_line, refusal_of
-from glade.scripts.geometry.folders import existing_paths
+from glade.scripts.geometry.folders import existing_paths, exists
 from glade.scripts.run.bundle import bundle_version
 from glade.scripts.run.keys import refuse_unknown_keys
 from glade.scripts.run.threads import thread_settings
@@ -373,7 +373,7 @@ def _process(
 
 
 def _existing_image(path: Path) -> Path:
-    if not path.is_file():
+    if not exists(path) or not path.is_file():
         raise Refusal(f"--like {path}: no such file: give the image whose grid is wanted")
     return path.absolute()
 
@@ -415,7 +415,7 @@ def refuse_unwritable(folder: Path) -> None:
     Raises:
         Refusal: the line names it.
     """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if exists(path))
     if not there.is_dir():
         raise Refusal(f"the output folder {folder} cannot be made: {there} is a file: give another one by -o")
     if not os.access(there, os.W_OK | os.X_OK):

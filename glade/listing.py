@@ -17,6 +17,7 @@ from glade.scripts.data.slice_profile import SOURCE as ESTIMATED
 from glade.scripts.data.trained_range import WARNINGS
 from glade.scripts.dicom.description import described, pixel_size_mm, plane_across, plane_of
 from glade.scripts.geometry.errors import counted, printable
+from glade.scripts.geometry.folders import absolute
 
 from .workflow import bundle_parser, input_of
 
@@ -133,13 +134,14 @@ def _numbers(values: np.ndarray) -> str:
 
 def _folder(case: Case, roots: Sequence[Path]) -> str:
     """Where the files lie, relative to the path that was given, which stands before it where several were given."""
-    parents = {str((file if file.is_dir() else file.parent).absolute()) for file in case.files}
+    parents = {str(absolute(file if file.is_dir() else file.parent)) for file in case.files}
     if not parents:
         return "-"
     common = Path(os.path.commonpath(parents))
     for root in roots:
-        if common.is_relative_to(root.absolute()):
-            inner = common.relative_to(root.absolute())
+        top = absolute(root)
+        if common.is_relative_to(top):
+            inner = common.relative_to(top)
             return str(inner if len(roots) == 1 else root / inner)
     return str(common)
 

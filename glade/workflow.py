@@ -71,9 +71,13 @@ def refuse_absent_device(name: str | None) -> None:
     """
     if name is None:
         return
-    device = torch.device(name)
-    found = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[device.type]
-    if (device.index or 0) >= found:
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    try:
+        device = torch.device(name)
+        found = counts[device.type]
+    except (RuntimeError, KeyError) as error:
+        raise Refusal(f"device {name}: not one that GLADE computes on: give cpu, cuda, cuda:N or mps") from error
+    if not 0 <= (device.index or 0) < found:  # torch makes a negative number of cuda:999
         raise Refusal(
             f"device {name}: torch finds no such GPU: give --device cpu, or install the driver and a torch for it"
         )

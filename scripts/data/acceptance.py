@@ -18,6 +18,7 @@ from ..geometry.grid import SPACING_TIE, Grid
 from ..physics.profile import PROFILE_OF_ACQUISITION, PROFILES
 from ..physics.protocol import FEWEST_SLICES, Protocol
 from .case import scan_name
+from .trained_range import add_warnings
 from .transforms import ACQUIRED, STORED, grid_of
 
 AUTO = "auto"
@@ -178,6 +179,7 @@ class AcceptScand(MapTransform):
                 reasons.append(f"not one 3-D volume but of shape {shape}: give the whole volume of slices")
             else:
                 reasons += self._reasons_of_protocol(d[key], scan_name(d, key))
+                add_warnings(d, key, _spacing_warnings(d[key].meta), logger)
             if reasons:
                 raise Refusal(f"{scan_name(d, key)}: {'; '.join(reasons)}")
         return d
@@ -203,7 +205,7 @@ class AcceptScand(MapTransform):
             return [str(refusal)]
         scan.meta["protocol"] = protocol
         result = grid.isotropic(self._target_mm(grid, protocol.through_plane_axis)).shape
-        _log(name, protocol, result, scan.meta.get("stated_slice_spacing_mm"))
+        _log(name, protocol, result)
         return [*protocol.reasons(), *self._reasons_of_grid(grid, protocol.through_plane_axis)]
 
     def _protocol(self, grid: Grid, meta: Mapping) -> ScanProtocol:
@@ -302,7 +304,7 @@ def _reasons_of_voxels(scan: MetaTensor) -> list[str]:
     return []
 
 
-def _log(name: str, protocol: ScanProtocol, result: Sequence[int], stated_spacing_mm: float | None) -> None:
+def _log(name: str, protocol: ScanProtocol, result: Sequence[int]) -> None:
     logger.info(
         "%s: through-plane axis %d (%s), slice spacing %.4g mm (affine), thickness %.4g mm (%s), profile %s (%s); "
         "result %s voxels, about %.1f GiB of memory",
@@ -317,14 +319,17 @@ def _log(name: str, protocol: ScanProtocol, result: Sequence[int], stated_spacin
         " x ".join(map(str, result)),
         memory_gib(result),
     )
+
+
+def _spacing_warnings(meta: Mapping) -> list[str]:
+    """A sentence where the sidecar states another slice spacing than the affine."""
+    protocol, stated_mm = meta.get("protocol"), meta.get("stated_slice_spacing_mm")
+    if protocol is None or stated_mm is None:
+        return []
     spacing_mm = protocol.slice_spacing_mm
-    if stated_spacing_mm is not None and abs(stated_spacing_mm / spacing_mm - 1) > STATED_SPACING_DISAGREEMENT:
-        logger.warning(
-            "%s: the sidecar says %.4g mm between slices, the affine %.4g mm; the affine is used",
-            name,
-            stated_spacing_mm,
-            spacing_mm,
-        )
+    if abs(stated_mm / spacing_mm - 1) <= STATED_SPACING_DISAGREEMENT:
+        return []
+    return [f"the sidecar says {stated_mm:.4g} mm between slices, the affine {spacing_mm:.4g} mm; the affine is used"]
 
 
 def _is_plausible(spacing_mm: float) -> bool:

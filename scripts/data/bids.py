@@ -12,6 +12,7 @@ from .sidecar import ROOT, file_stem
 
 DATATYPE = "anat"
 NOT_MAGNITUDE = {"phase", "real", "imag"}  # values of the entity part
+DERIVED = {"desc", "res"}  # entities of derivatives, which no acquired scan has
 NO_SCANS = re.compile(r"(mask|map|UNIT1)$")  # suffixes of what is computed, not acquired
 
 
@@ -48,7 +49,7 @@ def bids_scans(
     participants: Sequence[str] | None = None,
     sessions: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Return the anatomical scans of a BIDS data set: magnitude images, neither masks nor computed maps.
+    """Return the anatomical scans of a BIDS data set: magnitude images, neither masks, computed maps nor derivatives.
 
     Args:
         dataset: its top folder.
@@ -79,7 +80,10 @@ def _scans_of(top: Path, person: Path) -> list[BidsFile]:
     return [
         file
         for file in files
-        if file is not None and file.entities.get("part") not in NOT_MAGNITUDE and not NO_SCANS.search(file.suffix)
+        if file is not None
+        and file.entities.get("part") not in NOT_MAGNITUDE
+        and not DERIVED & file.entities.keys()
+        and not NO_SCANS.search(file.suffix)
     ]
 
 

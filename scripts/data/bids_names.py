@@ -1,16 +1,22 @@
 """Where the derivatives of the scans of a BIDS data set belong, and what else such a data set needs (BIDS 1.10)."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..geometry.errors import Refusal, printable
 from ..geometry.files import plain, write_json, write_text
+from ..geometry.folders import absolute
 from .bids import BidsFile
 from .case import OVERVIEW, SUMMARY, Case
+from .formats import WITH_PAIRS
 from .saving import ADDED_DETAIL, RESULT, UNCERTAINTY, volume_name
 from .sidecar import ROOT, file_stem, json_object
 
 VERSION = "1.10.0"  # of the specification
+NAME = "GLADE"  # in GeneratedBy
+ISOTROPIC = 1e-3  # relative; spacings that differ by less are the same, rounded differently
 FIGURES = "figures"
 RAW = "raw"  # how URIs of derivatives call the data set they were made from
 DESCRIPTIONS = {RESULT: "glade", ADDED_DETAIL: "addeddetail", UNCERTAINTY: "uncertainty"}  # values of the entity desc
@@ -34,7 +40,7 @@ class BidsNames:
     """
 
     def __init__(self, dataset: str | os.PathLike[str]):
-        self.dataset = Path(dataset).absolute()
+        self.dataset = absolute(dataset)
 
     def refusal(self, case: Case) -> str | None:
         """Return why the results of a case can have no BIDS names, in one line; None where they can."""
@@ -42,15 +48,35 @@ class BidsNames:
             return f"{case.label}: a 4-D image among the anatomical ones: split it first"
         if self._file(case) is None:
             return f"{case.label}: not a file of a BIDS data set: give scans of {self.dataset.name} alone"
+        own = case.files[0]
+        same = [other.name for other in own.parent.iterdir() if _is_image(other) and file_stem(other) == file_stem(own)]
+        if own.name in same and own.name != min(same):
+            return f"{case.label}: the same BIDS name as {printable(min(same))}: keep one"
         return None
 
-    def place(self, case: Case, name: str, spacing_mm: float) -> Path:
+    def refuse_output(self, output_dir: str | os.PathLike[str]) -> None:
+        """Refuse an output folder that is the data set itself, or holds a data set that GLADE did not make.
+
+        Raises:
+            Refusal: the line names the folder.
+        """
+        out = Path(output_dir)
+        if absolute(out) == self.dataset or (out.is_dir() and out.samefile(self.dataset)):
+            raise Refusal(f"{out}: is the BIDS data set itself: give another OUT_DIR, as its folder derivatives/glade")
+        if not (out / ROOT).is_file():
+            return
+        makers = json_object(out / ROOT).get("GeneratedBy")
+        names = [maker.get("Name") for maker in makers if isinstance(maker, dict)] if isinstance(makers, list) else []
+        if NAME not in names:
+            raise Refusal(f"{out}: its {ROOT} is that of another data set: give another OUT_DIR")
+
+    def place(self, case: Case, name: str, spacing_mm: Sequence[float]) -> Path:
         """Return where a file of a case belongs, relative to the derivatives.
 
         Args:
             case: one without a refusal.
             name: of the file among the case's own ones.
-            spacing_mm: of the isotropic volume.
+            spacing_mm: of the axes of the volumes, as they are written.
         """
         file = self._file(case)
         if file is None:
@@ -73,12 +99,18 @@ class BidsNames:
         }
 
     def describe(self, output_dir: str | os.PathLike[str], version: str) -> None:
-        """Write dataset_description.json, README.md and .bidsignore of the derivatives, unless they are there.
+        """Write dataset_description.json of the derivatives, and README.md and .bidsignore unless they are there.
+
+        A dataset_description.json of an earlier run of GLADE is replaced where it differs.
 
         Args:
             output_dir: top folder of the derivatives.
             version: of GLADE.
+
+        Raises:
+            Refusal: as `refuse_output`.
         """
+        self.refuse_output(output_dir)
         out = Path(output_dir)
         source = json_object(self.dataset / ROOT)
         raw = Path(os.path.relpath(self.dataset, out.absolute())).as_posix()
@@ -87,7 +119,7 @@ class BidsNames:
             "Name": f"GLADE: isotropic volumes of {source.get('Name') or self.dataset.name}",
             "BIDSVersion": VERSION,
             "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "GLADE", "Version": version}],
+            "GeneratedBy": [{"Name": NAME, "Version": version}],
             "SourceDatasets": [origin],
             "DatasetLinks": {RAW: raw},
         }
@@ -99,16 +131,22 @@ class BidsNames:
                 write_text(out / name, text)
 
     def _file(self, case: Case) -> BidsFile | None:
-        path = Path(os.path.abspath(case.files[0])) if case.files else None  # noqa: PTH100 - links stay as they are
+        path = absolute(case.files[0]) if case.files else None
         if path is None or not path.is_relative_to(self.dataset):
             return None
         return BidsFile.of(path.relative_to(self.dataset))
 
 
-def resolution_label(spacing_mm: float) -> str:
-    """Return the value of the entity res for an isotropic spacing.
+def resolution_label(spacing_mm: Sequence[float]) -> str:
+    """Return the value of the entity res for the spacings of the three axes.
 
-    >>> resolution_label(1.0), resolution_label(0.625)
-    ('iso1mm', 'iso0p625mm')
+    >>> resolution_label((0.625, 0.625, 0.625)), resolution_label((0.5, 0.5, 3.0))
+    ('iso0p625mm', '0p5x0p5x3mm')
     """
-    return f"iso{spacing_mm:.4g}mm".replace(".", "p")
+    is_isotropic = max(spacing_mm) - min(spacing_mm) <= ISOTROPIC * max(spacing_mm)
+    lengths = f"iso{max(spacing_mm):.4g}" if is_isotropic else "x".join(f"{length:.4g}" for length in spacing_mm)
+    return f"{lengths}mm".replace(".", "p")
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(WITH_PAIRS)

@@ -13,7 +13,7 @@ from typing import Any
 from nibabel.arrayproxy import ArrayProxy
 
 from ..geometry.checks import is_whole
-from ..geometry.errors import Refusal, one_line, printable, why_unavailable
+from ..geometry.errors import Refusal, counted, one_line, printable, why_unavailable
 from ..geometry.folders import Inputs, every_folder, existing_paths, input_paths
 from .case import Case, unique_names
 from .formats import SUFFIXES, files_of, length_problem, open_image
@@ -139,6 +139,8 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
         return [replace(case, refusal=f"{file.name}: a 2-D image ({sizes}): give the whole volume of slices")]
     if len(shape) > 4 or min(shape) < 1:
         return [replace(case, refusal=f"{file.name}: not a 3-D scan or a series of them ({sizes}): split it first")]
+    if wanted and (absent := [f for f in wanted if f >= (shape[3] if len(shape) == 4 else 1)]):
+        logger.warning("%s: has %s, none of number %s: see --frames", printable(file.name), _frames_of(shape), absent)
     if len(shape) == 3:
         return [case]
     chosen = range(shape[3]) if wanted is None else [f for f in wanted if f < shape[3]]
@@ -149,6 +151,10 @@ def _cases_of(file: Path, name: str, wanted: list[int] | None) -> list[Case]:
         return [replace(case, refusal=problem)]
     digits = max(2, len(str(shape[3] - 1)))
     return [replace(case, name=f"{name}_f{f:0{digits}d}", frame=f) for f in chosen]
+
+
+def _frames_of(shape: tuple[int, ...]) -> str:
+    return counted(shape[3], "frame") if len(shape) == 4 else "one volume, which is processed"
 
 
 def _missing_bytes(file: Path, image: NiftiFile) -> int:

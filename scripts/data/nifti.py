@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -24,6 +25,8 @@ FIELDS = ("quatern_b", "quatern_c", "quatern_d")
 HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}  # by sizeof_hdr
 SINGLE, PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
 PAIR_SUFFIXES = (".hdr", ".hdr.gz")
+SCANNER = 1  # code of the scanner's coordinates, NIFTI_XFORM_SCANNER_ANAT
+SPACE_CODE = "space_code"  # meta key: code of the space in which the affine places a volume; SCANNER where absent
 UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI-1, lowest bits of xyzt_units; mm where nothing is said
 SPATIAL_UNIT = 0b111  # those bits
 
@@ -40,6 +43,7 @@ class NiftiFile:
         affine: 4 x 4, RAS, in the file's own unit.
         dataobj: the voxels; read when they are indexed.
         note: where sform and qform contradict each other, which of the two was taken; else None.
+        space_code: NIfTI-1 code of the space in which the affine places the scan: 1 scanner, 2 aligned, 4 MNI ...
         trailer: whether more may follow after the voxels, as in MGH files.
     """
 
@@ -47,6 +51,7 @@ class NiftiFile:
     affine: np.ndarray
     dataobj: Any
     note: str | None = None
+    space_code: int = SCANNER
     trailer: bool = False
 
     @property
@@ -62,7 +67,7 @@ def is_pair_header(path: Path) -> bool:
     try:
         with open_content(path) as file:
             start = file.read(4)
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         return False
     return len(start) == 4 and any(struct.unpack(f"{order}i", start)[0] in HEADERS for order in "<>")
 
@@ -130,20 +135,21 @@ def open_nifti(path: Path) -> NiftiFile:
         header["pixdim"][1:4] = np.abs(spacing)
     except nibabel.spatialimages.HeaderDataError as error:
         raise Refusal(f"{path.name}: the header is not valid ({error}): write the file again") from error
-    affine, note = _affine(header, path.name)
+    affine, code, note = _affine(header, path.name)
     source = source_of(path if magic in SINGLE else image_of_pair(path))
     try:
         voxels = ArrayProxy(source, header)
     except nibabel.spatialimages.HeaderDataError as error:  # of scl_slope and scl_inter
         raise Refusal(f"{path.name}: the header is not valid ({error}): write the file again") from error
-    return NiftiFile(header, affine, voxels, note)
+    return NiftiFile(header, affine, voxels, note, code)
 
 
 def nifti_of(image: SpatialImage, name: str) -> NiftiFile:
     """Return header, affine and voxels of an image in memory, as `open_nifti` does of a file.
 
     Args:
-        image: of nibabel; one that is not NIfTI counts as NIfTI with its affine in mm.
+        image: of nibabel; one that is not NIfTI counts as NIfTI with its affine in mm. Where `image.affine` was changed
+            and the header not yet, the affine holds, as when nibabel writes the image.
         name: for messages.
 
     Raises:
@@ -154,8 +160,12 @@ def nifti_of(image: SpatialImage, name: str) -> NiftiFile:
             f"{name}: has the shape {image.shape}, not that of one 3-D volume: give the whole volume of slices"
         )
     if isinstance(image, nibabel.Nifti1Pair):  # the class of NIfTI-1 and NIfTI-2 images
-        affine, note = _affine(image.header, name)
-        return NiftiFile(image.header, affine, image.dataobj, note)
+        affine, code, note = _affine(image.header, name)
+        if not np.allclose(image.affine, image.header.get_best_affine()):
+            affine, note = np.array(image.affine, dtype=np.float64), None
+        return NiftiFile(image.header, affine, image.dataobj, note, code)
+    if _lacks_affine(image):
+        raise Refusal(f"{name}: missing affine (its format's default stands there): set the scan's position")
     voxels = np.asarray(image.dataobj)
     if voxels.dtype.kind not in "biufc":
         raise Refusal(f"{name}: voxels are no numbers but {voxels.dtype}: give one number a voxel")
@@ -168,6 +178,19 @@ def nifti_of(image: SpatialImage, name: str) -> NiftiFile:
     return NiftiFile(header, affine, voxels)
 
 
+def _lacks_affine(image: SpatialImage) -> bool:
+    """Whether an Analyze or MGH image has only the affine that nibabel makes up where the file has none."""
+    if image.affine is None:
+        return True
+    if isinstance(image, nibabel.AnalyzeImage):
+        return np.allclose(image.affine, image.header.get_best_affine())
+    if isinstance(image, nibabel.MGHImage):  # nibabel forgets that goodRASFlag was 0, and takes voxels of 1 mm
+        without = type(image.header)()
+        without.set_data_shape(image.shape)
+        return not image.header["goodRASFlag"] or np.allclose(image.affine, without.get_affine())
+    return False
+
+
 def source_of(path: Path) -> Any:
     """What nibabel reads the voxels from: the path, or the content where name and compression disagree."""
     if _is_compressed(path) == path.name.lower().endswith(".gz"):
@@ -176,8 +199,8 @@ def source_of(path: Path) -> Any:
         return io.BytesIO(content.read())
 
 
-def _affine(header: Any, name: str) -> tuple[np.ndarray, str | None]:
-    """The sform where it is a rigid transform or there is no other; else the qform, and a sentence about it."""
+def _affine(header: Any, name: str) -> tuple[np.ndarray, int, str | None]:
+    """The sform where it is a rigid transform or there is no other; else the qform; its code; a sentence about both."""
     codes = int(header["sform_code"]), int(header["qform_code"])
     has_sform, has_qform = (code > 0 for code in codes)
     if not has_sform and not has_qform:
@@ -189,18 +212,20 @@ def _affine(header: Any, name: str) -> tuple[np.ndarray, str | None]:
             raise Refusal(
                 f"{name}: the qform is damaged (a quaternion longer than 1, or a spacing of 0): correct the header"
             )
-        return qform, None
+        return qform, codes[1], None
     if qform is None or not _is_usable(qform):
-        return sform, None
+        return sform, codes[0], None
     if not _is_usable(sform):
-        return qform, "the sform is not usable (zero, not finite or sheared); the qform is used"
+        return qform, codes[1], "the sform is not usable (zero, not finite or sheared); the qform is used"
     apart = _distance(sform, qform, header.get_data_shape()[:3])
-    if codes[0] == codes[1] and apart > np.linalg.norm(sform[:3, :3], axis=0).max():
+    if apart > np.linalg.norm(sform[:3, :3], axis=0).max():
         return (
             sform,
-            f"sform and qform differ, at a corner by {apart:.3g} units of the file; the sform is used",
+            codes[0],
+            f"sform and qform differ, at a corner by {apart:.3g} units of the file; "
+            f"the sform (code {codes[0]}) is used",
         )
-    return sform, None
+    return sform, codes[0], None
 
 
 def _distance(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -23,6 +23,7 @@ from ..geometry.errors import Refusal, printable, why_unavailable
 from .case import DICOM, NIFTI, Case
 from .formats import CHUNK_BYTES, WITH_PAIRS, files_of, length_problem, open_image
 from .nifti import (
+    SPACE_CODE,
     SPATIAL_UNIT,
     UNIT_MM,
     NiftiFile,
@@ -30,6 +31,7 @@ from .nifti import (
     open_content,
 )
 from .sidecar import read_sidecar
+from .trained_range import WARNINGS
 
 SPACING_DISAGREEMENT = 0.01  # relative, between pixdim and the affine; NIfTI-1 lets the affine win
 LARGEST_INPUT_VOXELS = 2**29  # of one volume, as for DICOM; 2 GiB in float32
@@ -64,11 +66,13 @@ class NiftiScanReader(NibabelReader):
             Refusal: if the file is no NIfTI, corrupt, truncated, without an affine or not one real-valued volume.
         """
         if isinstance(data, SpatialImage):
-            self.filenames = ()
-            return self._scan(nifti_of(data, image_name(data)), frame, image_name(data))
-        path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
-        self.filenames, name = (str(path),), name or path.name
+            self.filenames, path, name = (), None, image_name(data)
+        else:
+            path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
+            self.filenames, name = (str(path),), name or path.name
         try:
+            if path is None:
+                return self._scan(nifti_of(data, name), frame, name)
             image = open_image(path)
             if isinstance(image.dataobj, ArrayProxy):  # of others the length was checked when they were opened
                 _check_length(image, name, _content_length(files_of(path)[-1]))
@@ -84,9 +88,9 @@ class NiftiScanReader(NibabelReader):
     def _scan(self, image: NiftiFile, frame: int | None, name: str) -> SpatialImage:
         _check_header(image, name)
         values = _volume(image, frame, name)
-        self.note = image.note
-        if self.note:
-            logger.warning("%s: %s", printable(name), self.note)
+        self.note, self.space_code, self.header_warnings = image.note, image.space_code, _spacing_warnings(image)
+        for line in filter(None, [*self.header_warnings, self.note]):
+            logger.warning("%s: %s", printable(name), line)
         affine = image.affine.copy()
         affine[:3] *= UNIT_MM[int(image.header["xyzt_units"]) & SPATIAL_UNIT]
         return SpatialImage(values, affine)  # not a Nifti1Image: that one makes a qform, and fails on a singular affine
@@ -99,9 +103,12 @@ class NiftiScanReader(NibabelReader):
             MetaKeys.SPATIAL_SHAPE: np.array(img.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),  # how MONAI marks that there is no channel axis
             MetaKeys.SPACE: SpaceKeys.RAS,
+            SPACE_CODE: self.space_code,
         }  # the rest of the header is left out: it may hold names and notes
         if self.note:
             meta["geometry_notes"] = self.note
+        if self.header_warnings:
+            meta[WARNINGS] = list(self.header_warnings)
         return np.asarray(img.dataobj), {**meta, **(read_sidecar(self.filenames[0]) if self.filenames else {})}
 
 
@@ -225,9 +232,6 @@ def _check_size(image: NiftiFile, name: str) -> None:
 
 def _check_header(image: NiftiFile, name: str) -> None:
     header = image.header
-    spacing, pixdim = np.linalg.norm(image.affine[:3, :3], axis=0), np.array(header.get_zooms()[:3])
-    if np.abs(spacing - pixdim).max() > SPACING_DISAGREEMENT * max(spacing.max(), np.finfo(float).tiny):
-        logger.warning("%s: pixdim says %s mm, the affine %s mm: used", printable(name), pixdim, spacing.round(4))
     unit = int(header["xyzt_units"]) & SPATIAL_UNIT
     if unit not in UNIT_MM:
         raise Refusal(
@@ -235,6 +239,15 @@ def _check_header(image: NiftiFile, name: str) -> None:
         )
     if header.get_data_dtype().kind not in "iufb":
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
+
+
+def _spacing_warnings(image: NiftiFile) -> list[str]:
+    """A sentence where pixdim contradicts the affine."""
+    spacing, pixdim = np.linalg.norm(image.affine[:3, :3], axis=0), np.array(image.header.get_zooms()[:3])
+    if np.abs(spacing - pixdim).max() <= SPACING_DISAGREEMENT * max(spacing.max(), np.finfo(float).tiny):
+        return []
+    stated, used = (" x ".join(f"{length:.4g}" for length in lengths) for lengths in (pixdim, spacing))
+    return [f"pixdim says voxels of {stated}, the affine {used}: the affine is used"]
 
 
 def _volume(image: NiftiFile, frame: int | None, name: str) -> np.ndarray:

@@ -21,7 +21,7 @@ from ..geometry.errors import Refusal, printable, why_unavailable
 from ..geometry.grid import Grid
 from .case import scan_name
 from .formats import open_image
-from .nifti import SPATIAL_UNIT, UNIT_MM
+from .nifti import SCANNER, SPACE_CODE, SPATIAL_UNIT, UNIT_MM
 from .trained_range import add_warnings
 from .transforms import grid_of
 
@@ -49,7 +49,7 @@ class ReferenceGrid:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
-        self.grid = None if path is None else _grid_of_file(Path(path))
+        self.grid, self.space_code = (None, SCANNER) if path is None else _grid_of_file(Path(path))
         self.name = "" if path is None else printable(Path(path).name)
 
     def as_setting(self) -> dict[str, Any] | None:
@@ -81,7 +81,7 @@ class ReferenceGrid:
             image = nibabel.Nifti1Image(smooth, affine)
             values = np.asarray(resample_from_to(image, (self.grid.shape, self.grid.affine), order, "nearest").dataobj)
             values = np.where(_inside(step, self.grid.shape, smooth.shape), values, 0).astype(np.float32)
-        meta = {key: value for key, value in volume.meta.items() if key != "affine"}
+        meta = {key: value for key, value in volume.meta.items() if key != "affine"} | {SPACE_CODE: self.space_code}
         return MetaTensor(torch.from_numpy(values)[None], affine=torch.from_numpy(self.grid.affine.copy()), meta=meta)
 
 
@@ -152,7 +152,8 @@ def _percent(share: float) -> str:
     return f"{100 * share if share == 1 else min(100 * share, 99.9):.3g} %"
 
 
-def _grid_of_file(path: Path) -> Grid:
+def _grid_of_file(path: Path) -> tuple[Grid, int]:
+    """The grid of a file, and the NIfTI code of its space."""
     try:
         image = open_image(path)
     except Refusal as refusal:
@@ -165,7 +166,10 @@ def _grid_of_file(path: Path) -> Grid:
         raise Refusal(f"--like {path.name}: has the shape {shape}, not three axes: give a 3-D image")
     affine = image.affine.copy()
     affine[:3] *= UNIT_MM.get(int(image.header["xyzt_units"]) & SPATIAL_UNIT, 1.0)
-    return Grid((shape[0], shape[1], shape[2]), affine)
+    try:
+        return Grid((shape[0], shape[1], shape[2]), affine), image.space_code
+    except Refusal as refusal:
+        raise Refusal(f"--like {path.name}: {refusal}") from None
 
 
 def _inside(step: np.ndarray, shape: tuple[int, ...], own: tuple[int, ...]) -> np.ndarray:

@@ -18,6 +18,7 @@ from ..geometry.checksums import sha256_of
 from ..geometry.files import atomic_file, atomic_folder, write_json
 from .case import DICOM, Case
 from .coding import IntegerCoding, coding_by_noise, coding_upwards
+from .nifti import SCANNER, SPACE_CODE
 from .outputs import DICOM_SERIES, OUTPUTS, REPORT_PAGE, VOLUME, chosen_outputs
 from .reference import WRITTEN, ReferenceGrid
 from .sidecar import file_stem
@@ -232,7 +233,8 @@ def nifti_bytes(volume: MetaTensor, coding: IntegerCoding | None = None) -> byte
     """Return the gzip-compressed NIfTI-1 file of a volume; the same volume always gives the same bytes.
 
     Args:
-        volume: (1, X, Y, Z) with a RAS affine in mm, written as qform and sform.
+        volume: (1, X, Y, Z) with a RAS affine in mm, written as qform and sform, both with the code of the space of the
+            scan (meta["space_code"]; that of the scanner where it has none, as DICOM has).
         coding: the integers that the file stores, with their slope and intercept; None: float32.
 
     >>> import gzip, torch
@@ -266,6 +268,7 @@ def nifti_image(volume: MetaTensor, coding: IntegerCoding | None = None) -> niba
         image = nibabel.Nifti1Image(stored, affine)
         image.header.set_slope_inter(coding.slope, coding.intercept)
     image.header.set_xyzt_units(xyz="mm")
-    image.set_sform(affine, code=1)
-    image.set_qform(image.affine, code=1)  # of the affine as the sform stores it, in float32
+    code = int(volume.meta.get(SPACE_CODE, SCANNER))
+    image.set_sform(affine, code=code)
+    image.set_qform(image.affine, code=code)  # of the affine as the sform stores it, in float32
     return image

@@ -19,6 +19,7 @@ from ..geometry.errors import Refusal, printable
 from ..geometry.folders import Inputs, input_paths
 from ..physics.protocol import FEWEST_SLICES
 from .case_names import case_names
+from .completeness import numberings
 from .files import DamagedError, UnavailableError, each, looks_like_dicom, regular_files, seems_damaged
 from .gate import Stack, examine
 from .grouping import Group, group_planes
@@ -304,13 +305,17 @@ def _volumes(
     orientations: dict[str, set[tuple[float, ...]]] = defaultdict(set)
     for group in groups:
         orientations[group.frames[0].series].add(tuple(np.round(group.frames[0].orientation or (), 2)))
+    numbered = numberings(frame for group in groups for frame in group.frames)
     for group, name in zip(groups, names, strict=True):
         first = group.frames[0]
         stack = _examine(group.frames, minimum_slices)
+        numbering = numbered.get(first.series)
         if stack:
-            stack = replace(stack, notes=(*stack.notes, *group.notes))
+            stack = replace(stack, notes=(*stack.notes, *group.notes, *(numbering.notes() if numbering else ())))
         frames = tuple(group.frames[i] for i in stack.order) if stack else tuple(group.frames)
         reasons = [*group.reasons, *reasons_of(frames, stack, components)]
+        if stack and numbering:
+            reasons += numbering.reasons(frames, stack.slice_spacing_mm)
         if len(orientations[first.series]) > 1 and len(frames) < minimum_slices:
             reasons.append(f"the series holds slices of {len(orientations[first.series])} orientations")
         missing = [file for file in damaged if file.belongs_to(frames)]
@@ -347,6 +352,9 @@ def reasons_of(frames: Sequence[Frame], stack: Stack | None, components: Sequenc
     unreadable = [n for n in (*PLACE, "SliceThickness") if any(n in frame.unreadable for frame in frames)]
     if first.modality != "MR":
         reasons.append(f"not MR (Modality {_known(first.modality, MODALITIES.split())})")
+    patients = max(len({frame.patient[part] for frame in frames} - {""}) for part in (0, 1))
+    if patients > 1:
+        reasons.append(f"images of {patients} patients in one series: separate them")
     if first.samples != 1 or not first.photometric.startswith("MONOCHROME"):
         reasons.append(f"colour image ({_known(first.photometric, PHOTOMETRIC, 'PhotometricInterpretation is ')})")
     if first.has_lookup_table:

@@ -46,9 +46,11 @@ KEYWORDS = (
     "SpacingBetweenSlices MRAcquisitionType EchoTime EchoNumbers TemporalPositionIdentifier TemporalPositionIndex "
     "DiffusionBValue InstanceNumber AcquisitionDate FrameOfReferenceUID ModalityLUTSequence "
     "ContributingEquipmentSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence PatientName "
-    "PatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique"
+    "PatientID IssuerOfPatientID RescaleType RealWorldValueMappingSequence VolumeBasedCalculationTechnique "
+    "AcquisitionMatrix ImagesInAcquisition"
 )
-"""Attributes that are parsed; the patient's name and number only to leave their words out of case names."""
+"""Attributes that are parsed; the patient's name and number only to leave their words out of case names, and to see
+whether images are of one patient."""
 NUMBERS = {
     "PixelSpacing": 2,
     "ImageOrientationPatient": 6,
@@ -112,6 +114,7 @@ class Frame:
         enhanced: whether the file is an enhanced multi-frame object.
         words: the protocol words of the series description.
         description: hash of the series description, which may name the patient, so it is only compared.
+        patient: hashes of PatientID and of IssuerOfPatientID, which are only compared too; "" for one that is absent.
         component: "magnitude", "phase", "real", "imaginary" or "map (...)".
         pixel_spacing_mm: distance of rows, distance of columns.
         orientation: direction cosines of a row, then of a column.
@@ -141,6 +144,7 @@ class Frame:
     series_number: int | None
     words: str
     description: str
+    patient: tuple[str, str]
     modality: str
     manufacturer: str
     image_type: tuple[str, ...]
@@ -162,6 +166,7 @@ class Frame:
     b_value: float | None
     stack: str
     instance_number: int | None
+    images_in_acquisition: int | None
     mosaic_images: int
     has_lookup_table: bool
     unreadable: tuple[str, ...]
@@ -313,7 +318,8 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         frame_of_reference=text_of(dataset, "FrameOfReferenceUID") or "",
         series_number=integer_of(dataset, "SeriesNumber"),
         words=_words(dataset),
-        description=_digest(dataset),
+        description=_digest(next(filter(None, (text_of(dataset, keyword) for keyword in DESCRIPTIONS)), "")),
+        patient=(_digest(text_of(dataset, "PatientID") or ""), _digest(text_of(dataset, "IssuerOfPatientID") or "")),
         modality=text_of(dataset, "Modality") or "",
         manufacturer=text_of(dataset, "Manufacturer") or "",
         image_type=image_type,
@@ -336,6 +342,7 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
         b_value=_b_value(dataset, diffusion),
         stack=first_of(content, "StackID", text_of) or "",
         instance_number=integer_of(dataset, "InstanceNumber") if index is None else index + 1,
+        images_in_acquisition=integer_of(dataset, "ImagesInAcquisition"),
         mosaic_images=_mosaic_images(dataset, image_type),
         has_lookup_table=bool(items_of(dataset, "ModalityLUTSequence")),
         unreadable=tuple(
@@ -421,6 +428,5 @@ def _words(dataset: Dataset) -> str:
     return next(filter(None, found), "")
 
 
-def _digest(dataset: Dataset) -> str:
-    text = next(filter(None, (text_of(dataset, keyword) for keyword in DESCRIPTIONS)), "")
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] if text else ""

@@ -97,6 +97,9 @@ def _plane(dataset: Dataset, frame: Frame) -> np.ndarray:
     """Return one plane (rows, columns) in units of the scan."""
     if "PixelData" not in dataset:
         raise DamagedError("no PixelData")
+    for keyword in ("BitsAllocated", "BitsStored", "PixelRepresentation"):
+        if dataset.get(keyword) is None:
+            raise DamagedError(f"{keyword} is absent: correct the headers")
     allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
     high, signed = int(dataset.get("HighBit", stored - 1)), bool(dataset.PixelRepresentation)
     if allocated not in BITS_ALLOCATED or not 0 < stored <= allocated or not stored - 1 <= high < allocated:

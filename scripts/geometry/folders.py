@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import Refusal
+from .errors import Refusal, why_unavailable
 
 Inputs = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """One path or several: what `dataset_dir` may be."""
@@ -24,20 +24,41 @@ def input_paths(inputs: Inputs) -> list[Path]:
     given = list(inputs) if isinstance(inputs, Sequence) else []
     if not given or not all(isinstance(path, (str, os.PathLike)) for path in given):
         raise Refusal(f"dataset_dir must be a path or a list of paths, got {inputs!r}: give a scan or a folder of them")
-    return [Path(path) for path in dict.fromkeys(map(os.path.abspath, given))]
+    return list(dict.fromkeys(map(absolute, given)))
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a path as an absolute one without "..", in which links stay as they are.
+
+    >>> absolute("/data/../scans")
+    PosixPath('/scans')
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100 - Path.absolute keeps "..", Path.resolve follows links
 
 
 def existing_paths(inputs: Inputs) -> list[Path]:
     """Return `input_paths`, all of which exist.
 
     Raises:
-        Refusal: if one of them does not.
+        Refusal: if one of them does not, or nobody can say.
     """
     paths = input_paths(inputs)
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             raise Refusal(f"no such file or folder: {path}: give the path of a scan or of a folder of scans")
     return paths
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is a file or folder.
+
+    Raises:
+        Refusal: if that cannot be seen: the name is too long, or a folder above must not be entered.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise Refusal(f"{path} cannot be looked up ({why_unavailable(error)}): give another path") from error
 
 
 def every_folder(

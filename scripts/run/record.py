@@ -191,6 +191,8 @@ class RunRecord:
             Refusal: otherwise.
         """
         _ = self.weights_sha256
+        if self.naming is not None:
+            self.naming.refuse_output(self.output_dir)
         self.rows.open()
         if self.naming is not None:
             self.naming.describe(self.output_dir, str(self.settings.get("version")))
@@ -548,7 +550,7 @@ class CaseEntry:
         for file in self.row.files:
             target = Path(file)
             if target.parts[0] == self.case.name:
-                target = naming.place(self.case, target.name, max(self.row.output["spacing_mm"]))
+                target = naming.place(self.case, target.name, (self.row.written or self.row.output)["spacing_mm"])
                 (out / target).parent.mkdir(parents=True, exist_ok=True)
                 (out / file).replace(out / target)
             moved.add(target.as_posix())

@@ -136,6 +136,20 @@ def test_a_folder_that_is_no_data_set_is_refused(tiny, tmp_path, capsys):
     assert cli.main(["bids", str(tmp_path), str(tmp_path / "out"), "group"]) == 2
 
 
+def test_the_data_set_as_output_folder_stays_as_it_was(tiny, dataset, capsys):
+    before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    assert bids(dataset, dataset) == 1
+    assert "is the BIDS data set itself: give another OUT_DIR" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
+
+
+def test_a_name_states_the_grid_of_like(tiny, dataset, tmp_path):
+    like = write_scan(tmp_path / "like.nii.gz", spacing=(2, 2, 4))
+    options = ["--write", "volume", "--participant-label", "01", "--like", str(like)]
+    assert bids(dataset, tmp_path / "out", *options) == 0
+    assert images(tmp_path / "out") == ["sub-01/anat/sub-01_res-2x2x4mm_desc-glade_T2w.nii.gz"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("write", ["volume,added_detail,uncertainty", "all"])
 def test_the_validator_finds_no_error(tiny, dataset, write):

@@ -302,6 +302,12 @@ def test_a_wrong_value_is_refused_in_one_line(tiny, scan, tmp_path, capsys, sett
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("name", ["gpu", "xla", "meta", "cuda:999", "cuda:300"])
+def test_a_device_that_torch_does_not_have_is_refused(name):
+    with pytest.raises(ValueError, match=f"^device {name}: "):
+        workflow.refuse_absent_device(name)
+
+
 def test_a_gpu_that_is_not_there_is_refused_in_one_line(tiny, scan, tmp_path, capsys):
     assert cli.main(["-i", str(scan), "-o", str(tmp_path / "out"), "--device", "cuda"]) == 1
     assert "refused: device cuda: torch finds no such GPU" in capsys.readouterr().err

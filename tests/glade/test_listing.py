@@ -96,6 +96,11 @@ def test_folders_stand_under_the_path_that_was_given_where_there_are_several(stu
     assert {row[0] for row in found} == {str(study / "nifti"), str(study / "one/a")}
 
 
+def test_folders_are_relative_to_a_path_with_dots(study, capsys, monkeypatch):
+    monkeypatch.chdir(study / "one")
+    assert {row[0] for row in rows(capsys, "../nifti")[1]} == {"."}
+
+
 def test_one_file_of_a_series_offers_its_folder(study, capsys):
     file = sorted((study / "one/a").iterdir())[3]
     code, (row,) = rows(capsys, file)
