@@ -49,7 +49,10 @@ class ReferenceGrid:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
-        self.grid, self.space_code = (None, SCANNER) if path is None else _grid_of_file(Path(path))
+        self.grid: Grid | None = None
+        self.space_code = SCANNER
+        if path is not None:
+            self.grid, self.space_code = _grid_of_file(Path(path))
         self.name = "" if path is None else printable(Path(path).name)
 
     def as_setting(self) -> dict[str, Any] | None:
