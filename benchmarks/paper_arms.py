@@ -21,7 +21,7 @@ import torch
 from .tables import ROOT
 
 CONFIGS = "['configs/train.yaml','configs/paper.yaml','configs/paper_small.yaml']"
-EPOCHS = 100  # of paper_small.yaml, 300 patches each
+EPOCHS = 80  # of paper_small.yaml, 300 patches each
 HELD_BACK = ("abdomen_gre_coronal_ukat-philips", "fetus_t2_")  # held back: never trained on
 TRAINED_ON = ("abdomen_gre_coronal_ukat-siemens", "abdomen_t2_", "pelvis_")
 SPLIT = (
