@@ -44,8 +44,7 @@ def relative_residual(
     acquired = np.asarray(acquisition.forward(torch.from_numpy(np.ascontiguousarray(thin))))
     if acquired.shape != thick.shape:
         raise Refusal(f"A makes slices of shape {acquired.shape} of this volume, given are {thick.shape}: wrong scan?")
-    compared = np.ones(slices.shape, bool) if mask is None else np.asarray(mask, dtype=bool)
-    inside = np.moveaxis(compared, checked_axis(axis, compared), -1)
+    inside = ... if mask is None else np.moveaxis(np.asarray(mask, dtype=bool), checked_axis(axis, slices), -1)
     norm = float(np.linalg.norm(thick[inside]))
     if not norm > 0:
         raise Refusal("slices are all zero: a relative residual is undefined")
