@@ -65,13 +65,15 @@ class NiftiScanReader(NibabelReader):
         Raises:
             Refusal: if the file is no NIfTI, corrupt, truncated, without an affine or not one real-valued volume.
         """
-        if isinstance(data, SpatialImage):
-            self.filenames, path, name = (), None, image_name(data)
+        in_memory = isinstance(data, SpatialImage)
+        if in_memory:
+            self.filenames = ()
+            name = image_name(data)
         else:
             path = Path(os.fspath(data[0] if isinstance(data, (list, tuple)) else data))
             self.filenames, name = (str(path),), name or path.name
         try:
-            if path is None:
+            if in_memory:
                 return self._scan(nifti_of(data, name), frame, name)
             image = open_image(path)
             if isinstance(image.dataobj, ArrayProxy):  # of others the length was checked when they were opened

@@ -49,10 +49,9 @@ class ReferenceGrid:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
-        self.grid: Grid | None = None
-        self.space_code = SCANNER
-        if path is not None:
-            self.grid, self.space_code = _grid_of_file(Path(path))
+        found = None if path is None else _grid_of_file(Path(path))
+        self.grid = None if found is None else found[0]
+        self.space_code = SCANNER if found is None else found[1]
         self.name = "" if path is None else printable(Path(path).name)
 
     def as_setting(self) -> dict[str, Any] | None:
