@@ -39,13 +39,14 @@ from scripts.metrics.sharpness import axis_sharpness, scale_window
 from scripts.physics.acquisition import Acquisition, SliceGeometry
 from scripts.physics.measurement import Measurement
 
-from .paper_arms import ARMS, epochs_done
-from .tables import DOCS, ROOT, TABLES, publish, read_rows
+from .paper_arms import ARMS, CENTRAL, SECOND_SEED, epochs_done
+from .tables import DOCS, ROOT, TABLES, publish, read_rows, with_table
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # after the choice of a backend without a screen
 
 TABLE = "paper_progress"
+EFFECT = "paper_effect"  # a table of the page, made of the same CSV file
 PAGE = DOCS.with_name("paper.md")
 CURVES = ROOT / "docs" / "images" / "paper_progress.png"
 CONFIGS = [str(ROOT / "configs" / name) for name in ("train.yaml", "paper.yaml", "paper_small.yaml")]
@@ -253,6 +254,42 @@ def as_table(points: Sequence[Point]) -> str:
     return "\n".join(lines)
 
 
+def effect_table(points: Sequence[Point]) -> str:
+    """Return what gradient mapping changes, `paper` less `none`, as Markdown: a row a scan and measure.
+
+    At the end of each seed, and the mean and standard deviation over the checkpoints of the second half of the
+    training, of all seeds: at each of them both variants have seen the same patches.
+    """
+    value = {p[:-1]: p.value for p in points if p.weights == LAST}
+    last = max(p.patches for p in points)
+    suffixes = {"first seed": "", "second seed": f"-{SECOND_SEED}"}
+    without, with_it = CENTRAL
+    lines = ["| scan | measure | without, at the end | first seed | second seed | mean and SD of checkpoints | n |"]
+    lines.append("|---" * 7 + "|")
+    for scan, measure in dict.fromkeys((p.scan, p.measure) for p in points if p.weights == LAST):
+
+        def difference(suffix: str, patches: int, scan: str = scan, measure: str = measure) -> float:
+            both = (value.get((name + suffix, patches, LAST, scan, measure), np.nan) for name in (with_it, without))
+            return float(np.subtract(*both))
+
+        halves = sorted({p.patches for p in points if 2 * p.patches >= last})
+        late = [d for suffix in suffixes.values() for patches in halves if (d := difference(suffix, patches)) == d]
+        if not late:
+            continue
+        ends = [difference(suffix, last) for suffix in suffixes.values()]
+        cells = [f"{value[without, last, LAST, scan, measure]:.3g}", *("-" if d != d else f"{d:+.2g}" for d in ends)]
+        spread = f" ± {np.std(late, ddof=1):.2g}" if len(late) > 1 else ""
+        lines.append(f"| {scan} | {measure} | {' | '.join(cells)} | {np.mean(late):+.2g}{spread} | {len(late)} |")
+    return "\n".join(lines)
+
+
+def write_page(points: Sequence[Point]) -> None:
+    """Write the CSV file, both tables of the page and the curves."""
+    publish(TABLE, [point._asdict() for point in points], as_table(points), PAGE)
+    PAGE.write_text(with_table(PAGE.read_text("utf-8"), EFFECT, effect_table(points)), encoding="utf-8")
+    draw_curves(points, CURVES)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, add to the table, draw; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -273,8 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, shown in pictures.items():
             path = (options.pictures or options.output_dir) / f"{name}.png"
             draw_planes(shown, path, f"{name}: planes from -0.05 to 1.05, added detail from -0.3 to 0.3")
-    publish(TABLE, [point._asdict() for point in points], as_table(points), PAGE)
-    draw_curves(points, CURVES)
+    write_page(points)
     sys.stdout.write(f"{len(points)} points in docs/tables/{TABLE}.csv\n")
     return 0
 
