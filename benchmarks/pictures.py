@@ -34,11 +34,11 @@ import matplotlib.pyplot as plt  # after the choice of a backend without a scree
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
 INFERENCE = ROOT / "configs" / "inference.yaml"
-DENIED = "denied by the slices"
+CONTRADICTING = "contradicts the slices"
 SCALES = {  # volumes with colours of their own, up to a quarter of the window, and the lower end over the upper one
     "added detail": ("RdBu_r", -1.0),
     "uncertainty": ("viridis", 0.0),
-    DENIED: ("RdBu_r", -1.0),
+    CONTRADICTING: ("RdBu_r", -1.0),
 }
 BESIDE = {"added detail": ADDED_DETAIL, "uncertainty": UNCERTAINTY}  # title -> postfix of a volume beside a result
 INTERPOLATED = {"as acquired": INPUT, CUBIC: CUBIC}  # title -> name in `Baselines`

@@ -29,7 +29,7 @@ from scripts.reports.explained import ordered
 from .ablation import run
 from .fidelity import bundle, method_rows, method_table
 from .paper_progress import LAST, PAGE, WEIGHTS, network_definition
-from .pictures import DENIED, IMAGES, across, draw, read_volume
+from .pictures import CONTRADICTING, IMAGES, across, draw, read_volume
 from .tables import TABLES, publish, read_rows
 
 TABLE = "reproduction"
@@ -120,7 +120,7 @@ def show(out: Path) -> None:
         volumes = {CUBIC: read_volume(path)}
         volumes |= {name: read_volume(volume_file(out / name, case)) for name in variants}
         made, affine = volumes[ALONE]
-        volumes[DENIED] = made - read_volume(volume_file(out / PROJECTED, case))[0], affine
+        volumes[CONTRADICTING] = made - read_volume(volume_file(out / PROJECTED, case))[0], affine
         volumes[GLADE] = read_volume(evaluation.inference_file(GLADE, case))
         truth = evaluation.truth_file(case)
         if truth.is_file():
