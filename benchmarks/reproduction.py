@@ -6,8 +6,8 @@
 ARMS is the --output_dir of benchmarks.paper_arms. BENCHMARK is shared/data/benchmark: its abdomens and the coronal
 pelvis are evaluated (real thick slices, no truth), and a head of HEADS, shared/data/train, with simulated 4x slices
 (with its truth, but an anatomy that was not trained on; no abdomen with a truth is public). The weights are those of
-the last step, as in the paper. The predictions of `paper` are evaluated a second time with P, which removes what
-contradicts the slices. ARMS needs `paper`; rows of the table of runs that are not in ARMS stay as they are.
+the last step, as in the paper. The predictions of `paper`, of each seed, are evaluated a second time with P, which
+removes what contradicts the slices. Rows of the table of runs that are not in ARMS stay as they are.
 """
 
 import argparse
@@ -47,7 +47,8 @@ MEASURED = (
 PATTERNS = ("aniso_abdomen_*", "aniso_pelvis_t2_*cor.*")  # of the benchmark's scans
 HEAD = "brain_t1_saganon.nii.gz"
 PROTOCOLS = [{"factor": 4, "profile": "rect"}]
-ALONE, PROJECTED = "paper", "paper and P"
+RECIPE = "paper"  # begins the names of the runs of the recipe as printed
+AND_P = " and P"  # ends the name of a variant whose planes are projected
 BORDERS = {"*prostatex0218cor*": {"seed_mm": [37.1, 21.6, 26.2]}}  # inside the bladder, RAS mm
 NOT_SHOWN = "*abdomen*"  # the repositories of these scans do not say under which licence the images may be shown
 SIDE_MM = 160.0  # of the pictures
@@ -84,19 +85,21 @@ def evaluate(benchmark: Path, heads: Path, weights: Mapping[str, Path], out: Pat
         "report": False,
     }
     run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "slices.log")
-    for name, file in {**weights, PROJECTED: weights[ALONE]}.items():
+    projected = {name + AND_P: file for name, file in weights.items() if name.startswith(RECIPE)}
+    runs = {**weights, **projected}
+    for name, file in runs.items():
         given = {
             "dataset_dir": evaluation_of(out).scans,
             "output_dir": out / name,
             "weights_path": file,
-            "consistent": name == PROJECTED,
+            "consistent": name.endswith(AND_P),
             "network_def": network_definition(file.stem),
             "views": [1],
             "rotations_deg": [0],
             "sharpness": 0,
         }
         run(bundle("inference", ["configs/inference.yaml"], **given), out / f"{name}.log")
-    evaluation["others"] = {name: str(out / name) for name in (*weights, PROJECTED)}
+    evaluation["others"] = {name: str(out / name) for name in runs}
     run(bundle("evaluation", ["configs/evaluate.yaml"], **evaluation), out / "evaluation.log")
 
 
@@ -119,8 +122,9 @@ def show(out: Path) -> None:
         case = file_stem(path)
         volumes = {CUBIC: read_volume(path)}
         volumes |= {name: read_volume(volume_file(out / name, case)) for name in variants}
-        made, affine = volumes[ALONE]
-        volumes[CONTRADICTING] = made - read_volume(volume_file(out / PROJECTED, case))[0], affine
+        for name in (name for name in variants if name.startswith(RECIPE)):
+            made, affine = volumes[name]
+            volumes[CONTRADICTING] = made - read_volume(volume_file(out / (name + AND_P), case))[0], affine
         volumes[GLADE] = read_volume(evaluation.inference_file(GLADE, case))
         truth = evaluation.truth_file(case)
         if truth.is_file():
