@@ -23,11 +23,12 @@ from ..dicom.discovery import Volume
 from ..dicom.elements import decimal_string
 from ..dicom.files import DamagedError, quiet
 from ..dicom.gate import RAS_TO_LPS, directions
+from ..dicom.headers import is_made_by_glade
 from ..dicom.uids import uid_from
 from ..geometry.errors import Refusal
 from ..geometry.files import atomic_folder
 from .coding import SIGNED, coding_of
-from .header import MAKER, derived_header
+from .header import derived_header
 from .provenance import Provenance
 from .references import MAX_REFERENCES, references
 from .slice_files import SliceFiles
@@ -240,12 +241,12 @@ def _check_target(folder: Path, sources: Sequence[str]) -> None:
 
 
 def _is_derived(path: Path) -> bool:
-    """Whether GLADE is among the contributing equipment of a DICOM file; False for a file that cannot be read."""
+    """Whether GLADE made a DICOM file; False for one that cannot be read."""
     try:
         dataset = pydicom.dcmread(path, specific_tags=["ContributingEquipmentSequence"], stop_before_pixels=True)
     except (OSError, InvalidDicomError):
         return False
-    return any(item.get("Manufacturer") == MAKER for item in dataset.get("ContributingEquipmentSequence", []))
+    return is_made_by_glade(dataset)
 
 
 def _add_geometry(header: Dataset, lps: np.ndarray) -> None:

@@ -350,10 +350,7 @@ def _frame(path: str, dataset: Dataset, groups: list[Dataset], index: int | None
             for name, value in found.items()
             if value is None and any(is_unreadable(item, name) for item in holders[name])
         ),
-        made_by_glade=any(
-            (text_of(item, "Manufacturer") or "").startswith("GLADE")
-            for item in items_of(dataset, "ContributingEquipmentSequence")
-        ),
+        made_by_glade=is_made_by_glade(dataset),
         repeats=tuple(_repeats(dataset, groups, content)),
     )
 
@@ -426,6 +423,12 @@ def _words(dataset: Dataset) -> str:
     person = [text_of(dataset, keyword) or "" for keyword in ("PatientName", "PatientID")]
     found = (protocol_words(text_of(dataset, keyword) or "", person) for keyword in DESCRIPTIONS)
     return next(filter(None, found), "")
+
+
+def is_made_by_glade(dataset: Dataset) -> bool:
+    """Return whether GLADE is among the contributing equipment of an image."""
+    equipment = items_of(dataset, "ContributingEquipmentSequence")
+    return any((text_of(item, "Manufacturer") or "").startswith("GLADE") for item in equipment)
 
 
 def _digest(text: str) -> str:
