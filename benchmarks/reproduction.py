@@ -28,6 +28,7 @@ from scripts.reports.explained import ordered
 
 from .ablation import run
 from .fidelity import bundle, method_rows, method_table
+from .paper_arms import ARMS
 from .paper_progress import LAST, PAGE, WEIGHTS, network_definition
 from .pictures import CONTRADICTING, IMAGES, across, draw, read_volume
 from .tables import TABLES, publish, read_rows
@@ -114,17 +115,22 @@ def write_table(out: Path) -> None:
 
 
 def show(out: Path) -> None:
-    """Draw paper-<n>.png for each case: cubic, every variant, what of `paper` contradicts the slices, GLADE, truth."""
+    """Draw paper-<n>.png for each case: cubic, every variant, what of `paper` contradicts the slices, GLADE, truth.
+
+    Variants of the first seed are shown; without any of them the pictures stay as they are.
+    """
     evaluation = evaluation_of(out)
-    variants = [file.stem for file in sorted((out / "weights").glob("*.pt"))]
+    variants = [name for name in ARMS if (out / "weights" / f"{name}.pt").is_file()]
+    if not variants:
+        return
     files = (file for file in sorted(evaluation.method_folder(CUBIC).glob("*.nii.gz")) if not file.match(NOT_SHOWN))
     for number, path in enumerate(files, 1):
         case = file_stem(path)
         volumes = {CUBIC: read_volume(path)}
         volumes |= {name: read_volume(volume_file(out / name, case)) for name in variants}
-        for name in (name for name in variants if name.startswith(RECIPE)):
-            made, affine = volumes[name]
-            volumes[CONTRADICTING] = made - read_volume(volume_file(out / (name + AND_P), case))[0], affine
+        if RECIPE in variants:
+            made, affine = volumes[RECIPE]
+            volumes[CONTRADICTING] = made - read_volume(volume_file(out / (RECIPE + AND_P), case))[0], affine
         volumes[GLADE] = read_volume(evaluation.inference_file(GLADE, case))
         truth = evaluation.truth_file(case)
         if truth.is_file():

@@ -398,6 +398,10 @@ class Checkpoints:
             return
         if not Path(path).is_file():
             raise Refusal(f"{path}: no such checkpoint to resume from; leave --resume out to start anew")
+        if (self.folder / LAST).exists() and Path(path).resolve().parent != self.folder.resolve():
+            raise Refusal(
+                f"{self.folder} holds another training than {path}, which would replace it: give another --output_dir"
+            )
         epochs, length = engine.state.max_epochs, len(engine.data_loader)
         require_intact(path)
         try:

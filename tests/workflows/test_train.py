@@ -110,6 +110,9 @@ def test_training_is_repeatable_and_resumes_exactly(train):
         train("whole")
     assert "holds a training: continue it with --resume" in str(refusal_of(error.value))
     assert (output / "model.pt").read_bytes() == before
+    with pytest.raises(RuntimeError) as error:
+        train("again", max_epochs=3, resume=str(output / "last.pt"))
+    assert "again holds another training than" in str(refusal_of(error.value))
     best = torch.load(output / "model.pt", weights_only=True)
     assert best.keys() == tiny_generator().state_dict().keys()
     assert list(output.glob("events.out.tfevents.*"))
@@ -293,7 +296,12 @@ def test_two_processes_keep_equal_weights(scans, tmp_path):
         "device": None,
     }
     arguments = [part for key, value in options.items() if value is not None for part in (f"--{key}", str(value))]
-    configs = "['configs/train.yaml','configs/multi_gpu.yaml']"
+    weights_of_each = tmp_path / "weights_of_each.yaml"
+    weights_of_each.write_text(
+        '+training:\n- "$torch.save({name: network.state_dict() for name, network in @networks.items()}, '
+        "@output_dir + '/process' + str(idist.get_rank()) + '.pt')\"\n"
+    )
+    configs = f"['configs/train.yaml','configs/multi_gpu.yaml','{weights_of_each}']"
     command = ["-m", "monai.bundle", "run", "training", "--config_file", configs, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -308,6 +316,11 @@ def test_two_processes_keep_equal_weights(scans, tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     state = torch.load(tmp_path / "two" / "last.pt", weights_only=True)
     assert state["trainer"]["iteration"] == 4  # 8 patches, 2 processes, 2 a batch, 2 epochs
+    first, second = (torch.load(tmp_path / "two" / f"process{rank}.pt", weights_only=True) for rank in (0, 1))
+    for name, weights in first.items():
+        for key, value in weights.items():
+            assert torch.equal(value, state[name][key]), (name, key)
+            assert torch.equal(value, second[name][key]), (name, key)
 
 
 @pytest.mark.slow
