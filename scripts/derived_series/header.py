@@ -4,6 +4,7 @@ import re
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
@@ -48,7 +49,7 @@ KEPT_BY_MODULE = {
         "IssuerOfAccessionNumberSequence ProcedureCodeSequence TimezoneOffsetFromUTC"
     ),
     "series": (
-        "BodyPartExamined Laterality PatientPosition ProtocolName PerformedProcedureStepID "
+        "BodyPartExamined Laterality ImageLaterality PatientPosition ProtocolName PerformedProcedureStepID "
         "PerformedProcedureStepDescription PerformedProcedureStepStartDate PerformedProcedureStepStartTime"
     ),
     "frame of reference": "FrameOfReferenceUID PositionReferenceIndicator",
@@ -99,9 +100,19 @@ FROM_GROUPS = {
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
     "NumberOfAverages": ("MRAveragesSequence", "NumberOfAverages"),
     "PixelBandwidth": ("MRImagingModifierSequence", "PixelBandwidth"),
+    "ImageLaterality": ("FrameAnatomySequence", "FrameLaterality"),
 }
 """Where an enhanced file holds the attributes of a classic header: functional group macro, attribute."""
 SEQUENCE_FAMILIES = {"SPIN": "SE", "GRADIENT": "GR", "BOTH": ["SE", "GR"]}
+SIDES = ("R", "L", "U", "B")
+"""Values of ImageLaterality and of FrameLaterality: right, left, unpaired, both."""
+PAIRED = (
+    "ACJOINT ADRENAL ANKLE ARM AXILLA BREAST CALF CLAVICLE EAR ELBOW EXTREMITY EYE FEMUR FIBULA FINGER FOOT FOREARM "
+    "HAND HIP HUMERUS IAC KIDNEY KNEE LEG LOWEREXTREMITY LOWERLEG LUNG ORBIT OVARY PAROTID PATELLA RADIUS RADIUSULNA "
+    "RIB SCAPULA SCJOINT SHOULDER SIJOINT TESTIS THIGH THUMB TIBIA TIBIAFIBULA TMJ TOE ULNA UPPERARM UPPEREXTREMITY "
+    "WRIST ZYGOMA"
+)
+"""Values of BodyPartExamined (PS3.16, annex L) that name a part of which there are two or more, one on each side."""
 
 LOSSY_METHODS = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
@@ -136,7 +147,7 @@ def derived_header(
     with quiet():
         _keep(header, base, source)
         if middle.enhanced:
-            _keep_from_groups(header, base, middle)
+            _keep_from_groups(header, base, source)
         _complete(header, source, created)
         _describe(header, base, source, volume.shape[2])
         _add_equipment(header, source, provenance, created)
@@ -186,19 +197,40 @@ def _is_readable(dataset: Dataset, tag: BaseTag) -> bool:
         return False
 
 
-def _keep_from_groups(header: Dataset, base: Dataset, frame: Frame) -> None:
-    """Copy from the functional groups of an enhanced image what a classic one has at the top level."""
-    groups = functional_groups(base, frame.index or 0)
+def _keep_from_groups(header: Dataset, base: Dataset, source: Volume) -> None:
+    """Copy from the functional groups of an enhanced image what a classic one has at the top; all frames must agree."""
+    groups = _groups_of(source)
     for keyword, (sequence, attribute) in FROM_GROUPS.items():
-        value = first_of(macro_items(groups, sequence), attribute, number_of)
+        value = _agreed(groups, sequence, attribute)
         if value is not None and keyword not in header:
-            setattr(header, keyword, str(int(value)) if keyword == "EchoTrainLength" else decimal_string(value))
+            header.add(_element(keyword, value))
     family = text_of(base, "EchoPulseSequence")
     if "ScanningSequence" not in header and family in SEQUENCE_FAMILIES:
         header.ScanningSequence = SEQUENCE_FAMILIES[family]
     nucleus = text_of(base, "ResonantNucleus")
     if "ImagedNucleus" not in header and nucleus:
         header.ImagedNucleus = nucleus
+
+
+def _groups_of(source: Volume) -> list[list[Dataset]]:
+    """Return the functional groups of each frame, its own first."""
+    tags = [Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence")]
+    files = {file: read_dataset(file, tags) for file in source.files}
+    return [functional_groups(files[frame.file], frame.index or 0) for frame in source.frames]
+
+
+def _agreed(groups: list[list[Dataset]], sequence: str, attribute: str) -> float | str | None:
+    """Return the text or the single number on which all frames agree; None where there is none."""
+    numeric = dictionary_VR(attribute) not in ("CS", "SH")
+    values = {first_of(macro_items(own, sequence), attribute, number_of if numeric else text_of) for own in groups}
+    return values.pop() if len(values) == 1 else None
+
+
+def _element(keyword: str, value: float | str) -> DataElement:
+    """Return an element with a text or a number; IS and DS store a number as text (PS3.5, 6.2)."""
+    vr = dictionary_VR(keyword)
+    as_text = {"IS": lambda number: str(int(number)), "DS": decimal_string}
+    return DataElement(Tag(keyword), vr, as_text[vr](value) if vr in as_text else value)
 
 
 def _complete(header: Dataset, source: Volume, created: datetime) -> None:
@@ -216,8 +248,7 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
     for keyword, value in defaults.items():
         if not header.get(keyword):
             setattr(header, keyword, value)
-    if "Laterality" not in header and not header.get("BodyPartExamined"):
-        header.Laterality = ""  # empty means unknown: the body part may be a paired one (PS3.3, C.7.3.1)
+    _complete_side(header)
     header.Modality, header.SOPClassUID = "MR", MRImageStorage
     header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "RESAMPLED"]
     header.SeriesNumber = str((first.series_number or 0) + SERIES_NUMBER_OFFSET)
@@ -226,6 +257,17 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
     date, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     header.SeriesDate = header.ContentDate = header.InstanceCreationDate = date
     header.SeriesTime = header.ContentTime = header.InstanceCreationTime = time
+
+
+def _complete_side(header: Dataset) -> None:
+    """State the side once, of the images or of the series; empty where it must be known but is not (PS3.3, C.7.3.1)."""
+    if text_of(header, "ImageLaterality") in SIDES:
+        header.pop("Laterality", None)
+        return
+    header.pop("ImageLaterality", None)
+    part = (text_of(header, "BodyPartExamined") or "").upper()
+    if "Laterality" not in header and (not part or part in PAIRED.split()):
+        header.Laterality = ""
 
 
 def _zone(header: Dataset) -> timezone | None:
