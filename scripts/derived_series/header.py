@@ -22,6 +22,7 @@ from ..dicom.elements import (
     macro_items,
     number_of,
     text_of,
+    texts_of,
     value_of,
 )
 from ..dicom.files import quiet, read_dataset
@@ -59,8 +60,8 @@ KEPT_BY_MODULE = {
     ),
     "acquisition": (
         "AcquisitionDate AcquisitionTime ScanningSequence SequenceVariant ScanOptions MRAcquisitionType SequenceName "
-        "AngioFlag RepetitionTime EchoTime InversionTime NumberOfAverages ImagingFrequency ImagedNucleus EchoNumbers "
-        "MagneticFieldStrength EchoTrainLength PixelBandwidth FlipAngle ReceiveCoilName TransmitCoilName "
+        "AngioFlag RepetitionTime EchoTime InversionTime TriggerTime NumberOfAverages ImagingFrequency ImagedNucleus "
+        "EchoNumbers MagneticFieldStrength EchoTrainLength PixelBandwidth FlipAngle ReceiveCoilName TransmitCoilName "
         "ContrastBolusAgent ContrastBolusRoute DiffusionBValue"
     ),
 }
@@ -92,6 +93,8 @@ MAY_BE_EMPTY = [
     "EchoTrainLength",
 ]
 """Type 2 attributes of the MR Image IOD: always present, empty where the source has no value."""
+EMPTY_IF = {"TriggerTime": ("ScanOptions", {"CG", "PPG"}), "InversionTime": ("ScanningSequence", {"IR"})}
+"""Type 2C attributes (PS3.3, C.8.3.1): present, if need be empty, where another attribute has one of these values."""
 
 FROM_GROUPS = {
     "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
@@ -248,6 +251,9 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
     for keyword, value in defaults.items():
         if not header.get(keyword):
             setattr(header, keyword, value)
+    for keyword, (attribute, kinds) in EMPTY_IF.items():
+        if keyword not in header and kinds & {*(texts_of(header, attribute) or ())}:
+            setattr(header, keyword, None)
     _complete_side(header)
     header.Modality, header.SOPClassUID = "MR", MRImageStorage
     header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "RESAMPLED"]

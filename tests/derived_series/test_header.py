@@ -1,4 +1,4 @@
-"""Attributes of a derived header that depend on one another: the side of the body."""
+"""Attributes of a derived header that depend on one another: side, gating, inversion."""
 
 import pydicom
 import pytest
@@ -78,3 +78,31 @@ def test_the_side_of_an_enhanced_image_is_that_of_all_its_frames(tmp_path, serie
             group.FrameAnatomySequence = [item(FrameLaterality=side)]
 
     assert values(of_enhanced(tmp_path, series, change), "ImageLaterality", "Laterality") == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "time", "expected"),
+    [
+        ("CG", lambda _: "100", 100),
+        ("PPG", lambda index: str(100 + index), None),
+        (["FS", "CG"], lambda _: None, None),
+        ("FS", lambda index: str(100 + index), ABSENT),
+    ],
+)
+def test_a_gated_series_has_its_trigger_time_or_an_empty_one(tmp_path, options, time, expected):
+    header = of_classic(tmp_path, lambda index: {"ScanOptions": options, "TriggerTime": time(index)})
+    assert values(header, "TriggerTime") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("sequence", "time", "expected"),
+    [
+        (["GR", "IR"], lambda _: "900", 900),
+        (["GR", "IR"], lambda index: str(300 + index), None),
+        ("IR", lambda _: None, None),
+        ("SE", lambda index: str(300 + index), ABSENT),
+    ],
+)
+def test_an_inversion_recovery_series_has_its_inversion_time_or_an_empty_one(tmp_path, sequence, time, expected):
+    header = of_classic(tmp_path, lambda index: {"ScanningSequence": sequence, "InversionTime": time(index)})
+    assert values(header, "InversionTime") == [expected]
