@@ -15,6 +15,7 @@ from pydicom.valuerep import DS
 from ..dicom.description import described, plane_of
 from ..dicom.discovery import Volume
 from ..dicom.elements import (
+    MAX_TEXT,
     decimal_string,
     first_number_of,
     first_of,
@@ -103,10 +104,33 @@ FROM_GROUPS = {
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
     "NumberOfAverages": ("MRAveragesSequence", "NumberOfAverages"),
     "PixelBandwidth": ("MRImagingModifierSequence", "PixelBandwidth"),
+    "InversionTime": ("MRModifierSequence", "InversionTimes"),
+    "DiffusionBValue": ("MRDiffusionSequence", "DiffusionBValue"),
+    "ReceiveCoilName": ("MRReceiveCoilSequence", "ReceiveCoilName"),
     "ImageLaterality": ("FrameAnatomySequence", "FrameLaterality"),
 }
 """Where an enhanced file holds the attributes of a classic header: functional group macro, attribute."""
-SEQUENCE_FAMILIES = {"SPIN": "SE", "GRADIENT": "GR", "BOTH": ["SE", "GR"]}
+KINDS = {
+    "ScanningSequence": {
+        "EchoPulseSequence": {"SPIN": "SE", "GRADIENT": "GR", "BOTH": "SE GR"},
+        "InversionRecovery": {"YES": "IR"},
+        "EchoPlanarPulseSequence": {"YES": "EP"},
+    },
+    "SequenceVariant": {
+        "SegmentedKSpaceTraversal": {"PARTIAL": "SK"},
+        "MagnetizationTransfer": {"ON_RESONANCE": "MTC", "OFF_RESONANCE": "MTC"},
+        "SteadyStatePulseSequence": {
+            "FREE_PRECESSION": "SS",
+            "TRANSVERSE": "SS",
+            "LONGITUDINAL": "SS",
+            "TIME_REVERSED": "TRSS",
+        },
+        "Spoiling": {"RF": "SP", "GRADIENT": "SP", "RF_AND_GRADIENT": "SP"},
+        "InversionRecovery": {"YES": "MP"},
+        "OversamplingPhase": {"2D": "OSP", "3D": "OSP", "2D_3D": "OSP"},
+    },
+}
+"""Values of a classic header (PS3.3, C.8.3.1), by attribute and value of an enhanced one (C.8.13.4, C.8.13.5)."""
 SIDES = ("R", "L", "U", "B")
 """Values of ImageLaterality and of FrameLaterality: right, left, unpaired, both."""
 PAIRED = (
@@ -151,6 +175,7 @@ def derived_header(
         _keep(header, base, source)
         if middle.enhanced:
             _keep_from_groups(header, base, source)
+        _keep_from_frames(header, source)
         _complete(header, source, created)
         _describe(header, base, source, volume.shape[2])
         _add_equipment(header, source, provenance, created)
@@ -207,9 +232,11 @@ def _keep_from_groups(header: Dataset, base: Dataset, source: Volume) -> None:
         value = _agreed(groups, sequence, attribute)
         if value is not None and keyword not in header:
             header.add(_element(keyword, value))
-    family = text_of(base, "EchoPulseSequence")
-    if "ScanningSequence" not in header and family in SEQUENCE_FAMILIES:
-        header.ScanningSequence = SEQUENCE_FAMILIES[family]
+    for keyword, meanings in KINDS.items():
+        stated = {attribute: _agreed(groups, "MRModifierSequence", attribute, base) for attribute in meanings}
+        kinds = [kind for attribute, value in stated.items() for kind in meanings[attribute].get(value, "").split()]
+        if kinds and keyword not in header:
+            setattr(header, keyword, kinds)
     nucleus = text_of(base, "ResonantNucleus")
     if "ImagedNucleus" not in header and nucleus:
         header.ImagedNucleus = nucleus
@@ -222,11 +249,25 @@ def _groups_of(source: Volume) -> list[list[Dataset]]:
     return [functional_groups(files[frame.file], frame.index or 0) for frame in source.frames]
 
 
-def _agreed(groups: list[list[Dataset]], sequence: str, attribute: str) -> float | str | None:
-    """Return the text or the single number on which all frames agree; None where there is none."""
-    numeric = dictionary_VR(attribute) not in ("CS", "SH")
-    values = {first_of(macro_items(own, sequence), attribute, number_of if numeric else text_of) for own in groups}
+def _agreed(
+    groups: list[list[Dataset]], sequence: str, attribute: str, top: Dataset | None = None
+) -> float | str | None:
+    """Return the text or number on which all frames agree, in the macro or else in `top`; None where there is none."""
+    convert = text_of if dictionary_VR(attribute) in ("CS", "SH") else number_of
+    values = {first_of(macro_items(own, sequence, top), attribute, convert) for own in groups}
     return values.pop() if len(values) == 1 else None
+
+
+def _keep_from_frames(header: Dataset, source: Volume) -> None:
+    """State the b-value, which may be a vendor's, and the temporal position where all slices have the same."""
+    b_value, *others = {frame.b_value for frame in source.frames}
+    # A vendor's 0 stands in scans without diffusion weighting too; it means something beside another b-value.
+    known = b_value or (b_value == 0 and "b0" in source.differences)
+    if "DiffusionBValue" not in header and known and not others:
+        header.DiffusionBValue = b_value
+    position, *others = {frame.temporal_position for frame in source.frames}
+    if position is not None and not others:
+        header.TemporalPositionIdentifier = str(position)
 
 
 def _element(keyword: str, value: float | str) -> DataElement:
@@ -290,7 +331,9 @@ def _describe(header: Dataset, base: Dataset, source: Volume, slices: int) -> No
     named = [text_of(base, keyword) for keyword in NAMES_OF_SERIES]
     words = [text for text in (*named, described(source), plane_of(source)) if text not in (None, "-")]
     description = words[0] if words else "MR"
-    header.SeriesDescription = f"{NOTICE}: {description}"[:64].rstrip()
+    end = "".join(f" {difference}" for difference in source.differences)
+    start = f"{NOTICE}: {description}"[: max(MAX_TEXT - len(end), len(NOTICE))].rstrip()
+    header.SeriesDescription = f"{start}{end}"[:MAX_TEXT]
     spacing = source.stack.slice_spacing_mm
     header.DerivationDescription = (
         f"Super-resolution by {MAKER}: {len(source.frames)} acquired slices, {spacing:.4g} mm apart, made into "
