@@ -4,6 +4,7 @@ import re
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
+from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
@@ -14,6 +15,7 @@ from pydicom.valuerep import DS
 from ..dicom.description import described, plane_of
 from ..dicom.discovery import Volume
 from ..dicom.elements import (
+    MAX_TEXT,
     decimal_string,
     first_number_of,
     first_of,
@@ -21,6 +23,7 @@ from ..dicom.elements import (
     macro_items,
     number_of,
     text_of,
+    texts_of,
     value_of,
 )
 from ..dicom.files import quiet, read_dataset
@@ -48,7 +51,7 @@ KEPT_BY_MODULE = {
         "IssuerOfAccessionNumberSequence ProcedureCodeSequence TimezoneOffsetFromUTC"
     ),
     "series": (
-        "BodyPartExamined Laterality PatientPosition ProtocolName PerformedProcedureStepID "
+        "BodyPartExamined Laterality ImageLaterality PatientPosition ProtocolName PerformedProcedureStepID "
         "PerformedProcedureStepDescription PerformedProcedureStepStartDate PerformedProcedureStepStartTime"
     ),
     "frame of reference": "FrameOfReferenceUID PositionReferenceIndicator",
@@ -58,8 +61,8 @@ KEPT_BY_MODULE = {
     ),
     "acquisition": (
         "AcquisitionDate AcquisitionTime ScanningSequence SequenceVariant ScanOptions MRAcquisitionType SequenceName "
-        "AngioFlag RepetitionTime EchoTime InversionTime NumberOfAverages ImagingFrequency ImagedNucleus EchoNumbers "
-        "MagneticFieldStrength EchoTrainLength PixelBandwidth FlipAngle ReceiveCoilName TransmitCoilName "
+        "AngioFlag RepetitionTime EchoTime InversionTime TriggerTime NumberOfAverages ImagingFrequency ImagedNucleus "
+        "EchoNumbers MagneticFieldStrength EchoTrainLength PixelBandwidth FlipAngle ReceiveCoilName TransmitCoilName "
         "ContrastBolusAgent ContrastBolusRoute DiffusionBValue"
     ),
 }
@@ -91,6 +94,8 @@ MAY_BE_EMPTY = [
     "EchoTrainLength",
 ]
 """Type 2 attributes of the MR Image IOD: always present, empty where the source has no value."""
+EMPTY_IF = {"TriggerTime": ("ScanOptions", {"CG", "PPG"}), "InversionTime": ("ScanningSequence", {"IR"})}
+"""Type 2C attributes (PS3.3, C.8.3.1): present, if need be empty, where another attribute has one of these values."""
 
 FROM_GROUPS = {
     "RepetitionTime": ("MRTimingAndRelatedParametersSequence", "RepetitionTime"),
@@ -99,9 +104,42 @@ FROM_GROUPS = {
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
     "NumberOfAverages": ("MRAveragesSequence", "NumberOfAverages"),
     "PixelBandwidth": ("MRImagingModifierSequence", "PixelBandwidth"),
+    "InversionTime": ("MRModifierSequence", "InversionTimes"),
+    "DiffusionBValue": ("MRDiffusionSequence", "DiffusionBValue"),
+    "ReceiveCoilName": ("MRReceiveCoilSequence", "ReceiveCoilName"),
+    "ImageLaterality": ("FrameAnatomySequence", "FrameLaterality"),
 }
 """Where an enhanced file holds the attributes of a classic header: functional group macro, attribute."""
-SEQUENCE_FAMILIES = {"SPIN": "SE", "GRADIENT": "GR", "BOTH": ["SE", "GR"]}
+KINDS = {
+    "ScanningSequence": {
+        "EchoPulseSequence": {"SPIN": "SE", "GRADIENT": "GR", "BOTH": "SE GR"},
+        "InversionRecovery": {"YES": "IR"},
+        "EchoPlanarPulseSequence": {"YES": "EP"},
+    },
+    "SequenceVariant": {
+        "SegmentedKSpaceTraversal": {"PARTIAL": "SK"},
+        "MagnetizationTransfer": {"ON_RESONANCE": "MTC", "OFF_RESONANCE": "MTC"},
+        "SteadyStatePulseSequence": {
+            "FREE_PRECESSION": "SS",
+            "TRANSVERSE": "SS",
+            "LONGITUDINAL": "SS",
+            "TIME_REVERSED": "TRSS",
+        },
+        "Spoiling": {"RF": "SP", "GRADIENT": "SP", "RF_AND_GRADIENT": "SP"},
+        "InversionRecovery": {"YES": "MP"},
+        "OversamplingPhase": {"2D": "OSP", "3D": "OSP", "2D_3D": "OSP"},
+    },
+}
+"""Values of a classic header (PS3.3, C.8.3.1), by attribute and value of an enhanced one (C.8.13.4, C.8.13.5)."""
+SIDES = ("R", "L", "U", "B")
+"""Values of ImageLaterality and of FrameLaterality: right, left, unpaired, both."""
+PAIRED = (
+    "ACJOINT ADRENAL ANKLE ARM AXILLA BREAST CALF CLAVICLE EAR ELBOW EXTREMITY EYE FEMUR FIBULA FINGER FOOT FOREARM "
+    "HAND HIP HUMERUS IAC KIDNEY KNEE LEG LOWEREXTREMITY LOWERLEG LUNG ORBIT OVARY PAROTID PATELLA RADIUS RADIUSULNA "
+    "RIB SCAPULA SCJOINT SHOULDER SIJOINT TESTIS THIGH THUMB TIBIA TIBIAFIBULA TMJ TOE ULNA UPPERARM UPPEREXTREMITY "
+    "WRIST ZYGOMA"
+)
+"""Values of BodyPartExamined (PS3.16, annex L) that name a part of which there are two or more, one on each side."""
 
 LOSSY_METHODS = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
@@ -136,7 +174,8 @@ def derived_header(
     with quiet():
         _keep(header, base, source)
         if middle.enhanced:
-            _keep_from_groups(header, base, middle)
+            _keep_from_groups(header, base, source)
+        _keep_from_frames(header, source)
         _complete(header, source, created)
         _describe(header, base, source, volume.shape[2])
         _add_equipment(header, source, provenance, created)
@@ -186,19 +225,56 @@ def _is_readable(dataset: Dataset, tag: BaseTag) -> bool:
         return False
 
 
-def _keep_from_groups(header: Dataset, base: Dataset, frame: Frame) -> None:
-    """Copy from the functional groups of an enhanced image what a classic one has at the top level."""
-    groups = functional_groups(base, frame.index or 0)
+def _keep_from_groups(header: Dataset, base: Dataset, source: Volume) -> None:
+    """Copy from the functional groups of an enhanced image what a classic one has at the top; all frames must agree."""
+    groups = _groups_of(source)
     for keyword, (sequence, attribute) in FROM_GROUPS.items():
-        value = first_of(macro_items(groups, sequence), attribute, number_of)
+        value = _agreed(groups, sequence, attribute)
         if value is not None and keyword not in header:
-            setattr(header, keyword, str(int(value)) if keyword == "EchoTrainLength" else decimal_string(value))
-    family = text_of(base, "EchoPulseSequence")
-    if "ScanningSequence" not in header and family in SEQUENCE_FAMILIES:
-        header.ScanningSequence = SEQUENCE_FAMILIES[family]
+            header.add(_element(keyword, value))
+    for keyword, meanings in KINDS.items():
+        stated = {attribute: _agreed(groups, "MRModifierSequence", attribute, base) for attribute in meanings}
+        kinds = [kind for attribute, value in stated.items() for kind in meanings[attribute].get(value, "").split()]
+        if kinds and keyword not in header:
+            setattr(header, keyword, kinds)
     nucleus = text_of(base, "ResonantNucleus")
     if "ImagedNucleus" not in header and nucleus:
         header.ImagedNucleus = nucleus
+
+
+def _groups_of(source: Volume) -> list[list[Dataset]]:
+    """Return the functional groups of each frame, its own first."""
+    tags = [Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence")]
+    files = {file: read_dataset(file, tags) for file in source.files}
+    return [functional_groups(files[frame.file], frame.index or 0) for frame in source.frames]
+
+
+def _agreed(
+    groups: list[list[Dataset]], sequence: str, attribute: str, top: Dataset | None = None
+) -> float | str | None:
+    """Return the text or number on which all frames agree, in the macro or else in `top`; None where there is none."""
+    convert = text_of if dictionary_VR(attribute) in ("CS", "SH") else number_of
+    values = {first_of(macro_items(own, sequence, top), attribute, convert) for own in groups}
+    return values.pop() if len(values) == 1 else None
+
+
+def _keep_from_frames(header: Dataset, source: Volume) -> None:
+    """State the b-value, which may be a vendor's, and the temporal position where all slices have the same."""
+    b_value, *others = {frame.b_value for frame in source.frames}
+    # A vendor's 0 stands in scans without diffusion weighting too; it means something beside another b-value.
+    known = b_value or (b_value == 0 and "b0" in source.differences)
+    if "DiffusionBValue" not in header and known and not others:
+        header.DiffusionBValue = b_value
+    position, *others = {frame.temporal_position for frame in source.frames}
+    if position is not None and not others:
+        header.TemporalPositionIdentifier = str(position)
+
+
+def _element(keyword: str, value: float | str) -> DataElement:
+    """Return an element with a text or a number; IS and DS store a number as text (PS3.5, 6.2)."""
+    vr = dictionary_VR(keyword)
+    as_text = {"IS": lambda number: str(int(number)), "DS": decimal_string}
+    return DataElement(Tag(keyword), vr, as_text[vr](value) if vr in as_text else value)
 
 
 def _complete(header: Dataset, source: Volume, created: datetime) -> None:
@@ -216,8 +292,10 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
     for keyword, value in defaults.items():
         if not header.get(keyword):
             setattr(header, keyword, value)
-    if "Laterality" not in header and not header.get("BodyPartExamined"):
-        header.Laterality = ""  # empty means unknown: the body part may be a paired one (PS3.3, C.7.3.1)
+    for keyword, (attribute, kinds) in EMPTY_IF.items():
+        if keyword not in header and kinds & {*(texts_of(header, attribute) or ())}:
+            setattr(header, keyword, None)
+    _complete_side(header)
     header.Modality, header.SOPClassUID = "MR", MRImageStorage
     header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "RESAMPLED"]
     header.SeriesNumber = str((first.series_number or 0) + SERIES_NUMBER_OFFSET)
@@ -226,6 +304,17 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
     date, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     header.SeriesDate = header.ContentDate = header.InstanceCreationDate = date
     header.SeriesTime = header.ContentTime = header.InstanceCreationTime = time
+
+
+def _complete_side(header: Dataset) -> None:
+    """State the side once, of the images or of the series; empty where it must be known but is not (PS3.3, C.7.3.1)."""
+    if text_of(header, "ImageLaterality") in SIDES:
+        header.pop("Laterality", None)
+        return
+    header.pop("ImageLaterality", None)
+    part = (text_of(header, "BodyPartExamined") or "").upper()
+    if "Laterality" not in header and (not part or part in PAIRED.split()):
+        header.Laterality = ""
 
 
 def _zone(header: Dataset) -> timezone | None:
@@ -242,7 +331,9 @@ def _describe(header: Dataset, base: Dataset, source: Volume, slices: int) -> No
     named = [text_of(base, keyword) for keyword in NAMES_OF_SERIES]
     words = [text for text in (*named, described(source), plane_of(source)) if text not in (None, "-")]
     description = words[0] if words else "MR"
-    header.SeriesDescription = f"{NOTICE}: {description}"[:64].rstrip()
+    end = "".join(f" {difference}" for difference in source.differences)
+    start = f"{NOTICE}: {description}"[: max(MAX_TEXT - len(end), len(NOTICE))].rstrip()
+    header.SeriesDescription = f"{start}{end}"[:MAX_TEXT]
     spacing = source.stack.slice_spacing_mm
     header.DerivationDescription = (
         f"Super-resolution by {MAKER}: {len(source.frames)} acquired slices, {spacing:.4g} mm apart, made into "

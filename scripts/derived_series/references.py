@@ -9,7 +9,6 @@ from pydicom.sr.coding import Code
 from ..dicom.discovery import Volume
 from ..dicom.gate import RAS_TO_LPS
 from ..dicom.headers import Frame
-from ..dicom.uids import uid_from
 
 MAX_REFERENCES = 128
 """Most source images that every derived slice refers to; the references to more would be larger than its pixels."""
@@ -21,14 +20,25 @@ SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operatio
 def references(sources: Sequence[Volume], position_mm: np.ndarray) -> Dataset:
     """Return SourceImageSequence and ReferencedSeriesSequence of a derived slice.
 
+    An image without SOPClassUID or SOPInstanceUID cannot be referred to, one without SeriesInstanceUID not below its
+    series; a sequence that would be empty is left out.
+
     Args:
         sources: the volumes that the slice is derived from.
         position_mm: LPS position of the slice; it matters only where the nearest source images are chosen.
     """
-    every = [_nearest(source, position_mm, sum(len(volume.frames) for volume in sources)) for source in sources]
+    count = sum(len(source.frames) for source in sources)
+    nearest = [frame for source in sources for frame in _nearest(source, position_mm, count)]
+    frames = [frame for frame in nearest if frame.sop_class and frame.sop_instance]
     sequences = Dataset()
-    sequences.SourceImageSequence = [_reference(group, True) for frames in every for group in _by_instance(frames)]
-    sequences.ReferencedSeriesSequence = [_series(frames) for frames in every]
+    if frames:
+        sequences.SourceImageSequence = [_reference(image, True) for image in _by_instance(frames)]
+    in_series: dict[str, list[Frame]] = {}
+    for frame in frames:
+        if frame.series:
+            in_series.setdefault(frame.series, []).append(frame)
+    if in_series:
+        sequences.ReferencedSeriesSequence = [_series(uid, images) for uid, images in in_series.items()]
     return sequences
 
 
@@ -43,17 +53,17 @@ def _nearest(source: Volume, position_mm: np.ndarray, count: int) -> list[Frame]
     return frames
 
 
-def _series(frames: Sequence[Frame]) -> Dataset:
+def _series(uid: str, frames: Sequence[Frame]) -> Dataset:
     series = Dataset()
-    series.SeriesInstanceUID = frames[0].series or uid_from("series of", frames[0].sop_instance)
-    series.ReferencedInstanceSequence = [_reference(group, False) for group in _by_instance(frames)]
+    series.SeriesInstanceUID = uid
+    series.ReferencedInstanceSequence = [_reference(image, False) for image in _by_instance(frames)]
     return series
 
 
 def _by_instance(frames: Sequence[Frame]) -> list[list[Frame]]:
     groups: dict[str, list[Frame]] = {}
     for frame in frames:
-        groups.setdefault(frame.sop_instance or frame.file, []).append(frame)
+        groups.setdefault(frame.sop_instance, []).append(frame)
     return list(groups.values())
 
 

@@ -34,15 +34,21 @@ def case_names(volumes: Sequence[tuple[Frame, Labels]], keep_names: bool = False
         volumes: the first plane of each volume, and what distinguishes it from others of the same positions.
         keep_names: whether case names begin with the patient's name, or number where there is no name.
     """
-    bases = [_patient(frame) + _base_name(frame) if keep_names else _base_name(frame) for frame, _ in volumes]
-    alike: dict[tuple[str, str], list[Frame]] = defaultdict(list)
-    for (frame, _), base in zip(volumes, bases, strict=True):
-        alike[base, frame.series].append(frame)
-    varying = {key: _varying(frames) for key, frames in alike.items()}
     unique = UniqueNames()
-    for (frame, labels), base in zip(volumes, bases, strict=True):
-        ends = [*_differences(frame, varying[base, frame.series]), *(label + _short(value) for label, value in labels)]
+    for (frame, _), ends in zip(volumes, differences(volumes), strict=True):
+        base = _patient(frame) + _base_name(frame) if keep_names else _base_name(frame)
         yield unique("_".join([base, *ends]))
+
+
+def differences(volumes: Sequence[tuple[Frame, Labels]]) -> Iterator[tuple[str, ...]]:
+    """Yield what tells each volume apart from the others of its series, such as ("TE20", "b1000"); see `case_names`."""
+    alike: dict[tuple[str, str], list[Frame]] = defaultdict(list)
+    for frame, _ in volumes:
+        alike[_base_name(frame), frame.series].append(frame)
+    varying = {key: _varying(frames) for key, frames in alike.items()}
+    for frame, labels in volumes:
+        ends = _differences(frame, varying[_base_name(frame), frame.series])
+        yield *ends, *(label + _short(value) for label, value in labels)
 
 
 def _base_name(frame: Frame) -> str:

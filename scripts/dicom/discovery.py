@@ -18,7 +18,7 @@ from ..geometry.checks import flag
 from ..geometry.errors import Refusal, printable
 from ..geometry.folders import Inputs, input_paths
 from ..physics.protocol import FEWEST_SLICES
-from .case_names import case_names
+from .case_names import case_names, differences
 from .completeness import numberings
 from .files import DamagedError, UnavailableError, each, looks_like_dicom, regular_files, seems_damaged
 from .gate import Stack, examine
@@ -59,6 +59,7 @@ class Volume:
         stack: geometry, reasons, notes; None where there are no positions to examine.
         reasons: every reason why the volume is not super-resolved; empty for a usable one.
         component: "magnitude", "phase", "real", "imaginary" or "map (...)".
+        differences: what tells it apart from the other volumes of its series, as the end of its name, such as "TE20".
     """
 
     name: str
@@ -66,6 +67,7 @@ class Volume:
     stack: Stack | None
     reasons: tuple[str, ...]
     component: str
+    differences: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -243,7 +245,8 @@ def survey_files(
     damaged += [Damaged(str(file), "the file is empty, or its beginning is not that of a DICOM file") for file in lost]
     groups = list(group_planes(frames))
     groups.sort(key=_order)
-    names = case_names([(group.frames[0], group.labels) for group in groups], keep_names)
+    labelled = [(group.frames[0], group.labels) for group in groups]
+    names = zip(case_names(labelled, keep_names), differences(labelled), strict=True)
     volumes = _volumes(groups, names, components, minimum_slices, damaged)
     return Survey(tuple(volumes), ignored, without_image, tuple(damaged))
 
@@ -297,7 +300,7 @@ def volumes_of(
 
 def _volumes(
     groups: list[Group],
-    names: Iterable[str],
+    names: Iterable[tuple[str, tuple[str, ...]]],
     components: Sequence[str],
     minimum_slices: int,
     damaged: Sequence[Damaged],
@@ -306,7 +309,7 @@ def _volumes(
     for group in groups:
         orientations[group.frames[0].series].add(tuple(np.round(group.frames[0].orientation or (), 2)))
     numbered = numberings(frame for group in groups for frame in group.frames)
-    for group, name in zip(groups, names, strict=True):
+    for group, (name, ends) in zip(groups, names, strict=True):
         first = group.frames[0]
         stack = _examine(group.frames, minimum_slices)
         numbering = numbered.get(first.series)
@@ -321,7 +324,7 @@ def _volumes(
         missing = [file for file in damaged if file.belongs_to(frames)]
         if missing:
             reasons.append(damage(missing))
-        yield Volume(name, frames, stack, tuple(reasons), first.component)
+        yield Volume(name, frames, stack, tuple(reasons), first.component, ends)
 
 
 def _examine(frames: list[Frame], minimum_slices: int) -> Stack | None:

@@ -63,7 +63,7 @@ def texts_of(dataset: Dataset, keyword: str) -> list[str] | None:
     value = value_of(dataset, keyword)
     if value is None or value == "":
         return None
-    values = [value] if isinstance(value, str) else list(value)
+    values = value if isinstance(value, MultiValue | list) else [value]
     return [str(v).strip()[:MAX_TEXT] for v in values[:MAX_VALUES]]
 
 

@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from scripts.dicom import pixels
-from scripts.dicom.discovery import find_series
+from scripts.dicom.discovery import find_series, survey
 from scripts.dicom.reader import DicomSeriesReader
 from scripts.dicom.synthetic_series import write_series
 from scripts.dicom.uids import uid_from
@@ -344,3 +344,18 @@ def test_verify_suffix_looks_at_the_content(tmp_path, series):
     assert not reader.verify_suffix(str(tmp_path / "absent.dcm"))
     with pytest.raises(Refusal, match="not a DICOM file"):
         reader.read(tmp_path / "scan.nii")
+
+
+def test_an_enhanced_file_of_a_single_dimension_is_read(tmp_path, series):
+    path = tmp_path / "enhanced" / "one.dcm"
+    path.parent.mkdir()
+    enhanced(path, series)
+    dataset = pydicom.dcmread(path)
+    for number, group in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        content = pydicom.Dataset()
+        content.DimensionIndexValues = [number]
+        group.FrameContentSequence = [content]
+    dataset.save_as(path)
+    found = survey(path.parent)
+    assert found.damaged == ()
+    assert [volume.reasons for volume in found.volumes] == [()]
