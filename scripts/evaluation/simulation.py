@@ -65,6 +65,8 @@ class SimulatedProtocol:
             raise Refusal(
                 f"protocols: factors must be one for each of the stacks, the first of them factor, got {self}"
             )
+        if any(self.motion) and self.stacks is None:
+            raise Refusal(f"protocols: motion is that between the stacks of a study: give stacks too, got {self}")
         for value, least, what in (
             *((factor, 1 + TOLERANCE, "factor must be above 1") for factor in (self.factor, *(self.factors or ()))),
             *((size, 0, "motion must not be negative") for size in self.motion),

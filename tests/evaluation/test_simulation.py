@@ -164,6 +164,7 @@ def test_the_label_names_stacks_factors_and_motion():
         ({"factors": [4, 0.5, 4]}, "factor must be above 1"),
         ({"motion": [-1, 0]}, "motion must not be negative"),
         ({"motion": 2}, "motion must be two numbers"),
+        ({"motion": [2, 3], "stacks": None}, "motion is that between the stacks of a study: give stacks too"),
     ],
 )
 def test_stacks_that_make_no_sense_are_refused(settings, line):
