@@ -250,7 +250,7 @@ def _study(stacks: Sequence[Stack], reference: str | None) -> tuple[Study, list[
     if reference is not None and cases[order[0]].name != reference:
         raise Refusal(f"reference: there is no stack {reference}: have {', '.join(case.name for case in cases)}")
     named = tuple(cases[index] for index in order)
-    return Study(Case("study", (), stacks=named)), [stacks[index] for index in order]
+    return Study(Case("study", (), stacks=named), reference=reference), [stacks[index] for index in order]
 
 
 def super_resolve(scan: Scan, affine: ArrayLike | None = None, **options: Any) -> Result:

@@ -185,9 +185,10 @@ class AcquiredResolutiond(MapTransform):
             acquired spacings, which `SquarePixelsd` then makes the isotropic one. "stored" or a number: they stay.
         smallest_window_voxels: planes are not sampled to fewer pixels than this.
 
-    Writes meta["acquired_pixel_mm"], in-plane, and for a zero-filled scan one line into the log. What the header states
-    (meta["stated_fraction"], acquired over stored pixels by array axis) is compared there; the spectrum decides. A
-    near-isotropic scan without a protocol, which training accepts, is not changed.
+    Writes meta["acquired_pixel_mm"], in-plane, meta["sampled"], whether planes were sampled, and for a zero-filled scan
+    one line into the log. What the header states (meta["stated_fraction"], acquired over stored pixels by array axis)
+    is compared there; the spectrum decides. A near-isotropic scan without a protocol, which training accepts, is not
+    changed.
     """
 
     def __init__(
@@ -210,7 +211,8 @@ class AcquiredResolutiond(MapTransform):
             acquired = tuple(float(grid.spacing_mm[axis]) / acquired_fraction(voxels, axis) for axis in (0, 1))
             target = self._target(grid, acquired)
             tensor, pixels = (volume.as_tensor(), grid) if target is None else _sampled(volume, (target, target))
-            out[key] = with_grid(tensor, pixels, {**volume.meta, "acquired_pixel_mm": acquired})
+            meta = {**volume.meta, "acquired_pixel_mm": acquired, "sampled": target is not None}
+            out[key] = with_grid(tensor, pixels, meta)
             _log_resolution(scan_name(out, key), volume.meta, grid, acquired, target)
         return out
 

@@ -62,6 +62,7 @@ class EvaluatedCase:
         stacks: through-plane axes of the stacks in RAS order, the reference first; None: one stack.
         through_plane_axis: array axis of the scan, 0 to 2.
         spacing_mm: of the isotropic grid on which the methods are compared, one for each axis.
+        sampled: whether the inference sampled zero-filled planes at the pixels that were acquired.
         slice_spacing_mm: from centre to centre.
         slice_thickness_mm: full width at half maximum of the profile.
         window: intensities shown as black and white, in the scan's units.
@@ -83,6 +84,7 @@ class EvaluatedCase:
     stacks: list[int] | None = None
     through_plane_axis: int | None = None
     spacing_mm: list[float] | None = None
+    sampled: bool = False
     slice_spacing_mm: float | None = None
     slice_thickness_mm: float | None = None
     window: list[float] | None = None
@@ -107,13 +109,15 @@ class EvaluatedCase:
         undefined = [UndefinedMeasure(**note) for note in known.pop("undefined", [])]
         return cls(**{**known, "name": row["case"]}, methods=methods, undefined=undefined)
 
-    def complete_from_header(self, protocol: ScanProtocol, spacing_mm: Sequence[float]) -> None:
+    def complete_from_header(self, protocol: ScanProtocol, spacing_mm: Sequence[float], sampled: bool = False) -> None:
         """Fill in what the inference's preprocessing read in the scan; the true values of a simulation are kept.
 
         Args:
             protocol: that the methods assume.
             spacing_mm: of the isotropic grid, one for each axis.
+            sampled: as the attribute.
         """
+        self.sampled = sampled
         self.through_plane_axis = protocol.through_plane_axis
         self.spacing_mm = [float(spacing) for spacing in spacing_mm]
         self.slice_spacing_mm = protocol.slice_spacing_mm

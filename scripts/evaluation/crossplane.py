@@ -24,7 +24,6 @@ from ..physics.acquisition import Acquisition
 from ..stacks.registration import register
 from .cases import EvaluatedCase
 from .layout import method_file
-from .measures import WHOLLY_COVERED
 from .method_names import CONSISTENT, CUBIC
 from .record import EvaluationRecord
 from .scores import Row, Scores
@@ -192,8 +191,7 @@ def _pair(
 def _inside_all(pair: Pair, covered: np.ndarray) -> Pair:
     """Restrict the mask to slices that average only what every method covers: beyond, its edge voxel is repeated."""
     share = sample(covered.astype(np.float32), pair.positions, order=1)
-    whole = pair.acquisition(torch.from_numpy(np.asarray(share, np.float32))).numpy() > WHOLLY_COVERED
-    mask = pair.mask & whole
+    mask = pair.mask & pair.acquisition.is_inside(torch.from_numpy(np.asarray(share, np.float32))).numpy()
     _check_shared(mask)
     return pair._replace(mask=mask)
 

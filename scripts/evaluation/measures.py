@@ -17,14 +17,13 @@ from ..metrics.arrays import bounding_box
 from ..metrics.closure import sharpness_closed, spectrum_closed
 from ..metrics.fidelity import HFEN_RADIUS_VOXELS, hfen, nrmse, psnr, robust_range, ssim
 from ..metrics.pique import pique_of_planes
-from ..metrics.residual import Acquires, relative_residual
+from ..metrics.residual import relative_residual
 from ..metrics.sharpness import axis_sharpness
 from ..metrics.spectrum import high_band, slice_period_artefact
 from ..metrics.uncertainty import coverage, error_per_decile, rank_correlation
+from ..physics.acquisition import Acquisition
 
 MARGIN_VOXELS = HFEN_RADIUS_VOXELS + 1  # how far the filter of a measure reaches beyond the mask
-
-WHOLLY_COVERED = 0.99  # of the weights of a slice's voxel: more lies in voxels that a volume covers
 
 OF_TRUTH = "_of_truth"  # ends the name of a metric of the true volume, reported beside that of the result
 
@@ -67,7 +66,7 @@ class CaseVolumes:
     truth: np.ndarray | None
     interpolated: np.ndarray
     slices: np.ndarray
-    acquisition: Acquires
+    acquisition: Acquisition
     mask: np.ndarray
     window: tuple[float, float]
     covered: np.ndarray | None = None
@@ -93,8 +92,8 @@ class CaseVolumes:
         if self.covered is None:
             return None
         thin = np.moveaxis(self.covered, self.axis, -1).astype(np.float32)
-        share = self.acquisition.forward(torch.from_numpy(np.ascontiguousarray(thin))).numpy()
-        return np.moveaxis(share > WHOLLY_COVERED, -1, self.axis)
+        inside = self.acquisition.is_inside(torch.from_numpy(np.ascontiguousarray(thin))).numpy()
+        return np.moveaxis(inside, -1, self.axis)
 
     def truth_in_box(self) -> tuple[np.ndarray, np.ndarray]:
         """Return truth and mask inside the box."""

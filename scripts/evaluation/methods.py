@@ -68,7 +68,7 @@ class InterpolatedMethods:
         begun = time.monotonic()
         volumes = baselines(case.name, self.methods)
         first = next(iter(volumes.values()))
-        case.complete_from_header(first.meta["protocol"], grid_of(first).spacing_mm)
+        case.complete_from_header(first.meta["protocol"], grid_of(first).spacing_mm, first.meta["sampled"])
         for method, volume in volumes.items():
             path = self.record.folder.interpolated_file(method, case.name)
             path.parent.mkdir(parents=True, exist_ok=True)

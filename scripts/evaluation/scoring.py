@@ -15,7 +15,7 @@ from ..metrics.arrays import as_mask
 from ..metrics.mask import body_mask
 from ..metrics.pique import shared_window
 from ..physics.acquisition import Acquisition
-from ..physics.interpolation import resampling
+from ..physics.interpolation import resampling, sampling
 from ..physics.protocol import Protocol
 from .cases import EvaluatedCase
 from .layout import method_file, uncertainty_file
@@ -175,7 +175,7 @@ def acquired(path: Path, grid: Grid, case: EvaluatedCase) -> tuple[np.ndarray, A
         case: completed from the scan's header.
 
     Returns:
-        The slices (X, Y, Z), stacked along the case's through-plane axis, and A.
+        The slices (X, Y, Z) as the inference used them, stacked along the case's through-plane axis, and A.
 
     Raises:
         Refusal: if the scan does not fit the grid.
@@ -194,7 +194,8 @@ def acquired(path: Path, grid: Grid, case: EvaluatedCase) -> tuple[np.ndarray, A
     slices = torch.from_numpy(values)
     for other in range(values.ndim):
         if other != axis:
-            step = resampling(thick.shape[other], thick.spacing_mm[other], grid.shape[other], grid.spacing_mm[other])
+            make = sampling if case.sampled and grid.shape[other] < thick.shape[other] else resampling
+            step = make(thick.shape[other], thick.spacing_mm[other], grid.shape[other], grid.spacing_mm[other])
             slices = slices if step is None else step(slices.movedim(other, -1).contiguous()).movedim(-1, other)
     protocol = Protocol(float(case.slice_spacing_mm), float(case.slice_thickness_mm), str(case.profile))
     geometry = protocol.geometry(grid.shape[axis], thick.shape[axis], float(grid.spacing_mm[axis]))

@@ -65,6 +65,8 @@ class SimulatedProtocol:
             raise Refusal(
                 f"protocols: factors must be one for each of the stacks, the first of them factor, got {self}"
             )
+        if any(self.motion) and self.stacks is None:
+            raise Refusal(f"protocols: motion is that between the stacks of a study: give stacks too, got {self}")
         for value, least, what in (
             *((factor, 1 + TOLERANCE, "factor must be above 1") for factor in (self.factor, *(self.factors or ()))),
             *((size, 0, "motion must not be negative") for size in self.motion),
@@ -197,7 +199,7 @@ def simulate_others(
     made = []
     for number, (axis, factor) in enumerate(zip(axes[1:], factors[1:], strict=True), start=SECOND_STACK):
         seed = zlib.crc32(f"{case} {number}".encode())
-        motion = random_motion(np.random.default_rng(seed), *protocol.motion)
+        motion = random_motion(np.random.default_rng(seed), *protocol.motion, source.grid.centre_mm)
         thickness = factor * protocol.thickness_over_spacing
         noise = protocol.noise * float(high - low)
         made.append(source.stack(source.grid, axis, factor, noise, motion, seed, thickness, protocol.profile))
@@ -259,13 +261,22 @@ class MovedScan:
         return _acquired(lines, grid, axis, geometry, noise, seed)
 
 
-def random_motion(random: np.random.Generator, largest_deg: float, largest_mm: float) -> np.ndarray:
-    """Return a rigid motion about the origin, 4 x 4 in RAS mm, of at least 0.3 times the largest size."""
+def random_motion(
+    random: np.random.Generator, largest_deg: float, largest_mm: float, centre_mm: Sequence[float] = (0.0, 0.0, 0.0)
+) -> np.ndarray:
+    """Return a rigid motion, 4 x 4 in RAS mm, of at least 0.3 times the largest size.
+
+    Args:
+        random: draws it.
+        largest_deg: of the rotation about `centre_mm`.
+        largest_mm: of the shift of `centre_mm`.
+        centre_mm: centre of the rotation, RAS.
+    """
     motion = np.eye(AXES + 1)
     turn, shift = (vector / np.linalg.norm(vector) for vector in random.standard_normal((2, AXES)))
     degrees, millimetres = random.uniform(LEAST_SHARE, 1, 2) * (largest_deg, largest_mm)
     motion[:AXES, :AXES] = Rotation.from_rotvec(degrees * turn, degrees=True).as_matrix()
-    motion[:AXES, AXES] = millimetres * shift
+    motion[:AXES, AXES] = millimetres * shift + centre_mm - motion[:AXES, :AXES] @ centre_mm
     return motion
 
 

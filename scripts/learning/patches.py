@@ -49,7 +49,8 @@ class RandSharpPatchd(Randomizable, MapTransform):
         zoom_out: half of the patches are rotated by any angle and shrunk (antialiased) by factors between the square
             root of this and this, drawn for each axis, for more directions, sizes and shapes than the scans have. The
             spline of order 5 keeps five sixths of the shortest wave that remains. 1 for none.
-        held_planes: first and last of the held-back planes of each direction, as shares of their number; None for none.
+        held_planes: first and last of the held-back planes, as shares of their number; None for none. Of a
+            near-isotropic scan only planes across the last axis are then drawn: others hold voxels of both kinds.
         held: draw from the held-back planes instead of all others.
 
     Raises:
@@ -83,7 +84,8 @@ class RandSharpPatchd(Randomizable, MapTransform):
         """Return the data with the patch added."""
         scan = data[self.keys[0]]
         volume = scan.as_tensor()[0]
-        return {**data, self.output_key: _most_body(lambda: self._patch(volume, grid_of(scan).is_near_isotropic))}
+        any_direction = grid_of(scan).is_near_isotropic and self.held_planes is None
+        return {**data, self.output_key: _most_body(lambda: self._patch(volume, any_direction))}
 
     def _patch(self, volume: torch.Tensor, any_direction: bool) -> torch.Tensor:
         axis = int(self.R.randint(AXES)) if any_direction else AXES - 1
@@ -123,7 +125,9 @@ class RandSharpPatchd(Randomizable, MapTransform):
         if self.held_planes is None:
             return numbers
         first = min(int(self.held_planes[0] * count), count - 1)
-        last = min(max(first + 1, round(self.held_planes[1] * count)), max(count - 1, 1))
+        last = max(first + 1, round(self.held_planes[1] * count))
+        if first == 0:
+            last = min(last, max(count - 1, 1))
         apart = (numbers >= first) & (numbers < last)
         return numbers[apart == self.held]
 

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from .operator import LinearOperator
 from .profile import check_profile, profile_weights, transfer
 
 MIN_ROW_MASS = 1e-6  # sensitivity within the thin grid, in thin voxels, below which a slice lies outside it
+INSIDE = 0.99  # share of a slice's sensitivity that must lie in the voxels that a volume covers
 CONDITIONING_CYCLES = (0.25, 0.5, 0.75)  # per slice spacing: frequencies at which the conditioning gives the transfer
 
 
@@ -92,7 +94,6 @@ class Acquisition(LinearOperator):
     Raises:
         ValueError: if a slice lies outside the thin grid.
 
-    >>> import torch
     >>> A = Acquisition(SliceGeometry(thin_size=6, slice_count=2, slice_spacing_voxels=3, slice_thickness_voxels=3))
     >>> A
     <2 x 6> Acquisition
@@ -108,3 +109,22 @@ class Acquisition(LinearOperator):
             raise ValueError(f"slice {int(mass.argmin())} lies outside the thin grid of {geometry}")
         super().__init__(weights / mass)
         self.geometry = geometry
+
+    def is_inside(self, covered: torch.Tensor) -> torch.Tensor:
+        """Return which voxels of the slices average only what a volume covers.
+
+        The absolute sensitivity counts: where it is negative outside, that inside sums to 1 or more (fourier).
+
+        Args:
+            covered: (..., thin_size), 1 where the volume covers a voxel, 0 where not.
+
+        Returns:
+            Boolean, (..., slice_count).
+
+        >>> A = Acquisition(SliceGeometry(thin_size=6, slice_count=2, slice_spacing_voxels=3, slice_thickness_voxels=3))
+        >>> A.is_inside(torch.tensor([0.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
+        tensor([False,  True])
+        """
+        sensitivity = np.abs(self.matrix)
+        share = LinearOperator(sensitivity / sensitivity.sum(axis=1, keepdims=True))
+        return share(covered) > INSIDE

@@ -12,7 +12,6 @@ from .acquisition import Acquisition
 from .projection import covariance
 from .rigid import RigidResampling
 
-INSIDE = 0.99  # share of a slice's sensitivity that must lie in the field of view of the volume
 ITERATIONS = 40  # of the conjugate gradients, at most
 TOLERANCE = 0.02  # of the residual, relative: the volume is then within 0.0005 of its norm (docs/stacks.md)
 BAD_SLICE = 2.5  # times the expected residual, from which a slice loses weight
@@ -59,7 +58,7 @@ class StackOperator:
 
     def covered(self, device: torch.device | None = None) -> torch.Tensor:
         """Return which pixels (X', Y', N) of the slices the volume determines: boolean, inside its field of view."""
-        return self.acquisition(self.resampling.covered(device)) > INSIDE
+        return self.acquisition.is_inside(self.resampling.covered(device))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class RigidResampling:
 
     The map of voxel indices is affine. It is carried out as three passes, each along one axis (Catmull and Smith 1980,
     Computer Graphics 14:279), so that an output voxel takes 3 x 4 and not 4 x 4 x 4 values. Each pass is linear, and
-    its adjoint is written as a sum over neighbours as well, so it is exact and the same in every run, also on a GPU.
+    its adjoint is written as a sum over neighbours as well, so it is exact. On a CPU it is the same in every run; on a
+    GPU the sum has no fixed order, so that runs may differ by rounding.
+
     The accuracy falls with the angle between the two grids, since a pass compresses lines by its cosine; axes are
     first exchanged and reversed so that this angle is the smallest possible.
 

@@ -29,10 +29,12 @@ class Study:
     Attributes:
         case: of the result: its name, its stacks and their files, and for DICOM the volume of the reference.
         left_out: name of each stack that cannot belong to it, and why.
+        reference: name of the stack that must stay in place; None: the first that can be used.
     """
 
     case: Case
     left_out: dict[str, str] = field(default_factory=dict)
+    reference: str | None = None
 
     @property
     def stacks(self) -> tuple[Case, ...]:
@@ -122,7 +124,7 @@ def find_studies(dataset_dir: Inputs, keep_names: bool | str = False, reference:
         reference: name of the stack that stays in place; None: the first, in the order given.
 
     Raises:
-        Refusal: if there is no scan, or none of this name.
+        Refusal: if there is no scan, none of this name, or the named one cannot be used.
     """
     found = require_cases(find_nifti(dataset_dir) + find_series(dataset_dir, keep_names), dataset_dir)
     if reference is not None and all(case.name != reference for case in found):
@@ -134,6 +136,10 @@ def find_studies(dataset_dir: Inputs, keep_names: bool | str = False, reference:
     groups = ([nifti] if nifti else []) + _groups_of_dicom([case for case in dicom if not case.refusal])
     several = [group for group in groups if len(group) > 1] or groups[:1]
     alone = {group[0].name for group in groups if group not in several}
+    if reference is not None and found[0].refusal:
+        raise Refusal(f"reference {reference}: {found[0].refusal}")
+    if reference in alone:
+        raise Refusal(f"reference {reference}: no other stack of its contrast")
     for name in sorted(alone):
         logger.info("%s: no other stack of its contrast", name)
     refused = [case for case in dicom if case.refusal]
@@ -144,7 +150,7 @@ def find_studies(dataset_dir: Inputs, keep_names: bool | str = False, reference:
     if not studies:  # every stack is refused: the reasons must not be lost
         studies = [Study(replace(case, name=safe_name(case.name))) for case in dicom]
     named = unique_names(study.case for study in studies)
-    return [replace(study, case=case) for study, case in zip(studies, named, strict=True)]
+    return [replace(study, case=case, reference=reference) for study, case in zip(studies, named, strict=True)]
 
 
 def _groups_of_dicom(cases: Sequence[Case]) -> list[list[Case]]:

@@ -117,7 +117,7 @@ def fuse_study(
         images: of each stack, where it has no file.
 
     Raises:
-        Refusal: if no stack can be used, or the fusion would need too much memory.
+        Refusal: if no stack can be used, or not the named reference, or the fusion would need too much memory.
     """
     left_out = dict(study.left_out)
     for name, reason in left_out.items():
@@ -137,6 +137,8 @@ def fuse_study(
             if refusal is None:
                 raise
             left_out[case.name] = one_line(str(refusal)).removeprefix(f"{case.label}: ")
+            if case.name == study.reference:
+                raise Refusal(f"reference {case.name}: {left_out[case.name]}") from error
             _say_left_out(case.name, left_out[case.name])
     if not stacks:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())

@@ -116,6 +116,14 @@ def test_a_scan_that_is_no_sharper_in_plane_has_no_closure(case, truth):
         Closure()(sharp, Result(truth))
 
 
+def test_slices_whose_profile_reaches_out_of_what_is_covered_do_not_count(case):
+    A = Acquisition(replace(GEOMETRY, profile="fourier"))
+    covered = np.ones(SHAPE, bool)
+    covered[:, :, 24:] = False
+    counted = np.flatnonzero(replace(case, acquisition=A, covered=covered).covered_slices[0, 0])
+    assert counted.tolist() == [0, 1, 2, 3]  # of a constant body, slice 4 has 1.014 inside
+
+
 def test_a_tiny_image_is_refused_by_name():
     small = (12, 12, 6)
     v = np.random.default_rng(0).normal(size=small).astype(np.float32)

@@ -13,8 +13,8 @@ from scripts.run.record import Row
 HEADER = ScanProtocol(2, 4.0, 3.0, "gauss", "header", "header", "header")
 INFERRED = Row("knee", seconds=1.5, weights_sha256="abc", settings={"sharpness": 0.5})
 KEYS = ["case", "source", "truth", "factor", "profile", "assumed_profile", "protocol", "thickness_over_spacing",
-        "noise", "stacks", "through_plane_axis", "spacing_mm", "slice_spacing_mm", "slice_thickness_mm", "window",
-        "status", "reason", "methods", "undefined"]  # fmt: skip
+        "noise", "stacks", "through_plane_axis", "spacing_mm", "sampled", "slice_spacing_mm", "slice_thickness_mm",
+        "window", "status", "reason", "methods", "undefined"]  # fmt: skip
 
 
 def test_a_row_has_every_key_in_order(tmp_path):

@@ -5,14 +5,17 @@ from dataclasses import replace
 import nibabel
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from scripts.evaluation.cases import EvaluatedCase
 from scripts.evaluation.measures import Fidelity, Residual, Score
+from scripts.evaluation.methods import InterpolatedMethods
 from scripts.evaluation.record import EvaluationRecord
 from scripts.evaluation.scores import Scores, read_scores, write_scores
 from scripts.evaluation.scoring import Scoring, acquired
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
+from tests.conftest import ROOT
 
 CASE = EvaluatedCase("a", factor=4.0, profile="rect", protocol="rect", through_plane_axis=2, slice_spacing_mm=4.0,
                      slice_thickness_mm=4.0)  # fmt: skip
@@ -101,6 +104,23 @@ def test_slices_of_oblong_pixels_are_made_square(tmp_path):
     slices, A = acquired(tmp_path / "a.nii.gz", grid, CASE)
     assert slices.shape == (20, 20, 6)
     assert (A.in_size, A.out_size) == (24, 6)
+
+
+def test_slices_of_zero_filled_planes_are_those_that_the_inference_sampled(tmp_path):
+    measured = ndimage.gaussian_filter(np.random.default_rng(0).random((48, 48, 8)), (1, 1, 0)) * 100
+    measured[12:36, 10:40] += 200
+    spectrum = np.pad(np.fft.fftshift(np.fft.fft2(measured, axes=(0, 1)), axes=(0, 1)), ((24, 24), (24, 24), (0, 0)))
+    stored = 4 * np.abs(np.fft.ifft2(np.fft.ifftshift(spectrum, axes=(0, 1)), axes=(0, 1)))
+    (tmp_path / "scans").mkdir()
+    nibabel.Nifti1Image(stored.astype(np.float32), np.diag([0.5, 0.5, 4, 1])).to_filename(tmp_path / "scans/a.nii.gz")
+    record, scores = EvaluationRecord(tmp_path, {}), Scores(tmp_path / "scores.csv")
+    record.begin(EvaluatedCase("a"))
+    settings = {"isotropic_spacing_mm": "acquired", "regularisation": 1e-5}
+    methods = ["cubic", "consistent cubic"]
+    InterpolatedMethods(methods, record, str(ROOT / "configs/inference.yaml"), settings, ROOT).run()
+    assert record.cases["a"].spacing_mm == pytest.approx([1, 1, 1], rel=0.1)
+    Scoring(record, {m: tmp_path / "methods" / m for m in methods}, [Residual()], scores).run()
+    assert {row.method: row.value for row in scores.rows}["consistent cubic"] < 1e-3
 
 
 def test_cubic_must_be_there_to_compare_with(scoring):

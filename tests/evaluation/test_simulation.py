@@ -134,6 +134,21 @@ def test_a_drawn_motion_is_of_the_asked_size():
         assert 0.9 - 1e-6 <= np.linalg.norm(motion[:3, 3]) <= 3.0 + 1e-6
 
 
+def test_the_motion_turns_about_the_centre_of_the_scan_wherever_it_lies():
+    v = ndimage.gaussian_filter(truth((32, 36, 30)), 1.5)
+    far = np.eye(4)
+    far[:3, 3] = -100, -100, -300
+    protocol = SimulatedProtocol.of({**THREE, "motion": [3, 2]})
+    here, there = (simulate_others(v, Grid(v.shape, affine), protocol, "a") for affine in (np.eye(4), far))
+    for (first, place), (second, moved) in zip(here, there, strict=True):
+        np.testing.assert_allclose(second, first, atol=0.01)
+        np.testing.assert_allclose(moved.affine[:3, 3] - place.affine[:3, 3], far[:3, 3])
+    centre = Grid(v.shape, far).centre_mm
+    for seed in range(20):
+        motion = random_motion(np.random.default_rng(seed), 3.0, 2.0, centre)
+        assert 0.6 - 1e-6 <= np.linalg.norm(motion[:3] @ [*centre, 1] - centre) <= 2.0 + 1e-6
+
+
 def test_the_label_names_stacks_factors_and_motion():
     protocol = SimulatedProtocol.of({**THREE, "factors": [4, 4, 6], "motion": [2, 1.5]})
     assert protocol.label == "4x_rect_stacks2-1-0_factors4-4-6_moved2deg1.5mm"
@@ -149,6 +164,7 @@ def test_the_label_names_stacks_factors_and_motion():
         ({"factors": [4, 0.5, 4]}, "factor must be above 1"),
         ({"motion": [-1, 0]}, "motion must not be negative"),
         ({"motion": 2}, "motion must be two numbers"),
+        ({"motion": [2, 3], "stacks": None}, "motion is that between the stacks of a study: give stacks too"),
     ],
 )
 def test_stacks_that_make_no_sense_are_refused(settings, line):

@@ -281,6 +281,28 @@ def test_held_back_planes_are_never_drawn_for_training(count):
     assert len(seen[True]) == max(1, round(0.2 * count))
 
 
+@pytest.mark.parametrize("shape", [(40, 40, 40), (20, 24, 22)])
+def test_no_voxel_of_a_held_back_plane_of_a_near_isotropic_scan_is_drawn_for_training(shape):
+    volume = scan(shape, (1.0, 1.0, 1.0), fill=torch.arange(1.0, 1 + np.prod(shape)).reshape(1, *shape))
+    seen = {}
+    for held in (False, True):
+        draw = RandSharpPatchd("image", (16, 16), held_planes=(0.4, 0.6), held=held)
+        draw.set_random_state(1)
+        seen[held] = set().union(*(draw({"image": volume})["sharp"].flatten().tolist() for _ in range(100)))
+    assert not seen[False] & seen[True]
+
+
+@pytest.mark.parametrize("count", [5, 10, 100])
+def test_a_block_that_ends_at_the_last_plane_holds_it_back(count):
+    held, drawn = (
+        RandSharpPatchd("image", (4, 4), held_planes=(0.9, 1.0), held=held)._planes(count) for held in (True, False)
+    )
+    assert count - 1 in held
+    assert count - 1 not in drawn
+    assert sorted([*held, *drawn]) == list(range(count))
+    assert len(held) == max(1, count // 10)
+
+
 def test_own_protocol_is_what_the_scans_were_acquired_by():
     scans = [{"image": scan((40, 50, 9), (1.0, 1.0, 5.0), thickness_mm=4.0)}, {"image": scan((9, 9, 9), (2, 2, 2.0))}]
     protocols = own_protocol(scans)

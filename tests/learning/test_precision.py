@@ -33,6 +33,14 @@ def test_a_named_format_is_taken_on_any_processor(monkeypatch):
     assert precision_on("cpu", "bfloat16") == torch.bfloat16
 
 
+def test_float32_by_name_is_not_tf32_on_cuda_and_auto_leaves_it(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # and set back at the end
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: OLD)
+    for name, allowed in (("auto", True), ("bfloat16", True), ("float32", False)):
+        precision_on("cpu", name)
+        assert torch.backends.cudnn.allow_tf32 is allowed
+
+
 def test_an_unknown_format_is_refused():
     with pytest.raises(Refusal, match="precision must be one of auto, float32, bfloat16, float16"):
         precision_on("cpu", "half")

@@ -15,6 +15,7 @@ from scripts.physics.joint import (
     deviation_of_slices,
     slice_weights,
 )
+from scripts.physics.profile import PROFILES
 from scripts.physics.projection import DataConsistency
 from scripts.physics.rigid import RigidResampling
 
@@ -61,6 +62,23 @@ def test_the_adjoint_is_exact():
         w = torch.randn(operator.shape, generator=random, dtype=torch.float64)
         difference = (operator(u) * w).sum() - (u * operator.adjoint(w)).sum()
         assert abs(difference) <= RELATIVE * operator(u).norm() * w.norm()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("thickness", [4, 8])
+def test_slices_that_reach_out_of_the_volume_are_not_covered(profile: str, thickness: float):
+    volume, affine = Grid((3, 3, 80), np.eye(4)), np.eye(4)
+    affine[2, 3] = -40
+    thin = Grid((3, 3, 160), affine)
+    for first in np.arange(1.5, 5.5, 0.5):
+        A = Acquisition(SliceGeometry(160, 38, 4, thickness, profile, first))
+        operator = StackOperator(A, RigidResampling(volume, thin))
+        covered = np.flatnonzero(operator.covered()[1, 1])
+        assert len(covered) >= 10
+        assert (np.diff(covered) == 1).all()
+        b = A(torch.ones(thin.shape))  # a body that goes on beyond the volume
+        difference = b - operator(torch.ones(volume.shape))
+        assert difference[1, 1, covered].abs().max() < 0.01
 
 
 @pytest.mark.parametrize("smoothness", [0.0, 0.2])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.data.case import DICOM, Case
+from scripts.dicom.discovery import find_series
 from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
 from scripts.stacks.study import Study, _common_name, find_studies
@@ -110,6 +111,24 @@ def test_each_study_names_its_own_refused_series_alone(tmp_path: Path, caplog: p
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert line.startswith("035")
     assert ": refused: " in line
+
+
+def test_a_named_reference_that_cannot_be_used_is_refused(tmp_path: Path):
+    series(tmp_path, "tra", 1)
+    series(tmp_path, "cor", 2, EchoTime=12.0)
+    series(tmp_path, "sag", 3)
+    write_series(tmp_path / "4", np.ones((24, 24, 2)), affine_of("sag", (24, 24, 2)), series_number=4)
+    names = {int(name.split("_")[0]): name for name in _names(tmp_path)}
+    (study,) = find_studies(tmp_path, reference=names[3])
+    assert (numbers(study), study.reference) == ([3, 1], names[3])
+    with pytest.raises(Refusal, match=f"reference {names[2]}: no other stack of its contrast"):
+        find_studies(tmp_path, reference=names[2])
+    with pytest.raises(Refusal, match=f"reference {names[4]}: .*slices"):
+        find_studies(tmp_path, reference=names[4])
+
+
+def _names(folder: Path) -> list[str]:
+    return [case.name for case in find_series(folder)]
 
 
 def nifti(folder: Path, name: str, plane: str) -> Path:

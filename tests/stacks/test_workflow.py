@@ -228,6 +228,17 @@ def test_a_stack_that_is_refused_is_left_out_and_a_study_without_any_is_refused(
     assert not (tmp_path / "other").exists()
 
 
+def test_a_named_reference_that_is_refused_is_not_replaced_by_the_next_stack(tmp_path: Path):
+    def make(case: Case) -> Stack:
+        if case.name == "cor":
+            raise Refusal("2 slices, 5 are needed")
+        return stack(case.name)
+
+    row = run([replace(named(["cor", "tra", "sag"]), reference="cor")], tmp_path, make)["study"]
+    assert row["status"] == "refused"
+    assert "reference cor: 2 slices, 5 are needed" in row["reason"]
+
+
 @pytest.fixture(scope="module")
 def dicom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A DICOM study of two stacks, and OUT."""
