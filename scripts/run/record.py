@@ -21,7 +21,7 @@ from ..data.bids_names import BidsNames
 from ..data.case import DICOM, OVERVIEW, SUMMARY, Case
 from ..data.outputs import DICOM_SERIES, REPORT_PAGE
 from ..data.reference import WRITTEN
-from ..data.saving import REPORT, volume_file
+from ..data.saving import POSTFIXES, REPORT, volume_file
 from ..data.sidecar import file_stem, json_object
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, counted, one_line, printable, reason_of
@@ -275,7 +275,7 @@ class RunRecord:
             case: the case.
             locations: location hashes of all cases of this call; a result of one of them has merely changed its name.
         """
-        known = {} if self.redo else self._known_input(case)
+        known = self._known_input(case)
         elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
@@ -294,9 +294,9 @@ class RunRecord:
         """What is known of the input of the result under the name of a case in OUT; {} where there is no result."""
         row = self.rows.read(case.name)
         if row is None:  # frames that were put together have no row of their own
-            volume = volume_file(self.output_dir, case.name)
-            sidecar = volume.with_name(f"{file_stem(volume)}.json")
-            return json_object(sidecar).get("Input", {}) if sidecar.is_file() else {}
+            volumes = (volume_file(self.output_dir, case.name, postfix) for postfix in POSTFIXES)
+            sidecars = (volume.with_name(f"{file_stem(volume)}.json") for volume in volumes)
+            return next((json_object(file).get("Input", {}) for file in sidecars if file.is_file()), {})
         results = [case.name, *row.get("files", [])]  # those frames lie elsewhere
         return row.get("input", {}) if any((self.output_dir / result).exists() for result in results) else {}
 
@@ -563,7 +563,7 @@ class CaseEntry:
     def _standing_result(self, locations: Collection[str | None]) -> str | None:
         """Why a result in OUT is not replaced, and what to do."""
         record, out = self.record, self.record.output_dir.name
-        if record.belongs_to_other_scan(self.case, locations):
+        if not record.redo and record.belongs_to_other_scan(self.case, locations):
             if self.case.stacks:  # perhaps of another patient, whose result --redo would replace
                 return f"{out} holds the result of other stacks under this name: give another output folder"
             return f"{out} holds the result of another scan of this name: give another output folder, or --redo"

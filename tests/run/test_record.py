@@ -406,7 +406,6 @@ def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_
     do(make(), case)
     other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
     assert make().belongs_to_other_scan(other)
-    assert not make(redo=True).belongs_to_other_scan(other)
     record = make()
     with caplog.at_level(logging.ERROR), record.case(other) as entry:
         assert not entry.to_do
@@ -415,6 +414,9 @@ def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_
         record.conclude()
     assert rows(record)["knee"]["status"] == "done"  # still the first one's
     assert not make().belongs_to_other_scan(case)
+    refuse(make(redo=True), other, "a damaged file")
+    assert rows(make())["knee"]["status"] == "done"
+    do(make(redo=True), other)
 
 
 def test_a_refused_scan_does_not_take_the_row_of_another_one_of_its_name(make, case, tmp_path, caplog):
@@ -452,7 +454,7 @@ def test_the_result_of_other_stacks_is_not_replaced(make, study, caplog, names, 
         entry.message for entry in caplog.records
     ]  # no --redo, which would replace another patient's result
     assert make().is_done(study("a", "b", "c"))
-    assert not make(redo=True).belongs_to_other_scan(other)
+    do(make(redo=True), other)
 
 
 def test_a_sidecar_of_any_stack_changes_the_fingerprint_of_the_study(make, study):
