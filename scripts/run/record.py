@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -211,7 +211,7 @@ class RunRecord:
         yield from last
 
     @contextmanager
-    def case(self, case: Case, locations: Collection[str | None] = ()) -> Iterator["CaseEntry"]:
+    def case(self, case: Case) -> Iterator["CaseEntry"]:
         """Process one case: its entry says whether there is anything to do, and records what was done.
 
         An error inside the block ends the case as refused (a `Refusal`) or failed (any other) and goes no further, so
@@ -219,11 +219,10 @@ class RunRecord:
 
         Args:
             case: the case.
-            locations: location hashes of all cases of this call; a result of one of these belongs to no other scan.
         """
         entry = CaseEntry(self, case)
         try:
-            entry.begin(locations)
+            entry.begin()
         except Exception as error:  # noqa: BLE001 - one faulty scan must not stop the others
             entry.failed(error)
         try:
@@ -268,15 +267,14 @@ class RunRecord:
             return f"{case.label}: --write {DICOM_SERIES} alone, which only a DICOM scan gets: add volume"
         return None if self.naming is None else self.naming.refusal(case)
 
-    def belongs_to_other_scan(self, case: Case, locations: Collection[str | None] = ()) -> bool:
+    def belongs_to_other_scan(self, case: Case) -> bool:
         """Whether OUT holds, under the name of this case, a result of other files in another location.
 
-        Args:
-            case: the case.
-            locations: location hashes of all cases of this call; a result of one of them has merely changed its name.
+        It does too where that other scan has merely got another name, as when a series that sorts before it was added:
+        what a user keeps in OUT/<case> is about the scan whose result stands there.
         """
         known = self._known_input(case)
-        elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
+        elsewhere = known.get("location_hash") not in (None, location_hash(case))
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
     def input_has_changed(self, case: Case, now: str | None) -> bool:
@@ -428,13 +426,13 @@ class CaseEntry:
         self._outdated: set[str] = set()  # files of an earlier result that is not valid any more
         self._ends_in_order = True  # else the note stays that processes were killed over the case
 
-    def begin(self, locations: Collection[str | None] = ()) -> None:
+    def begin(self) -> None:
         """Decide whether this process has to process the case, and note that it begins; `release` gives it back."""
         self.describe_input()  # not in __init__: whatever the files' names and state, an error ends this case alone
         free = self._lock.acquire(wait=False)
         refusal = self.case.refusal or self.record.refusal(self.case)
         if refusal:
-            its_own = free and not self.record.belongs_to_other_scan(self.case, locations)
+            its_own = free and not self.record.belongs_to_other_scan(self.case)
             self.stop(REFUSED, refusal) if its_own else self._refuse_here(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
@@ -447,7 +445,7 @@ class CaseEntry:
                 self.case.name,
                 self._lock.holder(),
             )
-        elif reason := self._standing_result(locations):
+        elif reason := self._standing_result():
             self._refuse_here(reason)
         else:
             if self.record.input_has_changed(self.case, self.row.input["fingerprint"]):
@@ -560,13 +558,13 @@ class CaseEntry:
             folder.rmdir()
         self.row.files = sorted(moved)
 
-    def _standing_result(self, locations: Collection[str | None]) -> str | None:
+    def _standing_result(self) -> str | None:
         """Why a result in OUT is not replaced, and what to do."""
         record, out = self.record, self.record.output_dir.name
-        if not record.redo and record.belongs_to_other_scan(self.case, locations):
-            if self.case.stacks:  # perhaps of another patient, whose result --redo would replace
-                return f"{out} holds the result of other stacks under this name: give another output folder"
-            return f"{out} holds the result of another scan of this name: give another output folder, or --redo"
+        if not record.redo and record.belongs_to_other_scan(self.case):
+            what = "other stacks under this name" if self.case.stacks else "another scan of this name"
+            # Perhaps of another patient, whose result --redo would replace: so the line does not offer it
+            return f"{out} holds the result of {what}: give another output folder"
         differences = record.other_settings(self.case)
         if differences:
             listed = ", ".join(differences[:MOST_DIFFERENCES])
