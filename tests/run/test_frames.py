@@ -13,6 +13,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from scripts.data.case import Case
 from scripts.data.discovery import find_nifti
+from scripts.data.formats import open_image
 from scripts.data.nifti import open_nifti
 from scripts.data.saving import SaveImageCased
 from scripts.run.frames import FrameJoiner, _Place, _write
@@ -94,3 +95,14 @@ def test_joined_frames_replace_those_of_the_same_file_also_where_it_has_moved(tm
     assert np.allclose(joined(), 222)
     run(out, find_nifti(write_frames(moved, 2, seed=3)), 333.0)
     assert np.allclose(joined(), 333)
+
+
+def test_the_repetition_time_of_an_mgh_file_keeps_its_unit(tmp_path: Path):
+    path = tmp_path / "dwi.mgz"
+    image = nibabel.MGHImage(np.stack([voxels((8, 8, 6))] * 2, -1), np.diag([1.0, 1, 5, 1]))
+    image.header.set_zooms((1, 1, 5, 2000))
+    image.to_filename(path)
+    assert open_image(path).header.get_xyzt_units() == ("mm", "msec")
+    run(tmp_path / "out", find_nifti(path), 111.0)
+    header = nibabel.load(tmp_path / "out/dwi/dwi_glade.nii.gz").header
+    assert (header.get_zooms()[3], header.get_xyzt_units()[1]) == (2000, "msec")  # 2 s
