@@ -61,7 +61,8 @@ class Row:
         input: format, frame, number of files, fingerprint, location hash; once it is loaded, its geometry and
             intensities, the smallest and the largest of the acquired slices.
         output: shape (voxels), spacing (mm), RAS affine and intensities of the isotropic result.
-        written: the same of the NIfTI file, where `like` puts the result on the grid of another image; else None.
+        written: the same of the NIfTI files, where `like` puts them on the grid of another image, without intensities
+            where the result itself is not among them; else None.
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
         residual: ||A v - b|| / ||b|| of the result, where it was measured; of several stacks, the largest.
@@ -121,7 +122,7 @@ class Row:
         self.output = geometry(pred.shape[-3:], pred.affine) | {"intensities": _rounded(pred.min(), pred.max())}
         if WRITTEN in pred.meta:
             shape, affine, *ends = pred.meta[WRITTEN]
-            self.written = geometry(shape, affine) | {"intensities": _rounded(*ends)}
+            self.written = geometry(shape, affine) | ({"intensities": _rounded(*ends)} if ends else {})
         for name in FIT:
             value = plain(pred.meta.get(name))
             setattr(self, name, None if value is None else float(value))
