@@ -20,7 +20,6 @@ from scripts.data.readers import LoadImageCased
 from scripts.data.saving import SaveImageCased, case_folder, write_series
 from scripts.dicom.discovery import find_series, survey
 from scripts.geometry.errors import Refusal
-from scripts.run.fingerprints import location_hash
 from scripts.run.record import CaseEntry, RunRecord
 
 BUNDLE = Path(__file__).resolve().parents[2]
@@ -170,10 +169,9 @@ class Bundle:
 
     def read(self, cases: Sequence[Case]) -> Iterator[Scan]:
         """Read one case after the other by our own reader; those without anything to do are passed over."""
-        locations = {location_hash(case) for case in cases}
         for index in self.record.in_turn(cases):
             case = cases[index]
-            with self.record.case(case, locations) as entry:
+            with self.record.case(case) as entry:
                 if entry.to_do:
                     yield Scan(entry, self.reader(case.as_item())["image"])
 

@@ -154,13 +154,15 @@ def _kind(name: str, size: int) -> np.dtype:
     return np.dtype(f"{letter}{size}")
 
 
-def _header(shape: tuple[int, ...], affine: np.ndarray, kind: np.dtype, times: list[float]) -> nibabel.Nifti1Header:
-    """What a NIfTI header would say of the grid, in mm."""
+def _header(
+    shape: tuple[int, ...], affine: np.ndarray, kind: np.dtype, times: list[float], time_unit: str | None = None
+) -> nibabel.Nifti1Header:
+    """What a NIfTI header would say of the grid, in mm; the unit of time is that of NIfTI, None where it is unknown."""
     header = nibabel.Nifti2Header()  # its sizes may be of more than 16 bits
     header.set_data_dtype(kind)
     header.set_data_shape(shape)
     header.set_zooms([*np.linalg.norm(affine[:3, : min(3, len(shape))], axis=0), *map(abs, times)])
-    header.set_xyzt_units("mm")
+    header.set_xyzt_units("mm", time_unit if times else None)
     return header
 
 
@@ -330,5 +332,6 @@ def _open_mgh(path: Path) -> NiftiFile:
         raise Refusal(f"{path.name}: missing affine (goodRASFlag is 0): set the scan's position in the header")
     affine = header.get_affine()
     shape = tuple(map(int, header.get_data_shape()))
-    own = _header(shape, affine, header.get_data_dtype(), [float(zoom) for zoom in header.get_zooms()[3:]])
+    times_ms = [float(zoom) for zoom in header.get_zooms()[3:]]
+    own = _header(shape, affine, header.get_data_dtype(), times_ms, "msec")
     return NiftiFile(own, affine, ArrayProxy(source_of(path), header), trailer=True)

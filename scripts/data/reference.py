@@ -31,7 +31,8 @@ SAME = 1e-4  # voxels by which grids may differ and still count as one
 # bodies or of two coordinate systems. A grid of a small part has all its voxels in the scan, and a grid
 # of more than the scan has all of the scan in it, so that one of the two shares is 1.
 LEAST_SHARED = 0.1
-WRITTEN = "written"  # meta key of a result: shape, affine, smallest and largest value of its file on the other grid
+# Meta key of a result: shape and affine of the other grid, and smallest and largest value of its file where it has one
+WRITTEN = "written"
 
 logger = logging.getLogger(__name__)
 

@@ -91,7 +91,7 @@ class SaveImageCased(SaveImaged):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The data; the results are in OUT/<case>/ when this returns.
 
-        With `like`, meta["written"] of the result says what its file holds.
+        With `like`, meta["written"] of the result says what its file holds; the grid alone where it has no file.
 
         Raises:
             OSError: if they cannot be written (disk full, no permission); nothing half-written is left.
@@ -102,6 +102,8 @@ class SaveImageCased(SaveImaged):
             for key, postfix in self.key_iterator(d, self.postfixes):
                 if (VOLUME if postfix == RESULT else postfix) not in self.left_out:
                     self._write_volume(d[key], folder / volume_name(case.name, postfix), case, postfix)
+                elif postfix == RESULT and self.like.grid is not None:  # that of the other volumes
+                    d[key].meta[WRITTEN] = (self.like.grid.shape, self.like.grid.affine)
                 if postfix == RESULT and self.dicom_writer is not None and case.format == DICOM:
                     write_series(self.dicom_writer, d[key], case, folder)
             if self.extra is not None:

@@ -75,6 +75,11 @@ class Volume:
         return tuple(dict.fromkeys(frame.file for frame in self.frames))
 
     @property
+    def series(self) -> str:
+        """Its SeriesInstanceUID; the lowest where images of several series form the volume."""
+        return min(frame.series for frame in self.frames)
+
+    @property
     def planes_in_files(self) -> tuple[int, ...] | None:
         """Which frames of its enhanced files belong to it; None for files of a single frame."""
         return None if self.frames[0].index is None else tuple(frame.index for frame in self.frames)

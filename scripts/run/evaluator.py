@@ -15,7 +15,6 @@ from monai.utils import CommonKeys
 
 from ..data.case import Case
 from ..geometry.errors import counted
-from .fingerprints import location_hash
 from .loader import CaseLoader, PendingCase
 from .processes import ends_on_sigterm
 from .record import RunRecord
@@ -64,7 +63,6 @@ class CaseEvaluator(SupervisedEvaluator):
             decollate=False,
         )
         self.record, self.cases = record, cases
-        self._locations: set[str | None] = set()
         self._computing = ComputingTime()
         self.logger.setLevel(logging.CRITICAL)  # what ends a run is shown where it ends; Ignite would log it once more
 
@@ -76,8 +74,6 @@ class CaseEvaluator(SupervisedEvaluator):
         """
         self.record.open()
         self._log_configuration()
-        cases = self.data_loader.cases if self.cases is None else self.cases
-        self._locations = {location_hash(case) for case in cases}
         with ends_on_sigterm():
             super().run()
         hint = self._computing.hint(torch.get_num_threads(), os.environ)
@@ -95,7 +91,7 @@ class CaseEvaluator(SupervisedEvaluator):
     def _iteration(self, engine: SupervisedEvaluator, batchdata: PendingCase) -> dict:
         """Process one case; the output is empty if the case was skipped, refused or failed."""
         engine.state.batch, engine.state.output = {}, {}
-        with self.record.case(batchdata.case, self._locations) as entry:
+        with self.record.case(batchdata.case) as entry:
             if entry.to_do:
                 item = batchdata.load()
                 entry.loaded(item[CommonKeys.IMAGE])

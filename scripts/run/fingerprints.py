@@ -39,8 +39,9 @@ def fingerprint_of_files(files: list[Path], part: str = "") -> str | None:
 def location_hash(case: Case) -> str | None:
     """Return a hash of where the input lies; it is hashed because folders bear patients' names.
 
-    The location of a NIfTI scan is its path, that of a DICOM volume its folder, since files may be added to it; that of
-    several stacks, the locations of all of them in their order.
+    The location of a NIfTI scan is its path, that of a DICOM volume its folder, since files may be added to it, and its
+    SeriesInstanceUID, since the folder may hold another patient later; that of several stacks, the locations of all of
+    them in their order.
     """
     if len(case.stacks) > 1:
         hashes = [location_hash(stack) for stack in case.stacks]
@@ -51,7 +52,9 @@ def location_hash(case: Case) -> str | None:
         first = min(case.files).resolve()
     except (OSError, RuntimeError):  # a loop of symbolic links, a folder that may not be entered
         return None
-    return hashlib.sha256(os.fsencode(first.parent if case.format == DICOM else first)).hexdigest()
+    place = os.fsencode(first.parent if case.format == DICOM else first)
+    series = getattr(case.volume, "series", None)
+    return hashlib.sha256(place if series is None else place + b"|" + series.encode()).hexdigest()
 
 
 def input_files(case: Case) -> list[Path]:

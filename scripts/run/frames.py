@@ -6,7 +6,7 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ignite.distributed as idist
@@ -35,7 +35,8 @@ class FrameJoiner:
     """Put the volumes of all frames of a 4-D file together in OUT/<file>/, with its repetition time, bval and bvec.
 
     The frames' own volumes are removed then, and their rows in the record name the 4-D files; reports stay where they
-    are. A file of which some frames were not wanted, refused or failed stays in frames.
+    are. A file of which some frames were not wanted, refused or failed stays in frames, and so does one whose 4-D files
+    would replace the result of another scan of its name.
 
     Args:
         record: of the run.
@@ -69,6 +70,14 @@ class FrameJoiner:
         if not len(done) == len(frames) == source.dataobj.shape[3]:
             return
         name = joined_name([case.name for case in frames], {case.name for case in self.cases})
+        # An earlier 4-D result of this file is known by the file's location, and by the fingerprint of its first frame
+        if self.record.belongs_to_other_scan(replace(frames[0], name=name)):
+            logger.warning(
+                "%s: stays in frames: %s holds the result of another scan of this name: give another output folder",
+                name,
+                out.name,
+            )
+            return
         places = {postfix: [_place(out, case, name, postfix) for case in frames] for postfix in POSTFIXES}
         places = {postfix: found for postfix, found in places.items() if all(place.path.is_file() for place in found)}
         if any(place.index is None for found in places.values() for place in found):

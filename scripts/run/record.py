@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..data.bids_names import BidsNames
 from ..data.case import DICOM, OVERVIEW, SUMMARY, Case
 from ..data.outputs import DICOM_SERIES, REPORT_PAGE
 from ..data.reference import WRITTEN
-from ..data.saving import REPORT, volume_file
+from ..data.saving import POSTFIXES, REPORT, volume_file
 from ..data.sidecar import file_stem, json_object
 from ..geometry.checksums import origin_of, sha256_of
 from ..geometry.errors import Refusal, counted, one_line, printable, reason_of
@@ -61,7 +61,8 @@ class Row:
         input: format, frame, number of files, fingerprint, location hash; once it is loaded, its geometry and
             intensities, the smallest and the largest of the acquired slices.
         output: shape (voxels), spacing (mm), RAS affine and intensities of the isotropic result.
-        written: the same of the NIfTI file, where `like` puts the result on the grid of another image; else None.
+        written: the same of the NIfTI files, where `like` puts them on the grid of another image, without intensities
+            where the result itself is not among them; else None.
         protocol: how the scan was acquired; None until it is loaded.
         warnings: sentences about the scan.
         residual: ||A v - b|| / ||b|| of the result, where it was measured; of several stacks, the largest.
@@ -121,7 +122,7 @@ class Row:
         self.output = geometry(pred.shape[-3:], pred.affine) | {"intensities": _rounded(pred.min(), pred.max())}
         if WRITTEN in pred.meta:
             shape, affine, *ends = pred.meta[WRITTEN]
-            self.written = geometry(shape, affine) | {"intensities": _rounded(*ends)}
+            self.written = geometry(shape, affine) | ({"intensities": _rounded(*ends)} if ends else {})
         for name in FIT:
             value = plain(pred.meta.get(name))
             setattr(self, name, None if value is None else float(value))
@@ -211,7 +212,7 @@ class RunRecord:
         yield from last
 
     @contextmanager
-    def case(self, case: Case, locations: Collection[str | None] = ()) -> Iterator["CaseEntry"]:
+    def case(self, case: Case) -> Iterator["CaseEntry"]:
         """Process one case: its entry says whether there is anything to do, and records what was done.
 
         An error inside the block ends the case as refused (a `Refusal`) or failed (any other) and goes no further, so
@@ -219,11 +220,10 @@ class RunRecord:
 
         Args:
             case: the case.
-            locations: location hashes of all cases of this call; a result of one of these belongs to no other scan.
         """
         entry = CaseEntry(self, case)
         try:
-            entry.begin(locations)
+            entry.begin()
         except Exception as error:  # noqa: BLE001 - one faulty scan must not stop the others
             entry.failed(error)
         try:
@@ -268,15 +268,14 @@ class RunRecord:
             return f"{case.label}: --write {DICOM_SERIES} alone, which only a DICOM scan gets: add volume"
         return None if self.naming is None else self.naming.refusal(case)
 
-    def belongs_to_other_scan(self, case: Case, locations: Collection[str | None] = ()) -> bool:
+    def belongs_to_other_scan(self, case: Case) -> bool:
         """Whether OUT holds, under the name of this case, a result of other files in another location.
 
-        Args:
-            case: the case.
-            locations: location hashes of all cases of this call; a result of one of them has merely changed its name.
+        It does too where that other scan has merely got another name, as when a series that sorts before it was added:
+        what a user keeps in OUT/<case> is about the scan whose result stands there.
         """
-        known = {} if self.redo else self._known_input(case)
-        elsewhere = known.get("location_hash") not in (None, location_hash(case), *locations)
+        known = self._known_input(case)
+        elsewhere = known.get("location_hash") not in (None, location_hash(case))
         return elsewhere and known.get("fingerprint") != fingerprint(case)
 
     def input_has_changed(self, case: Case, now: str | None) -> bool:
@@ -294,9 +293,9 @@ class RunRecord:
         """What is known of the input of the result under the name of a case in OUT; {} where there is no result."""
         row = self.rows.read(case.name)
         if row is None:  # frames that were put together have no row of their own
-            volume = volume_file(self.output_dir, case.name)
-            sidecar = volume.with_name(f"{file_stem(volume)}.json")
-            return json_object(sidecar).get("Input", {}) if sidecar.is_file() else {}
+            volumes = (volume_file(self.output_dir, case.name, postfix) for postfix in POSTFIXES)
+            sidecars = (volume.with_name(f"{file_stem(volume)}.json") for volume in volumes)
+            return next((json_object(file).get("Input", {}) for file in sidecars if file.is_file()), {})
         results = [case.name, *row.get("files", [])]  # those frames lie elsewhere
         return row.get("input", {}) if any((self.output_dir / result).exists() for result in results) else {}
 
@@ -428,13 +427,13 @@ class CaseEntry:
         self._outdated: set[str] = set()  # files of an earlier result that is not valid any more
         self._ends_in_order = True  # else the note stays that processes were killed over the case
 
-    def begin(self, locations: Collection[str | None] = ()) -> None:
+    def begin(self) -> None:
         """Decide whether this process has to process the case, and note that it begins; `release` gives it back."""
         self.describe_input()  # not in __init__: whatever the files' names and state, an error ends this case alone
         free = self._lock.acquire(wait=False)
         refusal = self.case.refusal or self.record.refusal(self.case)
         if refusal:
-            its_own = free and not self.record.belongs_to_other_scan(self.case, locations)
+            its_own = free and not self.record.belongs_to_other_scan(self.case)
             self.stop(REFUSED, refusal) if its_own else self._refuse_here(refusal)
         elif self.record.is_done(self.case, self.row.input["fingerprint"]):
             self.record.counts[KEPT] += 1
@@ -447,7 +446,7 @@ class CaseEntry:
                 self.case.name,
                 self._lock.holder(),
             )
-        elif reason := self._standing_result(locations):
+        elif reason := self._standing_result():
             self._refuse_here(reason)
         else:
             if self.record.input_has_changed(self.case, self.row.input["fingerprint"]):
@@ -560,13 +559,13 @@ class CaseEntry:
             folder.rmdir()
         self.row.files = sorted(moved)
 
-    def _standing_result(self, locations: Collection[str | None]) -> str | None:
+    def _standing_result(self) -> str | None:
         """Why a result in OUT is not replaced, and what to do."""
         record, out = self.record, self.record.output_dir.name
-        if record.belongs_to_other_scan(self.case, locations):
-            if self.case.stacks:  # perhaps of another patient, whose result --redo would replace
-                return f"{out} holds the result of other stacks under this name: give another output folder"
-            return f"{out} holds the result of another scan of this name: give another output folder, or --redo"
+        if not record.redo and record.belongs_to_other_scan(self.case):
+            what = "other stacks under this name" if self.case.stacks else "another scan of this name"
+            # Perhaps of another patient, whose result --redo would replace: so the line does not offer it
+            return f"{out} holds the result of {what}: give another output folder"
         differences = record.other_settings(self.case)
         if differences:
             listed = ", ".join(differences[:MOST_DIFFERENCES])

@@ -31,7 +31,6 @@ from ..data.transforms import OriginalOrientationd
 from ..geometry.errors import Refusal, one_line, refusal_of
 from ..geometry.grid import Grid
 from ..geometry.progress import Progress
-from ..run.fingerprints import location_hash
 from ..run.processes import ends_on_sigterm
 from ..run.record import CaseEntry, RunRecord
 from .fusion import Fused, Fusion
@@ -77,13 +76,12 @@ class StudyRun:
         """
         self.record.open()
         self.single.load()
-        locations = {location_hash(study.case) for study in self.studies}
         order = self.record.in_turn([study.case for study in self.studies])
         shown = self.progress and len(self.studies) > 1  # of one study, its own stages say more
         with ends_on_sigterm():
             for index in Progress(order, shown, total=len(self.studies), desc="studies", unit="study"):
                 study = self.studies[index]
-                with self.record.case(study.case, locations) as entry:
+                with self.record.case(study.case) as entry:
                     if entry.to_do:
                         self._process(study, entry)
 

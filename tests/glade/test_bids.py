@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from glade import cli
+from scripts.data.bids_names import resolution_label
 
 from ..data.thick_scans import voxels, write_scan
 
@@ -143,11 +144,17 @@ def test_the_data_set_as_output_folder_stays_as_it_was(tiny, dataset, capsys):
     assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
 
 
-def test_a_name_states_the_grid_of_like(tiny, dataset, tmp_path):
+@pytest.mark.parametrize(("write", "description"), [("volume", "glade"), ("uncertainty", "uncertainty")])
+def test_a_name_states_the_grid_of_like(tiny, dataset, tmp_path, write, description):
     like = write_scan(tmp_path / "like.nii.gz", spacing=(2, 2, 4))
-    options = ["--write", "volume", "--participant-label", "01", "--like", str(like)]
+    options = ["--write", write, "--participant-label", "01", "--like", str(like)]
     assert bids(dataset, tmp_path / "out", *options) == 0
-    assert images(tmp_path / "out") == ["sub-01/anat/sub-01_res-2x2x4mm_desc-glade_T2w.nii.gz"]
+    (name,) = images(tmp_path / "out")
+    assert name == f"sub-01/anat/sub-01_res-2x2x4mm_desc-{description}_T2w.nii.gz"
+    image = nibabel.load(tmp_path / "out" / name)
+    assert resolution_label([float(zoom) for zoom in image.header.get_zooms()]) == "2x2x4mm"
+    (row,) = json.loads((tmp_path / "out/summary.json").read_text())["cases"]
+    assert row["written"]["shape"] == list(image.shape)
 
 
 @pytest.mark.slow

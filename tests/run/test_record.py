@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from scripts.data.acceptance import ScanProtocol
 from scripts.data.case import Case
 from scripts.data.discovery import find_nifti
 from scripts.data.saving import case_folder
+from scripts.dicom.discovery import find_series
+from scripts.dicom.synthetic_series import write_series
 from scripts.geometry.errors import Refusal
 from scripts.run import rows as rows_module
 from scripts.run.fingerprints import fingerprint, location_hash
@@ -406,7 +409,6 @@ def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_
     do(make(), case)
     other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
     assert make().belongs_to_other_scan(other)
-    assert not make(redo=True).belongs_to_other_scan(other)
     record = make()
     with caplog.at_level(logging.ERROR), record.case(other) as entry:
         assert not entry.to_do
@@ -415,6 +417,9 @@ def test_the_result_of_another_scan_of_one_name_is_not_replaced(make, case, tmp_
         record.conclude()
     assert rows(record)["knee"]["status"] == "done"  # still the first one's
     assert not make().belongs_to_other_scan(case)
+    refuse(make(redo=True), other, "a damaged file")
+    assert rows(make())["knee"]["status"] == "done"
+    do(make(redo=True), other)
 
 
 def test_a_refused_scan_does_not_take_the_row_of_another_one_of_its_name(make, case, tmp_path, caplog):
@@ -452,7 +457,7 @@ def test_the_result_of_other_stacks_is_not_replaced(make, study, caplog, names, 
         entry.message for entry in caplog.records
     ]  # no --redo, which would replace another patient's result
     assert make().is_done(study("a", "b", "c"))
-    assert not make(redo=True).belongs_to_other_scan(other)
+    do(make(redo=True), other)
 
 
 def test_a_sidecar_of_any_stack_changes_the_fingerprint_of_the_study(make, study):
@@ -502,10 +507,63 @@ def test_a_call_that_failed_does_not_give_up_what_an_earlier_one_made(make, case
     assert not make().belongs_to_other_scan(case)
 
 
-def test_a_scan_that_has_another_name_now_is_no_other_one(make, case, tmp_path):
+def series(folder, seed, uid=None):
+    header = {} if uid is None else {"SeriesInstanceUID": uid}
+    affine = np.diag([1.0, 1, 5, 1])
+    write_series(folder, voxels((16, 16, 8), seed=seed), affine, header=header, seed=seed)
+
+
+def refused_for_another(record, case, caplog):
+    caplog.clear()
+    with record.case(case) as entry:
+        assert not entry.to_do
+    line = f"{case.name}: refused: out holds the result of another scan of this name: give another output folder"
+    return line in caplog.messages
+
+
+def test_another_series_in_the_same_folder_does_not_replace_the_result(make, tmp_path, caplog):
+    inbox, result = tmp_path / "inbox", tmp_path / "out/001_T2_TSE/001_T2_TSE_glade.nii.gz"
+    series(inbox, seed=1)
+    (first,) = find_series(inbox)
+    do(make(), first)
+    result.write_bytes(b"of the first")
+    os.utime(first.files[0], ns=(1, 1))
+    assert not make().belongs_to_other_scan(first)
+    assert make().input_has_changed(first, fingerprint(first))
+    shutil.rmtree(inbox)
+    series(inbox, seed=2)
+    (second,) = find_series(inbox)
+    assert second.name == first.name
+    assert refused_for_another(make(), second, caplog)
+    assert result.read_bytes() == b"of the first"
+
+
+def test_a_series_that_takes_the_name_of_another_one_does_not_replace_its_result(make, tmp_path, caplog):
+    archive, folder = tmp_path / "archive", tmp_path / "out/001_T2_TSE"
+    series(archive / "A", seed=1, uid="1.2.9")
+    (first,) = find_series(archive)
+    do(make(), first)
+    for name in ("segmentation.txt", "001_T2_TSE_glade.nii.gz"):
+        (folder / name).write_text("of A")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    series(archive / "B", seed=2, uid="1.2.1")
+    second, first = find_series(archive)
+    assert (second.name, first.name) == ("001_T2_TSE", "001_T2_TSE_2")
+    assert refused_for_another(make(), second, caplog)
+    do(make(), first)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_record_of_before_without_the_series_in_the_location_is_still_valid(make, tmp_path):
+    series(tmp_path / "inbox", seed=1)
+    (case,) = find_series(tmp_path / "inbox")
     do(make(), case)
-    other = find_nifti(write_scan(tmp_path / "elsewhere/knee.nii.gz", voxels((25, 20, 8))))[0]
-    assert not make().belongs_to_other_scan(other, {location_hash(case), location_hash(other)})
+    path = tmp_path / "out/.glade/001_T2_TSE.json"
+    row = json.loads(path.read_text())
+    row["input"]["location_hash"] = hashlib.sha256(os.fsencode((tmp_path / "inbox").resolve())).hexdigest()
+    path.write_text(json.dumps(row))
+    assert not make().belongs_to_other_scan(case)
+    assert make().is_done(case)
 
 
 def test_a_sidecar_that_comes_later_makes_no_other_scan(make, case):
