@@ -130,6 +130,7 @@ class CrossPlaneCheck:
         slices, acquisition = acquired(self.record.folder.scan_file(reference.name), thin, reference)
         interpolated = read_volume(method_file(self.methods[CONSISTENT], CONSISTENT, reference.name, names))
         motion = register(*interpolated, volume, grid)
+        motion.check(same_contrast=False)
         logger.info("%s: registered, %.2f degrees, %.2f mm", name, motion.angle_deg, motion.shift_mm)
         pair = _inside_all(
             _pair(grid, evaluated, slices, thin, reference, acquisition, motion.matrix),

@@ -198,22 +198,40 @@ class Fusion:
         Raises:
             Refusal: if it would need too much memory.
         """
-        reference = stacks[0]
         motions, left_out = self._registered(stacks)
-        used = [stack for stack in stacks if stack.case.name in motions]
-        grid = self._grid(used, motions)
-        self._check_memory(grid, len(used))
-        fused, prior, cubic, coverage = [], [], [], []
-        for stack in Progress(used, self.progress, desc="stacks in the frame of the reference", leave=False):
+        while True:  # the grid depends on the stacks that are used: it is made again when one is left out
+            used = [stack for stack in stacks if stack.case.name not in left_out]
+            grid = self._grid(used, motions)
+            self._check_memory(grid, len(used))
+            fused, volumes, cubic, coverage = self._placed(used, grid, motions, left_out)
+            if len(fused) == len(used):
+                return self._solved(fused, grid, volumes, cubic, coverage, left_out)
+
+    def _placed(
+        self, stacks: Sequence[Stack], grid: Grid, motions: dict[str, Registration], left_out: dict[str, str]
+    ) -> tuple[list[FusedStack], list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+        """Bring stacks into the frame of the result and to the intensities of the first.
+
+        Args:
+            stacks: the reference first.
+            grid: of the result.
+            motions: of each stack, by name.
+            left_out: takes the name of a stack that cannot be matched, and why.
+
+        Returns:
+            For each stack that can be: itself, its volume, the interpolated one, and where it covers the grid.
+        """
+        fused, volumes, cubic, coverage = [], [], [], []
+        for stack in Progress(stacks, self.progress, desc="stacks in the frame of the reference", leave=False):
             back = RigidResampling(stack.grid, grid, motions[stack.case.name].matrix)
             inside = back.covered(stack.volume.device) > HALF
             volume, interpolated = back(stack.volume), back(stack.interpolated)
             match = None
-            if stack is not reference:
+            if stack is not stacks[0]:
                 try:
                     shared = (inside & coverage[0]).cpu().numpy()
                     match = match_intensity(
-                        volume.cpu().numpy(), prior[0].cpu().numpy(), shared, float(grid.spacing_mm[0])
+                        volume.cpu().numpy(), volumes[0].cpu().numpy(), shared, float(grid.spacing_mm[0])
                     )
                 except Refusal as refusal:
                     left_out[stack.case.name] = _said(stack, refusal)
@@ -221,10 +239,10 @@ class Fusion:
                 factors = torch.from_numpy(match.factors).to(volume)
                 volume, interpolated = volume * factors, interpolated * factors
             fused.append(_observed(stack, grid, motions[stack.case.name], match))
-            prior.append(volume)
+            volumes.append(volume)
             cubic.append(interpolated)
             coverage.append(inside)
-        return self._solved(fused, grid, prior, cubic, coverage, left_out)
+        return fused, volumes, cubic, coverage
 
     def _registered(self, stacks: Sequence[Stack]) -> tuple[dict[str, Registration], dict[str, str]]:
         """The motion of each stack by name, and why others are left out."""

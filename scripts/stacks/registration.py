@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
+from scipy.special import entr
 
 from ..geometry.errors import Refusal
 from ..geometry.grid import AXES, Grid
@@ -25,12 +26,13 @@ STEPS = 200  # of each level, at most
 LARGEST_DEG = 20.0  # between stacks of one session; more is another position of the patient
 LARGEST_MM = 30.0
 LEAST_OVERLAP = 0.1  # of the smaller of the two volumes
-MEASURABLE = 2e-4  # a smaller difference of two correlations says nothing
-SMOOTH_VOXELS = 1.0  # Gaussian sigma before the correlation
+MEASURABLE = 1e-3  # a smaller difference of two normalised mutual informations says nothing
+SMOOTH_VOXELS = 1.0  # Gaussian sigma before two volumes are compared
 FINEST_MM = 1.0  # voxels on which two volumes are compared; half of it found the same transform in five times the time
 PROBES = 20  # points along each axis that tell how far two fields of view overlap
-FEWEST_SHARED = 100  # voxels of the overlap, for a correlation
+FEWEST_SHARED = 1000  # voxels of the overlap; fewer share much information by chance
 LEAST_CORRELATION = 0.5  # inside the overlap afterwards; below, the registration has failed
+LEAST_INFORMATION = 1.02  # likewise, where the contrasts may differ
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Registration:
         shift_mm: of the centre of the fixed volume.
         correlation: of the two volumes inside their overlap afterwards.
         correlation_before: without the transform.
+        information: normalised mutual information inside the overlap afterwards, from 1 where the two volumes are
+            unrelated to 2 where each determines the other.
         overlap: share of the smaller volume's voxels that lies inside the other one.
     """
 
@@ -51,10 +55,14 @@ class Registration:
     shift_mm: float
     correlation: float
     correlation_before: float
+    information: float
     overlap: float
 
-    def check(self) -> None:
+    def check(self, same_contrast: bool = True) -> None:
         """Make sure that the registration has succeeded.
+
+        Args:
+            same_contrast: False where the contrasts may differ, so that the correlation says little.
 
         Raises:
             Refusal: on a motion that no session has, or volumes that are unlike each other afterwards.
@@ -64,10 +72,15 @@ class Registration:
                 f"the registration failed: it found {self.angle_deg:.1f} degrees and {self.shift_mm:.1f} mm of motion, "
                 f"more than {LARGEST_DEG:g} degrees or {LARGEST_MM:g} mm between stacks of one session"
             )
-        if self.correlation < LEAST_CORRELATION:
+        if same_contrast and self.correlation < LEAST_CORRELATION:
             raise Refusal(
                 f"the registration failed: the correlation afterwards is {self.correlation:.2f}, "
                 f"at least {LEAST_CORRELATION:g} is needed"
+            )
+        if not same_contrast and self.information < LEAST_INFORMATION:
+            raise Refusal(
+                f"the registration failed: the normalised mutual information afterwards is {self.information:.3f}, "
+                f"at least {LEAST_INFORMATION:g} is needed"
             )
 
     def as_row(self) -> dict:
@@ -77,7 +90,7 @@ class Registration:
 
 def no_motion() -> Registration:
     """Return the registration of the reference with itself."""
-    return Registration(np.eye(AXES + 1), 0.0, 0.0, 1.0, 1.0, 1.0)
+    return Registration(np.eye(AXES + 1), 0.0, 0.0, 1.0, 1.0, 2.0, 1.0)
 
 
 def register(
@@ -90,8 +103,10 @@ def register(
     """Find the rigid transform under which the two volumes share the most information.
 
     Mattes' mutual information (Mattes et al. 2003, IEEE Trans Med Imaging 22:120) at three resolutions, by gradient
-    descent with regular steps, from no motion at all, on voxels of at least 1 mm. It does not need the same intensities
-    in both volumes. One thread and a fixed random draw: the same volumes always give the same transform.
+    descent with regular steps, from no motion at all, on voxels of at least 1 mm. A resolution at which the normalised
+    mutual information (Studholme et al. 1999, Pattern Recognition 32:71) of the smoothed volumes falls is left out. It
+    does not need the same intensities in both volumes. One thread and a fixed random draw: the same volumes always give
+    the same transform.
 
     Args:
         fixed: (X, Y, Z).
@@ -114,14 +129,14 @@ def register(
     # smooth: else interpolation, which lowers noise, would make any motion look better than none
     fixed, moving = (ndimage.gaussian_filter(v.astype(np.float32), SMOOTH_VOXELS) for v in (fixed, moving))
     matrix = np.eye(AXES + 1)
-    correlation = before = _correlation(fixed, fixed_grid, moving, moving_grid, matrix)
+    before = _shared(fixed, fixed_grid, moving, moving_grid, matrix)
+    information, moved = _information(*before), False
     try:
         for shrink, first_step_mm in LEVELS:
             finer = _refined(*images, matrix, fixed_grid.centre_mm, shrink, first_step_mm)
-            reached = _correlation(fixed, fixed_grid, moving, moving_grid, finer)
-            moved = correlation != before
-            if reached > correlation + (-MEASURABLE if moved else MEASURABLE):  # else no motion, or astray
-                matrix, correlation = finer, reached
+            reached = _information(*_shared(fixed, fixed_grid, moving, moving_grid, finer))
+            if reached > information + (-MEASURABLE if moved else MEASURABLE):  # else no motion, or astray
+                matrix, information, moved = finer, reached, True
             if stepped is not None:
                 stepped()
     except RuntimeError as error:  # ITK: all samples map outside the moving volume
@@ -130,8 +145,9 @@ def register(
         matrix,
         float(np.degrees(Rotation.from_matrix(matrix[:AXES, :AXES]).magnitude())),
         float(np.linalg.norm(matrix[:AXES, :AXES] @ fixed_grid.centre_mm + matrix[:AXES, AXES] - fixed_grid.centre_mm)),
-        correlation,
-        before,
+        _correlation(*_shared(fixed, fixed_grid, moving, moving_grid, matrix)),
+        _correlation(*before),
+        information,
         overlap,
     )
     return found
@@ -224,22 +240,38 @@ def _overlap(first: Grid, second: Grid) -> float:
     return float(_inside(_index(points, large), large.shape).mean())
 
 
-def _correlation(
+def _shared(
     fixed: np.ndarray, fixed_grid: Grid, moving: np.ndarray, moving_grid: Grid, matrix: np.ndarray
-) -> float:
-    """Pearson's correlation at a regular choice of the fixed voxels inside the overlap; 0 where there is none."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The values of both volumes at a regular choice of the fixed voxels inside the overlap; none where it is small."""
     stride = max(1, round((fixed.size / SAMPLES) ** (1 / AXES)))
     index = np.stack(np.meshgrid(*(np.arange(0, n, stride) for n in fixed.shape), indexing="ij"), axis=-1)
     points = fixed_grid.world_mm(index.reshape(-1, AXES)) @ matrix[:AXES, :AXES].T + matrix[:AXES, AXES]
     places = _index(points, moving_grid)
     inside = _inside(places, moving_grid.shape)
     if inside.sum() < FEWEST_SHARED:
-        return 0.0
+        return np.zeros(0), np.zeros(0)
     there = ndimage.map_coordinates(moving, places[inside].T, order=1, mode="nearest")  # up to half a voxel outside
-    here = fixed[tuple(index.reshape(-1, AXES)[inside].T)]
-    if min(here.std(), there.std()) == 0:
+    return fixed[tuple(index.reshape(-1, AXES)[inside].T)], there
+
+
+def _correlation(here: np.ndarray, there: np.ndarray) -> float:
+    """Pearson's correlation; 0 where there are no values, or equal ones."""
+    if here.size == 0 or min(here.std(), there.std()) == 0:
         return 0.0
     return float(np.corrcoef(here, there)[0, 1])
+
+
+def _information(here: np.ndarray, there: np.ndarray) -> float:
+    """Normalised mutual information, (H(here) + H(there)) / H(here, there); 1 where there are no values, or equal ones.
+
+    It does not fall where one contrast is another function of the tissue than the other, as a correlation does.
+    """
+    if here.size == 0 or min(here.std(), there.std()) == 0:
+        return 1.0
+    joint = np.histogram2d(here, there, BINS)[0] / here.size
+    entropies = [float(entr(shares).sum()) for shares in (joint.sum(axis=0), joint.sum(axis=1), joint)]
+    return (entropies[0] + entropies[1]) / entropies[2]
 
 
 def _index(points_mm: np.ndarray, grid: Grid) -> np.ndarray:

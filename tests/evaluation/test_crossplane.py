@@ -18,6 +18,7 @@ from scripts.geometry.grid import Grid
 from scripts.phantom.abdomen import abdomen
 from scripts.physics.acquisition import Acquisition, SliceGeometry
 from scripts.physics.interpolation import CubicInterpolation
+from scripts.stacks.registration import Registration
 from tests.conftest import ROOT
 
 FACTOR, SIZE = 5, 60
@@ -127,6 +128,17 @@ def test_pairs_that_fit_no_scan_or_lack_the_aligning_method_are_problems(evaluat
     CrossPlaneCheck(record, without, [["axial", "sagittal"]], scores).run()
     for problem, line in zip(record.problems, ("one case each", "fewer than two", "aligned with it"), strict=True):
         assert line in problem
+    assert scores.rows == before
+
+
+def test_a_pair_whose_registration_failed_is_a_problem_without_scores(evaluated, monkeypatch):
+    record, methods, scores = evaluated
+    before, problems = list(scores.rows), len(record.problems)
+    far = Registration(np.eye(4), 25.0, 1.0, 0.9, 0.5, 1.3, 1.0)
+    monkeypatch.setattr("scripts.evaluation.crossplane.register", lambda *_: far)
+    CrossPlaneCheck(record, methods, [["axial", "sagittal"]], scores).run()
+    (problem,) = record.problems[problems:]
+    assert "the registration failed: it found 25.0 degrees" in problem
     assert scores.rows == before
 
 

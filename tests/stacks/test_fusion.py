@@ -153,6 +153,24 @@ def test_a_stack_of_another_contrast_is_left_out():
     assert "only one stack is used" in fused.warnings[0]
 
 
+@pytest.mark.parametrize("field_of_view", ["reference", "union"])
+def test_a_stack_that_is_left_out_for_its_intensities_decides_nothing_of_the_grid(field_of_view: str):
+    reference, other = stack("tra"), stack("cor", gain=1e-3)
+    coarse = np.array(reference.grid.affine)
+    coarse[:3, :3] *= 2  # of the same numbers of voxels, so that the other stack is the finer one
+    beside = np.array(other.grid.affine)
+    beside[:3, 3] += 30
+    stacks = [
+        replace(reference, grid=replace(reference.grid, affine=coarse)),
+        replace(other, grid=replace(other.grid, affine=beside)),
+    ]
+    fused = Fusion(registration=False, field_of_view=field_of_view)(stacks)
+    assert list(fused.left_out) == ["cor"]
+    assert fused.grid.shape == stacks[0].grid.shape
+    assert np.allclose(fused.grid.affine, stacks[0].grid.affine)
+    assert torch.equal(fused.coverage, torch.ones(SIZE, SIZE, SIZE))
+
+
 def test_one_stack_is_what_inference_makes_of_it():
     alone = stack("tra")
     fused = Fusion()([alone])

@@ -69,6 +69,22 @@ def test_a_known_motion_is_found(angles: tuple, shift: tuple):
     assert found.overlap > 0.9
 
 
+def test_a_shift_is_found_where_the_contrast_inside_the_body_is_inverted():
+    size, random, shift_voxels = 40, np.random.default_rng(0), (3.0, -2.0, 2.5)
+    inside = np.linalg.norm((np.indices((size,) * 3) - 19.5) / np.array([16, 14, 15])[:, None, None, None], axis=0) < 1
+    texture = ndimage.gaussian_filter(random.standard_normal((size,) * 3), 2.5)
+    tissue = np.digitize(texture / texture.std(), [-0.7, 0.3])
+    first, second = (np.where(inside, np.array(values)[tissue], 0.0) for values in ([300, 600, 900], [900, 600, 300]))
+    second = ndimage.shift(second, shift_voxels, order=1)
+    first, second = (ndimage.gaussian_filter(v, 0.7) + 10 * random.standard_normal(v.shape) for v in (first, second))
+    g = grid((size,) * 3, spacing_mm=1.5)
+    found = register(first, g, second, g)
+    angle_error, shift_error = errors(found.matrix, rigid((0, 0, 0), tuple(1.5 * np.array(shift_voxels))))
+    assert angle_error < 0.5
+    assert shift_error < 0.5
+    found.check(same_contrast=False)
+
+
 def test_the_same_volumes_give_the_same_transform():
     g = grid((40, 44, 36))
     volumes = on(g, rigid((1, 0, 0), (0, 1, 0))), on(g)
@@ -92,9 +108,16 @@ def test_volumes_that_are_unlike_each_other_are_refused():
 
 
 def test_a_motion_that_no_session_has_is_refused():
-    far = Registration(np.eye(4), 25.0, 1.0, 0.9, 0.5, 1.0)
+    far = Registration(np.eye(4), 25.0, 1.0, 0.9, 0.5, 1.3, 1.0)
     with pytest.raises(Refusal, match=r"25\.0 degrees and 1\.0 mm of motion"):
         far.check()
+
+
+def test_other_contrasts_are_judged_by_the_information_they_share():
+    Registration(np.eye(4), 1.0, 1.0, -0.4, -0.3, 1.3, 1.0).check(same_contrast=False)
+    unrelated = Registration(np.eye(4), 1.0, 1.0, 0.1, 0.1, 1.01, 1.0)
+    with pytest.raises(Refusal, match=r"normalised mutual information afterwards is 1\.010"):
+        unrelated.check(same_contrast=False)
 
 
 def test_a_motion_is_found_where_the_body_fills_the_fields_of_view():
