@@ -13,7 +13,7 @@ from monai.transforms import Affine, MapTransform, Randomizable
 
 from ..data.case import Case
 from ..data.transforms import grid_of, protocol_of
-from ..geometry.errors import Refusal, refusal_of
+from ..geometry.errors import Refusal, counted, refusal_of
 from ..geometry.grid import AXES
 from ..physics.acquisition import Acquisition, SliceGeometry
 from ..physics.interpolation import CubicInterpolation
@@ -353,8 +353,18 @@ class Alternating(Dataset):
 
 
 def near_isotropic(scans: Sequence[Mapping]) -> list[Mapping]:
-    """Return the loaded scans whose voxels are nearly equal in all directions, from which volumes can be drawn."""
-    return [scan for scan in scans if grid_of(scan["image"]).is_near_isotropic]
+    """Return the loaded scans whose voxels are nearly equal in all directions, from which volumes can be drawn.
+
+    Raises:
+        Refusal: if there is none.
+    """
+    found = [scan for scan in scans if grid_of(scan["image"]).is_near_isotropic]
+    if not found:
+        raise Refusal(
+            f"none of {counted(len(scans), 'scan')} is near-isotropic, as volumes must be: one is needed for training "
+            f"and one for validation, which --held_back \"['pattern']\" chooses"
+        )
+    return found
 
 
 def load_scans(cases: Sequence[Case], transform) -> list[dict]:

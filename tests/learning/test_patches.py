@@ -15,6 +15,7 @@ from scripts.learning.patches import (
     RandSharpVolumePatchd,
     UnpairedPatches,
     load_scans,
+    near_isotropic,
     own_protocol,
 )
 from scripts.physics.measurement import Measurement
@@ -301,6 +302,13 @@ def test_a_block_that_ends_at_the_last_plane_holds_it_back(count):
     assert count - 1 not in drawn
     assert sorted([*held, *drawn]) == list(range(count))
     assert len(held) == max(1, count // 10)
+
+
+def test_volumes_need_near_isotropic_scans():
+    thick, near = scan((40, 50, 9), (1.0, 1.0, 5.0)), scan((9, 9, 9), (2, 2, 2.0))
+    assert near_isotropic([{"image": thick}, {"image": near}]) == [{"image": near}]
+    with pytest.raises(Refusal, match="none of 1 scan is near-isotropic"):
+        near_isotropic([{"image": thick}])
 
 
 def test_own_protocol_is_what_the_scans_were_acquired_by():
