@@ -41,7 +41,7 @@ from scripts.metrics.mask import body_mask
 from scripts.metrics.spectrum import NYQUIST, high_band
 from scripts.physics.acquisition import Acquisition
 from scripts.physics.joint import JointConsistency, StackOperator
-from scripts.physics.rigid import RigidResampling
+from scripts.physics.rigid import RigidResampling, VoxelMeans
 from scripts.reports.planes import plane
 from scripts.stacks.fusion import HALF, Fused, Fusion
 from scripts.stacks.registration import register
@@ -268,7 +268,7 @@ def left_out_rows(paths: Sequence[Path], spacing_mm: float | None, picture: Path
         shared = torch.stack([place.covered() > HALF for place in places]).all(dim=0)
         alone = [place(stack.volume) for place, stack in zip(places, used, strict=True)]
         motion = register(fused.prior.numpy(), fused.grid, left_out.volume.numpy(), left_out.grid)
-        there = RigidResampling(fused.grid, left_out.grid, np.linalg.inv(motion.matrix))
+        there = VoxelMeans(fused.grid, left_out.grid, np.linalg.inv(motion.matrix))
         operator = StackOperator(Acquisition(left_out.geometry), there)
         slices = left_out.slices.numpy()
         mask = (operator(shared.float()) > ALL_OF_SENSITIVITY).numpy() & body_mask(slices)

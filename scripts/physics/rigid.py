@@ -1,4 +1,4 @@
-"""Rigid resampling `T` of a volume into the frame of a stack, with its exact adjoint."""
+"""Rigid resampling `T` of a volume into the frame of a stack, and means over larger voxels, with exact adjoints."""
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
@@ -13,6 +13,7 @@ ZEROS = TAPS  # beyond the coefficients at either end of a line, so that taps ou
 MARGIN = ZEROS + 1  # coefficients before that of the first voxel: one is mirrored at the end of the line
 REACH = 14  # voxels beyond those that are needed, on which a spline still depends: 0.27^14 is 1e-8
 OUTSIDE = 8  # voxels outside of the source, from which on the result is 0
+POINT = 1.05  # source voxels: target voxels up to this size are taken as points
 SAME_PLACE = 1e-9  # voxels and voxels a voxel: differences that rounding makes
 CPU_BLOCK = 1 << 17  # voxels resampled at once; the temporaries then stay in the processor's cache
 GPU_BLOCK = 1 << 25
@@ -99,6 +100,53 @@ class RigidResampling:
     def _check(self, volume: torch.Tensor, grid: Grid) -> None:
         if tuple(volume.shape) != grid.shape:
             raise ValueError(f"{self!r} needs a volume of shape {grid.shape}, got {tuple(volume.shape)}")
+
+
+class VoxelMeans:
+    """`M T`: a volume -> its means over the voxels of a grid that is moved rigidly.
+
+    `RigidResampling` samples a volume at points. A voxel that is larger than those of the source has measured a mean:
+    it is divided along each axis into parts of at most `POINT` source voxels, and is the mean of the samples at their
+    centres. Where no voxel is larger this is `RigidResampling`.
+
+    Args:
+        source: grid of the volume.
+        target: grid of the means.
+        motion: 4 x 4, RAS mm of the target -> RAS mm of the source; None: no motion.
+
+    Raises:
+        ValueError: if motion is not 4 x 4.
+
+    >>> thin = Grid((2, 2, 4), np.eye(4))
+    >>> means = VoxelMeans(thin, thin.resampled((1, 1, 2)))
+    >>> means(torch.tensor([1.0, 2.0, 3.0, 4.0]).expand(2, 2, 4))[0, 0].round(decimals=3)
+    tensor([1.5000, 3.5000])
+    """
+
+    def __init__(self, source: Grid, target: Grid, motion: np.ndarray | None = None) -> None:
+        sizes = target.spacing_mm / source.spacing_mm.max()
+        self.parts = tuple(int(n) for n in np.maximum(1, np.ceil(sizes / POINT)))
+        self.source, self.target = source, target
+        self.samples = RigidResampling(source, target.resampled(target.spacing_mm / self.parts), motion)
+
+    def __repr__(self) -> str:
+        sizes = ("x".join(map(str, grid.shape)) for grid in (self.target, self.source))
+        return f"<{' from '.join(sizes)}> {type(self).__name__}"
+
+    def __call__(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return M T v: (X, Y, Z) of the source -> (X', Y', Z') of the target, same units, type and device."""
+        (x, y, z), (i, j, k) = self.target.shape, self.parts
+        return self.samples(volume).view(x, i, y, j, z, k).mean(dim=(1, 3, 5))
+
+    def adjoint(self, volume: torch.Tensor) -> torch.Tensor:
+        """Return T* M* w: (X', Y', Z') of the target -> (X, Y, Z) of the source, same type and device."""
+        (x, y, z), (i, j, k) = self.target.shape, self.parts
+        shares = (volume / (i * j * k))[:, None, :, None, :, None].expand(x, i, y, j, z, k)
+        return self.samples.adjoint(shares.reshape(self.samples.target.shape))
+
+    def covered(self, device: torch.device | None = None) -> torch.Tensor:
+        """Return M T 1, (X', Y', Z'), float32: 1 inside the field of view of the source, 0 outside."""
+        return self(torch.ones(self.source.shape, device=device)).clamp(0, 1)
 
 
 class _Pass:

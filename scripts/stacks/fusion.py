@@ -18,10 +18,9 @@ from ..physics.joint import (
     JointSolution,
     Observation,
     StackOperator,
-    deviation_of_slices,
     slice_weights,
 )
-from ..physics.rigid import RigidResampling
+from ..physics.rigid import POINT, RigidResampling, VoxelMeans
 from ..physics.uncertainty import COMBINED, UncertaintyModel
 from .intensity import IntensityMatch, match_intensity
 from .prior import FLOOR, Sampling, directional_mean
@@ -311,13 +310,13 @@ class Fusion:
         )
         tau = self.expected_error * fused[0].stack.intensity_range
         predicted = [part.observation.operator(prior) for part in fused]
-        fused = [_weighted(part, slices, tau, self.smoothness) for part, slices in zip(fused, predicted, strict=True)]
-        stacks = [part.observation for part in fused]
         across = [axes[0] for axes, part in zip(samplings, fused, strict=True) if not part.stack.is_near_isotropic]
         smoothness = np.zeros(AXES)
         for slices in across:
             smoothness = np.maximum(smoothness, self.smoothness * slices.spacing_voxels * np.abs(slices.direction))
         solve = JointConsistency(tau, smoothness.round(6).tolist())
+        fused = [_weighted(part, slices, solve) for part, slices in zip(fused, predicted, strict=True)]
+        stacks = [part.observation for part in fused]
         solution = self._steps("joint solution", solve, prior, stacks, predicted)
         fused = [replace(part, residual=left) for part, left in zip(fused, solution.residuals, strict=True)]
         silent = [replace(stack, slices=torch.zeros_like(stack.slices)) for stack in stacks]
@@ -414,7 +413,7 @@ def _said(stack: Stack, refusal: Refusal) -> str:
 def _observed(stack: Stack, grid: Grid, motion: Registration, match: IntensityMatch | None) -> FusedStack:
     """The slices of a stack, at the intensities of the reference, with the operator that acquires them."""
     back = np.linalg.inv(motion.matrix)  # RAS mm of the stack -> RAS mm of the reference
-    operator = StackOperator(Acquisition(stack.geometry), RigidResampling(grid, stack.grid, back))
+    operator = StackOperator(Acquisition(stack.geometry), VoxelMeans(grid, stack.grid, back))
     inside = operator.covered(stack.slices.device)
     slices, noise = stack.slices, max(stack.noise, LEAST_NOISE * stack.intensity_range)
     if match is not None:
@@ -424,7 +423,7 @@ def _observed(stack: Stack, grid: Grid, motion: Registration, match: IntensityMa
     return FusedStack(stack, motion, match, observation, noise, torch.ones(operator.shape[-1]), slices)
 
 
-def _weighted(fused: FusedStack, predicted: torch.Tensor, tau: float, smoothness: float) -> FusedStack:
+def _weighted(fused: FusedStack, predicted: torch.Tensor, solve: JointConsistency) -> FusedStack:
     """The same with less weight for slices that contradict the prior, and for a stack that does so as a whole."""
     seen = fused.observation
     weights = slice_weights(seen, predicted)
@@ -432,21 +431,26 @@ def _weighted(fused: FusedStack, predicted: torch.Tensor, tau: float, smoothness
     if bad:
         logger.warning("%s: slices with less weight: %s", fused.stack.case.name, ", ".join(bad))
     weighted = replace(seen, weights=seen.weights * weights)
-    sigma = deviation_of_slices(weighted, predicted, tau, smoothness)
+    sigma = solve.deviation_of_slices(weighted, predicted)
     return replace(fused, observation=replace(weighted, sigma=sigma), noise=seen.sigma, slice_weights=weights.cpu())
 
 
 def _samplings(stack: Stack, grid: Grid, motion: Registration) -> list[Sampling]:
-    """How a stack samples the frame of the result: across its slices, or along all axes of a near-isotropic scan."""
+    """How a stack samples the frame of the result: across its slices first, then along pixels larger than its voxels.
+
+    A near-isotropic scan samples along all of its axes.
+    """
     in_world = motion.matrix[:AXES, :AXES].T @ stack.slice_grid.affine[:AXES, :AXES]
     in_voxels = np.linalg.solve(grid.affine[:AXES, :AXES], in_world).T
     spacings = np.linalg.norm(in_voxels, axis=1)
     axes = zip(in_voxels / spacings[:, None], map(float, spacings), strict=True)
+    *pixels, across = (Sampling(direction, spacing) for direction, spacing in axes)
     if stack.is_near_isotropic:
-        return [Sampling(direction, spacing) for direction, spacing in axes]
-    (*_, (direction, spacing)), slices = axes, stack.geometry
-    thickness = spacing * slices.slice_thickness_voxels / slices.slice_spacing_voxels
-    return [Sampling(direction, spacing, thickness, slices.profile)]
+        return [*pixels, across]
+    slices = stack.geometry
+    thickness = across.spacing_voxels * slices.slice_thickness_voxels / slices.slice_spacing_voxels
+    across = replace(across, thickness_voxels=thickness, profile=slices.profile)
+    return [across, *(pixel for pixel in pixels if pixel.spacing_voxels > POINT)]
 
 
 def _number(coverage: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -12,12 +12,11 @@ from scripts.physics.joint import (
     JointConsistency,
     Observation,
     StackOperator,
-    deviation_of_slices,
     slice_weights,
 )
 from scripts.physics.profile import PROFILES
-from scripts.physics.projection import DataConsistency
-from scripts.physics.rigid import RigidResampling
+from scripts.physics.projection import DataConsistency, covariance
+from scripts.physics.rigid import RigidResampling, VoxelMeans
 
 RELATIVE = 1e-10
 ONES = torch.ones(1)
@@ -190,10 +189,25 @@ def test_the_deviation_of_the_slices_is_their_noise_where_the_error_of_the_prior
     truth = smooth(40)
     stacks = [observed(operator, truth, 0.1) for operator in orthogonal(40)]
     error = 0.5 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(2), dtype=truth.dtype)
+    solve = JointConsistency(0.5)
     for stack in stacks:
         predicted = stack.operator(truth + error), stack.operator(truth)
-        assert deviation_of_slices(stack, predicted[0], 0.5) == pytest.approx(0.1, rel=0.3)
-        assert deviation_of_slices(stack, predicted[1], 0.5) == 0.1  # a better prior does not make the noise smaller
+        assert solve.deviation_of_slices(stack, predicted[0]) == pytest.approx(0.1, rel=0.3)
+        assert solve.deviation_of_slices(stack, predicted[1]) == 0.1  # a better prior does not make the noise smaller
+
+
+def test_the_error_of_the_prior_explains_less_of_larger_pixels_and_more_where_it_is_smooth():
+    """In closed form: the mean over 2 x 2 pixels of slices of 4 voxels, of errors with a Gaussian covariance."""
+    size, sigma, factor = 40, 1.5, 4
+    volume = volume_grid(size)
+    thin = Grid((size // 2, size // 2, size), volume.resampled((2, 2, 1)).affine)
+    operator = StackOperator(Acquisition(SliceGeometry(size, size // factor, factor, factor)), VoxelMeans(volume, thin))
+    S = covariance(size, sigma)
+    pixel, slices = np.kron(np.eye(size // 2), [0.5, 0.5]), operator.acquisition.matrix
+    explained = np.prod([np.diag(mean @ S @ mean.T).mean() for mean in (pixel, pixel, slices)])
+    stack = Observation(operator, torch.full(operator.shape, 1.0), 1e-3, ONES)
+    deviation = JointConsistency(1.0, (sigma,) * 3).deviation_of_slices(stack, torch.zeros(operator.shape))
+    assert deviation == pytest.approx(np.sqrt(1 - explained), rel=0.02)
 
 
 def test_a_stack_that_contradicts_the_others_is_as_far_away_as_it_was_changed():
@@ -202,7 +216,8 @@ def test_a_stack_that_contradicts_the_others_is_as_far_away_as_it_was_changed():
     other = ndimage.gaussian_filter(np.random.default_rng(4).standard_normal(stacks[0].slices.shape), 3)
     other = torch.from_numpy(other / other.std())
     changed = Observation(stacks[0].operator, stacks[0].slices + other, 0.1, stacks[0].weights)
-    assert deviation_of_slices(changed, changed.operator(truth), 0.05, 0.2) == pytest.approx(1.0, rel=0.1)
+    solve = JointConsistency(0.05, (0.8, 0.8, 0.8))
+    assert solve.deviation_of_slices(changed, changed.operator(truth)) == pytest.approx(1.0, rel=0.1)
 
 
 def test_settings_that_make_no_sense_are_errors():

@@ -1,4 +1,4 @@
-"""Rigid resampling: exact adjoint, interpolation as scipy's direct cubic spline, identity, coverage."""
+"""Rigid resampling: exact adjoint, as scipy's direct cubic spline, identity, coverage, means over larger voxels."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from scripts.geometry.grid import Grid
-from scripts.physics.rigid import RigidResampling
+from scripts.physics.rigid import RigidResampling, VoxelMeans
 
 RELATIVE = 1e-10
 SOURCE = Grid((40, 44, 36), np.diag([1.0, 1.0, 1.0, 1.0]))
@@ -145,3 +145,42 @@ def test_a_gpu_gives_what_the_cpu_gives():
     on_gpu = T(volume.cuda())
     assert torch.allclose(on_gpu.cpu(), T(volume), atol=1e-10)
     assert torch.allclose(T.adjoint(on_gpu).cpu(), T.adjoint(T(volume)), atol=1e-10)
+
+
+def test_larger_voxels_are_means_of_those_inside_them():
+    volume = torch.from_numpy(np.random.default_rng(3).standard_normal(SOURCE.shape))
+    coarse = VoxelMeans(SOURCE, SOURCE.resampled((2, 1, 3)))
+    blocks = volume.view(20, 2, 44, 12, 3).mean(dim=(1, 4))
+    assert torch.allclose(coarse(volume), blocks, atol=1e-9)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.3, 1.3, 1.3), (2.0, 1.0, 1.5), (1.7, 2.6, 3.0)])
+def test_means_over_oblique_voxels_damp_a_wave_as_the_integral_over_the_voxel_does(spacing_mm: tuple):
+    """A box of width w passes sinc(w f) of a wave of f cycles a voxel; points would pass all of it."""
+    target = oblique((14, 14, 10), (10, -8, 12), (0, 1, 2), (1, 1, 1), spacing_mm)
+    frequency = np.array([0.1, 0.06, -0.08])  # cycles per mm
+    along = target.affine[:3, :3].T @ frequency  # cycles per target voxel
+    index = np.indices(SOURCE.shape).reshape(3, -1)
+    wave = torch.from_numpy(np.cos(2 * np.pi * frequency @ index).reshape(SOURCE.shape))
+    place = np.moveaxis(np.indices(target.shape), 0, -1)
+    expected = np.sinc(along).prod() * np.cos(2 * np.pi * target.world_mm(place) @ frequency)
+    means = VoxelMeans(SOURCE, target)
+    inside = means.covered().numpy() > 1 - 1e-6
+    inner = (slice(3, -3),) * 3
+    assert inside[inner].mean() > 0.3
+    assert np.abs(means(wave).numpy() - expected)[inner][inside[inner]].max() < 0.06
+
+
+@pytest.mark.parametrize("target", grids()[::4])
+def test_the_adjoint_of_means_is_exact(target: Grid):
+    M = VoxelMeans(SOURCE, target.resampled(target.spacing_mm * (2, 1, 1.5)))
+    random = torch.Generator().manual_seed(1)
+    u = torch.randn(SOURCE.shape, generator=random, dtype=torch.float64)
+    w = torch.randn(M.target.shape, generator=random, dtype=torch.float64)
+    assert abs((M(u) * w).sum() - (u * M.adjoint(w)).sum()) <= RELATIVE * M(u).norm() * w.norm()
+
+
+@pytest.mark.parametrize("target", [SOURCE, grids()[4]])
+def test_means_over_voxels_that_are_not_larger_are_samples(target: Grid):
+    volume = torch.from_numpy(smooth_volume())
+    assert torch.allclose(VoxelMeans(SOURCE, target)(volume), RigidResampling(SOURCE, target)(volume), atol=1e-12)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from scipy import ndimage
 
 from scripts.data.acceptance import ScanProtocol
@@ -46,6 +47,7 @@ def stack(
     gain: float = 1.0,
     noise: float = NOISE,
     truth: torch.Tensor | None = None,
+    pixel: int = 1,
 ) -> Stack:
     """A stack of the body, with a volume half way from cubic interpolation to the truth in the place of GLADE's.
 
@@ -55,13 +57,16 @@ def stack(
         gain: factor on its intensities.
         noise: standard deviation before the gain.
         truth: what is scanned.
+        pixel: size of a pixel, voxels of the truth; it has measured the mean over them.
     """
     truth = body() if truth is None else truth
     source = truth_grid(len(truth))
     affine = source.affine[:, [*ORIENTATIONS[name[:3]], 3]].copy()
-    grid = Grid(source.shape, affine)
-    there = RigidResampling(source, grid, None if motion is None else np.linalg.inv(motion))(truth)
-    geometry = SliceGeometry(grid.shape[2], grid.shape[2] // FACTOR, FACTOR, FACTOR)
+    fine = Grid(source.shape, affine)
+    there = RigidResampling(source, fine, None if motion is None else np.linalg.inv(motion))(truth)
+    there, grid = nnf.avg_pool3d(there[None, None], pixel)[0, 0], fine.resampled(pixel)
+    factor = FACTOR // pixel
+    geometry = SliceGeometry(grid.shape[2], grid.shape[2] // factor, factor, factor)
     A = Acquisition(geometry)
     slices = A(there)
     seed = torch.Generator().manual_seed(sum(map(ord, name)))

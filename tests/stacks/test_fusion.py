@@ -94,6 +94,15 @@ def test_stacks_that_contradict_each_other_are_trusted_less_and_named():
     assert not any("converged" in warning for warning in fused.warnings)
 
 
+def test_a_stack_of_larger_pixels_is_explained_by_the_truth_and_helps():
+    coarse = stack("cor", pixel=2)
+    fused = Fusion(registration=False)([stack("tra"), coarse])
+    assert fused.grid.shape == (SIZE,) * 3
+    seen = fused.stacks[1].observation
+    assert seen.rms(seen.residual(seen.operator(TRUTH))) == pytest.approx(NOISE, rel=0.05)
+    assert error(fused.volume) < 0.9 * error(stack("tra").volume)
+
+
 @pytest.mark.parametrize("source", [THICKNESS_UNKNOWN, "DICOM SliceThickness"])
 def test_the_warning_asks_for_a_slice_thickness_that_is_not_known(source: str):
     other = stack("cor", truth=body().flip(1))
