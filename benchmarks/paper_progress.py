@@ -39,7 +39,7 @@ from scripts.metrics.sharpness import axis_sharpness, scale_window
 from scripts.physics.acquisition import Acquisition, SliceGeometry
 from scripts.physics.measurement import Measurement
 
-from .paper_arms import ARMS, CENTRAL, SECOND_SEED, epochs_done
+from .paper_arms import ARMS, CENTRAL, INVERTED, SECOND_SEED, epochs_done
 from .tables import DOCS, ROOT, TABLES, publish, read_rows, with_table
 
 mpl.use("Agg")
@@ -215,7 +215,7 @@ def draw_curves(points: Sequence[Point], path: Path) -> None:
     )
     lines: dict[tuple, dict[int, float]] = defaultdict(dict)
     for point in points:
-        if point.weights in {"", LAST}:
+        if point.weights in {"", LAST} and point.run != INVERTED:  # whose residual would hide the others
             lines[point.scan, point.measure, point.run][point.patches] = point.value
     for row, (begin, use) in zip(cells, SCANS.items(), strict=True):
         for cell, name in zip(row, CURVE_OF, strict=True):

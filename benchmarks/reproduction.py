@@ -28,7 +28,6 @@ from scripts.reports.explained import ordered
 
 from .ablation import run
 from .fidelity import bundle, method_rows, method_table
-from .paper_arms import ARMS
 from .paper_progress import LAST, PAGE, WEIGHTS, network_definition
 from .pictures import CONTRADICTING, IMAGES, across, draw, read_volume
 from .tables import TABLES, publish, read_rows
@@ -51,6 +50,7 @@ PROTOCOLS = [{"factor": 4, "profile": "rect"}]
 RECIPE = "paper"  # begins the names of the runs of the recipe as printed
 AND_P = " and P"  # ends the name of a variant whose planes are projected
 BORDERS = {"*prostatex0218cor*": {"seed_mm": [37.1, 21.6, 26.2]}}  # inside the bladder, RAS mm
+SHOWN = ("none", "paper", "components", "demodulated-8", "resized-1")  # a run of each variant that keeps the contrast
 NOT_SHOWN = "*abdomen*"  # the repositories of these scans do not say under which licence the images may be shown
 SIDE_MM = 160.0  # of the pictures
 
@@ -117,10 +117,10 @@ def write_table(out: Path) -> None:
 def show(out: Path) -> None:
     """Draw paper-<n>.png for each case: cubic, every variant, what of `paper` contradicts the slices, GLADE, truth.
 
-    Variants of the first seed are shown; without any of them the pictures stay as they are.
+    The runs `SHOWN` are drawn; without any of them the pictures stay as they are.
     """
     evaluation = evaluation_of(out)
-    variants = [name for name in ARMS if (out / "weights" / f"{name}.pt").is_file()]
+    variants = [name for name in SHOWN if (out / "weights" / f"{name}.pt").is_file()]
     if not variants:
         return
     files = (file for file in sorted(evaluation.method_folder(CUBIC).glob("*.nii.gz")) if not file.match(NOT_SHOWN))

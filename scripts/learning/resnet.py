@@ -9,6 +9,7 @@ from .generator import FIRST_BRANCH_GAIN, RELU_GAIN
 
 DOWNSAMPLINGS = 2
 NORMS = ("instance", "demodulation")
+UPSAMPLINGS = ("transposed", "resized")
 
 
 class ResnetGenerator(nn.Module):
@@ -22,20 +23,32 @@ class ResnetGenerator(nn.Module):
         conditioning_channels: channels after the image that describe the acquisition; the paper has none.
         norm: "instance" as in the paper, or "demodulation": no statistics of the image, weights scaled to unit norm per
             output channel instead, as in CLADE (arXiv 2303.11831).
+        upsampling: "transposed" convolutions as in the paper, or "resized": pixels are repeated, then convolved, which
+            leaves no pattern with the period of the stride (Odena et al. 2016, doi:10.23915/distill.00003).
 
     Raises:
-        Refusal: for any other norm.
+        Refusal: for any other norm or upsampling.
 
     >>> ResnetGenerator(channels=4, blocks=1)(torch.rand(2, 1, 20, 30)).shape
     torch.Size([2, 1, 20, 30])
     """
 
-    def __init__(self, channels: int, blocks: int, conditioning_channels: int = 0, norm: str = "instance"):
+    def __init__(
+        self,
+        channels: int,
+        blocks: int,
+        conditioning_channels: int = 0,
+        norm: str = "instance",
+        upsampling: str = "transposed",
+    ):
         super().__init__()
         if norm not in NORMS:
             raise Refusal(f"norm must be one of {', '.join(NORMS)}, got {norm!r}")
+        if upsampling not in UPSAMPLINGS:
+            raise Refusal(f"upsampling must be one of {', '.join(UPSAMPLINGS)}, got {upsampling!r}")
         demodulated = norm == "demodulation"
         self.conditioning_channels = conditioning_channels
+        up: nn.Conv2d | nn.ConvTranspose2d
         layers: list[nn.Module] = [
             nn.ReflectionPad2d(3),
             *_normalised(OneChannelConv2d(1 + conditioning_channels, channels, 7), demodulated),
@@ -45,7 +58,11 @@ class ResnetGenerator(nn.Module):
             channels *= 2
         layers += [_Block(channels, demodulated) for _ in range(blocks)]
         for _ in range(DOWNSAMPLINGS):
-            up = nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)
+            if upsampling == "resized":
+                layers.append(nn.Upsample(scale_factor=2))
+                up = nn.Conv2d(channels, channels // 2, 3, padding=1)
+            else:
+                up = nn.ConvTranspose2d(channels, channels // 2, 3, stride=2, padding=1, output_padding=1)
             layers += _normalised(up, demodulated)
             channels //= 2
         self.layers = nn.Sequential(*layers, nn.ReflectionPad2d(3), OneChannelConv2d(channels, 1, 7), nn.Tanh())

@@ -125,6 +125,20 @@ def test_demodulated_resnet_keeps_the_scale_of_its_maps(images):
         ResnetGenerator(16, 3, norm="batch")
 
 
+def test_resized_upsampling_leaves_no_pattern_where_the_image_is_flat():
+    """With random weights: transposed convolutions differ between the four positions of their stride, these do not."""
+
+    def pattern(upsampling: str) -> float:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            made = ResnetGenerator(16, 3, upsampling=upsampling, norm="demodulation")(torch.full((1, 1, 96, 96), 0.5))
+        return float(made[0, 0, 40:56, 40:56].std())
+
+    assert pattern("resized") < 1e-6 < 1e-4 < pattern("transposed")
+    with pytest.raises(Refusal, match="upsampling must be one of transposed, resized"):
+        ResnetGenerator(16, 3, upsampling="bilinear")
+
+
 def test_demodulated_resnet_treats_an_image_alone_as_in_a_batch():
     network = ResnetGenerator(8, 2, norm="demodulation").double()
     x = torch.rand(2, 1, 24, 20, generator=torch.Generator().manual_seed(0)).double()
