@@ -80,6 +80,11 @@ class Volume:
         return min(frame.series for frame in self.frames)
 
     @property
+    def study(self) -> str:
+        """Its StudyInstanceUID; "" where it has none."""
+        return self.frames[0].study
+
+    @property
     def planes_in_files(self) -> tuple[int, ...] | None:
         """Which frames of its enhanced files belong to it; None for files of a single frame."""
         return None if self.frames[0].index is None else tuple(frame.index for frame in self.frames)

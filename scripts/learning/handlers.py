@@ -17,6 +17,7 @@ from monai.handlers import TensorBoardHandler
 from PIL import Image, ImageDraw
 from torch.utils.tensorboard import SummaryWriter
 
+from ..geometry.checks import is_whole
 from ..geometry.checksums import require_intact
 from ..geometry.errors import Refusal
 from ..geometry.files import atomic_file, remove_temporary, temporary_names
@@ -295,14 +296,29 @@ class CheckOutcome:
 
     Args:
         best: keeps the best weights.
+        interval: epochs between validations.
+
+    Raises:
+        Refusal: if there is no such interval.
     """
 
-    def __init__(self, best: "BestModel"):
-        self.best = best
+    def __init__(self, best: "BestModel", interval: int = 1):
+        if not is_whole(interval, 1):
+            raise Refusal(f"val_interval must be a whole number of epochs from 1, got {interval!r}")
+        self.best, self.interval = best, interval
 
     def attach(self, engine: Engine) -> None:
         """Check when training ends, by its length or by a time limit, but not where `PauseAfter` pauses it."""
+        engine.add_event_handler(Events.STARTED, self._require_last)
         engine.add_event_handler(Events.COMPLETED, self._check)
+
+    def _require_last(self, engine: Engine) -> None:
+        """Weights are kept after a validation alone: those of the last epochs would be lost without a word."""
+        if engine.state.max_epochs % self.interval:
+            raise Refusal(
+                f"val_interval must divide max_epochs = {engine.state.max_epochs}, so that the last epoch is validated "
+                f"and its weights can be kept, got {self.interval}"
+            )
 
     def _check(self, engine: Engine) -> None:
         if getattr(engine.state, "paused", False):
@@ -387,7 +403,7 @@ class Checkpoints:
 
         Raises:
             Refusal: if the file is missing, damaged, or does not fit what is trained; if a new training would replace
-                the files of an earlier one.
+                the files of an earlier one; if the best weights so far are not in the folder.
         """
         if path is None:
             if (self.folder / LAST).exists():
@@ -423,6 +439,11 @@ class Checkpoints:
             raise Refusal(
                 f"{path} has {engine.state.epoch_length} iterations an epoch, this training {length}: "
                 f"keep batch_size, patches_per_epoch and the number of processes"
+            )
+        if self.best.value > float("-inf") and not self.best.latest and not self.best.path.is_file():
+            raise Refusal(
+                f"{self.best.path}: not there: the best weights so far, of epoch {self.best.epoch}: copy it and {BEST} "
+                f"from the folder that {path} was written to, or continue in that folder (--output_dir)"
             )
         engine.state.max_epochs = epochs
 

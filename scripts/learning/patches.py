@@ -13,6 +13,7 @@ from monai.transforms import Affine, MapTransform, Randomizable
 
 from ..data.case import Case
 from ..data.transforms import grid_of, protocol_of
+from ..geometry.checks import is_whole
 from ..geometry.errors import Refusal, counted, refusal_of
 from ..geometry.grid import AXES
 from ..physics.acquisition import Acquisition, SliceGeometry
@@ -269,13 +270,13 @@ class UnpairedPatches(Dataset, Randomizable):
         seed: seed of all draws.
 
     Raises:
-        Refusal: if there is no scan, or none is anisotropic enough for domain X.
+        Refusal: if the number of patches is none, or no scan is anisotropic enough for domain X.
     """
 
     def __init__(self, data: Sequence[Mapping], blurred, sharp, transform=None, patches: int = 2391, seed: int = 0):
         super().__init__(data, transform)
-        if not len(data):
-            raise Refusal("no scan to train on: --dataset_dir must name a folder with NIfTI or DICOM scans")
+        if not is_whole(patches, 1):
+            raise Refusal(f"patches_per_epoch and validation_patches must be whole numbers from 1, got {patches!r}")
         self.thick = [scan for scan in data if not grid_of(scan["image"]).is_near_isotropic]
         if blurred is not None and not self.thick:
             raise Refusal(
@@ -373,8 +374,11 @@ def load_scans(cases: Sequence[Case], transform) -> list[dict]:
     Args:
         cases: cases, as from `split_by_person`.
         transform: the preprocessing, which loads a case.
+
+    Raises:
+        Refusal: if none of them can be used.
     """
-    scans = []
+    scans, reasons = [], []
     for case in cases:
         try:
             scans.append(transform(case.as_item()))
@@ -382,7 +386,13 @@ def load_scans(cases: Sequence[Case], transform) -> list[dict]:
             refusal = refusal_of(error)
             if refusal is None:
                 raise
-            logger.warning("not trained on: %s", refusal)
+            logger.warning("left out: %s", refusal)
+            reasons.append(str(refusal))
+    if not scans:
+        raise Refusal(
+            f"no scan is left to train on, or none to validate with ({'; '.join(reasons)}): add scans, or choose those "
+            f"for validation with --held_back \"['pattern']\""
+        )
     return scans
 
 

@@ -49,8 +49,8 @@ class CycleGanTrainer(Trainer):
         epoch_length: iterations of an epoch; None for the length of the loader.
 
     Raises:
-        Refusal: if a weight is missing, unknown or negative, no term has weight at the first iteration, or the patches
-            do not fit what will be computed before the training ends.
+        Refusal: if a weight is missing, unknown or negative, no term has weight at the first iteration, the patches
+            of an epoch do not fill a batch, or do not fit what will be computed before the training ends.
     """
 
     def __init__(
@@ -91,6 +91,11 @@ class CycleGanTrainer(Trainer):
             postprocessing=postprocessing,
             decollate=False,
         )
+        if not self.state.epoch_length:
+            raise Refusal(
+                "the patches of an epoch do not fill one batch of each process: give a larger --patches_per_epoch, "
+                "or a smaller --batch_size"
+            )
         self.networks, self.optimizers = dict(networks), dict(optimizers)
         self.adversarial_loss, self.gradient_loss = adversarial_loss, gradient_loss
         self.local_rms_loss, self.pair_loss = local_rms_loss, pair_loss

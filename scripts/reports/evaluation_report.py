@@ -3,7 +3,7 @@
 # ruff: noqa: RUF001, the page has typographic minus, dash and multiplication signs
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from ..evaluation.layout import EvaluationFolder, all_methods, method_file, pars
 from ..evaluation.method_names import CONSISTENT, CUBIC, GLADE
 from ..evaluation.record import SavedRecord, read_record
 from ..evaluation.scores import Row, read_scores
-from ..evaluation.statistics import HEADLINE, REAL, SIMULATED, Origin, Statistic, read_statistics, statistics
+from ..evaluation.statistics import HEADLINE, POOLED, REAL, SIMULATED, Origin, Statistic, read_statistics, statistics
 from ..evaluation.volumes import on_grid, read_grid, read_volume
 from ..geometry.errors import Refusal
 from ..geometry.files import write_text
@@ -40,6 +40,7 @@ class CasePart(NamedTuple):
 
     Attributes:
         name: of the case.
+        place: id of its part of the page.
         title: name and protocol.
         facts: names and values.
         scores: of the case, or None.
@@ -50,6 +51,7 @@ class CasePart(NamedTuple):
     """
 
     name: str
+    place: str
     title: Cell
     facts: Sequence[tuple[str, str | None]]
     scores: Table | None
@@ -60,19 +62,21 @@ class CasePart(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One case of a method in the scatter chart: the case, its sharpness (x) and fidelity (y)."""
+    """A case of a method in the scatter chart, or its mean: name, sharpness (x), fidelity (y), id of the case."""
 
     case: str
     x: float
     y: float
+    place: str = ""
 
 
 class Series(NamedTuple):
-    """A method in the charts: its name, the page's colour variable, its points."""
+    """A method in the scatter chart: its name, the page's colour variable, its cases, and its mean as in the tables."""
 
     method: str
     colour: str
     points: Sequence[Point]
+    mean: Point | None
 
 
 class Bar(NamedTuple):
@@ -102,7 +106,10 @@ class Charts(NamedTuple):
     @property
     def content(self) -> dict:
         """Plain values for the page's script."""
-        series = [{**s._asdict(), "points": [p._asdict() for p in s.points]} for s in self.series]
+        series = [
+            {**s._asdict(), "points": [p._asdict() for p in s.points], "mean": s.mean and s.mean._asdict()}
+            for s in self.series
+        ]
         bars = [{**chart._asdict(), "bars": [bar._asdict() for bar in chart.bars]} for chart in self.bars]
         return {"x": self.x, "y": self.y, "series": series, "bars": bars}
 
@@ -137,7 +144,7 @@ def write_evaluation_report(output_dir: str | Path, figures_per_source: int = 3,
         problems=record.problems,
         means=means(found, scores),
         differences=differences(found),
-        hovered=_charts(scores, found),
+        hovered=charts_of(scores, found, _places(record)),
         study=readers_study,
         cases=_case_parts(folder, record, scores, figures_per_source),
         all_scores=all_scores(found, scores),
@@ -199,8 +206,19 @@ def _failures(cases: Sequence[EvaluatedCase]) -> Table | None:
     return Table("Not part of any number below", ("case", "method", "reason"), rows, kind="words") if rows else None
 
 
-def _charts(scores: Sequence[Row], found: Sequence[Statistic]) -> Charts | None:
-    """Fidelity against sharpness, and the means of the main measures; None without scores."""
+def _places(record: SavedRecord) -> dict[str, str]:
+    """The id of each case's part of the page; made of its number, since names may differ in signs alone."""
+    return {case.name: f"case-{number}" for number, case in enumerate(record.cases)}
+
+
+def charts_of(scores: Sequence[Row], found: Sequence[Statistic], places: Mapping[str, str]) -> Charts | None:
+    """Return fidelity against sharpness, and the means of the main measures; None without scores.
+
+    Args:
+        scores: of all cases.
+        found: statistics of these scores.
+        places: case -> id of its part of the page.
+    """
     if not scores:
         return None
     values = defaultdict(dict)
@@ -208,12 +226,16 @@ def _charts(scores: Sequence[Row], found: Sequence[Statistic]) -> Charts | None:
         if row.metric in (FIDELITY, SHARPNESS) and row.axis == "" and np.isfinite(row.value):
             values[row.method, row.case][row.metric] = row.value
     methods = ordered(row.method for row in scores)
+    kind = (POOLED, SIMULATED, "", "")  # each scan counts once, as in the tables
+    means = {(s.method, s.metric): s.mean for s in found if (s.factor, s.profile, s.axis, s.against) == kind}
     series = []
     for method in methods:
         own = {case: v for (m, case), v in values.items() if m == method and len(v) == 2}
-        points = [Point(case, v[SHARPNESS], v[FIDELITY]) for case, v in own.items()]
+        points = [Point(case, v[SHARPNESS], v[FIDELITY], places.get(case, "")) for case, v in own.items()]
+        x, y = (means.get((method, metric)) for metric in (SHARPNESS, FIDELITY))
         if points:
-            series.append(Series(method, colour_variable(method, methods), points))
+            mean = None if x is None or y is None else Point("mean", x, y)
+            series.append(Series(method, colour_variable(method, methods), points, mean))
     names = f"{title_of(SHARPNESS)} (result / truth)", title_of(FIDELITY, unit="dB")
     return Charts(*names, series, _bars(found, methods))
 
@@ -238,7 +260,7 @@ def _case_parts(
     by_case = defaultdict(list)
     for row in scores:
         by_case[row.case].append(row)
-    parts = []
+    parts, places = [], _places(record)
     for case in record.cases:
         if case.status != DONE:
             continue
@@ -249,7 +271,8 @@ def _case_parts(
             views, charts, viewer = None, [], None
             notes = [f"No figure: {figures_per_source} of {case.source} are shown above."]
         title, table = Cell(case.name, _protocol(case)), case_table(by_case[case.name])
-        parts.append(CasePart(case.name, title, _facts(case), table, views, charts, viewer, notes + _undefined(case)))
+        facts, place = _facts(case), places[case.name]
+        parts.append(CasePart(case.name, place, title, facts, table, views, charts, viewer, notes + _undefined(case)))
     return parts
 
 

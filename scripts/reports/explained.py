@@ -10,6 +10,7 @@ from ..evaluation.method_names import CONSISTENT, GLADE, METHOD_ORDER
 HIGHER, LOWER, ONE = "higher is better", "lower is better", "1 is best"
 MINUS, MISSING = "−", "–"
 SMALLEST_PLAIN = 0.001  # smaller numbers are written with an exponent
+LARGEST_ROUNDED = 100  # larger ones are written to the unit, without an exponent
 
 
 class Explained(NamedTuple):
@@ -19,7 +20,7 @@ class Explained(NamedTuple):
         title: of its column.
         hint: which direction is good.
         text: one line on how to read it.
-        places: decimals; None: three significant digits.
+        places: decimals; None: three significant digits, or all before the point.
     """
 
     title: str
@@ -230,8 +231,8 @@ def number(value: float | None, metric: str = "", signed: bool = False) -> str:
         metric: decides the number of decimals.
         signed: whether positive numbers get a plus sign, as differences do.
 
-    >>> number(27.318, "psnr"), number(0.5, "psnr", signed=True), number(None)
-    ('27.32', '+0.50', '–')
+    >>> number(27.318, "psnr"), number(0.5, "psnr", signed=True), number(None), number(12345.6)
+    ('27.32', '+0.50', '–', '12346')
     """
     if value is None or not math.isfinite(value):
         return MISSING if value is None or math.isnan(value) else "∞"
@@ -239,7 +240,8 @@ def number(value: float | None, metric: str = "", signed: bool = False) -> str:
     if places is not None:
         text = f"{value:.{places}f}"
     else:
-        text = f"{value:.1e}" if 0 < abs(value) < SMALLEST_PLAIN else f"{value:.3g}"
+        form = ".1e" if 0 < abs(value) < SMALLEST_PLAIN else ".3g" if abs(value) < LARGEST_ROUNDED else ".0f"
+        text = format(value, form)
     if signed and value > 0:
         text = f"+{text}"
     return text.replace("-", MINUS, 1) if text.startswith("-") else text

@@ -16,6 +16,7 @@ from ..data.saving import REPORT
 from ..geometry.errors import printable
 from ..geometry.files import write_text
 from ..run.record import DONE, Row, RunRecord
+from .explained import number
 from .pages import Table, render
 from .tiles import Picture
 
@@ -98,6 +99,11 @@ class OverviewRow(NamedTuple):
         return size_and_spacing(self.row.output)
 
     @property
+    def uncertainty(self) -> str:
+        """Mean uncertainty inside the body, in the scan's units; a dash where there is none."""
+        return number(None if self.glance is None else self.glance.uncertainty)
+
+    @property
     def doubt(self) -> tuple[int, float, float]:
         """Larger for a scan that should be looked at earlier: warnings, then residual, then uncertainty."""
         row, share = self.row, None if self.glance is None else self.glance.uncertainty_share
@@ -132,11 +138,11 @@ def write_overview(path: Path, rows: Iterable[OverviewRow], title: str) -> Path:
     counts: Counter[bool] = Counter()
     first: list[tuple[tuple, int, OverviewRow]] = []  # a heap, so that very many rows need no memory
     failed: list[Row] = []
-    for number, row in enumerate(rows):
+    for index, row in enumerate(rows):
         is_done = row.row.status == DONE
         counts[is_done] += 1
         if is_done:
-            entry = (row.doubt, -number, row)
+            entry = (row.doubt, -index, row)
             heapq.heappush(first, entry) if len(first) < MOST else heapq.heappushpop(first, entry)
         elif len(failed) < MOST:
             failed.append(row.row)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import matplotlib
+import nibabel
 import numpy as np
 from skimage.transform import resize
 
@@ -126,13 +127,15 @@ def view_pictures(
 
 
 def anatomical_axis(affine: np.ndarray, array_axis: int) -> int:
-    """Return the anatomical axis (0 right, 1 anterior, 2 superior) nearest to an array axis.
+    """Return the anatomical axis (0 right, 1 anterior, 2 superior) nearest to an array axis; each has one of its own.
+
+    It is the axis on which `planes.canonical` puts it, also where two array axes are nearest to the same direction.
 
     >>> import numpy as np
     >>> anatomical_axis(np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]]), 2)
     0
     """
-    return int(np.abs(np.asarray(affine)[:3, array_axis]).argmax())
+    return int(nibabel.io_orientation(affine)[array_axis, 0])
 
 
 def _frame(volume: Volume, body: Volume, view: str, point_mm: Sequence[float]) -> Frame:
@@ -140,7 +143,7 @@ def _frame(volume: Volume, body: Volume, view: str, point_mm: Sequence[float]) -
     picture, size_mm = plane(volume, view, point_mm)
     field = picture.shape[0] * size_mm[0], picture.shape[1] * size_mm[1]
     mask, affine = body
-    fixed = anatomical_axis(np.asarray(affine).T, VIEWS[view].fixed)  # the array axis nearest to the view's normal
+    fixed = next(a for a in range(mask.ndim) if anatomical_axis(affine, a) == VIEWS[view].fixed)
     shadow = np.broadcast_to(mask.any(axis=fixed, keepdims=True), mask.shape)
     shadow = plane((shadow, affine), view, point_mm)[0] > 0
     parts = []

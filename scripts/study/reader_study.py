@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..geometry.checks import is_whole
+from ..geometry.checks import is_number, is_whole
 from ..geometry.errors import Refusal
 from ..geometry.files import write_json, write_text
 from ..geometry.views import VIEWS
@@ -86,7 +86,7 @@ class ReaderStudy:
         self.neighbours, self.margin_mm, self.window_percentiles = neighbours, margin_mm, window_percentiles
         self.duplicates, self.apart = duplicates, apart
         self.seed = secrets.randbits(64) if seed is None else seed
-        self.title, self.questions, self.levels = title, {k: dict(v) for k, v in questions.items()}, list(levels)
+        self.title, self.questions, self.levels = title, questions, list(levels)
         self.methods = list(dict.fromkeys(method for case in self.cases for method in case.files))
         self._check()
 
@@ -128,14 +128,20 @@ class ReaderStudy:
             "view": (self.view in VIEWS, f"one of {', '.join(VIEWS)}"),
             "planes": (is_whole(self.planes, 1), "a whole number from 1"),
             "neighbours": (is_whole(self.neighbours), "a whole number from 0"),
-            "duplicates": (0 <= self.duplicates <= 1, "a share from 0 to 1"),
-            "body_share": (0 < self.body_share <= 1, "a share above 0, at most 1"),
-            "margin_mm": (self.margin_mm >= 0, "a length from 0 mm"),
+            "duplicates": (is_number(self.duplicates) and 0 <= self.duplicates <= 1, "a share from 0 to 1"),
+            "body_share": (is_number(self.body_share) and 0 < self.body_share <= 1, "a share above 0, at most 1"),
+            "margin_mm": (is_number(self.margin_mm) and self.margin_mm >= 0, "a length from 0 mm"),
+            "window_percentiles": (
+                self.window_percentiles is None or _are_percentiles(self.window_percentiles),
+                "null or two percentiles, 0 <= low < high <= 100",
+            ),
             "apart": (is_whole(self.apart), "a whole number from 0"),
             "seed": (is_whole(self.seed), "null or a whole number from 0"),
             "levels": (len(self.levels) == LEVELS, f"{LEVELS} names, from worst to best"),
             "questions": (
-                bool(self.questions) and all({"title", "text"} <= set(q) for q in self.questions.values()),
+                isinstance(self.questions, Mapping)
+                and bool(self.questions)
+                and all(isinstance(q, Mapping) and {"title", "text"} <= set(q) for q in self.questions.values()),
                 "id: {title, text} of each question",
             ),
         }
@@ -148,11 +154,13 @@ class ReaderStudy:
                 raise Refusal(f"levels of question {name} must be {LEVELS} names, from worst to best, got {own!r}")
         if len(self.methods) < 2:
             raise Refusal(f"a study compares at least two methods, got {', '.join(self.methods) or 'none'}: name more")
-        texts = [self.title, *self.levels]
+        texts: list = [self.title, *self.levels, *self.questions]  # ids of questions stand in the page too
         for question in self.questions.values():
-            texts += [question["title"], question["text"], *question.get("levels", ())]
+            for part in question.values():
+                texts += part if isinstance(part, (list, tuple)) else [part]
         for name in (*self.methods, *(case.name for case in self.cases)):
-            if any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) for text in texts):
+            word = rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
+            if any(re.search(word, str(text), re.IGNORECASE) for text in texts):
                 raise Refusal(
                     f"title, questions or levels contain {name!r}, which reveals a method or case: use other words"
                 )
@@ -269,6 +277,12 @@ def _shown_first(order: Sequence[Item]) -> list[Item]:
         found.append(Item(item.item, *what, first.get(what)))
         first.setdefault(what, item.item)
     return found
+
+
+def _are_percentiles(given) -> bool:
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(is_number(value) for value in given):
+        return False
+    return len(given) == 2 and 0 <= given[0] < given[1] <= 100
 
 
 def _random_name(rng: np.random.Generator) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.saving import volume_name
+from ..data.saving import volume_file, volume_name
 from ..evaluation.layout import SIDE_VOLUMES, SUFFIX, EvaluationFolder, method_file, parse_others
 from ..evaluation.record import read_record
 from ..evaluation.volumes import covered, on_grid, read_grid, read_volume
@@ -107,8 +107,8 @@ def evaluation_cases(folder: str | Path, methods: Sequence[str], patterns: str |
 def folder_cases(volumes: Mapping[str, str] | str, patterns: str | Sequence[str]) -> list[StudyCase]:
     """Find the cases of plain folders, one folder for each method, with files <case>.nii.gz or <case>*.nii.gz.
 
-    A case has the shortest name that a folder has for it: scan.nii.gz in one and scan_glade.nii.gz in another are the
-    case "scan".
+    A folder may also be one that `run inference` wrote. A case has the shortest name that a folder has for it:
+    scan.nii.gz in one and scan_glade.nii.gz in another are the case "scan".
 
     Args:
         volumes: {"name": "folder"}, or "name=folder,name2=folder2".
@@ -187,9 +187,12 @@ def _fitting(names, patterns: str | Sequence[str], where) -> list[str]:
 
 
 def _stems(folder: Path) -> set[str]:
-    files = [*folder.glob(f"*{SUFFIX}"), *folder.glob(f"*/{volume_name('*')}")]
-    stems = {path.name.removesuffix(SUFFIX) for path in files}
-    return {stem for stem in stems if not stem.endswith(SIDE_VOLUMES)}
+    """What a folder has: names of its volumes, and cases of our inference, <case>/<case>_glade.nii.gz."""
+    stems = {path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}")}
+    cases = {path.parent.name for path in folder.glob(f"*/{volume_name('*')}")}
+    return {stem for stem in stems if not stem.endswith(SIDE_VOLUMES)} | {
+        case for case in cases if volume_file(folder, case).is_file()
+    }
 
 
 def _is_longer(stem: str, own: set[str], all_stems) -> bool:

@@ -175,6 +175,17 @@ def test_a_time_limit_within_the_first_epoch_is_refused(tmp_path, monkeypatch):
     assert trainer.state.iteration < 10
 
 
+def test_a_last_epoch_without_a_validation_is_refused(tmp_path):
+    best = BestModel(torch.nn.Linear(1, 1), str(tmp_path / "model.pt"), validation(30.0))
+    trainer = Engine(lambda *_: None)
+    CheckOutcome(best, interval=2).attach(trainer)
+    with pytest.raises(Refusal, match=r"val_interval must divide max_epochs = 3, .* got 2"):
+        trainer.run([0], max_epochs=3)
+    assert trainer.state.iteration == 0
+    with pytest.raises(Refusal, match="val_interval must be a whole number of epochs from 1, got 0"):
+        CheckOutcome(best, interval=0)
+
+
 @pytest.mark.parametrize("first_is_over", [False, True])
 def test_the_clock_of_the_first_process_decides_for_all(monkeypatch, first_is_over):
     own_time = itertools.count(0, 1 if first_is_over else 1000).__next__
@@ -234,6 +245,32 @@ def test_planes_are_written_side_by_side_with_labels(tmp_path):
     label, below = picture[: PlanesToTensorBoard.LABEL_PIXELS], picture[PlanesToTensorBoard.LABEL_PIXELS :]
     assert [int(panel.mean()) for panel in np.split(below, 3, axis=1)] == [0, 127, 255]
     assert all(panel.max() > 200 for panel in np.split(label, 3, axis=1))  # text
+
+
+@pytest.mark.parametrize("latest", [False, True])
+def test_a_training_is_not_resumed_without_its_best_weights(tmp_path, latest):
+    """In another folder than before, or where the checkpoint alone was copied, nothing would hold the best weights."""
+
+    def checkpoints(folder):
+        best = BestModel(torch.nn.Linear(1, 1), str(tmp_path / folder / "model.pt"), validation(30.0), latest)
+        best.value, best.epoch = 31.0, 1
+        found, engine = Checkpoints(str(tmp_path / folder), {}, best), Engine(lambda *_: None)
+        engine.scaling = torch.amp.GradScaler("cpu", enabled=False)
+        found.attach(engine)
+        return found, engine
+
+    _, engine = checkpoints("before")
+    engine.run([0], max_epochs=1)
+    path = str(tmp_path / "before" / "last.pt")
+    found, engine = checkpoints("after")
+    engine.data_loader, engine.state.max_epochs = [0], 2
+    line = r"after/model.pt: not there: .* of epoch 1: copy it"
+    with nullcontext() if latest else pytest.raises(Refusal, match=line):
+        found.resume(engine, path)
+    (tmp_path / "after").mkdir()
+    (tmp_path / "after" / "model.pt").touch()
+    engine.state.max_epochs = 2
+    found.resume(engine, path)
 
 
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])

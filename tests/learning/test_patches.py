@@ -49,7 +49,9 @@ def test_a_scan_that_is_refused_within_a_compose_does_not_stop_the_training(capl
 
     few, many, broken = (Case(name, ()) for name in ("few", "many", "broken"))
     assert load_scans([few, many], Compose([refuse_few])) == [many.as_item()]
-    assert "not trained on: few.nii.gz: 3 slices" in caplog.text
+    assert "left out: few.nii.gz: 3 slices" in caplog.text
+    with pytest.raises(Refusal, match=r"no scan is left to train on, .* \(few.nii.gz: 3 slices\)"):
+        load_scans([few], Compose([refuse_few]))
     with pytest.raises(RuntimeError):
         load_scans([broken], Compose([refuse_few]))  # any other error is not hidden
 
@@ -216,8 +218,9 @@ def test_no_thick_scan_is_refused_where_domain_x_is_needed():
     with pytest.raises(Refusal, match="domain X is empty"):
         UnpairedPatches(scans, RandBlurredPatchd("image", (24, 24)), sharp)
     assert set(UnpairedPatches(scans, None, sharp)[0]) == {"sharp", "augmented"}
-    with pytest.raises(Refusal, match="no scan to train on"):
-        UnpairedPatches([], None, sharp)
+    for patches in (0, 2.5):
+        with pytest.raises(Refusal, match=f"patches_per_epoch .* must be whole numbers from 1, got {patches}"):
+            UnpairedPatches(scans, None, sharp, patches=patches)
 
 
 def drawn(volume, seeds, zoom_out) -> list[torch.Tensor]:

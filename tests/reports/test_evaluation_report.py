@@ -10,12 +10,12 @@ from scipy import ndimage
 from scripts.evaluation.cases import EvaluatedCase
 from scripts.evaluation.record import EvaluationRecord
 from scripts.evaluation.scores import Row, Scores
-from scripts.evaluation.statistics import Statistics
+from scripts.evaluation.statistics import Origin, Statistics, statistics
 from scripts.geometry.errors import Refusal
 from scripts.geometry.grid import Grid
 from scripts.reports import case_report
 from scripts.reports.case_report import ReportedCase, write_case_report
-from scripts.reports.evaluation_report import write_evaluation_report
+from scripts.reports.evaluation_report import Point, charts_of, write_evaluation_report
 from scripts.reports.explained import number, ordered, ordered_metrics, title_of
 from scripts.reports.scene import Scene, along, steepest_voxel
 from scripts.reports.tiles import fitted
@@ -58,6 +58,20 @@ def row(case, source, truth=True, **more) -> dict:
     known = {"factor": 4, "profile": "rect", "assumed_profile": "gauss", "thickness_over_spacing": 1.0, "noise": 0.02}
     grid = {"through_plane_axis": 2, "spacing_mm": [1, 1, 1], "slice_spacing_mm": 4.0, "window": [0, 600]}
     return {"case": case, "source": source, "truth": truth, **known, **grid, "status": "done", "reason": None, **more}
+
+
+def test_the_mean_in_the_scatter_chart_counts_each_scan_once():
+    measured = {"膝_4x": (30.0, 0.5), "膝_6x": (26.0, 0.3), "头_4x": (20.0, 0.1)}
+    rows = [
+        Row(case, "GLADE", 4.0, "rect", metric, "", value, "1")
+        for case, values in measured.items()
+        for metric, value in zip(("psnr", "high_band_energy"), values, strict=True)
+    ]
+    found = statistics(rows, (), {case: Origin(case[0], "simulated") for case in measured})
+    places = {case: f"case-{number}" for number, case in enumerate(measured)}
+    (series,) = charts_of(rows, found, places).series
+    assert series.mean[:3] == ("mean", pytest.approx(0.25), pytest.approx(24.0))  # of 0.4 and 0.1, of 28 and 20
+    assert series.points[1] == Point("膝_6x", 0.3, 26.0, "case-1")  # "4x" and "6x" are all that ids of names would keep
 
 
 @pytest.fixture(scope="module")

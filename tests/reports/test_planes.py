@@ -3,6 +3,7 @@ import pytest
 
 from scripts.geometry.views import VIEWS
 from scripts.reports.planes import plane, robust_window
+from scripts.reports.tiles import anatomical_axis
 
 LIP = np.array([[-1.0, 0, 0, 10], [0, 0, -4.0, 20], [0, -2.0, 0, 30], [0, 0, 0, 1]])  # to left, foot and back
 
@@ -37,6 +38,19 @@ def test_plane_goes_through_the_point():
     for view in VIEWS:
         image, _ = plane(marked((3, 4, 6)), view, (3, 4, 6))
         assert image.sum() == 1
+
+
+def test_an_acquired_plane_is_named_as_it_is_cut():
+    """Of an oblique scan two array axes may be nearest to one direction of the patient; each view cuts across one."""
+    affine = np.eye(4)
+    affine[:3, :3] = [[0.308, -0.626, 0.716], [-0.734, -0.636, -0.241], [0.606, -0.451, -0.655]]
+    assert list(np.abs(affine[:3, :3]).argmax(axis=0)) == [1, 1, 0]
+    assert [anatomical_axis(affine, axis) for axis in range(3)] == [1, 2, 0]
+    for axis in range(3):
+        slices = np.indices((4, 5, 6))[axis].astype(float)  # each plane across the axis has one value
+        middle = (affine @ [2, 2, 3, 1])[:3]
+        even = [view for view in VIEWS if np.ptp(plane((slices, affine), view, middle)[0]) == 0]
+        assert [VIEWS[view].fixed for view in even] == [anatomical_axis(affine, axis)]
 
 
 def test_robust_window_ignores_background_and_specks():

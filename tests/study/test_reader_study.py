@@ -254,6 +254,25 @@ def test_cases_of_folders_go_by_their_shortest_name(tmp_path):
     }
 
 
+def test_results_of_two_runs_are_compared(tmp_path):
+    """Two folders that `run inference` wrote, of two sharpnesses say, and one of plain files."""
+    for run in ("faithful", "sharp"):
+        for case in CASES:
+            for postfix in ("glade", "added_detail"):
+                write_volume(tmp_path / run / case / f"{case}_{postfix}.nii.gz", body(0))
+    write_volume(tmp_path / "peer" / f"{CASES[0]}_peer.nii.gz", body(0))
+    folders = {run: str(tmp_path / run) for run in ("faithful", "sharp")}
+    found = {case.name: list(case.files.values()) for case in folder_cases(folders, "*")}
+    assert found == {
+        case: [tmp_path / run / case / f"{case}_glade.nii.gz" for run in ("faithful", "sharp")] for case in CASES
+    }
+    (case,) = folder_cases(folders | {"peer": str(tmp_path / "peer")}, CASES[0])
+    assert [path.name for path in case.files.values()] == [
+        *(f"{CASES[0]}_glade.nii.gz",) * 2,
+        f"{CASES[0]}_peer.nii.gz",
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -267,6 +286,14 @@ def test_cases_of_folders_go_by_their_shortest_name(tmp_path):
         ({"margin_mm": -1}, "margin_mm must be"),
         ({"apart": -1}, "apart must be"),
         ({"seed": -1}, "seed must be"),
+        ({"duplicates": "few"}, "duplicates must be a share from 0 to 1, got 'few'"),
+        ({"window_percentiles": [99, 1]}, "window_percentiles must be null or two percentiles"),
+        ({"window_percentiles": [0, 120]}, "window_percentiles must be"),
+        ({"window_percentiles": [1]}, "window_percentiles must be"),
+        ({"questions": ["quality"]}, "questions must be id"),
+        ({"questions": {"quality": "How good?"}}, "questions must be id"),
+        ({"questions": {"zebra_quality": {"title": "Quality", "text": "How good?"}}}, "contain 'zebra'"),
+        ({"questions": {"q": {"title": "Quality", "text": "How good?", "note": "of okapi blend"}}}, "'okapi blend'"),
         ({"levels": ["bad", "good"]}, "levels must be 5 names"),
         ({"questions": {"quality": {"title": "Quality"}}}, "questions must be"),
         ({"title": "Zebra against the rest"}, "contain 'zebra', which reveals a method or case"),

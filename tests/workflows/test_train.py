@@ -277,6 +277,10 @@ def test_adaptation_to_a_scan_never_makes_the_weights_worse(train, scans, tmp_pa
         ({"exclude": ["thick*"], "held_back": 0.0}, "domain X is empty"),
         ({"constant_epochs": 5}, "constant_epochs must be from 0 to max_epochs = 2"),
         ({"learning_rate": 1e30, "clip": None}, "the loss is not finite"),
+        ({"patches_per_epoch": 1}, "the patches of an epoch do not fill one batch"),
+        ({"validation_patches": 0}, "validation_patches must be whole numbers from 1, got 0"),
+        ({"val_interval": 0}, "val_interval must be a whole number of epochs from 1, got 0"),
+        ({"val_interval": 5}, "val_interval must divide max_epochs = 2"),
     ],
 )
 def test_an_impossible_training_is_refused_in_one_line(train, tmp_path, overrides, line):

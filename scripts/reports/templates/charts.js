@@ -7,22 +7,20 @@
   script.textContent = new TextDecoder().decode(await inflate($("library").textContent)); // allowed by its hash
   document.head.append(script);
   $("box").hidden = false; $("state").hidden = true;
-  const mean = values => values.reduce((a, b) => a + b, 0) / values.length;
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const say = value => Number(value.toPrecision(4)).toString().replace("-", "\u2212");
-  const slug = name => name.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");
   const charts = [];
   function axis(title) {
     return { title: { display: Boolean(title), text: title, color: colour("--ink") }, ticks: { color: colour("--soft") }, grid: { color: colour("--line") } };
   }
   function scatter() {
     const small = content.series.map(one => ({ label: one.method, data: one.points, backgroundColor: `${colour(one.colour)}99`, borderWidth: 0, pointRadius: 4, pointHoverRadius: 7 }));
-    const large = content.series.map(one => ({ label: one.method, data: [{ case: "mean", x: mean(one.points.map(p => p.x)), y: mean(one.points.map(p => p.y)) }],
+    const large = content.series.map(one => ({ label: one.method, data: one.mean ? [one.mean] : [],
       backgroundColor: colour(one.colour), borderColor: colour("--ink"), borderWidth: 1.5, pointRadius: 9, pointHoverRadius: 11 }));
     return new Chart($("scatter"), { type: "scatter", data: { datasets: [...large, ...small] }, options: {
       animation: false, maintainAspectRatio: false, scales: { x: axis(content.x), y: axis(content.y) },
       onClick: (event, found) => {
-        const point = found.length ? found[0].element.$context.raw : null, place = point && document.getElementById(`case-${slug(point.case)}`);
+        const point = found.length ? found[0].element.$context.raw : null, place = point && document.getElementById(point.place);
         if (place) { place.open = true; place.scrollIntoView(); }
       },
       plugins: {
