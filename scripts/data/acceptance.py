@@ -30,6 +30,7 @@ THINNEST = 0.1  # times the spacing; below it the thickness is more likely in an
 PLAUSIBLE_SPACING_MM = (0.01, 50.0)  # from microscopy of small animals to survey scans
 LARGEST_POSITION_MM = 1e5  # from the origin of the scanner; single precision in the result's header suffices up to here
 PLAUSIBLE_MM = f"{PLAUSIBLE_SPACING_MM[0]:g} to {PLAUSIBLE_SPACING_MM[1]:g} mm"
+LARGEST_INTENSITY = 1e15  # sums of squares over all voxels stay within single precision up to here
 LARGEST_FACTOR = 32.0  # spacing of the scan over voxel size of the result; finer voxels hold nothing more
 LARGEST_RESULT_VOXELS = 300_000_000  # 1024 x 1024 x 286: hours on a CPU
 BASE_GIB, BYTES_PER_VOXEL = 0.8, 75  # peak memory: of program and network, and for each voxel of a result
@@ -301,6 +302,9 @@ def _reasons_of_voxels(scan: MetaTensor) -> list[str]:
         return [f"{unusable} voxels are NaN or infinite: repair the scan"]
     if voxels.numel() and voxels.min() == voxels.max():
         return [f"constant volume (every voxel is {float(voxels.min()):g}): give a scan with an image in it"]
+    largest = float(voxels.abs().max()) if voxels.numel() else 0.0
+    if largest > LARGEST_INTENSITY:
+        return [f"intensities up to {largest:.3g} (at most {LARGEST_INTENSITY:g}): repair these voxels or divide all"]
     return []
 
 

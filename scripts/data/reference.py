@@ -31,6 +31,7 @@ SAME = 1e-4  # voxels by which grids may differ and still count as one
 # bodies or of two coordinate systems. A grid of a small part has all its voxels in the scan, and a grid
 # of more than the scan has all of the scan in it, so that one of the two shares is 1.
 LEAST_SHARED = 0.1
+TEMPLATES = {3: "Talairach's atlas", 4: "the MNI 152 template", 5: "another template"}  # NIfTI-1 codes of spaces
 # Meta key of a result: shape and affine of the other grid, and smallest and largest value of its file where it has one
 WRITTEN = "written"
 
@@ -50,9 +51,8 @@ class ReferenceGrid:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
-        found = None if path is None else _grid_of_file(Path(path))
-        self.grid = None if found is None else found[0]
-        self.space_code = SCANNER if found is None else found[1]
+        found = (None, SCANNER, None) if path is None else _grid_of_file(Path(path))
+        self.grid, self.space_code, self.note = found
         self.name = "" if path is None else printable(Path(path).name)
 
     def as_setting(self) -> dict[str, Any] | None:
@@ -112,7 +112,8 @@ class ReferenceOverlapd(MapTransform):
         """The data, with the warning in meta of every key.
 
         Raises:
-            Refusal: if both have less than `LEAST_SHARED` in common, or no voxel of the grid lies in the scan.
+            Refusal: if both have less than `LEAST_SHARED` in common, no voxel of the grid lies in the scan, or one of
+                them alone is in the coordinates of a template.
         """
         out, given = dict(data), self.reference.grid
         if given is None:
@@ -121,6 +122,14 @@ class ReferenceOverlapd(MapTransform):
             own = grid_of(out[key])
             of_grid, of_scan = share_inside(given, own), share_inside(own, given)
             scan, like = scan_name(out, key), f"--like {self.reference.name}"
+            code = int(out[key].meta.get(SPACE_CODE, SCANNER))
+            if code != self.reference.space_code and {code, self.reference.space_code} & TEMPLATES.keys():
+                raise Refusal(
+                    f"{scan}: {like}: its header places it in {_space(self.reference.space_code)}, that of the scan in "
+                    f"{_space(code)}: give an image in the coordinates of the scan, or correct sform_code or qform_code"
+                )
+            if self.reference.note:
+                add_warnings(out, key, [f"{like}: {self.reference.note}"], logger)
             if of_grid == 0 or max(of_grid, of_scan) < LEAST_SHARED:
                 both = f"only {_percent(of_grid)} of its grid and {_percent(of_scan)} of the scan are common to both"
                 none = "no voxel of its grid lies in the field of view of the scan"
@@ -155,8 +164,12 @@ def _percent(share: float) -> str:
     return f"{100 * share if share == 1 else min(100 * share, 99.9):.3g} %"
 
 
-def _grid_of_file(path: Path) -> tuple[Grid, int]:
-    """The grid of a file, and the NIfTI code of its space."""
+def _space(code: int) -> str:
+    return f"the coordinates of {TEMPLATES.get(code, 'a scanner or of another image')} (code {code})"
+
+
+def _grid_of_file(path: Path) -> tuple[Grid, int, str | None]:
+    """The grid of a file, the NIfTI code of its space, and which of sform and qform was taken where they differ."""
     try:
         image = open_image(path)
     except Refusal as refusal:
@@ -170,7 +183,7 @@ def _grid_of_file(path: Path) -> tuple[Grid, int]:
     affine = image.affine.copy()
     affine[:3] *= UNIT_MM.get(int(image.header["xyzt_units"]) & SPATIAL_UNIT, 1.0)
     try:
-        return Grid((shape[0], shape[1], shape[2]), affine), image.space_code
+        return Grid((shape[0], shape[1], shape[2]), affine), image.space_code, image.note
     except Refusal as refusal:
         raise Refusal(f"--like {path.name}: {refusal}") from None
 

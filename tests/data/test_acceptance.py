@@ -176,6 +176,7 @@ def sheared():
 BAD = {
     "nan": (scan(data=with_value(np.nan)), {}, "1 voxels are NaN or infinite"),
     "inf": (scan(data=with_value(np.inf)), {}, "1 voxels are NaN or infinite"),
+    "one huge voxel": (scan(data=with_value(3e38)), {}, r"intensities up to 3e\+38 \(at most 1e\+15\)"),
     "constant": (scan(data=np.full((24, 20, 8), 7)), {}, "constant volume"),
     "few slices": (scan(shape=(24, 20, 4)), {}, "4 slices along axis 2: at least 5"),
     "tie": (scan(spacing=(1, 4, 4)), {}, "through_plane_axis"),

@@ -142,3 +142,28 @@ def test_the_share_inside_is_that_of_the_voxels_that_are_written(tmp_path):
     own = Grid(SHAPE, volume.affine.numpy())
     assert share_inside(grid.grid, own) == pytest.approx(np.count_nonzero(written) / written.size)
     assert 0.1 < share_inside(grid.grid, own) < 0.9
+
+
+def coded(code):
+    return MetaTensor(torch.rand(1, 8, 8, 8), affine=torch.eye(4), meta={"space_code": code})
+
+
+@pytest.mark.parametrize(("of_scan", "of_grid"), [(1, 4), (4, 1), (2, 3), (4, 5)])
+def test_a_grid_in_the_coordinates_of_a_template_is_none_for_a_scan_in_others(tmp_path, of_scan, of_grid):
+    image = nibabel.Nifti1Image(np.zeros((8, 8, 8), np.uint8), np.eye(4))
+    image.set_sform(np.eye(4), code=of_grid)
+    nibabel.save(image, tmp_path / "like.nii")
+    with pytest.raises(Refusal, match=rf"scan: --like like.nii: .* \(code {of_grid}\), .* \(code {of_scan}\): give"):
+        ReferenceOverlapd("image", ReferenceGrid(tmp_path / "like.nii"))({"image": coded(of_scan)})
+    taken = ReferenceOverlapd("image", ReferenceGrid(tmp_path / "like.nii"))({"image": coded(of_grid)})
+    assert "warnings" not in taken["image"].meta
+
+
+def test_sform_and_qform_of_the_grid_that_contradict_each_other_are_a_warning(tmp_path):
+    image = nibabel.Nifti1Image(np.zeros((8, 8, 8), np.uint8), np.eye(4))
+    image.set_sform(np.eye(4), code=1)
+    image.set_qform(np.diag([-1.0, 1, 1, 1]), code=1)
+    nibabel.save(image, tmp_path / "like.nii")
+    taken = ReferenceOverlapd("image", ReferenceGrid(tmp_path / "like.nii"))({"image": coded(1)})
+    [warning] = taken["image"].meta["warnings"]
+    assert warning.startswith("--like like.nii: sform and qform differ, at a corner by 14 units")
