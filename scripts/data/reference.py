@@ -51,8 +51,10 @@ class ReferenceGrid:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
-        found = (None, SCANNER, None) if path is None else _grid_of_file(Path(path))
-        self.grid, self.space_code, self.note = found
+        self.grid: Grid | None = None
+        self.space_code, self.note = SCANNER, None
+        if path is not None:
+            self.grid, self.space_code, self.note = _grid_of_file(Path(path))
         self.name = "" if path is None else printable(Path(path).name)
 
     def as_setting(self) -> dict[str, Any] | None:
