@@ -239,7 +239,8 @@ def _check_header(image: NiftiFile, name: str) -> None:
         raise Refusal(
             f"{name}: the unit of length has the code {unit}, which NIfTI does not define: correct xyzt_units"
         )
-    if header.get_data_dtype().kind not in "iufb":
+    kinds = {header.get_data_dtype().kind, image.dataobj.dtype.kind}  # in memory they may differ
+    if not kinds <= set("iufb"):
         raise Refusal(f"{name}: voxels are complex numbers or colours: give the magnitude as one number a voxel")
 
 

@@ -140,6 +140,14 @@ def test_a_corrupt_file_is_refused(tmp_path):
         read(tmp_path / "a.nii.gz")
 
 
+def test_complex_voxels_in_memory_are_refused_whatever_the_header_says():
+    magnitude = nibabel.Nifti1Image(np.ones((8, 8, 6), np.int16), np.diag([1.0, 1, 4, 1]))
+    image = nibabel.Nifti1Image(np.full((8, 8, 6), 3 + 4j), magnitude.affine, magnitude.header)
+    assert image.get_data_dtype() == np.int16
+    with pytest.raises(Refusal, match="image: voxels are complex numbers or colours"):
+        NiftiScanReader().read(image)
+
+
 @pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])])
 def test_complex_and_colour_are_refused(tmp_path, dtype):
     path = write_scan(tmp_path / "a.nii", np.zeros((24, 20, 8), dtype))
