@@ -58,8 +58,10 @@ class ReferenceGrid:
         self.name = "" if path is None else printable(Path(path).name)
 
     def as_setting(self) -> dict[str, Any] | None:
-        """Return the grid as plain values; None where there is no reference."""
-        return None if self.grid is None else {"shape": list(self.grid.shape), "affine": self.grid.affine.tolist()}
+        """Return grid and NIfTI code of its space as plain values; None where there is no reference."""
+        if self.grid is None:
+            return None
+        return {"shape": list(self.grid.shape), "affine": self.grid.affine.tolist(), "space_code": self.space_code}
 
     def __call__(self, volume: MetaTensor, order: int = 3) -> MetaTensor:
         """Return a volume (1, X, Y, Z) on the reference's grid, or as it is without a reference.

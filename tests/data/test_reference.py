@@ -81,6 +81,18 @@ def test_on_its_own_grid_and_without_a_reference_nothing_changes(tmp_path):
     assert same.as_setting()["shape"] == list(SHAPE)
 
 
+def test_another_space_of_the_same_grid_is_another_setting(tmp_path):
+    """A result that has the code of the wrong space is made again when the code is corrected."""
+    image = nibabel.Nifti1Image(np.zeros(SHAPE, np.uint8), np.eye(4))
+    settings = []
+    for code in (1, 4):
+        image.set_sform(np.eye(4), code=code)
+        nibabel.save(image, tmp_path / "like.nii")
+        settings.append(ReferenceGrid(tmp_path / "like.nii").as_setting())
+    assert settings[0] != settings[1]
+    assert settings[0] | {"space_code": 4} == settings[1]
+
+
 @pytest.mark.parametrize("name", ["missing.nii.gz", "text.nii", "flat.nii.gz"])
 def test_a_reference_without_a_grid_is_refused(tmp_path, name):
     (tmp_path / "text.nii").write_text("no image")
