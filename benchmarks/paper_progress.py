@@ -231,7 +231,8 @@ def draw_curves(points: Sequence[Point], path: Path) -> None:
             cell.grid(alpha=0.3)
     for cell in cells[-1]:
         cell.set_xlabel("patches trained on")
-    cells[0, 0].legend(fontsize=7)
+    lines_and_names = cells[0, 0].get_legend_handles_labels()
+    figure.legend(*lines_and_names, loc="outside lower center", ncols=len(lines_and_names[0]), fontsize=8)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
