@@ -39,6 +39,8 @@ NOTICE = "GLADE SR synthesised"
 NAMES_OF_SERIES = ("SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName")
 """The first of these that the source states is the rest of it; else kind of sequence and times, else the plane."""
 SERIES_NUMBER_OFFSET = 90_000
+SERIES_NUMBERS = range(-(2**31), 2**31)
+"""Values of SeriesNumber: those of value representation IS (PS3.5, 6.2)."""
 MAX_ZONE_HOURS = 14
 WINDOW_PERCENTILES = (0.5, 99.5)
 WINDOW_SAMPLES = 1_000_000
@@ -298,12 +300,22 @@ def _complete(header: Dataset, source: Volume, created: datetime) -> None:
     _complete_side(header)
     header.Modality, header.SOPClassUID = "MR", MRImageStorage
     header.ImageType = ["DERIVED", "SECONDARY", "OTHER", "RESAMPLED"]
-    header.SeriesNumber = str((first.series_number or 0) + SERIES_NUMBER_OFFSET)
+    header.SeriesNumber = str(derived_number(first.series_number or 0))
     header.AcquisitionNumber = None
     created = created.astimezone(_zone(header))
     date, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
     header.SeriesDate = header.ContentDate = header.InstanceCreationDate = date
     header.SeriesTime = header.ContentTime = header.InstanceCreationTime = time
+
+
+def derived_number(number: int) -> int:
+    """Return the SeriesNumber of a series derived from one with this number: in the range of IS, and another one.
+
+    >>> derived_number(6), derived_number(2**31 - 1), derived_number(10**12)
+    (90006, 2147393647, 90000)
+    """
+    near = (number + SERIES_NUMBER_OFFSET, number - SERIES_NUMBER_OFFSET)
+    return next((candidate for candidate in near if candidate in SERIES_NUMBERS), SERIES_NUMBER_OFFSET)
 
 
 def _complete_side(header: Dataset) -> None:

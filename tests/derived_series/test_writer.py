@@ -442,6 +442,15 @@ def test_a_derived_series_is_numbered_apart_and_keeps_the_clinical_trial(tmp_pat
     assert "Findings must be checked in the source images" in result.DerivationDescription
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"), [(2**31 - 1, 2**31 - 90_001), (2**31 - 90_001, 2**31 - 1), (-90_000, 0)]
+)
+def test_a_series_number_stays_within_its_range_and_differs_from_the_source(tmp_path, number, expected):
+    source = write_series(tmp_path / "in", phantom(), AFFINE, series_number=number)
+    result = pydicom.dcmread(write(tmp_path / "out", volume_of(), isotropic(AFFINE), source).files[0])
+    assert result.SeriesNumber == expected
+
+
 def test_a_series_of_others_with_the_same_file_names_is_not_replaced(tmp_path, series):
     for number, file in enumerate(write_series(tmp_path / "target", phantom(), AFFINE, series_number=7), 1):
         Path(file).rename(Path(file).with_name(f"IM{number:04}.dcm"))
