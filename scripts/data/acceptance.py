@@ -300,9 +300,12 @@ def _reasons_of_voxels(scan: MetaTensor) -> list[str]:
     unusable = int((~torch.isfinite(voxels)).sum())
     if unusable:
         return [f"{unusable} voxels are NaN or infinite: repair the scan"]
-    if voxels.numel() and voxels.min() == voxels.max():
-        return [f"constant volume (every voxel is {float(voxels.min()):g}): give a scan with an image in it"]
-    largest = float(voxels.abs().max()) if voxels.numel() else 0.0
+    if not voxels.numel():
+        return []
+    low, high = float(voxels.min()), float(voxels.max())
+    if low == high:
+        return [f"constant volume (every voxel is {low:g}): give a scan with an image in it"]
+    largest = max(-low, high)
     if largest > LARGEST_INTENSITY:
         return [f"intensities up to {largest:.3g} (at most {LARGEST_INTENSITY:g}): repair these voxels or divide all"]
     return []

@@ -19,7 +19,25 @@ CPU_BLOCK = 1 << 17  # voxels resampled at once; the temporaries then stay in th
 GPU_BLOCK = 1 << 25
 
 
-class RigidResampling:
+class _FromGridToGrid:
+    """What is common to the linear operators from the volumes on one grid to those on another."""
+
+    source: Grid
+    target: Grid
+
+    def __repr__(self) -> str:
+        sizes = ("x".join(map(str, grid.shape)) for grid in (self.target, self.source))
+        return f"<{' from '.join(sizes)}> {type(self).__name__}"
+
+    def __call__(self, volume: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def covered(self, device: torch.device | None = None) -> torch.Tensor:
+        """Return what becomes of ones, (X', Y', Z'), float32: 1 inside the source's field of view, 0 outside."""
+        return self(torch.ones(self.source.shape, device=device)).clamp(0, 1)
+
+
+class RigidResampling(_FromGridToGrid):
     """`T`: a volume on one grid -> the same volume on another grid that is moved rigidly, by cubic splines.
 
     The map of voxel indices is affine. It is carried out as three passes, each along one axis (Catmull and Smith 1980,
@@ -71,10 +89,6 @@ class RigidResampling:
         passes = [_Pass(_position(rows, axis), sizes, target_sizes, axis) for axis in range(AXES)]
         self.passes = [] if all(step.nothing_to_do for step in passes) else passes  # three of these do nothing
 
-    def __repr__(self) -> str:
-        sizes = ("x".join(map(str, grid.shape)) for grid in (self.target, self.source))
-        return f"<{' from '.join(sizes)}> {type(self).__name__}"
-
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         """Return T v: (X, Y, Z) of the source -> (X', Y', Z') of the target, same units, type and device."""
         self._check(volume, self.source)
@@ -93,16 +107,12 @@ class RigidResampling:
         back = back.permute([self.order.index(axis) for axis in range(AXES)])
         return _padded(back, self.needed, self.source)
 
-    def covered(self, device: torch.device | None = None) -> torch.Tensor:
-        """Return T 1, (X', Y', Z'), float32: 1 inside the field of view of the source, 0 outside."""
-        return self(torch.ones(self.source.shape, device=device)).clamp(0, 1)
-
     def _check(self, volume: torch.Tensor, grid: Grid) -> None:
         if tuple(volume.shape) != grid.shape:
             raise ValueError(f"{self!r} needs a volume of shape {grid.shape}, got {tuple(volume.shape)}")
 
 
-class VoxelMeans:
+class VoxelMeans(_FromGridToGrid):
     """`M T`: a volume -> its means over the voxels of a grid that is moved rigidly.
 
     `RigidResampling` samples a volume at points. A voxel that is larger than those of the source has measured a mean:
@@ -129,10 +139,6 @@ class VoxelMeans:
         self.source, self.target = source, target
         self.samples = RigidResampling(source, target.resampled(target.spacing_mm / self.parts), motion)
 
-    def __repr__(self) -> str:
-        sizes = ("x".join(map(str, grid.shape)) for grid in (self.target, self.source))
-        return f"<{' from '.join(sizes)}> {type(self).__name__}"
-
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         """Return M T v: (X, Y, Z) of the source -> (X', Y', Z') of the target, same units, type and device."""
         (x, y, z), (i, j, k) = self.target.shape, self.parts
@@ -143,10 +149,6 @@ class VoxelMeans:
         (x, y, z), (i, j, k) = self.target.shape, self.parts
         shares = (volume / (i * j * k))[:, None, :, None, :, None].expand(x, i, y, j, z, k)
         return self.samples.adjoint(shares.reshape(self.samples.target.shape))
-
-    def covered(self, device: torch.device | None = None) -> torch.Tensor:
-        """Return M T 1, (X', Y', Z'), float32: 1 inside the field of view of the source, 0 outside."""
-        return self(torch.ones(self.source.shape, device=device)).clamp(0, 1)
 
 
 class _Pass:
