@@ -171,7 +171,7 @@ def _groups_of_dicom(cases: Sequence[Case]) -> list[list[Case]]:
 
 def _same_study(case: Case, other: Case) -> bool:
     """Whether both are DICOM volumes of one StudyInstanceUID; False where it is not known."""
-    first, second = (part.volume.frames[0].study if part.volume is not None else "" for part in (case, other))
+    first, second = (part.volume.study if part.volume is not None else "" for part in (case, other))
     return bool(first) and first == second
 
 
